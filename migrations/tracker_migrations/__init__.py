@@ -1,0 +1,1 @@
+"""Alembic's revisions of the run store: numbered, append-only, expanding before they contract."""

@@ -1,0 +1,15 @@
+"""Alembic's entry. The caller hands over a connection inside a transaction; see `tracker.store.schema`."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from tracker.store.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transaction_per_migration=False,
+)
+context.run_migrations()

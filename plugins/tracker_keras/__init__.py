@@ -1,0 +1,35 @@
+"""Keras `fit()` on the record: one callback in the list, nothing else changed.
+
+Nothing is imported until a name is asked for, so that `python -m tracker_keras.demo` can still choose the backend.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracker_keras.callback import TrackerCallback
+
+__all__ = ["TrackerCallback"]
+
+_HOMES = {"TrackerCallback": "tracker_keras.callback"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name in ("keras", "tensorflow", "jax", "torch"):
+            raise ImportError(
+                f"tracker_keras.{name} needs {error.name}, which is not installed here; "
+                "install Keras with a backend, for one: pip install 'callback-tracker[keras]'",
+                name=error.name,
+            ) from error
+        raise
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

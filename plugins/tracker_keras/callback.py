@@ -1,0 +1,162 @@
+"""The callback that puts a `fit()` on the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tracker.domain.errors import InvalidValue
+from tracker_keras.description import Description
+from tracker_keras.fit import ObservedFit
+from tracker_keras.guard import Guard, guarded
+from tracker_keras.runs import OpenedRun, open_run
+from tracker_keras.surroundings import look_around
+from tracker_keras.workers import is_chief
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+
+
+class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Records every `fit()` that it is passed to: epochs, learning rate, hyperparameters, model, outcome.
+
+    `run` is what `tracker.start_run()` returned. Without one the callback opens a run at its first `fit()`, as the
+    environment says (`TRACKER_STORE` …), and keeps it: later fits and evaluations with the same callback object
+    belong to it too, until the process ends or a later callback opens the next run after this one was dropped.
+
+    `log_batches=n` records the batch logs (`batch/loss` …; Keras gives running means of the epoch) whenever n
+    optimizer steps are done. Otherwise no batch hook is defined, and JAX' asynchronous dispatch is as it was.
+
+    An epoch's `learning_rate` is the one that it was trained with: as it stood before the epoch's first batch, or the
+    last step's where the optimizer follows a LearningRateSchedule. A MultiOptimizer has `learning_rate_<name>` each.
+    Seconds are from the begin of the epoch to its end, validation included.
+
+    `evaluate()` with this callback is the event `evaluated`, with its metrics in the detail; the validation inside
+    `fit()` is in the epoch's `val_` metrics alone. In a multi-worker training only the chief records.
+
+    No error of tracking reaches the training: each kind is said once on the log `tracker`, and all are counted in
+    `guard.errors`. Raises InvalidValue for arguments that cannot be meant.
+    """
+
+    def __init__(self, run: Run | None = None, *, log_batches: int = 0) -> None:
+        super().__init__()
+        if run is not None and not hasattr(run, "start_fit"):
+            raise InvalidValue("run", f"{run!r} is no run", limit="what tracker.start_run() returns, or None")
+        if not isinstance(log_batches, int) or isinstance(log_batches, bool) or log_batches < 0:
+            raise InvalidValue("log_batches", f"{log_batches!r}", limit="0 for none, or a number of optimizer steps")
+        self.guard = Guard()
+        self._run = run
+        self._opened: OpenedRun | None = None
+        self._is_own = run is None
+        self._log_batches = log_batches
+        self._description: Description | None = None
+        self._fit: ObservedFit | None = None
+        self._in_fit = False
+        self._new_list = False
+        if log_batches:
+            self._define_batch_hook()
+
+    @property
+    def run(self) -> Run | None:
+        """The run that is recorded into; None before the callback opened its own."""
+        return self._run
+
+    def set_model(self, model: Any) -> None:
+        """Keras builds a list of callbacks for a `fit()`, or for an `evaluate()` that is not part of one."""
+        super().set_model(model)
+        self._new_list = True
+
+    @guarded
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """A fit begins. What an earlier one left that died, and so had no end, is forgotten here."""
+        self._fit, self._new_list = None, False
+        self._forget_first_batch()
+        if (run := self._open()) is None:
+            return
+        if self._description is None:
+            self._description = Description(run, self.guard)
+        self._fit = ObservedFit(
+            run,
+            self.model,
+            dict(self.params or {}),
+            look_around(),
+            self._description,
+            self.guard,
+            log_batches=self._log_batches,
+        )
+        self._is_in_fit(True)
+
+    @guarded
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """An epoch begins."""
+        self._new_list = False
+        if self._fit is not None:
+            self._fit.begin_epoch(epoch)
+            # For one call, on this object alone: what a class defines would be called for each batch.
+            self.__dict__["on_train_batch_begin"] = self._before_first_batch
+
+    @guarded
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """An epoch ended, validation included."""
+        self._forget_first_batch()
+        if self._fit is not None:
+            self._fit.end_epoch(epoch, logs or {})
+
+    @guarded
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """An evaluation ended. One that is part of a fit uses the fit's list of callbacks, and is no event."""
+        if self._in_fit and not self._new_list:
+            return
+        self._new_list = False
+        if (run := self._open()) is not None:
+            run.log_event("evaluated", epoch=self._fit.last_epoch if self._fit else None, metrics=dict(logs or {}))
+
+    @guarded
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """The fit returns; Keras does not call this for one that dies."""
+        self._is_in_fit(False)
+        if self._fit is not None:
+            self._fit.end()
+        self.guard.sum_up()
+
+    def _open(self) -> Run | None:
+        """The run, opened if need be; None where another process keeps the record."""
+        if not is_chief():
+            return None
+        if self._is_own and (self._run is None or self._run.status != "running"):
+            self._opened = open_run(self)
+            self._run, self._description = self._opened.run, None
+        return self._run
+
+    def _is_in_fit(self, in_fit: bool) -> None:
+        self._in_fit = in_fit
+        if self._opened is not None:
+            self._opened.in_fit = in_fit
+
+    def _before_first_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._forget_first_batch()
+        with self.guard("reading the learning rate"):
+            if self._fit is not None:
+                self._fit.read_rates()
+        self.on_train_batch_begin(batch, logs)
+
+    def _forget_first_batch(self) -> None:
+        self.__dict__.pop("on_train_batch_begin", None)
+
+    def _define_batch_hook(self) -> None:
+        """Define the batch hook on this object; the class has none, so that Keras sees none where none is asked for.
+
+        It takes the step from its argument and may run in any thread and order, and says so to Keras.
+        """
+        kind, base = type(self), keras.callbacks.Callback
+        names = ("on_batch_end", "on_train_batch_end", "on_test_batch_end", "on_predict_batch_end")
+        self.async_safe = all(getattr(kind, name) is getattr(base, name) for name in names)
+        self.__dict__["on_train_batch_end"] = self._log_batch
+
+    def _log_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        with self.guard("logging a batch"):
+            if self._fit is not None:
+                self._fit.end_batch(batch, logs or {})
+        type(self).on_train_batch_end(self, batch, logs)  # what a subclass may have defined

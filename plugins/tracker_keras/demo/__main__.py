@@ -1,0 +1,77 @@
+"""`python -m tracker_keras.demo`: train, record, compare, and say what to try next."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from tracker_keras.demo import report
+
+# Import names and what installs them; TensorBoard is what the fifth training writes for.
+_NEEDED = {"sklearn": "scikit-learn", "keras": "Keras", "tensorboard": "TensorBoard"}
+_BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; return 0, or 2 with a sentence on stderr where it cannot run."""
+    options = _parser().parse_args(arguments)
+    _prepare_environment()
+    if missing := _missing():
+        print(
+            f"The demo needs {' and '.join(missing)}, not installed for {sys.executable}.\n"
+            "Install what it needs with: pip install 'callback-tracker[demo]'",
+            file=sys.stderr,
+        )
+        return 2
+    # Only now: with these imports the backend is chosen, and TensorFlow begins to talk.
+    from tracker_keras.demo.trainings import TRAININGS, Digits
+
+    digits = Digits.load()
+    report.opening(digits.described(), len(TRAININGS), options.epochs)
+    runs = []
+    for number, training in enumerate(TRAININGS, start=1):
+        report.training_begins(number, training.title, training.callbacks_text)
+        trained = training.run(digits, epochs=options.epochs, store=options.store, folder=options.dir / training.name)
+        report.training_ended(trained.seconds, trained.saved)
+        runs.append(trained.run_id)
+    return report.closing(runs, options.store, options.dir)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tracker_keras.demo",
+        description="Train a classifier of handwritten digits five times with Keras' own callbacks, and compare.",
+    )
+    parser.add_argument("--epochs", type=_positive, default=10, help="epochs of each training (default: 10)")
+    parser.add_argument("--store", help="store URL (default: TRACKER_STORE, else sqlite:///tracker.db)")
+    parser.add_argument(
+        "--dir", type=Path, default=Path("demo"), help="where checkpoint files and TensorBoard logs go (default: demo/)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of epochs, 1 or more")
+    return int(text)
+
+
+def _prepare_environment() -> None:
+    """Choose the backend and quiet TensorFlow's start-up notes, unless the user has said otherwise."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+def _missing() -> list[str]:
+    backend = os.environ["KERAS_BACKEND"]
+    needed = {**_NEEDED, backend: _BACKENDS.get(backend, backend)}
+    return [name for module, name in needed.items() if find_spec(module) is None]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

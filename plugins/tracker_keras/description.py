@@ -1,0 +1,87 @@
+"""What a run is told about the model and its training; each thing once, however many fits there are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from tracker_keras.goals import batch_twins, metric_goals, monitored
+from tracker_keras.hyperparameters import hyperparameters, parameter_counts, summary_text
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+    from tracker.domain.goals import Goal
+    from tracker_keras.guard import Guard
+
+log = logging.getLogger("tracker")
+
+
+class Description:
+    """Parameters, goals and the model's files, sent to `run` only where they differ from what it was told last.
+
+    A difference is a fact of the fit that brings it, and the store keeps it under that fit.
+    """
+
+    def __init__(self, run: Run, guard: Guard) -> None:
+        self._run = run
+        self._guard = guard
+        self._params: dict[str, Any] = {}
+        self._goals: dict[str, Goal] = {}
+        self._monitored: str | None = None
+        self._models: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
+        self._has_files = False
+
+    def fit(self, model: Any, params: Mapping[str, Any]) -> None:
+        """A fit of `model` begins; `params` are the arguments of `fit()` that are known."""
+        self._say({key: value for key, value in params.items() if value is not None})
+        self._say(hyperparameters(model, self._guard))
+
+    def model(self, model: Any, fit: int) -> None:
+        """Sizes, summary and architecture of a model, if it is built and they are not those of its last fit.
+
+        The first model's files are `model/…`; those of a later one, or of the same with other sizes, are
+        `model/fit.<number>/…`.
+        """
+        if not getattr(model, "built", False):
+            return
+        counts = parameter_counts(model)
+        if self._models.get(model) == counts:
+            return
+        self._models[model] = counts
+        self._say(counts)
+        folder = f"model/fit.{fit}" if self._has_files else "model"
+        self._has_files = True
+        self._run.log_text(summary_text(model), f"{folder}/summary.txt")
+        try:
+            architecture = model.to_json(indent=2)
+        except Exception as error:  # a subclassed model need not be able to say what it is made of
+            log.debug("%s has no architecture to keep as JSON: %s", type(model).__name__, error)
+        else:
+            self._run.log_text(architecture, f"{folder}/architecture.json")
+
+    def goals(self, model: Any, keys: Iterable[str], callbacks: Iterable[Any], *, batches: bool) -> None:
+        """Which of the logs' `keys` is better small or large, and which one a callback watches.
+
+        With `batches` the same is said of the batch logs' keys.
+        """
+        keys = list(keys)
+        goals = metric_goals(model, keys)
+        if watched := monitored(callbacks, keys):
+            key, goal = watched
+            if goal:
+                goals[key] = goal
+            if key != self._monitored:
+                self._monitored = key
+                self._run.monitor_metric(key, source="keras")
+        for key, goal in (goals | batch_twins(goals) if batches else goals).items():
+            if self._goals.get(key) != goal:
+                self._goals[key] = goal
+                self._run.define_metric(key, goal=goal, source="keras")
+
+    def _say(self, params: Mapping[str, Any]) -> None:
+        new = {key: value for key, value in params.items() if key not in self._params or self._params[key] != value}
+        if new:
+            self._params.update(new)
+            self._run.log_params(new)

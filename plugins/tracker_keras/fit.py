@@ -1,0 +1,159 @@
+"""One `fit()` from its begin to its end, as a run records it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tracker_keras.batches import BatchLog
+from tracker_keras.optimizers import iterations, learning_rates, scheduled_rates
+
+if TYPE_CHECKING:
+    from tracker.client.fits import FitRecorder
+    from tracker.client.run import Run
+    from tracker.domain.records import FitOutcome
+    from tracker_keras.description import Description
+    from tracker_keras.guard import Guard
+    from tracker_keras.surroundings import Surroundings
+
+log = logging.getLogger("tracker")
+
+
+class ObservedFit:
+    """What one `fit()` of `model` tells, passed on to `run`.
+
+    The model is held here, and `params` taken at the begin, because both of a callback are exchanged when it is also
+    handed to an `evaluate()` in the middle of the fit. On JAX moreover `Callback.model` would synchronise the state,
+    which Keras itself has done wherever the model is read here.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: Any,
+        params: Mapping[str, Any],
+        surroundings: Surroundings,
+        description: Description,
+        guard: Guard,
+        *,
+        log_batches: int,
+    ) -> None:
+        self._run = run
+        self._model = model
+        self._surroundings = surroundings
+        self._description = description
+        self._guard = guard
+        self._log_batches = log_batches
+        self._epochs: int | None = params.get("epochs")
+        self._steps_per_epoch: int | None = params.get("steps")
+        self._recorder: FitRecorder | None = None
+        self._batches: BatchLog | None = None
+        self._iterations = 0
+        self._steps = 0
+        self._began = 0.0
+        self._rates: dict[str, float] = {}
+        self._loss: Any = None
+        self.last_epoch: int | None = None
+        """The run's number of the epoch that ended last."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Keras' `epoch` begins; only with the first one is it known where the fit starts."""
+        if self._recorder is None:
+            self._iterations = iterations(self._model)
+            self._recorder = self._start(epoch, self._epochs)
+        if self._batches is not None:
+            self._batches.begin_epoch(self._steps)
+        self._rates = {}
+        self._began = time.perf_counter()
+
+    def read_rates(self) -> None:
+        """Take the rates that this epoch is trained with.
+
+        Right before its first batch they are what every callback's `on_epoch_begin` left (LearningRateScheduler), and
+        none has seen the epoch's end yet (ReduceLROnPlateau), wherever in the list it stands.
+        """
+        self._rates = learning_rates(self._model)
+
+    def end_batch(self, batch: int, logs: Mapping[str, Any]) -> None:
+        """The batch hook came; may be called from several threads at once."""
+        if self._batches is not None:
+            self._batches.add(batch, logs)
+
+    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        """Keras' `epoch` ended; its rate is added to its metrics, in place of what other callbacks noted in `logs`."""
+        seconds = time.perf_counter() - self._began
+        if self._recorder is None:
+            return
+        metrics = dict(logs)
+        with self._guard("counting the optimizer's steps"):
+            self._count_steps()
+        if self._batches is not None:
+            self._batches.end_epoch(self._steps)
+        with self._guard("reading the learning rate"):
+            metrics.update((self._rates or learning_rates(self._model)) | scheduled_rates(self._model))
+        with self._guard("reading the metrics' goals"):
+            self._description.goals(self._model, logs, self._surroundings.callbacks, batches=self._log_batches > 0)
+        self._recorder.log_epoch(epoch, metrics, seconds=seconds, steps=self._steps)
+        self._loss = logs.get("loss")
+        self.last_epoch = self._recorder.epoch(epoch)
+        with self._guard("describing the model"):
+            self._description.model(self._model, self._recorder.number)
+
+    def end(self) -> None:
+        """The fit returns."""
+        if self._recorder is None:
+            self._recorder = self._start_empty()
+        self._recorder.end(self._outcome())
+
+    def _start(self, initial_epoch: int, epochs: int | None) -> FitRecorder:
+        recorder = self._run.start_fit(
+            initial_epoch=initial_epoch,
+            epochs=epochs,
+            steps_per_epoch=self._steps_per_epoch,
+            batch_size=self._surroundings.batch_size,
+        )
+        if self._log_batches:
+            at_once = getattr(self._model, "steps_per_execution", 1)
+            self._batches = BatchLog(self._log_batches, at_once, recorder.log_batch, offset=recorder.first_step)
+        with self._guard("describing the fit"):
+            self._description.fit(
+                self._model,
+                {
+                    "epochs": self._epochs,
+                    "steps_per_epoch": self._steps_per_epoch,
+                    "batch_size": self._surroundings.batch_size,
+                },
+            )
+        with self._guard("describing the model"):
+            self._description.model(self._model, recorder.number)
+        return recorder
+
+    def _start_empty(self) -> FitRecorder:
+        """A fit without epochs. It is recorded as starting anew, so that it supersedes nothing that was trained."""
+        restored = getattr(self._model, "_initial_epoch", None)
+        if restored:
+            log.warning(
+                "fit(epochs=%s) trained no epoch: BackupAndRestore made this model begin at epoch %s, and Keras never "
+                "clears that; model._initial_epoch = None lets it train from epoch 0 again",
+                self._epochs,
+                restored,
+            )
+        return self._start(0, 0)
+
+    def _count_steps(self) -> None:
+        """Steps done in this fit so far, by the optimizer's own count where it counts."""
+        done = iterations(self._model) - self._iterations
+        if done <= self._steps:  # no optimizer, or one that the model's train_step does not use
+            done = self._steps + (self._steps_per_epoch or 0)
+        if self._batches is not None and self._batches.exact:
+            done = max(done, self._batches.seen)  # loss scaling skips steps, whose batches were logged all the same
+        self._steps = done
+
+    def _outcome(self) -> FitOutcome:
+        """`nan` needs a stop, too: a fit that went on to its last epoch with a NaN loss did complete."""
+        if not getattr(self._model, "stop_training", False):
+            return "completed"
+        return "nan" if isinstance(self._loss, float) and not math.isfinite(self._loss) else "stopped_early"

@@ -1,0 +1,69 @@
+"""What Keras itself knows about metrics: which direction is better, and which one is watched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+
+from tracker.domain.goals import Goal
+
+_GOALS: dict[str, Goal] = {"up": "max", "down": "min", "max": "max", "min": "min"}
+
+
+def metric_goals(model: Any, keys: Iterable[str]) -> dict[str, Goal]:
+    """The goals of those log keys whose metric says its direction; `val_` twins share it.
+
+    Keras asks its metrics the same question for `mode="auto"`. With several outputs a key is `<output>_<metric>`, and
+    a second metric of a name gets a number.
+    """
+    directions = {metric.name: goal for metric in _flat(model.metrics) if (goal := _direction(metric))}
+    directions["loss"] = "min"
+    goals: dict[str, Goal] = {}
+    for key in keys:
+        name = re.sub(r"_\d+$", "", bare) if (bare := key.removeprefix("val_")) not in directions else bare
+        named = [known for known in directions if name == known or (known != "loss" and name.endswith(f"_{known}"))]
+        if named:
+            goals[key] = directions[max(named, key=len)]
+    return goals
+
+
+def batch_twins(goals: Mapping[str, Goal]) -> dict[str, Goal]:
+    """The goals of the batch logs' keys."""
+    return {f"batch/{key}": goal for key, goal in goals.items() if not key.startswith("val_")}
+
+
+def monitored(callbacks: Iterable[Any], keys: Iterable[str]) -> tuple[str, Goal | None] | None:
+    """The key that EarlyStopping, else a best-only ModelCheckpoint, watches, and its goal if `mode` says it.
+
+    A key that is not among the logs' `keys` is passed over: Keras only warns about it.
+    """
+    there = set(keys)
+    for callback in sorted(_watchers(callbacks), key=lambda one: not isinstance(one, keras.callbacks.EarlyStopping)):
+        if callback.monitor in there:
+            return callback.monitor, _GOALS.get(callback.mode)
+    return None
+
+
+def _watchers(callbacks: Iterable[Any]) -> Iterator[Any]:
+    for callback in callbacks:
+        best_only = isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_best_only
+        if best_only or isinstance(callback, keras.callbacks.EarlyStopping):
+            yield callback
+
+
+def _flat(metrics: Iterable[Any]) -> Iterator[Any]:
+    """The metrics themselves; `compile()` puts them into containers, which are metrics too."""
+    for metric in metrics:
+        inner = getattr(metric, "metrics", None)
+        if isinstance(inner, (list, tuple)):
+            yield from _flat(inner)
+        elif metric is not None:
+            yield metric
+
+
+def _direction(metric: Any) -> Goal | None:
+    direction = getattr(metric, "_direction", None)
+    return _GOALS.get(direction) if isinstance(direction, str) else None

@@ -1,0 +1,162 @@
+"""What a training was asked to do, read from the compiled model: optimizer, loss, metrics, model, backend."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from tracker_keras.guard import Guard
+from tracker_keras.optimizers import named_optimizers, unwrapped
+
+
+def hyperparameters(model: Any, guard: Guard) -> dict[str, Any]:
+    """Flat parameters of a compiled model; settings that are None are left out, they were not set.
+
+    A thing with settings of its own is its class under its key, and its settings below: `optimizer` = "Adam",
+    `optimizer.beta_1`. A part that cannot be read (a custom class that raises) is reported, and costs only itself.
+    """
+    parts: dict[str, Callable[[Any], Mapping[str, Any]]] = {
+        "optimizer": _optimizer,
+        "loss": _loss,
+        "metrics": _metrics,
+        "training": _training,
+        "model": _model,
+        "backend": _backend,
+    }
+    found: dict[str, Any] = {}
+    for name, read in parts.items():
+        with guard(f"reading the hyperparameters of the {name}"):
+            found.update(read(model))
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def parameter_counts(model: Any) -> dict[str, int]:
+    """How many numbers a built model learns and holds, as its summary counts them."""
+    total, trainable = _size(model.weights), _size(model.trainable_weights)
+    return {"model.params": total, "model.trainable_params": trainable, "model.non_trainable_params": total - trainable}
+
+
+def summary_text(model: Any) -> str:
+    """What `model.summary()` prints for a built model."""
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, line_length=100)
+    return "\n".join(lines)
+
+
+def _optimizer(model: Any) -> dict[str, Any]:
+    outer: Any = getattr(model, "optimizer", None)
+    optimizer = unwrapped(outer)
+    if optimizer is None:
+        return {}
+    found: dict[str, Any] = {"optimizer": type(optimizer).__name__}
+    if outer is not optimizer:
+        found["loss_scale"] = type(outer).__name__
+        found["loss_scale.initial_scale"] = outer.initial_scale
+        found["loss_scale.dynamic_growth_steps"] = outer.dynamic_growth_steps
+    if not hasattr(optimizer, "optimizers"):
+        return {**found, **_settings("optimizer", optimizer.get_config())}
+    for one in named_optimizers(model).values():
+        key = f"optimizer.{one.name}"
+        found[key] = type(one).__name__
+        found.update(_settings(key, one.get_config()))
+    return found
+
+
+def _loss(model: Any) -> dict[str, Any]:
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, Mapping):
+        found: dict[str, Any] = {f"loss.{output}": _name(one) for output, one in loss.items()}
+    elif isinstance(loss, (list, tuple)):
+        found = {"loss": [_name(one) for one in loss]}
+    else:
+        found = {"loss": _name(loss)}
+        if isinstance(loss, keras.losses.Loss):
+            found.update(_settings("loss", loss.get_config()))
+    return {**found, **_weights(_compiled_with(model).get("loss_weights"))}
+
+
+def _weights(weights: Any) -> dict[str, Any]:
+    if isinstance(weights, Mapping):
+        return {f"loss_weights.{output}": weight for output, weight in weights.items()}
+    return {"loss_weights": weights}
+
+
+def _metrics(model: Any) -> dict[str, Any]:
+    given = _compiled_with(model)
+    return {key: _names(given.get(key)) for key in ("metrics", "weighted_metrics")}
+
+
+def _training(model: Any) -> dict[str, Any]:
+    return {
+        "steps_per_execution": getattr(model, "steps_per_execution", None),
+        "jit_compile": getattr(model, "jit_compile", None),
+        "run_eagerly": getattr(model, "run_eagerly", None),
+        "dtype_policy": model.dtype_policy.name,
+    }
+
+
+def _model(model: Any) -> dict[str, Any]:
+    return {"model.class": type(model).__name__, "model.name": model.name}
+
+
+def _backend(_: Any) -> dict[str, Any]:
+    backend = keras.backend.backend()
+    library = sys.modules.get(backend)  # Keras imported it; to import it here would tie us to one of them
+    return {
+        "backend": backend,
+        "backend_version": getattr(library, "__version__", None),
+        "keras_version": keras.version(),
+    }
+
+
+def _compiled_with(model: Any) -> Mapping[str, Any]:
+    """The arguments of `compile()`, as they were given; `get_compile_config()` would serialise the user's objects."""
+    config = getattr(getattr(model, "_compile_config", None), "config", None)
+    return config if isinstance(config, Mapping) else {}
+
+
+def _settings(key: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as flat settings below `key`; what Keras serialised into it becomes class and settings in turn."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        below = f"{key}.{name}"
+        if isinstance(value, Mapping) and "class_name" in value and "config" in value:
+            inner = value["config"]
+            kind = value["class_name"]
+            if isinstance(inner, Mapping) and kind != "__lambda__":
+                flat[below] = kind
+                flat.update(_settings(below, inner))
+            else:  # a function: its name, a lambda has none
+                flat[below] = inner if isinstance(inner, str) else "lambda"
+        elif isinstance(value, Mapping):
+            flat.update(_settings(below, value))
+        else:
+            flat[below] = value
+    return flat
+
+
+def _names(given: Any) -> Any:
+    """`given` (one, a list, or a mapping by output) with a name for each thing in it."""
+    if isinstance(given, Mapping):
+        return {str(output): _names(one) for output, one in given.items()}
+    if isinstance(given, (list, tuple)):
+        return [_names(one) for one in given]
+    return _name(given)
+
+
+def _name(thing: Any) -> str | None:
+    """The name of a loss or a metric: as it was given, of a function its own, of an object its class."""
+    if thing is None or isinstance(thing, str):
+        return thing
+    if isinstance(thing, keras.metrics.Metric):
+        return str(thing.name)
+    name = getattr(thing, "__name__", None)
+    return name if isinstance(name, str) else type(thing).__name__
+
+
+def _size(weights: Any) -> int:
+    return sum(math.prod(int(side) for side in weight.shape) for weight in weights)

@@ -1,0 +1,57 @@
+"""Optimizers as they are under their wrappers: which there are, their rates, how many steps they took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """The optimizer that was asked for; under mixed precision Keras wraps it in a LossScaleOptimizer."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def named_optimizers(model: Any) -> dict[str, Any]:
+    """The model's optimizers by the key of their rate: `learning_rate`, of a MultiOptimizer `learning_rate_<name>`.
+
+    Empty for a model that was compiled without one. The keys are those that Keras' own callbacks write.
+    """
+    optimizer = unwrapped(getattr(model, "optimizer", None))
+    if optimizer is None:
+        return {}
+    if hasattr(optimizer, "optimizers"):
+        return {f"learning_rate_{one.name}": one for one in optimizer.optimizers}
+    return {"learning_rate": optimizer}
+
+
+def learning_rates(model: Any) -> dict[str, float]:
+    """What the rates are at this moment."""
+    return {key: _as_float(one.learning_rate) for key, one in named_optimizers(model).items()}
+
+
+def scheduled_rates(model: Any) -> dict[str, float]:
+    """The rates that a LearningRateSchedule gave the last step done; optimizers without a schedule are left out.
+
+    `optimizer.learning_rate` is already the next step's, which is another one where a schedule falls in stairs.
+    """
+    rates = {}
+    for key, one in named_optimizers(model).items():
+        schedule = getattr(one, "_learning_rate", None)
+        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            last = max(int(_as_float(one.iterations)) - 1, 0)
+            rates[key] = _as_float(schedule(ops.convert_to_tensor(last, dtype=one.iterations.dtype)))
+    return rates
+
+
+def iterations(model: Any) -> int:
+    """Steps that the model's optimizer did in its life; 0 without an optimizer."""
+    optimizer = unwrapped(getattr(model, "optimizer", None))
+    return 0 if optimizer is None else int(_as_float(optimizer.iterations))
+
+
+def _as_float(value: Any) -> float:
+    return float(ops.convert_to_numpy(value))

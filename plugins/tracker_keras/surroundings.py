@@ -1,0 +1,52 @@
+"""What `fit()` knows and tells no callback: its batch size, its first epoch, the callbacks beside us."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import keras
+
+# on_train_begin is called by CallbackList, which is called by fit(); wrappers of either may stand between.
+_DEPTH = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What was found. A loop of the user's own that calls a CallbackList has no batch size to find."""
+
+    callbacks: tuple[Any, ...] = ()
+    batch_size: int | None = None
+    initial_epoch: int = 0
+
+
+def look_around() -> Surroundings:
+    """The surroundings of the `on_train_begin` that calls this.
+
+    Keras 3 hands a callback `params` with no batch size in it, and not the list that it is in. Both are plain locals
+    of the callers, which are read here and left alone.
+    """
+    callbacks: tuple[Any, ...] = ()
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_DEPTH):
+        if frame is None:
+            break
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.callbacks.CallbackList) and not callbacks:
+            callbacks = tuple(getattr(caller, "callbacks", ()))
+        if frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_locals:
+            return Surroundings(
+                callbacks=callbacks,
+                batch_size=_batch_size(frame.f_locals["epoch_iterator"]),
+                initial_epoch=int(frame.f_locals.get("initial_epoch") or 0),
+            )
+        frame = frame.f_back
+    return Surroundings(callbacks=callbacks)
+
+
+def _batch_size(epoch_iterator: Any) -> int | None:
+    """Samples a step as the data adapter counts them; None for data that does not say (generators)."""
+    size = getattr(getattr(epoch_iterator, "data_adapter", None), "batch_size", None)
+    return int(size) if size is not None else None

@@ -1,0 +1,36 @@
+"""Which process of a multi-worker training keeps the record: the chief alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import keras
+
+
+def is_chief() -> bool:
+    """Whether this process is the training's chief; True outside multi-worker training.
+
+    TensorFlow says it in `TF_CONFIG` (the task `chief`, else worker 0), JAX by its process index, torch by its rank.
+    A backend that Keras has not loaded is not asked, and none is imported here.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax" and (jax := sys.modules.get("jax")) is not None:
+        return bool(jax.process_index() == 0)
+    if backend == "torch" and (torch := sys.modules.get("torch")) is not None:
+        distributed = torch.distributed
+        return not (distributed.is_available() and distributed.is_initialized()) or bool(distributed.get_rank() == 0)
+    return backend != "tensorflow" or _is_tensorflow_chief(os.environ.get("TF_CONFIG", ""))
+
+
+def _is_tensorflow_chief(config: str) -> bool:
+    try:
+        cluster = json.loads(config)
+        task, index = cluster["task"]["type"], int(cluster["task"]["index"])
+        others = cluster.get("cluster") or {}
+    except (ValueError, TypeError, KeyError):  # none, or nothing that TensorFlow would take for one
+        return True
+    return bool(
+        task in ("chief", "master") or (task == "worker" and index == 0 and not {"chief", "master"} & set(others))
+    )

@@ -1,0 +1,10 @@
+"""Tracker: Keras `fit()` on the record. The public names; what they promise is said where they are made."""
+
+from __future__ import annotations
+
+from tracker.api import open_store, start_run
+from tracker.client.run import Run
+from tracker.domain.errors import TrackerError
+
+__all__ = ["Run", "TrackerError", "open_store", "start_run"]
+__version__ = "0.1.0"

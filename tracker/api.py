@@ -1,0 +1,204 @@
+"""What users call: start a run, open a store, compare, fetch a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Any, Literal, get_args
+
+from tracker import compose
+from tracker.client import lifecycle
+from tracker.client.delivery import Delivery
+from tracker.client.journal import Journal
+from tracker.client.run import Run
+from tracker.client.shipper import Shipper
+from tracker.client.sync import Synced, sync
+from tracker.client.writer import RunWriter
+from tracker.domain.errors import ExperimentNotFound, InvalidStoreUrl, InvalidValue, RunExists, RunNotFound, StoreError
+from tracker.domain.frames import RunStarted
+from tracker.domain.identity import new_run_id, new_run_name, now_ms
+from tracker.domain.limits import check_experiment, check_name, check_run_id
+from tracker.domain.ports import ArtifactHome, RunStore, Transport
+from tracker.domain.records import DEFAULT_EXPERIMENT, Progress
+from tracker.domain.records import Run as RunRecord
+from tracker.query.quoting import quoted
+from tracker.settings import Settings
+from tracker.wire import JournalHeader
+
+log = logging.getLogger("tracker")
+
+Resume = Literal["never", "allow", "must", "auto"]
+RESUMES: tuple[Resume, ...] = get_args(Resume)
+
+
+def open_store(url: str | None = None) -> RunStore:
+    """The store at `url` (default: TRACKER_STORE, else `sqlite:///tracker.db`), created if it is not there.
+
+    Raises InvalidStoreUrl, StoreUnavailable, SchemaOutdated or SchemaTooNew.
+    """
+    return compose.open_store(url or Settings.from_environment().store)
+
+
+def start_run(
+    experiment: str = DEFAULT_EXPERIMENT,
+    *,
+    name: str | None = None,
+    run_id: str | None = None,
+    resume: Resume = "never",
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, Any] | None = None,
+    store: str | None = None,
+    artifacts: str | None = None,
+) -> Run:
+    """Open a run and return it; a context manager that ends it truthfully.
+
+    `resume`: "never" makes a new run (RunExists if `run_id` is taken), "must" continues `run_id` (RunNotFound),
+    "allow" does either, "auto" continues the newest run of this experiment and name that did not finish, else makes a
+    new one. With TRACKER_RUN_ID set, that run is opened, and "never" means "allow".
+
+    A new run needs no store to answer: it is on disk at once and shipped when the store is there. Raises InvalidValue
+    for a bad name or URL, JournalError if nothing can be written; continuing a run asks the store.
+    """
+    settings = Settings.from_environment()
+    check_experiment(experiment)
+    if resume not in RESUMES:
+        raise InvalidValue("resume", f"{resume!r}", limit=", ".join(RESUMES))
+    wanted = run_id or settings.run_id
+    new_id = check_run_id(wanted) if wanted else new_run_id()
+    new_name = check_name(name) if name is not None else new_run_name(new_id)
+    if settings.mode == "disabled":
+        return Run(id=new_id, name=new_name, experiment=experiment, store_url="",
+                   writer=RunWriter(new_id, None), progress=Progress())  # fmt: skip
+
+    url = compose.store_url(store or settings.store)
+    root = compose.artifact_root(artifacts or settings.artifacts, url)
+    mode: Resume = "allow" if run_id is None and settings.run_id and resume == "never" else resume
+    found, progress = _find(settings, url, wanted, experiment, name, mode)
+    run = Run(
+        id=found.id if found else new_id,
+        name=found.name if found else new_name,
+        experiment=found.experiment if found else experiment,
+        store_url=compose.identity(url),
+        writer=_open_writer(settings, url, root, found, new_id, new_name, experiment),
+        progress=progress,
+    )
+    lifecycle.watch(run)
+    if params:
+        run.log_params(params)
+    if tags:
+        run.set_tags(tags)
+    return run
+
+
+def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
+    """Ship what dead processes left in TRACKER_HOME, and yield what became of each journal.
+
+    Journals of SQLite stores go where they belong; those of another server only while `store` (default:
+    TRACKER_STORE) names it, since journals keep no passwords.
+    """
+    settings = Settings.from_environment()
+    given = compose.store_url(store or settings.store)
+
+    def connect(header: JournalHeader) -> tuple[Transport, ArtifactHome]:
+        url = given if header.store == compose.identity(given) else header.store
+        if url != given and not url.startswith("sqlite:"):
+            raise InvalidStoreUrl(header.store, "set TRACKER_STORE to this store, with its password, and sync again")
+        return compose.make_transport(compose.store_url(url)), compose.open_artifacts(header.artifacts)
+
+    return sync(settings.home, connect)
+
+
+def _find(
+    settings: Settings, url: str, run_id: str | None, experiment: str, name: str | None, resume: Resume
+) -> tuple[RunRecord | None, Progress]:
+    """The run to continue and where it stands; (None, nothing) for a new one."""
+    if resume == "must" and run_id is None:
+        raise InvalidValue("run_id", "none was given", limit="resume='must' needs run_id or TRACKER_RUN_ID")
+    if run_id is None and resume != "auto":
+        return None, Progress()
+    try:
+        if settings.mode == "online":
+            _sync_store(settings, url)
+        store = compose.open_sql_store(url)
+    except StoreError as error:
+        if resume == "must":
+            raise
+        log.warning("cannot ask %s for a run to continue, so a new one begins: %s", compose.identity(url), error)
+        return None, Progress()
+    with closing(store):
+        found = _newest_unfinished(store, experiment, name) if run_id is None else _existing(store, run_id, resume)
+        return found, store.progress(found.id) if found else Progress()
+
+
+def _existing(store: RunStore, run_id: str, resume: Resume) -> RunRecord | None:
+    try:
+        run = store.get_run(run_id)
+    except RunNotFound:
+        if resume == "must":
+            raise
+        return None
+    if resume == "never":
+        raise RunExists(run_id)
+    return run
+
+
+def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> RunRecord | None:
+    """The newest run that ended otherwise than `finished`; one that is running is somebody else's."""
+    text = "status IN ('failed', 'interrupted', 'preempted', 'lost')"
+    if name is not None:
+        text += f" AND attributes.name = {quoted(name)}"
+    try:
+        page = store.search_runs(text, experiments=[experiment], limit=1)
+    except ExperimentNotFound:
+        return None
+    return page.runs[0] if page.runs else None
+
+
+def _open_writer(
+    settings: Settings, url: str, root: str, found: RunRecord | None, run_id: str, name: str, experiment: str
+) -> RunWriter:
+    artifacts = compose.open_artifacts(root)
+    run_id = found.id if found else run_id
+    header = JournalHeader(
+        run_id=run_id,
+        writer=secrets.token_hex(6),
+        store=compose.identity(url),
+        artifacts=root,
+        created_ms=now_ms(),
+        pid=os.getpid(),
+        host=socket.gethostname(),
+    )
+    journal = Journal.create(settings.home, header)
+    journal.append(
+        RunStarted(
+            ms=header.created_ms,
+            experiment=found.experiment if found else experiment,
+            name=found.name if found else name,
+            artifact_uri=artifacts.uri(run_id),
+            host=header.host,
+            pid=header.pid,
+        )
+    )
+    if settings.mode == "offline":
+        return RunWriter(run_id, journal)
+    delivery = Delivery(journal, run_id, header.writer, compose.make_transport(url), artifacts)
+    shipper = Shipper(journal, delivery, after_start=lambda: _sync_store(settings, url))
+    shipper.start()
+    return RunWriter(run_id, journal, delivery, shipper)
+
+
+def _sync_store(settings: Settings, url: str) -> None:
+    """Ship what dead processes left for this store; what cannot be shipped is said on the log."""
+
+    def connect(header: JournalHeader) -> tuple[Transport, ArtifactHome] | None:
+        if header.store != compose.identity(url):
+            return None
+        return compose.make_transport(url), compose.open_artifacts(header.artifacts)
+
+    for synced in sync(settings.home, connect):
+        if synced.error is None:
+            log.info("shipped %d points of run %s that an earlier process left", synced.points, synced.run_id)

@@ -1,0 +1,91 @@
+"""Artifacts in a local folder: `<root>/<run id>/<path>`. A file is there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tracker.domain.errors import ArtifactError
+from tracker.domain.limits import check_artifact_path, check_run_id
+
+_CHUNK = 1024 * 1024
+
+
+class LocalArtifacts:
+    """The artifact home of the embedded store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def uri(self, run_id: str) -> str:
+        return (self.root / check_run_id(run_id)).as_uri()
+
+    def put(self, run_id: str, path: str, source: Path) -> tuple[str, str]:
+        folder = self.root / check_run_id(run_id)
+        check_artifact_path(path.replace("{sha256}", "0" * 64))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            part, digest = _copy(source, folder)
+            try:
+                target = folder / path.replace("{sha256}", digest)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(part, target)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise ArtifactError(f"cannot store {path!r} in {folder}: {error.strerror or error}") from error
+        return target.as_uri(), digest
+
+    def fetch(self, uri: str, target: Path, *, sha256: str | None = None) -> Path:
+        source = path_of(uri)
+        try:
+            part, digest = _copy(source, target.parent)
+        except OSError as error:
+            raise ArtifactError(f"cannot copy {source} to {target}: {error.strerror or error}") from error
+        if sha256 is not None and digest != sha256:
+            part.unlink(missing_ok=True)
+            raise ArtifactError(f"{source} is damaged: its SHA-256 is {digest}, recorded was {sha256}")
+        os.replace(part, target)
+        return target
+
+    def list(self, run_id: str) -> Sequence[str]:
+        folder = self.root / check_run_id(run_id)
+        return sorted(
+            file.relative_to(folder).as_posix()
+            for file in folder.rglob("*")
+            if file.is_file() and not file.name.startswith(_PART)
+        )
+
+
+_PART = ".part-"
+
+
+def _copy(source: Path, folder: Path) -> tuple[Path, str]:
+    """Copy `source` to a new file in `folder`, on disk when this returns; return it and the SHA-256 of its bytes."""
+    digest = hashlib.sha256()
+    handle, name = tempfile.mkstemp(prefix=_PART, dir=folder)
+    try:
+        with open(source, "rb") as read, os.fdopen(handle, "wb") as write:
+            while chunk := read.read(_CHUNK):
+                digest.update(chunk)
+                write.write(chunk)
+            write.flush()
+            os.fsync(write.fileno())
+        os.chmod(name, 0o644)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name), digest.hexdigest()
+
+
+def path_of(uri: str) -> Path:
+    """The local path that a `file:` URI names; ArtifactError for any other."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file":
+        raise ArtifactError(f"{uri!r} is not a file: URI")
+    return Path(unquote(parts.path))

@@ -1,0 +1,136 @@
+"""Fits and phases: how Keras' numbers, which begin anew with every `fit()`, become the run's, which go on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+
+from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
+from tracker.domain.identity import now_ms
+from tracker.domain.records import FitOutcome, Progress
+
+
+class Position:
+    """Where a run stands; what `Progress` says, moved along as the run is written."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.fits = progress.fits
+        self.phase = progress.phase
+        self.next_epoch = progress.next_epoch
+        self.steps = progress.steps
+        self.phase_epoch = progress.phase_epoch
+        self.phase_step = progress.phase_step
+
+    def enter_fit(self, initial_epoch: int, steps_per_epoch: int | None) -> tuple[int, int]:
+        """Begin the next fit; return the run's numbers of its first epoch and of its first optimizer step.
+
+        A fit from epoch 0 in a run that has epochs already begins a phase, numbered on from the last. A later
+        `initial_epoch` continues the phase: what lies at and after it will be superseded.
+        """
+        self.fits += 1
+        if initial_epoch == 0 or self.phase == 0:
+            self.phase += 1
+            self.phase_epoch = self.next_epoch if initial_epoch == 0 else 0
+            self.phase_step = self.steps if initial_epoch == 0 else 0
+        self.next_epoch = self.phase_epoch + initial_epoch
+        if initial_epoch == 0:
+            self.steps = self.phase_step
+        elif steps_per_epoch:
+            self.steps = self.phase_step + initial_epoch * steps_per_epoch
+        return self.next_epoch, self.steps + 1
+
+
+class FitRecorder:
+    """One `model.fit()` of a run, in Keras' own numbers: epochs as `on_epoch_end` counts them, steps done in it."""
+
+    def __init__(
+        self,
+        position: Position,
+        write: Callable[[Frame], None],
+        log_epoch: Callable[[int, Mapping[str, object], float | None, int | None], None],
+        log_step: Callable[[int, Mapping[str, object]], None],
+        *,
+        initial_epoch: int,
+        epochs: int | None,
+        steps_per_epoch: int | None,
+        batch_size: int | None,
+        resumed_from: int | None,
+    ) -> None:
+        self._position = position
+        self._write = write
+        self._log_epoch = log_epoch
+        self._log_step = log_step
+        self._initial_epoch = initial_epoch
+        self.first_epoch, self.first_step = position.enter_fit(initial_epoch, steps_per_epoch)
+        self.number = position.fits
+        self.phase = position.phase
+        self.ended = False
+        self._steps = 0
+        self._offset = position.phase_epoch
+        planned = None if epochs is None else self._offset + epochs
+        if resumed_from is None and initial_epoch > 0:
+            resumed_from = self.first_epoch - 1
+        write(
+            FitStarted(
+                ms=now_ms(),
+                number=self.number,
+                phase=self.phase,
+                first_epoch=self.first_epoch,
+                first_step=self.first_step,
+                phase_epoch=position.phase_epoch,
+                phase_step=position.phase_step,
+                epochs=planned,
+                steps_per_epoch=steps_per_epoch,
+                batch_size=batch_size,
+                resumed_from=resumed_from,
+                host=socket.gethostname(),
+            )
+        )
+        self._event("fit_started", self.first_epoch, {"fit": self.number, "phase": self.phase, "epochs": planned})
+
+    def epoch(self, keras_epoch: int) -> int:
+        """The run's number of Keras' epoch."""
+        return self._offset + keras_epoch
+
+    def step(self, steps: int) -> int:
+        """How many steps the optimizer did since the run began, after `steps` of this fit."""
+        return self.first_step - 1 + steps
+
+    def log_epoch(
+        self, keras_epoch: int, metrics: Mapping[str, object], *, seconds: float | None = None, steps: int | None = None
+    ) -> None:
+        """Record an epoch that ended; `steps` is how many steps the optimizer did in this fit so far."""
+        epoch = self.epoch(keras_epoch)
+        self._reached(steps)
+        self._position.next_epoch = max(self._position.next_epoch, epoch + 1)
+        self._log_epoch(epoch, metrics, seconds, None if steps is None else self.step(steps))
+
+    def log_batch(self, steps: int, metrics: Mapping[str, object]) -> None:
+        """Record metrics after the `steps`-th step of this fit."""
+        self._reached(steps)
+        self._log_step(self.step(steps), metrics)
+
+    def end(self, outcome: FitOutcome) -> None:
+        """The fit is over; a second call does nothing."""
+        if self.ended:
+            return
+        self.ended = True
+        self._write(FitEnded(ms=now_ms(), number=self.number, outcome=outcome))
+        self._event("fit_ended", self._position.next_epoch - 1, {"fit": self.number, "outcome": outcome})
+
+    def _reached(self, steps: int | None) -> None:
+        if steps is not None and steps > self._steps:
+            self._steps = steps
+            self._position.steps = max(self._position.steps, self.step(steps))
+
+    def _event(self, kind: str, epoch: int, detail: dict[str, object]) -> None:
+        self._write(
+            EventLogged(
+                ms=now_ms(),
+                kind=kind,
+                epoch=max(epoch, 0),
+                step=self._position.steps,
+                fit=self.number,
+                detail=detail,
+            )
+        )

@@ -1,0 +1,386 @@
+"""A run as training code holds it. Every log method is one append to the journal; none of them raises.
+
+What cannot be recorded is refused alone: said once a kind on the log `tracker`, counted, and summed up at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from traceback import format_exception
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from tracker.client import lifecycle
+from tracker.client.fits import FitRecorder, Position
+from tracker.client.writer import RunWriter
+from tracker.domain.errors import InvalidValue, TrackerError
+from tracker.domain.frames import (
+    ArtifactLogged,
+    CheckpointLogged,
+    EpochEnded,
+    EventLogged,
+    Frame,
+    HistogramLogged,
+    MetricDefined,
+    MetricMonitored,
+    Params,
+    Points,
+    RunEnded,
+    Tags,
+)
+from tracker.domain.goals import Goal, GoalSource
+from tracker.domain.identity import now_ms
+from tracker.domain.limits import (
+    PARAM_BYTES,
+    as_json,
+    as_number,
+    as_tag,
+    check_artifact_path,
+    check_key,
+    check_step,
+    flatten,
+    json_size,
+)
+from tracker.domain.records import RUN_STATUSES, Axis, Progress, RunStatus
+
+_T = TypeVar("_T")
+_time_ns = time.time_ns
+EXIT_TIMEOUT_S = 30.0
+
+
+class Run:
+    """One training run; made by `tracker.start_run`. Usable as a context manager, and from many threads."""
+
+    def __init__(
+        self, *, id: str, name: str, experiment: str, store_url: str, writer: RunWriter, progress: Progress
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.experiment = experiment
+        self.store_url = store_url
+        self.status: RunStatus = "running"
+        self.preempted = False
+        self._writer = writer
+        self._position = Position(progress)
+        self._fit: FitRecorder | None = None
+        self._fit_number = 0
+        self._known_keys: set[str] = set()
+        self._next_step = progress.next_step
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name!r} {self.id} {self.status}>"
+
+    # -- metrics -------------------------------------------------------------------------------------------------
+
+    def log(self, metrics: Mapping[str, Any], *, step: int | None = None) -> None:
+        """Record numbers at a step of the optimizer, counted from 0 since the run began; None: one after the last."""
+        known = self._known_keys
+        if type(metrics) is dict and type(step) is int and 0 <= step < 2**63:
+            for key, value in metrics.items():
+                if type(value) is not float or key not in known:
+                    break
+            else:
+                self._next_step = step + 1
+                self._writer.write(
+                    Points(_time_ns() // 1_000_000, "step", step, self._fit_number, metrics), len(metrics)
+                )
+                return
+        self._log_checked(metrics, self._next_step if step is None else step)
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, Any], *, seconds: float | None = None) -> None:
+        """Record an epoch that ended, counted from 0 since the run began, and its metrics."""
+        number = self._checked(lambda: check_step("epoch", epoch))
+        if number is not None:
+            self._position.next_epoch = max(self._position.next_epoch, number + 1)
+            self._write_epoch(number, metrics, seconds, None)
+
+    def define_metric(self, key: str, *, goal: Goal, source: GoalSource = "declared") -> None:
+        """Say whether `key` is better small ("min") or large ("max"); it decides what its best value is."""
+        if goal not in ("min", "max"):
+            self._refuse(InvalidValue("goal", f"{goal!r} is no goal", limit="'min' or 'max'"))
+        elif (name := self._checked(lambda: check_key("metric", key))) is not None:
+            self._write(MetricDefined(ms=now_ms(), key=name, goal=goal, source=source))
+
+    def monitor_metric(self, key: str, *, source: GoalSource = "declared") -> None:
+        """Say which metric decides the run's best epoch (default: val_loss, else loss)."""
+        if (name := self._checked(lambda: check_key("metric", key))) is not None:
+            self._write(MetricMonitored(ms=now_ms(), key=name, source=source))
+
+    def log_histogram(self, key: str, values: Any, *, step: int, bins: int = 30, axis: Axis = "step") -> None:
+        """Record the distribution of the finite ones among `values` (an array of any shape) at a step."""
+        import numpy as np
+
+        def frame() -> HistogramLogged:
+            name, number = check_key("histogram", key), check_step("step", step)
+            if not isinstance(bins, int) or not 1 <= bins <= 10_000:
+                raise InvalidValue("bins", f"{bins!r}", limit="1 to 10000")
+            flat = np.asarray(values, dtype=np.float64).ravel()
+            counts, edges = np.histogram(flat[np.isfinite(flat)], bins=bins)
+            return HistogramLogged(now_ms(), name, axis, number, self._fit_number, edges.tolist(), counts.tolist())
+
+        self._write_checked(frame)
+
+    # -- parameters, tags, events --------------------------------------------------------------------------------
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Record parameters; nested mappings flatten with dots. The first value of a key stays."""
+        good: dict[str, Any] = {}
+        for key, value in self._items("params", params, flat=True):
+            try:
+                stored = as_json(value)
+                if (size := json_size(stored)) > PARAM_BYTES:
+                    raise InvalidValue(f"parameter {key!r}", f"{size} bytes", limit=f"{PARAM_BYTES} bytes of JSON")
+                good[check_key("parameter", key)] = stored
+            except Exception as error:
+                self._refuse(error)
+        if good:
+            self._write(Params(ms=now_ms(), fit=self._fit_number, values=good))
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags; values become strings, the last one of a key stays."""
+        good: dict[str, str] = {}
+        for key, value in self._items("tags", tags):
+            try:
+                good[check_key("tag", key)] = as_tag(key, value)
+            except Exception as error:
+                self._refuse(error)
+        if good:
+            self._write(Tags(ms=now_ms(), values=good))
+
+    def log_event(self, kind: str, *, epoch: int | None = None, step: int | None = None, **detail: Any) -> None:
+        """Record a decision on the run's timeline; `detail` is kept as JSON."""
+
+        def frame() -> EventLogged:
+            return EventLogged(
+                ms=now_ms(),
+                kind=check_key("event", kind),
+                epoch=None if epoch is None else check_step("epoch", epoch),
+                step=None if step is None else check_step("step", step),
+                fit=self._fit_number,
+                detail=as_json(detail),
+            )
+
+        self._write_checked(frame)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def log_text(self, text: str, path: str) -> None:
+        """Keep `text` as the artifact `path`, in UTF-8."""
+        self._guard(lambda: self._log_file(text.encode("utf-8", "backslashreplace"), check_artifact_path(path)))
+
+    def log_artifact(self, local_path: str | os.PathLike[str], path: str | None = None) -> None:
+        """Keep a file, or a folder with all in it, as the artifact `path` (default: its own name).
+
+        It is copied before this returns, and published behind the training's back.
+        """
+
+        def keep() -> None:
+            source = Path(local_path)
+            target = check_artifact_path(path if path is not None else source.resolve().name)
+            if not source.exists():
+                raise InvalidValue("artifact", f"{str(source)!r} does not exist")
+            if source.is_dir():
+                for file in sorted(p for p in source.rglob("*") if p.is_file()):
+                    self._log_file(str(file), check_artifact_path(f"{target}/{file.relative_to(source).as_posix()}"))
+            else:
+                self._log_file(str(source), target)
+
+        self._guard(keep)
+
+    def log_checkpoint(
+        self,
+        local_path: str | os.PathLike[str],
+        *,
+        epoch: int,
+        step: int | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        is_best: bool | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep a checkpoint file of an epoch; its row appears once its bytes are stored and their digest is known.
+
+        `is_best=None`: best if the epoch is the run's best so far. `state` is what a resume needs besides the file.
+        """
+
+        def keep() -> None:
+            source, number = Path(local_path), check_step("epoch", epoch)
+            if not source.is_file():
+                raise InvalidValue("checkpoint", f"{str(source)!r} is not a file")
+            kind = checkpoint_format(source)
+            staged = self._writer.stage(str(source), f"checkpoints/{{sha256}}{kind}")
+            if staged is not None:
+                self._write(
+                    CheckpointLogged(
+                        ms=now_ms(),
+                        epoch=number,
+                        step=None if step is None else check_step("step", step),
+                        fit=self._fit_number,
+                        format=kind,
+                        metrics=self._numbers(metrics or {}),
+                        is_best=is_best,
+                        state=as_json(dict(state or {})),
+                        file=staged,
+                    )
+                )
+
+        self._guard(keep)
+
+    # -- fits ----------------------------------------------------------------------------------------------------
+
+    def start_fit(
+        self,
+        *,
+        initial_epoch: int = 0,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        batch_size: int | None = None,
+        resumed_from: int | None = None,
+    ) -> FitRecorder:
+        """Begin a fit; for the callbacks of training libraries. One that was left open ended as failed."""
+        if self._fit is not None:
+            self._fit.end("failed")
+        self._fit = FitRecorder(
+            self._position,
+            self._write,
+            self._write_epoch,
+            self._write_step,
+            initial_epoch=initial_epoch,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            batch_size=batch_size,
+            resumed_from=resumed_from,
+        )
+        self._fit_number = self._fit.number
+        return self._fit
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether somebody asked this run to stop; known within a heartbeat, 15 seconds at most."""
+        return self._writer.stop_requested
+
+    @property
+    def problems(self) -> Mapping[str, int]:
+        """How often something could not be recorded, by kind."""
+        return dict(self._writer.problems)
+
+    def flush(self, timeout: float = 30.0) -> int:
+        """Wait until all that was logged is stored, at most so many seconds; return how many points are not."""
+        return self._writer.flush(timeout)
+
+    def finish(self, status: RunStatus = "finished", *, timeout: float = EXIT_TIMEOUT_S) -> int:
+        """End the run and wait as `flush` does; return how many points are still in the journal.
+
+        A second call changes nothing. A run that got SIGTERM meanwhile is not `finished` but `preempted`.
+        """
+        if status not in RUN_STATUSES or status in ("running", "lost"):
+            raise InvalidValue("status", f"{status!r} is not how a run ends", limit=", ".join(RUN_STATUSES[1:-1]))
+        return self.end(status, None, timeout)
+
+    def end(self, status: RunStatus, error: BaseException | None, timeout: float = EXIT_TIMEOUT_S) -> int:
+        """`finish`, with the exception that ended the run if one did."""
+        if self._writer.ended:
+            return self._writer.points_left
+        if status == "finished" and self.preempted:
+            status = "preempted"
+        self.status = status
+        lifecycle.forget(self)
+        return self._writer.end(RunEnded(ms=now_ms(), status=status, error=_described(error)), timeout)
+
+    def disown(self) -> None:
+        """In a forked child: leave the run to the parent."""
+        self._writer.disown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end(lifecycle.status_after(error), error if lifecycle.status_after(error) == "failed" else None)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _write(self, frame: Frame) -> None:
+        self._writer.write(frame, 0)
+
+    def _log_checked(self, metrics: Mapping[str, Any], step: Any) -> None:
+        number = self._checked(lambda: check_step("step", step))
+        if number is not None:
+            self._next_step = number + 1
+            self._write_step(number, metrics)
+
+    def _write_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        if values := self._numbers(metrics):
+            self._writer.write(Points(now_ms(), "step", step, self._fit_number, values), len(values))
+
+    def _write_epoch(self, epoch: int, metrics: Mapping[str, Any], seconds: float | None, step: int | None) -> None:
+        values = self._numbers(metrics)
+        frame = EpochEnded(ms=now_ms(), epoch=epoch, fit=self._fit_number, seconds=seconds, values=values, step=step)
+        self._writer.write(frame, len(values))
+
+    def _numbers(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """The good ones among `metrics`, as floats; each bad one is refused alone."""
+        values: dict[str, float] = {}
+        for key, value in self._items("metrics", metrics):
+            try:
+                if key not in self._known_keys:
+                    self._known_keys.add(check_key("metric", key))
+                values[key] = value if type(value) is float else as_number(key, value)
+            except Exception as error:
+                self._refuse(error)
+        return values
+
+    def _items(self, what: str, mapping: Any, *, flat: bool = False) -> list[tuple[Any, Any]]:
+        try:
+            return list((flatten(mapping) if flat else mapping).items())
+        except Exception:
+            self._refuse(InvalidValue(what, f"a {type(mapping).__name__} is not a mapping of names to values"))
+            return []
+
+    def _log_file(self, source: str | bytes, path: str) -> None:
+        staged = self._writer.stage(source, path)
+        if staged is not None:
+            self._write(ArtifactLogged(ms=now_ms(), file=staged))
+
+    def _checked(self, check: Callable[[], _T]) -> _T | None:
+        try:
+            return check()
+        except InvalidValue as error:
+            self._refuse(error)
+            return None
+
+    def _write_checked(self, make: Callable[[], Frame]) -> None:
+        self._guard(lambda: self._write(make()))
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        kind = error.field if isinstance(error, InvalidValue) else type(error).__name__
+        self._writer.report(kind, error if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}")
+
+
+def checkpoint_format(path: Path) -> str:
+    """`.keras`, `.weights.h5`, `.h5`, or whatever the file's name ends in."""
+    for suffix in (".weights.h5", ".keras", ".h5"):
+        if path.name.endswith(suffix):
+            return suffix
+    return PurePosixPath(path.name).suffix
+
+
+def _described(error: BaseException | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    return cast(dict[str, str], as_json({
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(format_exception(error))[-20_000:],
+    }))  # fmt: skip

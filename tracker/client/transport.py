@@ -1,0 +1,26 @@
+"""The transport of the embedded store: the batch is applied in this process, on the shipper's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tracker.domain.frames import Ack, Batch
+from tracker.domain.ports import RunStore
+
+
+class StoreTransport:
+    """Opens the store at the first batch, so that a run starts before its store does."""
+
+    def __init__(self, open_store: Callable[[], RunStore]) -> None:
+        self._open_store = open_store
+        self._store: RunStore | None = None
+
+    def send(self, batch: Batch) -> Ack:
+        if self._store is None:
+            self._store = self._open_store()
+        return self._store.append(batch)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None

@@ -1,0 +1,148 @@
+"""One writer of one run: its journal, the shipper behind it, and an account of what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from tracker.client.delivery import Delivery
+from tracker.client.journal import Journal
+from tracker.client.shipper import Shipper
+from tracker.domain.frames import Frame, RunEnded, Staged
+
+log = logging.getLogger("tracker")
+
+Write = Callable[[Frame, int], object]
+
+
+class RunWriter:
+    """The way of a run's frames to disk and store. Without a journal (mode `disabled`) it takes and keeps nothing.
+
+    `write` is the hot path: bound to the journal itself while all is well, exchanged when the run ends or when this
+    process turns out to be a forked child, so that the common call tests for neither.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        journal: Journal | None,
+        delivery: Delivery | None = None,
+        shipper: Shipper | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self._journal = journal
+        self._delivery = delivery
+        self._shipper = shipper
+        self._ended = threading.Event()
+        self._ending = threading.Lock()
+        self.problems: Counter[str] = Counter()
+        self.write: Write = self._ignore if journal is None else self._append
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run ended here, or was never this process's."""
+        return self._ended.is_set()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the store passed on a request to stop."""
+        return self._delivery is not None and self._delivery.stop_requested
+
+    @property
+    def points_left(self) -> int:
+        """How many logged points are not in the store yet."""
+        if self._journal is None:
+            return 0
+        delivered = self._delivery.delivered_points if self._delivery else 0
+        return max(self._journal.points - delivered, 0)
+
+    def report(self, kind: str, problem: object) -> None:
+        """Count a problem, and say it if it is the first of its kind."""
+        self.problems[kind] += 1
+        if self.problems[kind] == 1:
+            log.warning("run %s: %s (said once, then counted)", self.run_id, problem)
+
+    def stage(self, source: bytes | str, path: str) -> Staged | None:
+        """Keep a file (a local path) or bytes until it is published; None in mode `disabled`. Raises JournalError."""
+        from pathlib import Path
+
+        if self._journal is None or self.ended:
+            return None
+        return self._journal.stage(Path(source) if isinstance(source, str) else source, path)
+
+    def flush(self, timeout: float) -> int:
+        """Wait until all is stored, `timeout` seconds at most; return the number of points that are not."""
+        if self._shipper is not None and not self.ended:
+            self._shipper.drain(timeout)
+        return self.points_left
+
+    def end(self, frame: RunEnded, timeout: float) -> int:
+        """Write the last frame, wait as `flush` does, and close; only the first call does anything.
+
+        The wait ends early when the store is known to be away. What is left stays in the journal, is shipped as long
+        as this process lives, and by `sync` afterwards.
+        """
+        with self._ending:
+            if self.ended:
+                return self.points_left
+            self.write(frame, 0)
+            self._ended.set()
+            self.write = self._refuse
+        if self._journal is None:
+            return 0
+        if self._shipper is not None:
+            self._shipper.drain(timeout, closing=True, give_up_when_away=True)
+        else:
+            self._leave_offline()
+        self._sum_up()
+        return self.points_left
+
+    def disown(self) -> None:
+        """In a forked child: neither write nor end what is the parent's."""
+        self.write = self._ignore_in_child
+        self._ended.set()
+        self._shipper = None
+        if self._journal is not None:
+            self._journal.close()
+
+    def _append(self, frame: Frame, points: int = 0) -> None:
+        journal = self._journal
+        assert journal is not None
+        if not journal.append(frame, points):
+            self.report(
+                "disk",
+                f"the disk of {journal.path.parent} takes nothing ({journal.disk_error}); "
+                "points are kept in memory up to 8 MiB, what is over that is lost and counted",
+            )
+
+    def _ignore(self, frame: Frame, points: int = 0) -> None:
+        return None
+
+    def _refuse(self, frame: Frame, points: int = 0) -> None:
+        self.report("ended", "something was logged after the run ended; it is not recorded")
+
+    def _ignore_in_child(self, frame: Frame, points: int = 0) -> None:
+        self.report("forked", "a forked child logged to its parent's run; only the parent's process records")
+
+    def _leave_offline(self) -> None:
+        assert self._journal is not None
+        try:
+            self._journal.sync()
+        except OSError as error:
+            self.report("disk", f"cannot force {self._journal.path} to disk: {error}")
+        self._journal.close()
+
+    def _sum_up(self) -> None:
+        assert self._journal is not None
+        if self._journal.dropped:
+            log.error("run %s: %d log calls were lost because the disk of %s was full",
+                      self.run_id, self._journal.dropped, self._journal.path.parent)  # fmt: skip
+        if refused := sum(self.problems.values()):
+            kinds = ", ".join(f"{kind}: {count}" for kind, count in self.problems.items())
+            log.warning("run %s: %d problems in all (%s)", self.run_id, refused, kinds)
+        if self._shipper is not None and self.points_left:
+            reason = self._shipper.last_error or "the time given was over"
+            log.warning("run %s: %d points are still in the journal %s (%s); `tracker sync` ships them",
+                        self.run_id, self.points_left, self._journal.path, reason)  # fmt: skip

@@ -1,0 +1,96 @@
+"""URL → store, transport, artifacts: the one place that chooses real parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from tracker.artifacts.local import LocalArtifacts, path_of
+from tracker.client.transport import StoreTransport
+from tracker.domain.errors import InvalidStoreUrl, InvalidValue
+from tracker.domain.ports import ArtifactHome, RunStore, Transport
+
+if TYPE_CHECKING:
+    from tracker.store.store import SqlRunStore
+
+SCHEMES = ("sqlite", "postgresql")
+
+
+def store_url(url: str) -> str:
+    """`url` with a SQLite path made absolute, so that it means the same from any folder.
+
+    Cheap: imports nothing. Raises InvalidStoreUrl for what can be no store.
+    """
+    scheme, separator, rest = url.partition("://")
+    kind = scheme.partition("+")[0]
+    if not separator or kind not in SCHEMES:
+        raise InvalidStoreUrl(_hidden(url), f"{scheme!r} is not a kind of store" + _did_you_mean(kind))
+    if kind == "postgresql":
+        return f"postgresql://{rest}"
+    path, question, query = rest.partition("?")
+    if not path.startswith("/") or path in ("/", "/:memory:"):
+        raise InvalidStoreUrl(url, "three slashes and a path belong behind sqlite:")
+    file = Path(path[1:]).absolute()
+    if not file.parent.is_dir():
+        raise InvalidStoreUrl(url, f"the folder {str(file.parent)!r} does not exist")
+    if file.is_dir():
+        raise InvalidStoreUrl(url, f"{str(file)!r} is a folder, not a database file")
+    return f"sqlite:///{file}{question}{query}"
+
+
+def _did_you_mean(kind: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(kind.lower(), (*SCHEMES, "postgres"), n=1, cutoff=0.6)
+    return f"; did you mean {'postgresql' if near[0] == 'postgres' else near[0]!r}?" if near else ""
+
+
+def identity(url: str) -> str:
+    """A store's URL without its password: what journals keep, and what may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.split(':')[0]}@{host}"))
+
+
+_hidden = identity
+
+
+def open_sql_store(url: str) -> SqlRunStore:
+    """The store at `url` as `store_url` returns it; creates its schema if there is none."""
+    from tracker.store.store import SqlRunStore
+
+    return SqlRunStore.open(url)
+
+
+def open_store(url: str) -> RunStore:
+    """The store at `url`."""
+    return open_sql_store(store_url(url))
+
+
+def make_transport(url: str) -> Transport:
+    """How batches get to the store at `url`; nothing is opened before the first."""
+    return StoreTransport(lambda: open_sql_store(url))
+
+
+def artifact_root(root: str | None, url: str) -> str:
+    """Where artifacts go, as a URI: `root`, else `tracker-artifacts/` beside the SQLite file, else in this folder."""
+    if root is not None and "://" not in root and not root.startswith("file:"):
+        return Path(root).absolute().as_uri()
+    if root is not None:
+        if urlsplit(root).scheme != "file":
+            raise InvalidValue(
+                "artifacts", f"{root!r} is not a place for artifacts", limit="a local folder or file:// URI"
+            )
+        return root
+    base = (
+        Path(unquote(url.removeprefix("sqlite:///").partition("?")[0])).parent if url.startswith("sqlite:") else Path()
+    )
+    return (base / "tracker-artifacts").absolute().as_uri()
+
+
+def open_artifacts(root: str) -> ArtifactHome:
+    """The artifact home at a URI that `artifact_root` returned."""
+    return LocalArtifacts(path_of(root))

@@ -1,0 +1,118 @@
+"""The one error tree. Each message says what was wrong, with which value, and what to do."""
+
+from __future__ import annotations
+
+
+class TrackerError(Exception):
+    """Base class of every error that Tracker raises on purpose."""
+
+
+class InvalidValue(TrackerError, ValueError):
+    """A value that a caller gave is outside its limits.
+
+    `field` names what was given, `limit` the rule it breaks; both are also in the message.
+    """
+
+    def __init__(self, field: str, problem: str, *, limit: str = "") -> None:
+        super().__init__(f"{field}: {problem}" + (f" (limit: {limit})" if limit else ""))
+        self.field = field
+        self.limit = limit
+
+
+class InvalidFilter(InvalidValue):
+    """A filter or order-by string does not parse; `position` is the 0-based offset of the first bad character."""
+
+    def __init__(self, text: str, position: int, problem: str) -> None:
+        super().__init__("filter", f"{problem} at position {position}\n  {text}\n  {' ' * position}^")
+        self.text = text
+        self.position = position
+
+
+class InvalidPageToken(InvalidValue):
+    """A page token was not made by this store for this query."""
+
+    def __init__(self) -> None:
+        super().__init__("page_token", "not a token of this search; pass the one that the previous page returned")
+
+
+class InvalidStoreUrl(InvalidValue):
+    """A store URL names no kind of store that we know, or a place that cannot be."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__("store", f"{url!r}: {problem}", limit="sqlite:///path or postgresql://user@host/database")
+
+
+class NotFound(TrackerError, LookupError):
+    """Base class: what was asked for is not in the store."""
+
+
+class RunNotFound(NotFound):
+    """No run has this id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id!r} not found")
+        self.run_id = run_id
+
+
+class ExperimentNotFound(NotFound):
+    """No experiment has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"experiment {name!r} not found")
+
+
+class SeriesNotFound(NotFound):
+    """The run has no metric with this key."""
+
+    def __init__(self, run_id: str, key: str) -> None:
+        super().__init__(f"run {run_id!r} has no metric {key!r}; `tracker show {run_id}` lists what it has")
+
+
+class CheckpointNotFound(NotFound):
+    """The run has no such checkpoint."""
+
+    def __init__(self, run_id: str, which: str) -> None:
+        super().__init__(f"run {run_id!r} has no checkpoint {which!r}; `store.checkpoints({run_id!r})` lists them")
+
+
+class RunExists(TrackerError):
+    """A run with this id is there already and `resume="never"` was asked for."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id!r} exists already; pass resume='allow' or resume='must' to continue it")
+
+
+class StoreError(TrackerError):
+    """Base class: the store cannot do what was asked, whatever was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer now (away, locked, disk full); the same call may succeed later."""
+
+
+class SchemaOutdated(StoreError):
+    """The database was made by an older Tracker."""
+
+    def __init__(self, url: str, found: str, head: str) -> None:
+        super().__init__(
+            f"{url} is at schema revision {found}, this Tracker needs {head}; "
+            f"make a backup, then run: tracker db upgrade --store {url}"
+        )
+
+
+class SchemaTooNew(StoreError):
+    """The database was made by a newer Tracker."""
+
+    def __init__(self, url: str, found: str, head: str) -> None:
+        super().__init__(
+            f"{url} is at schema revision {found}, newer than {head}, the newest this Tracker knows; "
+            "upgrade callback-tracker on this machine"
+        )
+
+
+class JournalError(TrackerError):
+    """A journal file cannot be written or is not one."""
+
+
+class ArtifactError(TrackerError):
+    """An artifact cannot be stored or read, or its bytes are not those that were recorded."""

@@ -1,0 +1,212 @@
+"""What a client writes: frames of a journal, and the batches in which a store takes them.
+
+A frame is one log call. Frames of one (run, writer) journal are numbered from 1 without reuse; a number may be
+missing, never repeated. The arrays on disk and on the wire follow the order of the fields here, so fields are only
+ever added at the end, with a default.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from tracker.domain.goals import Goal, GoalSource
+from tracker.domain.records import Axis, FitOutcome, RunStatus
+
+
+class Points(Struct, tag="p", array_like=True, frozen=True, gc=False):
+    """Metrics at one step. `fit` is 0 outside any fit."""
+
+    ms: int
+    axis: Axis
+    step: int
+    fit: int
+    values: dict[str, float]
+
+
+class EpochEnded(Struct, tag="e", array_like=True, frozen=True, gc=False):
+    """An epoch and its metrics, which are points on the axis `epoch`; `step` counts the optimizer's steps so far."""
+
+    ms: int
+    epoch: int
+    fit: int
+    seconds: float | None
+    values: dict[str, float]
+    step: int | None = None
+
+
+class RunStarted(Struct, tag="run", array_like=True, frozen=True):
+    """A writer opens the run, creating it if it is new; from here on this writer's word on its status counts."""
+
+    ms: int
+    experiment: str
+    name: str
+    artifact_uri: str
+    host: str
+    pid: int
+
+
+class RunEnded(Struct, tag="end", array_like=True, frozen=True):
+    """The run ended; `error` is {type, message, traceback} of what failed it."""
+
+    ms: int
+    status: RunStatus
+    error: dict[str, str] | None = None
+
+
+class Params(Struct, tag="par", array_like=True, frozen=True):
+    """Flat parameters of JSON values. A later different value is kept as `fit.<fit>.<key>`."""
+
+    ms: int
+    fit: int
+    values: dict[str, Any]
+
+
+class Tags(Struct, tag="tag", array_like=True, frozen=True):
+    """Tags to set."""
+
+    ms: int
+    values: dict[str, str]
+
+
+class EventLogged(Struct, tag="ev", array_like=True, frozen=True):
+    """A decision on the timeline."""
+
+    ms: int
+    kind: str
+    epoch: int | None
+    step: int | None
+    fit: int
+    detail: dict[str, Any]
+
+
+class FitStarted(Struct, tag="fit", array_like=True, frozen=True):
+    """A `model.fit()` begins. Points of earlier fits at or after `first_epoch` / `first_step` are superseded.
+
+    Epochs count from 0; steps are optimizer steps done since the run began, so the first one is 1.
+    """
+
+    ms: int
+    number: int
+    phase: int
+    first_epoch: int
+    first_step: int
+    phase_epoch: int
+    phase_step: int
+    epochs: int | None
+    steps_per_epoch: int | None
+    batch_size: int | None
+    resumed_from: int | None
+    host: str
+
+
+class FitEnded(Struct, tag="fin", array_like=True, frozen=True):
+    """A `model.fit()` ended."""
+
+    ms: int
+    number: int
+    outcome: FitOutcome
+
+
+class MetricDefined(Struct, tag="def", array_like=True, frozen=True):
+    """Whether a metric is better small or large, and who says so."""
+
+    ms: int
+    key: str
+    goal: Goal
+    source: GoalSource
+
+
+class MetricMonitored(Struct, tag="mon", array_like=True, frozen=True):
+    """The metric whose best epoch is the run's; `declared` by the user, or read from a callback (`keras`)."""
+
+    ms: int
+    key: str
+    source: GoalSource
+
+
+class HistogramLogged(Struct, tag="his", array_like=True, frozen=True):
+    """A distribution at one step: n counts between n + 1 edges."""
+
+    ms: int
+    key: str
+    axis: Axis
+    step: int
+    fit: int
+    edges: list[float]
+    counts: list[int]
+
+
+class Staged(Struct, array_like=True, frozen=True):
+    """A file waiting beside the journal: `name` there, `path` where it goes below the run's artifacts."""
+
+    name: str
+    path: str
+    size: int
+
+
+class ArtifactLogged(Struct, tag="art", array_like=True, frozen=True):
+    """A file to publish. Its row is the file itself: nothing of this reaches SQL."""
+
+    ms: int
+    file: Staged
+
+
+class CheckpointLogged(Struct, tag="ck", array_like=True, frozen=True):
+    """A checkpoint; `sha256` and `uri` are filled in once its bytes are published."""
+
+    ms: int
+    epoch: int
+    step: int | None
+    fit: int
+    format: str
+    metrics: dict[str, float]
+    is_best: bool | None
+    state: dict[str, Any]
+    file: Staged
+    sha256: str = ""
+    uri: str = ""
+
+
+Item = (
+    RunStarted | RunEnded | Params | Tags | EventLogged | FitStarted | FitEnded | MetricDefined
+    | MetricMonitored | HistogramLogged | ArtifactLogged | CheckpointLogged | EpochEnded
+)  # fmt: skip
+Frame = Points | Item
+
+
+class PointBlock(Struct, frozen=True):
+    """Consecutive points of the same keys, by column: row i is step `steps[i]` at `ms[i]` of frame `numbers[i]`.
+
+    `values[k]` is the column of `keys[k]`, as long as `steps`.
+    """
+
+    axis: Axis
+    fit: int
+    keys: tuple[str, ...]
+    numbers: list[int]
+    steps: list[int]
+    ms: list[int]
+    values: list[list[float]]
+
+
+class Batch(Struct, frozen=True):
+    """Frames `first` to `last` of one journal, cut for one transaction. Without frames it renews the run's lease.
+
+    `items` are (number, frame) in order; `blocks` hold the points, those of `EpochEnded` items included.
+    """
+
+    run_id: str
+    writer: str
+    first: int
+    last: int
+    items: list[tuple[int, Item]] = field(default_factory=list)
+    blocks: list[PointBlock] = field(default_factory=list)
+
+
+class Ack(Struct, frozen=True):
+    """A store's answer to a batch: the last frame number of its writer that is committed, and whether to stop."""
+
+    last: int
+    stop: bool = False

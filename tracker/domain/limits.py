@@ -1,0 +1,186 @@
+"""Limits on what may be recorded, and the checks that name field, value and limit (SEMANTICS, "Limits and errors")."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from tracker.domain.errors import InvalidValue
+
+KEY_LENGTH = 250
+EXPERIMENT_LENGTH = 500
+NAME_LENGTH = 250
+PARAM_BYTES = 64 * 1024
+TAG_BYTES = 1024 * 1024
+PATH_LENGTH = 500
+STEP_MAX = 2**63 - 1
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+
+
+def _shown(value: object, width: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
+
+
+def _text(field: str, value: object, longest: int) -> str:
+    limit = f"1 to {longest} characters, no control characters"
+    if not isinstance(value, str):
+        raise InvalidValue(field, f"{_shown(value)} is a {type(value).__name__}, not a string", limit=limit)
+    if not 1 <= len(value) <= longest:
+        raise InvalidValue(field, f"{_shown(value)} has {len(value)} characters", limit=limit)
+    if bad := _CONTROL.search(value):
+        raise InvalidValue(field, f"{_shown(value)} has a control character at {bad.start()}", limit=limit)
+    return value
+
+
+def check_key(field: str, key: object) -> str:
+    """`key` if it can name a metric, parameter or tag, else InvalidValue."""
+    return _text(f"{field} key", key, KEY_LENGTH)
+
+
+def check_experiment(name: object) -> str:
+    """`name` if it can name an experiment, else InvalidValue."""
+    return _text("experiment", name, EXPERIMENT_LENGTH)
+
+
+def check_name(name: object) -> str:
+    """`name` if it can name a run, else InvalidValue."""
+    return _text("name", name, NAME_LENGTH)
+
+
+def check_run_id(run_id: object) -> str:
+    """`run_id` if it can be one, else InvalidValue."""
+    if isinstance(run_id, str) and _RUN_ID.match(run_id):
+        return run_id
+    raise InvalidValue(
+        "run_id",
+        f"{_shown(run_id)} cannot be a run id",
+        limit="1 to 64 of letters, digits, '_' and '-', the first a letter or digit",
+    )
+
+
+def check_step(field: str, step: object) -> int:
+    """`step` as an int if it is a whole number from 0 to 2**63 - 1, else InvalidValue."""
+    limit = f"a whole number from 0 to {STEP_MAX}"
+    try:
+        whole = int(step)  # type: ignore[call-overload]
+        same = not isinstance(step, (str, bytes, bool)) and whole == step
+    except (TypeError, ValueError, OverflowError):
+        same = False
+    if not same:
+        raise InvalidValue(field, f"{_shown(step)} is not a whole number", limit=limit)
+    if not 0 <= whole <= STEP_MAX:
+        raise InvalidValue(field, f"{whole} is out of range", limit=limit)
+    return int(whole)
+
+
+def as_number(key: str, value: object) -> float:
+    """`value` as a float; arrays and tensors of exactly one element are fine, NaN and infinities are kept."""
+    if isinstance(value, (str, bytes)) or value is None:
+        raise InvalidValue(f"metric {key!r}", f"{_shown(value)} is not a number")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        raise InvalidValue(f"metric {key!r}", f"{_shown(value)} does not fit a 64-bit float") from None
+    except Exception:  # NumPy, JAX, torch and TensorFlow each raise their own
+        pass
+    try:
+        return float(value.reshape(-1)[0]) if math.prod(value.shape) == 1 else _not_one(key, value)  # type: ignore[attr-defined]
+    except InvalidValue:
+        raise
+    except Exception:
+        raise InvalidValue(f"metric {key!r}", f"{_shown(value)} ({type(value).__name__}) is not a number") from None
+
+
+def _not_one(key: str, value: Any) -> float:
+    raise InvalidValue(
+        f"metric {key!r}",
+        f"an array of shape {tuple(value.shape)} is not one number",
+        limit="one element; log_histogram records a distribution",
+    )
+
+
+def as_tag(key: str, value: object) -> str:
+    """`value` as the string that a tag keeps, at most 1 MiB of UTF-8."""
+    text = value if isinstance(value, str) else str(value)
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > TAG_BYTES:
+        raise InvalidValue(f"tag {key!r}", f"{size} bytes", limit=f"{TAG_BYTES} bytes")
+    return _storable(text)
+
+
+def as_json(value: Any) -> Any:
+    """`value` as JSON that every database keeps: numbers stay numbers, NaN and infinities become strings.
+
+    What JSON has no form for becomes its `str()`; NumPy scalars become Python's, arrays become lists.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _storable(str(value))
+    if isinstance(value, int):
+        return int(value) if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else number_text(value)
+    if isinstance(value, Mapping):
+        return {_storable(str(k)): as_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((as_json(v) for v in value), key=str)
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars, and what follows their protocol
+        return as_json(value.tolist())
+    return _storable(str(value))
+
+
+def json_size(value: Any) -> int:
+    """How many bytes of JSON `value`, made by `as_json`, takes."""
+    return len(msgspec.json.encode(value))
+
+
+def check_artifact_path(path: object) -> str:
+    """`path` if it names a place below a run's artifacts: relative, `/`-separated, without `.` and `..`."""
+    limit = f"relative names joined by '/', at most {PATH_LENGTH} bytes, no '..', '\\', ':' or control characters"
+    if not isinstance(path, str) or not path:
+        raise InvalidValue("path", f"{_shown(path)} is not a path", limit=limit)
+    parts = path.split("/")
+    too_long = len(path.encode("utf-8", "surrogatepass")) > PATH_LENGTH or any(
+        len(p.encode("utf-8", "surrogatepass")) > 255 for p in parts
+    )
+    if too_long or _CONTROL.search(path) or "\\" in path or ":" in path or any(p in ("", ".", "..") for p in parts):
+        raise InvalidValue("path", f"{_shown(path)} is not allowed", limit=limit)
+    return path
+
+
+def flatten(mapping: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, their keys joined by dots; an empty mapping stays as a value."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def number_text(value: float) -> str:
+    """The text under which JSON keeps a float that JSON has no number for."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _storable(text: str) -> str:
+    """`text` without what no SQL text column takes: NUL becomes U+FFFD, lone surrogates are escaped."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text

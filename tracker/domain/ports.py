@@ -1,0 +1,173 @@
+"""The seams. What each promises is said here, once; every implementation inherits the tests in `tests/contracts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tracker.domain.frames import Ack, Batch
+from tracker.domain.records import (
+    Checkpoint,
+    Epoch,
+    Event,
+    Experiment,
+    Fit,
+    Histogram,
+    History,
+    Progress,
+    Run,
+    RunPage,
+    Series,
+)
+
+
+class Transport(Protocol):
+    """How a journal's batches reach a store."""
+
+    def send(self, batch: Batch) -> Ack:
+        """Deliver `batch`; return once its frames are committed to disk.
+
+        Raises StoreError if it is unknown whether the batch arrived: send it again, frames that were seen are
+        skipped. Any other TrackerError means that the store will never take this batch.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections. A closed transport opens again at the next `send`."""
+        ...
+
+
+class ArtifactHome(Protocol):
+    """Where files of runs live. `path` is relative, of `/`-separated names, below the run's own root."""
+
+    def uri(self, run_id: str) -> str:
+        """The root of the run's files."""
+        ...
+
+    def put(self, run_id: str, path: str, source: Path) -> tuple[str, str]:
+        """Store the bytes of `source` as `path`, whole or not at all; return (uri, SHA-256 in hex).
+
+        Putting the same bytes again is no error, other bytes replace the old. Raises ArtifactError.
+        """
+        ...
+
+    def fetch(self, uri: str, target: Path, *, sha256: str | None = None) -> Path:
+        """Copy the file at `uri` to `target`, whole or not at all; ArtifactError if its digest is not `sha256`."""
+        ...
+
+    def list(self, run_id: str) -> Sequence[str]:
+        """The paths of all files of the run, sorted."""
+        ...
+
+
+class RunReader(Protocol):
+    """The read side of a store. Every method raises StoreUnavailable while the store does not answer.
+
+    A `run_id` that is not in the store raises RunNotFound. Unless said otherwise what is superseded is not shown.
+    """
+
+    url: str
+
+    def experiments(self) -> Sequence[Experiment]:
+        """All experiments that are not deleted, by id."""
+        ...
+
+    def search_runs(
+        self,
+        filter: str = "",
+        *,
+        experiments: Iterable[str] | None = None,
+        order_by: Iterable[str] = (),
+        limit: int = 100,
+        page_token: str | None = None,
+    ) -> RunPage:
+        """Runs that are not deleted and match `filter`, newest first unless `order_by` says otherwise.
+
+        `order_by` takes terms like `metrics.val_loss.best ASC`; runs without the value come last, NaN before them.
+        Ties go newest first. Raises InvalidFilter, InvalidPageToken, InvalidValue (limit: 1 to 50 000).
+        """
+        ...
+
+    def get_run(self, run_id: str) -> Run:
+        """The run, deleted or not."""
+        ...
+
+    def find_runs(self, text: str, *, limit: int = 10) -> Sequence[Run]:
+        """Runs whose id is or begins with `text`, or whose name is `text`, newest first; for people who type."""
+        ...
+
+    def progress(self, run_id: str) -> Progress:
+        """Where the run stands, for who continues it."""
+        ...
+
+    def params(self, run_id: str) -> Mapping[str, Any]:
+        """Parameters by key, with their JSON types."""
+        ...
+
+    def tags(self, run_id: str) -> Mapping[str, str]:
+        """Tags by key."""
+        ...
+
+    def metrics(self, run_id: str) -> Mapping[str, Series]:
+        """Summaries of the run's series by key."""
+        ...
+
+    def history(self, run_id: str, key: str, *, max_points: int | None = None, raw: bool = False) -> History:
+        """The series' points in step order, each step once; SeriesNotFound if the run has no such metric.
+
+        With `max_points` at most that many (at least 4): the first, the last and every bucket's minimum and maximum.
+        With `raw` every point ever written, in order of step and then of arrival.
+        """
+        ...
+
+    def fits(self, run_id: str) -> Sequence[Fit]:
+        """Fits by number."""
+        ...
+
+    def epochs(self, run_id: str) -> Sequence[Epoch]:
+        """Epochs by number, each once, with their metrics."""
+        ...
+
+    def events(self, run_id: str) -> Sequence[Event]:
+        """Events by time."""
+        ...
+
+    def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:
+        """Checkpoints, oldest first, pruned ones included."""
+        ...
+
+    def histograms(self, run_id: str, key: str | None = None) -> Sequence[Histogram]:
+        """Histograms in order of key and step."""
+        ...
+
+
+@runtime_checkable
+class RunStore(RunReader, Protocol):
+    """A store of runs: one way in, `append`, and the reads. Usable from many threads and processes at once."""
+
+    def append(self, batch: Batch) -> Ack:
+        """Apply `batch` in one transaction; return once it is committed to disk.
+
+        Frames whose number was applied before are skipped, so that sending twice stores once. Series summaries, the
+        best epoch and supersession are updated in the same transaction, and the run's lease is renewed. Raises
+        StoreUnavailable if nothing was applied and a retry may succeed; RunNotFound if the run is not there and the
+        batch does not start it; InvalidValue if the batch can never be applied.
+        """
+        ...
+
+    def request_stop(self, run_id: str) -> None:
+        """Ask the run to stop at its next convenience; recorded as the event `stop_requested`."""
+        ...
+
+    def delete_run(self, run_id: str) -> None:
+        """Hide the run from every list; its rows stay."""
+        ...
+
+    def restore_run(self, run_id: str) -> None:
+        """Show a deleted run again."""
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...

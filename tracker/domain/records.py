@@ -1,0 +1,208 @@
+"""What a store returns: frozen records. Times are ms since the Unix epoch, UTC; epochs count from 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tracker.domain.goals import Goal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+RunStatus = Literal["running", "finished", "failed", "interrupted", "preempted", "lost"]
+FitOutcome = Literal["completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost"]
+Axis = Literal["epoch", "step", "time"]
+
+RUN_STATUSES: tuple[RunStatus, ...] = ("running", "finished", "failed", "interrupted", "preempted", "lost")
+FIT_OUTCOMES: tuple[FitOutcome, ...] = (
+    "completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost",
+)  # fmt: skip
+
+DEFAULT_EXPERIMENT = "Default"
+LEASE_MS = 120_000
+"""A run that gave no sign of life for this long is `lost`."""
+HEARTBEAT_MS = 15_000
+"""How often a client renews its run's lease."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A named set of runs; id 0 is `Default`."""
+
+    id: int
+    name: str
+    created_ms: int
+    deleted_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run. `best_epoch` is that of `best_metric`, the monitored metric; None where there is none yet."""
+
+    id: str
+    name: str
+    experiment: str
+    status: RunStatus
+    started_ms: int
+    ended_ms: int | None
+    best_epoch: int | None
+    artifact_uri: str
+    best_metric: str | None = None
+    best_value: float | None = None
+    alive_ms: int = 0
+    deleted_ms: int | None = None
+    stop_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """One `model.fit()`. `first_epoch` counts as the run counts; `epochs` is how many were planned to be reached.
+
+    `outcome` is None while the fit runs. `resumed_from` is the run's epoch that this fit continued after.
+    """
+
+    number: int
+    outcome: FitOutcome | None
+    first_epoch: int
+    epochs: int | None
+    resumed_from: int | None
+    started_ms: int
+    ended_ms: int | None
+    phase: int = 1
+    first_step: int = 0
+    steps_per_epoch: int | None = None
+    batch_size: int | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One epoch of a run, shown once: the latest fit that trained it wrote it."""
+
+    number: int
+    fit: int
+    seconds: float | None
+    metrics: Mapping[str, float]
+    ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A decision on the run's timeline; `detail` is a JSON mapping."""
+
+    kind: str
+    epoch: int | None
+    step: int | None
+    ms: int
+    detail: Mapping[str, Any]
+    fit: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint whose bytes are in the artifact store; `state` is what a resume needs besides the file."""
+
+    id: int
+    epoch: int
+    step: int | None
+    format: str
+    size: int
+    sha256: str
+    metrics: Mapping[str, float]
+    is_best: bool
+    state: Mapping[str, Any]
+    uri: str
+    fit: int = 0
+    ms: int = 0
+    status: Literal["published", "pruned"] = "published"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extreme:
+    """A value of a series and where it stands."""
+
+    value: float
+    step: int
+    ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The summary of one metric of one run over what is not superseded.
+
+    NaN is never `min` or `max`; `best` is `min` or `max` by `goal`, None while the goal is unknown.
+    """
+
+    key: str
+    axis: Axis
+    goal: Goal | None
+    count: int
+    last: Extreme | None
+    min: Extreme | None
+    max: Extreme | None
+    best: Extreme | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The points of a series in step order: steps int64 (n,), ms int64 (n,), values float64 (n,).
+
+    With `raw=True` also each point's fit (int64, 0 outside any) and whether a later one superseded it (bool).
+    """
+
+    key: str
+    axis: Axis
+    steps: NDArray[np.int64]
+    ms: NDArray[np.int64]
+    values: NDArray[np.float64]
+    fits: NDArray[np.int64] | None = None
+    superseded: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """A distribution at one step: `counts[i]` values lie in [edges[i], edges[i + 1]], the last interval closed."""
+
+    key: str
+    axis: Axis
+    step: int
+    ms: int
+    edges: Sequence[float]
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """One page of a search; pass `next_page_token` to get the next, None after the last."""
+
+    runs: Sequence[Run]
+    next_page_token: str | None
+
+    def __iter__(self) -> Any:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stands: what a client must know to continue it.
+
+    `next_epoch` and `next_step` follow the last visible ones; `steps` is how many steps the optimizer did.
+    `phase_epoch` and `phase_step` are what `next_epoch` and `steps` were when the current phase began.
+    """
+
+    fits: int = 0
+    phase: int = 0
+    next_epoch: int = 0
+    next_step: int = 0
+    steps: int = 0
+    phase_epoch: int = 0
+    phase_step: int = 0

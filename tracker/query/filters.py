@@ -1,0 +1,279 @@
+"""The filter language: text → syntax tree. MLflow's run filters are a subset and mean here what they mean there.
+
+    metrics.val_loss.best < 0.3 AND (params.optimizer = 'adam' OR tags.team ILIKE 'vision%') AND NOT status = 'failed'
+
+Fields are `metrics.KEY` (the last value; `.best`, `.min` and `.max` after the key ask for those), `params.KEY`,
+`tags.KEY` and attributes, bare or as `attributes.NAME`. A key with spaces, quotes, parentheses or comparison signs
+stands in backticks or double quotes; a `.best` inside them is part of the key.
+
+Strings stand in single or double quotes and hold what is between them, as in MLflow: `'it''s'` has two quotes in it,
+and a backslash is a backslash. `E'it\\'s'` is ours: a backslash keeps the next character, so any text can be written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from tracker.domain.errors import InvalidFilter
+from tracker.domain.records import RUN_STATUSES
+from tracker.query.grammar import GRAMMAR, explained
+from tracker.query.syntax import (
+    NUMBER_ATTRIBUTES,
+    TEXT_ATTRIBUTES,
+    And,
+    Comparison,
+    Field,
+    In,
+    IsNan,
+    IsNull,
+    Kind,
+    Node,
+    Not,
+    Operator,
+    Or,
+    OrderTerm,
+    Stat,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from lark import Lark, Token
+
+MAX_LENGTH = 10_000
+MAX_DEPTH = 50
+MAX_COMPARISONS = 500
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("metric", "metrics"), "metric"),
+    **dict.fromkeys(("param", "params", "parameter", "parameters"), "param"),
+    **dict.fromkeys(("tag", "tags"), "tag"),
+    **dict.fromkeys(("attribute", "attributes", "attr", "run"), "attribute"),
+    **dict.fromkeys(("dataset", "datasets"), "dataset"),
+}  # fmt: skip
+_ALIASES = {
+    "run name": "name", "run_name": "name", "id": "run_id", "start_time": "started_ms", "created": "started_ms",
+    "end_time": "ended_ms",
+}  # fmt: skip
+_OPERATORS = {"==": "=", "<>": "!="}
+_STATUS = Field("attribute", "status")
+# What MLflow keeps as a tag and we as an attribute, or the other way round.
+_SAME = {
+    Field("tag", "mlflow.runName"): Field("attribute", "name"),
+    Field("tag", "tracker.status"): _STATUS,
+    Field("attribute", "user_id"): Field("tag", "mlflow.user"),
+}
+_MLFLOW_STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_STATS: tuple[str, ...] = get_args(Stat)
+
+
+def parse_filter(text: str) -> Node | None:
+    """The tree of a filter, None for a blank one. InvalidFilter names the position and what was expected there.
+
+    In the tree aliases are resolved (`created` is `started_ms`, `tags.mlflow.runName` is `name`), and conditions on
+    the status are In over our own words, none of them for a word that means no status.
+    """
+    return cast("Node", _parse(text, "filter")) if text.strip() else None
+
+
+def parse_order(terms: Iterable[str]) -> tuple[OrderTerm, ...]:
+    """Terms like `metrics.loss.best DESC`, without the later ones of a field that came before; InvalidFilter."""
+    parsed: dict[Field, OrderTerm] = {}
+    for text in [terms] if isinstance(terms, str) else terms:
+        term = cast("OrderTerm", _parse(text, "order"))
+        parsed.setdefault(term.field, term)
+    return tuple(parsed.values())
+
+
+def quoted(text: str) -> str:
+    """`text` as a literal of the filter language, whatever is in it."""
+    if "'" not in text and "\\" not in text:
+        return f"'{text}'"
+    return "E'" + re.sub(r"(['\\])", r"\\\1", text) + "'"
+
+
+class _Problem(Exception):
+    """What is wrong, and where."""
+
+    def __init__(self, position: int | None, problem: str) -> None:
+        self.position = position or 0
+        self.problem = problem
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str, start: Literal["filter", "order"]) -> Node | OrderTerm:
+    from lark.exceptions import UnexpectedInput
+
+    if len(text) > MAX_LENGTH:
+        raise InvalidFilter(text[: MAX_LENGTH + 1], MAX_LENGTH, f"longer than {MAX_LENGTH} characters")
+    if bad := _UNSTORABLE.search(text):
+        raise InvalidFilter(text, bad.start(), f"{bad.group()!r}, which no text in a store has")
+    try:
+        return cast("Node | OrderTerm", _parser().parse(text, start=start))
+    except _Problem as error:
+        raise InvalidFilter(text, error.position, error.problem) from None
+    except UnexpectedInput as error:
+        raise explained(_parser(), start, text, error) from None
+
+
+@cache
+def _parser() -> Lark:
+    from lark import Lark
+
+    return Lark(GRAMMAR, start=["filter", "order"], parser="lalr", transformer=_Builder())
+
+
+class _Builder:
+    """Called by the parser, bottom up, with the parts of each rule.
+
+    Conditions come as (node, depth of parentheses and NOTs, positions of comparisons), values as (value, position), fields as
+    (field, position, as it was written).
+    """
+
+    def filter(self, parts: list[Any]) -> Node:
+        node, _, places = parts[0]
+        if len(places) > MAX_COMPARISONS:
+            raise _Problem(places[MAX_COMPARISONS], f"more than {MAX_COMPARISONS} comparisons")
+        return cast("Node", node)
+
+    def any(self, parts: list[Any]) -> Any:
+        return _joined(Or, parts)
+
+    def all(self, parts: list[Any]) -> Any:
+        return _joined(And, parts)
+
+    def negation(self, parts: list[Any]) -> Any:
+        token, (node, depth, places) = parts
+        return _bounded(token, node.part if isinstance(node, Not) else Not(node), depth + 1, places)
+
+    def group(self, parts: list[Any]) -> Any:
+        token, (node, depth, places) = parts
+        return _bounded(token, node, depth + 1, places)
+
+    def comparison(self, parts: list[Any]) -> Any:
+        (field, start, name), *operator, (value, where) = parts
+        op = cast("Operator", _OPERATORS.get(word := " ".join(operator).upper(), word))
+        _check(field, name, op, operator[0], [(value, where)])
+        if field == _STATUS:
+            return _statuses(op, (value,)), 0, [start]
+        return Comparison(field, op, _as(field, value)), 0, [start]
+
+    def membership(self, parts: list[Any]) -> Any:
+        (field, start, name), *words = parts
+        values = [part for part in words if isinstance(part, tuple)]
+        negated = words[0].type == "NOT"
+        _check(field, name, "=", words[0], values)
+        if field == _STATUS:
+            return _statuses("!=" if negated else "=", [value for value, _ in values]), 0, [start]
+        return In(field, tuple(_as(field, value) for value, _ in values), negated), 0, [start]
+
+    def presence(self, parts: list[Any]) -> Any:
+        (field, start, _), *negated, what = parts
+        if what.type == "NULL":
+            return IsNull(field, bool(negated)), 0, [start]
+        if field.kind != "metric":
+            raise _Problem(what.start_pos, "only metrics can be NaN; IS NULL asks whether a field is missing")
+        return IsNan(field, bool(negated)), 0, [start]
+
+    def order(self, parts: list[Any]) -> OrderTerm:
+        (field, where, _), *direction = parts
+        if field.kind == "dataset":
+            raise _Problem(where, "runs cannot be ordered by their datasets")
+        return OrderTerm(field, bool(direction) and direction[0].lower() == "desc")
+
+    def field(self, parts: list[Token]) -> tuple[Field, int, str]:
+        first, where, name = parts[0], parts[0].start_pos or 0, "".join(parts)
+        if first.type != "ENTITY":
+            return _attribute(_unquoted(first), where), where, name
+        kind = _KINDS[first.strip("`.").lower().rstrip("`")]
+        key, stat = _unquoted(parts[1]), parts[2][1:] if len(parts) == 3 else "last"
+        if len(parts) == 3 and kind != "metric":
+            raise _Problem(parts[2].start_pos, f"only metrics have {parts[2]}")
+        if kind == "metric" and parts[1].type == "KEY":
+            head, _, tail = key.rpartition(".")
+            key, stat = (head, tail) if head and tail in _STATS else (key, "last")
+        if kind == "attribute":
+            return _attribute(key, parts[1].start_pos or 0), where, name
+        if kind == "dataset" and key not in ("name", "digest", "context"):
+            raise _Problem(parts[1].start_pos, "datasets have name, digest and context")
+        field = Field(kind, key, cast("Stat", stat))
+        return _SAME.get(field, field), where, name
+
+    def value(self, parts: list[Token]) -> tuple[Value, int]:
+        token = parts[0]
+        where = token.start_pos or 0
+        if token.type != "NUMBER":
+            return _unquoted(token), where
+        try:
+            whole = int(token) if len(token) < 30 else float(token)
+        except ValueError:
+            return float(token), where
+        return whole, where
+
+
+def _unquoted(token: Token) -> str:
+    if token.type == "ESCAPED":
+        return re.sub(r"\\(.)", r"\1", token[2:-1], flags=re.DOTALL)
+    return str(token[1:-1] if token.type in ("SINGLE", "DOUBLE", "BACKTICKED") else token)
+
+
+def _attribute(name: str, where: int) -> Field:
+    key = _ALIASES.get(name.lower(), name.lower())
+    field = Field("attribute", key)
+    if key in NUMBER_ATTRIBUTES | TEXT_ATTRIBUTES or field in _SAME:
+        return _SAME.get(field, field)
+    if key.rstrip(".") in _KINDS:
+        raise _Problem(where + len(name), f"expected a key right after {name.rstrip('.') + '.'!r}")
+    known = ", ".join(sorted(NUMBER_ATTRIBUTES | TEXT_ATTRIBUTES | set(_ALIASES) - {"run name"}))
+    raise _Problem(where, f"unknown attribute {name!r}; expected metrics.x, params.x, tags.x or one of {known}")
+
+
+def _check(field: Field, name: str, op: Operator, sign: Token, values: Iterable[tuple[Value, int]]) -> None:
+    """Refuse what can never be meant: a text for a number, LIKE on a number, an order of what has none."""
+    if "LIKE" in op and field.is_number:
+        raise _Problem(sign.start_pos, f"{name} is a number and LIKE compares text; expected =, !=, <, <=, > or >=")
+    if op[0] in "<>" and (field == _STATUS or field.kind == "dataset"):
+        raise _Problem(sign.start_pos, f"{name} has no order; expected =, !=, LIKE, ILIKE or IN")
+    for value, where in values:
+        if isinstance(value, str) and field.is_number:
+            raise _Problem(where, f"{name} is a number; expected a number, found a text")
+        if not isinstance(value, str) and ("LIKE" in op or not (field.is_number or field.kind == "param")):
+            raise _Problem(where, f"{name} is compared as text; expected a text in quotes, found a number")
+
+
+def _as(field: Field, value: Value) -> Value:
+    return float(value) if field.kind in ("metric", "param") and not isinstance(value, str) else value
+
+
+def _statuses(op: Operator, values: Iterable[Value]) -> In:
+    """The condition as the statuses that meet it; each goes by our word and by MLflow's, in any case."""
+    chosen = set()
+    for status in RUN_STATUSES:
+        words = (status, status.upper(), _MLFLOW_STATUS.get(status, "KILLED"))
+        for value in map(str, values):
+            if "LIKE" in op:
+                pattern = re.escape(value).replace("%", ".*").replace("_", ".")
+                flags = re.DOTALL | (re.IGNORECASE if "ILIKE" in op else 0)
+                meets = any(re.fullmatch(pattern, word, flags) for word in words)
+            else:
+                meets = value.upper() in words
+            if meets:
+                chosen.add(status)
+    negated = op.startswith(("!=", "NOT"))
+    return In(_STATUS, tuple(status for status in RUN_STATUSES if (status in chosen) != negated))
+
+
+def _joined(kind: type[And] | type[Or], parts: list[Any]) -> Any:
+    flat: list[Node] = []
+    for node, _, _ in parts:
+        flat.extend(node.parts if isinstance(node, kind) else (node,))
+    return kind(tuple(flat)), max(depth for _, depth, _ in parts), [place for _, _, places in parts for place in places]
+
+
+def _bounded(token: Token, node: Node, depth: int, places: list[int]) -> tuple[Node, int, list[int]]:
+    if depth > MAX_DEPTH:
+        raise _Problem(token.start_pos, f"nested more than {MAX_DEPTH} deep")
+    return node, depth, places

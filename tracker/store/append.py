@@ -1,0 +1,318 @@
+"""The write path: a batch of frames → rows, summaries, best epoch and supersession, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, select, update
+
+from tracker.domain import frames
+from tracker.domain.errors import RunNotFound
+from tracker.domain.frames import Ack, Batch, Item, PointBlock
+from tracker.domain.goals import GOAL_RANK
+from tracker.domain.identity import now_ms
+from tracker.domain.limits import number_text
+from tracker.domain.records import FitOutcome, RunStatus
+from tracker.store.dialect import upsert
+from tracker.store.params import add_params
+from tracker.store.points import SeriesBook
+from tracker.store.tables import (
+    checkpoints,
+    epochs,
+    events,
+    experiments,
+    fits,
+    histograms,
+    journals,
+    runs,
+    tags,
+)
+
+_CUT: dict[RunStatus, FitOutcome] = {
+    "finished": "failed",
+    "failed": "failed",
+    "interrupted": "interrupted",
+    "preempted": "preempted",
+    "lost": "lost",
+}
+"""What became of a fit that was open when its run ended: one that nobody closed did not complete."""
+
+_select_run = select(runs).where(runs.c.uid == bindparam("uid")).with_for_update()
+_select_last = select(journals.c.last_number).where(
+    journals.c.run_id == bindparam("run"), journals.c.writer == bindparam("writer")
+)
+
+
+def apply(connection: Connection, batch: Batch) -> Ack:
+    """Apply `batch`; RunStore.append says what that means. The transaction must hold the write lock."""
+    run = _claim(connection, batch)
+    last = connection.execute(_select_last, {"run": run.id, "writer": batch.writer}).scalar() or 0
+    changes = _Changes(connection, run, batch.writer)
+    if batch.last > last:
+        blocks = [part for block in batch.blocks if (part := _unseen(block, last)) is not None]
+        for number, item in batch.items:
+            if number > last:
+                if isinstance(item, frames.FitStarted):
+                    # What earlier fits wrote must be in before a new one supersedes some of it.
+                    changes.book.add([block for block in blocks if block.numbers[0] < number])
+                    blocks = [block for block in blocks if block.numbers[0] > number]
+                changes.apply(item)
+        changes.book.add(blocks)
+        changes.finish()
+        last = batch.last
+        connection.execute(
+            upsert(connection, journals, ("run_id", "writer"), ("last_number",)),
+            {"run_id": run.id, "writer": batch.writer, "last_number": last},
+        )
+    changes.renew(batch.writer)
+    return Ack(last=last, stop=run.stop_requested_ms is not None)
+
+
+def _claim(connection: Connection, batch: Batch) -> Row[Any]:
+    """The run's row, locked; made from the batch's RunStarted if it is new."""
+    found = connection.execute(_select_run, {"uid": batch.run_id}).one_or_none()
+    if found is not None:
+        return found
+    started = next((item for _, item in batch.items if isinstance(item, frames.RunStarted)), None)
+    if started is None:
+        raise RunNotFound(batch.run_id)
+    connection.execute(
+        upsert(connection, runs, ("uid",), ()),
+        {
+            "uid": batch.run_id,
+            "experiment_id": experiment_id(connection, started.experiment, started.ms),
+            "name": started.name,
+            "status": "running",
+            "started_ms": started.ms,
+            "alive_ms": started.ms,
+            "writer": batch.writer,
+            "artifact_uri": started.artifact_uri,
+        },
+    )
+    return connection.execute(_select_run, {"uid": batch.run_id}).one()
+
+
+def experiment_id(connection: Connection, name: str, ms: int) -> int:
+    """The id of the experiment, which is created if it is not there and restored if it was deleted."""
+    by_name = select(experiments.c.id, experiments.c.deleted_ms).where(experiments.c.name == name)
+    found = connection.execute(by_name).one_or_none()
+    if found is None:
+        connection.execute(upsert(connection, experiments, ("name",), ()), {"name": name, "created_ms": ms})
+        found = connection.execute(by_name).one()
+    if found.deleted_ms is not None:
+        connection.execute(update(experiments).where(experiments.c.id == found.id).values(deleted_ms=None))
+    return int(found.id)
+
+
+def _unseen(block: PointBlock, last: int) -> PointBlock | None:
+    """The rows of `block` whose frames were not applied before."""
+    if block.numbers[0] > last:
+        return block
+    keep = [row for row, number in enumerate(block.numbers) if number > last]
+    if not keep:
+        return None
+    return PointBlock(
+        axis=block.axis,
+        fit=block.fit,
+        keys=block.keys,
+        numbers=[block.numbers[row] for row in keep],
+        steps=[block.steps[row] for row in keep],
+        ms=[block.ms[row] for row in keep],
+        values=[[column[row] for row in keep] for column in block.values],
+    )
+
+
+class _Changes:
+    """What one batch does to one run. Changes of the run's own row are collected and written once."""
+
+    def __init__(self, connection: Connection, run: Row[Any], writer: str) -> None:
+        self._connection = connection
+        self._run = run
+        self._writer = writer
+        self._owner: str = run.writer
+        self._row: dict[str, Any] = {}
+        self._checkpoints: list[frames.CheckpointLogged] = []
+        self.book = SeriesBook(connection, run.id)
+        self._appliers: dict[type, Callable[[Any], None]] = {
+            frames.RunStarted: self._run_started,
+            frames.RunEnded: self._run_ended,
+            frames.Params: lambda item: add_params(connection, run.id, item.fit, item.values),
+            frames.Tags: self._tags,
+            frames.EventLogged: self._event,
+            frames.FitStarted: self._fit_started,
+            frames.FitEnded: self._fit_ended,
+            frames.EpochEnded: self._epoch_ended,
+            frames.MetricDefined: lambda item: self.book.define(item.key, item.goal, item.source),
+            frames.MetricMonitored: self._metric_monitored,
+            frames.HistogramLogged: self._histogram,
+            frames.CheckpointLogged: self._checkpoints.append,
+            frames.ArtifactLogged: lambda item: None,
+        }
+
+    def apply(self, item: Item) -> None:
+        self._appliers[type(item)](item)
+
+    def finish(self) -> None:
+        """Write what depends on the whole batch: summaries, the best epoch, checkpoints."""
+        self.book.finish()
+        self._find_best_epoch()
+        for item in self._checkpoints:
+            self._checkpoint(item)
+
+    def renew(self, writer: str) -> None:
+        """Renew the lease, if it is this writer's to renew, and write the run's row."""
+        if self._row.get("status", self._run.status) in ("running", "lost") and self._owner == writer:
+            self._row.setdefault("alive_ms", now_ms())
+            if "status" not in self._row and self._run.status == "lost":
+                # It comes back to life: what declared it lost was wrong.
+                self._row.update(status="running", ended_ms=None)
+                self._connection.execute(
+                    update(fits)
+                    .where(fits.c.run_id == self._run.id, fits.c.writer == writer, fits.c.outcome == "lost")
+                    .values(outcome=None, ended_ms=None)
+                )
+        if self._row:
+            self._connection.execute(update(runs).where(runs.c.id == self._run.id).values(self._row))
+
+    def _run_started(self, item: frames.RunStarted) -> None:
+        self._owner = self._writer
+        self._row.update(
+            status="running", ended_ms=None, alive_ms=now_ms(), writer=self._writer, stop_requested_ms=None
+        )
+
+    def _run_ended(self, item: frames.RunEnded) -> None:
+        self._connection.execute(
+            update(fits)
+            .where(fits.c.run_id == self._run.id, fits.c.writer == self._writer, fits.c.outcome.is_(None))
+            .values(outcome=_CUT.get(item.status, "failed"), ended_ms=item.ms)
+        )
+        if self._owner != self._writer:
+            return  # a later writer continues the run: an earlier one's end is not the run's
+        self._row.update(status=item.status, ended_ms=item.ms, alive_ms=item.ms)
+        if item.error is not None:
+            self._event(frames.EventLogged(item.ms, "run_failed", None, None, 0, dict(item.error)))
+
+    def _tags(self, item: frames.Tags) -> None:
+        self._connection.execute(
+            upsert(self._connection, tags, ("run_id", "key"), ("value",)),
+            [{"run_id": self._run.id, "key": key, "value": value} for key, value in sorted(item.values.items())],
+        )
+
+    def _event(self, item: frames.EventLogged) -> None:
+        self._connection.execute(
+            events.insert(),
+            {
+                "run_id": self._run.id,
+                "ms": item.ms,
+                "kind": item.kind,
+                "epoch": item.epoch,
+                "step": item.step,
+                "fit": item.fit,
+                "detail": as_text(item.detail),
+            },
+        )
+
+    def _fit_started(self, item: frames.FitStarted) -> None:
+        self._connection.execute(
+            upsert(self._connection, fits, ("run_id", "number"), ()),
+            {
+                "run_id": self._run.id,
+                "number": item.number,
+                "phase": item.phase,
+                "first_epoch": item.first_epoch,
+                "first_step": item.first_step,
+                "phase_epoch": item.phase_epoch,
+                "phase_step": item.phase_step,
+                "epochs": item.epochs,
+                "steps_per_epoch": item.steps_per_epoch,
+                "batch_size": item.batch_size,
+                "resumed_from": item.resumed_from,
+                "host": item.host,
+                "writer": self._writer,
+                "started_ms": item.ms,
+            },
+        )
+        self.book.supersede(item)
+
+    def _fit_ended(self, item: frames.FitEnded) -> None:
+        self._connection.execute(
+            update(fits)
+            .where(fits.c.run_id == self._run.id, fits.c.number == item.number)
+            .values(outcome=item.outcome, ended_ms=item.ms)
+        )
+
+    def _epoch_ended(self, item: frames.EpochEnded) -> None:
+        self._connection.execute(
+            upsert(self._connection, epochs, ("run_id", "number", "fit"), ("ms", "seconds", "step")),
+            {
+                "run_id": self._run.id,
+                "number": item.epoch,
+                "fit": item.fit,
+                "ms": item.ms,
+                "seconds": item.seconds,
+                "step": item.step,
+            },
+        )
+
+    def _metric_monitored(self, item: frames.MetricMonitored) -> None:
+        known = self._row.get("monitor_source", self._run.monitor_source)
+        if known is None or GOAL_RANK[item.source] >= GOAL_RANK[known]:
+            self._row.update(monitor=item.key, monitor_source=item.source)
+
+    def _histogram(self, item: frames.HistogramLogged) -> None:
+        self._connection.execute(
+            upsert(self._connection, histograms, ("run_id", "key", "step", "fit"), ("axis", "ms", "edges", "counts")),
+            {
+                "run_id": self._run.id,
+                "key": item.key,
+                "axis": item.axis,
+                "step": item.step,
+                "fit": item.fit,
+                "ms": item.ms,
+                "edges": as_text(item.edges),
+                "counts": as_text(item.counts),
+            },
+        )
+
+    def _find_best_epoch(self) -> None:
+        """The best epoch is that of the monitored metric: the declared one, else val_loss, else loss."""
+        monitor = self._row.get("monitor", self._run.monitor)
+        best = self.book.best(*([monitor] if monitor else ["val_loss", "loss"]))
+        if best is not None:
+            self._row.update(best_metric=best.key, best_epoch=best.step, best_value=best.value)
+        elif monitor and monitor != self._run.best_metric and self._run.best_metric is not None:
+            self._row.update(best_metric=None, best_epoch=None, best_value=None)
+
+    def _checkpoint(self, item: frames.CheckpointLogged) -> None:
+        best_epoch = self._row.get("best_epoch", self._run.best_epoch)
+        is_best = item.epoch == best_epoch if item.is_best is None else item.is_best
+        self._connection.execute(
+            checkpoints.insert(),
+            {
+                "run_id": self._run.id,
+                "fit": item.fit,
+                "epoch": item.epoch,
+                "step": item.step,
+                "ms": item.ms,
+                "format": item.format,
+                "size": item.file.size,
+                "sha256": item.sha256,
+                "metrics": as_text({key: json_number(value) for key, value in item.metrics.items()}),
+                "is_best": is_best,
+                "state": as_text(item.state),
+                "uri": item.uri,
+                "status": "published",
+            },
+        )
+
+
+def as_text(value: Any) -> str:
+    """JSON."""
+    return msgspec.json.encode(value).decode()
+
+
+def json_number(value: float) -> float | str:
+    """A float as JSON can keep it."""
+    return value if value - value == 0 else number_text(value)

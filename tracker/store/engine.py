@@ -1,0 +1,129 @@
+"""URL → engine, and what each database needs to be told. Dialect differences sit behind the names in this file."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+
+from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
+
+BUSY_SECONDS = 60.0
+"""How long a SQLite writer waits for its turn."""
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for `sqlite:///path` or `postgresql://…` (psycopg 3); InvalidStoreUrl for anything else."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise InvalidStoreUrl(url, "cannot be read as a URL") from error
+    kind = parsed.get_backend_name()
+    if kind == "postgresql":
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args={"connect_timeout": 10}
+        )
+    if kind != "sqlite":
+        raise InvalidStoreUrl(url, f"{kind!r} is not a database that Tracker keeps runs in")
+    if not parsed.database or parsed.database == ":memory:":
+        raise InvalidStoreUrl(url, "an in-memory database would be gone with the process")
+    if not Path(parsed.database).parent.is_dir():
+        raise InvalidStoreUrl(url, f"the folder {str(Path(parsed.database).parent)!r} does not exist")
+    engine = create_engine(
+        parsed.set(drivername="sqlite+pysqlite"),
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _on_sqlite_connect)
+    event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
+    # SQLAlchemy's own "begin" event opens transactions, not the driver, which would do so only at the first write.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -16384")
+    cursor.close()
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    # A transaction that will write takes the write lock at once: upgrading a read lock later fails without waiting.
+    mode = "IMMEDIATE" if connection.get_execution_options().get("tracker_writes") else "DEFERRED"
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes; StoreUnavailable if the database did not take it and a retry may succeed."""
+    with _translated(engine), engine.connect().execution_options(tracker_writes=True) as connection:
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent snapshot to read from."""
+    with _translated(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error
+        raise
+
+
+def _reason(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+
+
+def shown(engine: Engine) -> str:
+    """The engine's URL as it may be shown: without its password."""
+    return engine.url.set(drivername=engine.url.get_backend_name()).render_as_string(hide_password=True)
+
+
+_COLUMNS = ("series_id", "step", "take", "fit", "ms", "value")
+_CHUNK = 400
+
+
+def insert_points(connection: Connection, rows: Sequence[tuple[int, int, int, int, int, float | None]]) -> None:
+    """Insert rows (series_id, step, take, fit, ms, value), sorted by the first three; one flat path for bulk.
+
+    SQLite takes them as statements of many rows: twice the speed of the driver's `executemany`, and the interpreter
+    lock is released for whole statements rather than between rows, so that the training thread can run meanwhile.
+    PostgreSQL takes them through COPY.
+    """
+    if connection.dialect.name == "postgresql":
+        cursor = connection.connection.cursor()
+        with cursor.copy(f"COPY metric_points ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy:  # type: ignore[attr-defined]
+            copy.set_types(("int4", "int8", "int4", "int4", "int8", "float8"))
+            for row in rows:
+                copy.write_row(row)
+        return
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        connection.exec_driver_sql(_insert_sql(len(part)), tuple(itertools.chain.from_iterable(part)))
+
+
+def _insert_sql(count: int) -> str:
+    values = ",".join(["(?,?,?,?,?,?)"] * count)
+    return f"INSERT INTO metric_points ({', '.join(_COLUMNS)}) VALUES {values}"
+
+
+def advisory_lock(connection: Connection, name: int) -> None:
+    """Make transactions that take the same lock wait for each other; SQLite's write lock does so by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({name})")

@@ -1,0 +1,61 @@
+"""Parameters as rows, and back: typed JSON, the first value of a key stays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from tracker.store.dialect import upsert
+from tracker.store.tables import params
+
+
+def add_params(connection: Connection, run: int, fit: int, values: Mapping[str, Any]) -> None:
+    """Add `values` to the run's parameters.
+
+    A key that is there with another value keeps it, and the new one is recorded as `fit.<fit>.<key>`; a value that
+    came outside any fit counts as of fit 0.
+    """
+    known = {
+        row.key: (row.type, row.text)
+        for row in connection.execute(select(params.c.key, params.c.type, params.c.text).where(params.c.run_id == run))
+    }
+    rows = []
+    for key, value in sorted(values.items()):
+        row = _row(run, key, value)
+        stands = known.get(key)
+        if stands == (row["type"], row["text"]):
+            continue
+        if stands is not None:
+            row["key"] = f"fit.{fit}.{key}"[:250]
+        rows.append(row)
+    if rows:
+        connection.execute(upsert(connection, params, ("run_id", "key"), ("type", "text", "number")), rows)
+
+
+def param_value(type_: str, text: str) -> Any:
+    """The value that a row's `type` and `text` stand for."""
+    return text if type_ == "str" else msgspec.json.decode(text)
+
+
+def _row(run: int, key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        type_, text = "str", value
+    else:
+        type_ = {type(None): "null", bool: "bool", int: "num", float: "num"}.get(type(value), "json")
+        text = msgspec.json.encode(value).decode()
+    return {"run_id": run, "key": key, "type": type_, "text": text, "number": _number(type_, text)}
+
+
+def _number(type_: str, text: str) -> float | None:
+    """The value as a number; strings that read as one count, since MLflow clients send every value as a string."""
+    if type_ not in ("num", "str") or len(text) > 400:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,286 @@
+"""The reads of one run: rows → records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, func, or_, select
+
+from tracker.domain.errors import RunNotFound, SeriesNotFound
+from tracker.domain.records import (
+    Axis,
+    Checkpoint,
+    Epoch,
+    Event,
+    Experiment,
+    Extreme,
+    Fit,
+    Histogram,
+    History,
+    Progress,
+    Run,
+    Series,
+)
+from tracker.store.params import param_value
+from tracker.store.points import cuts, read_points, visible
+from tracker.store.tables import (
+    checkpoints,
+    epochs,
+    events,
+    experiments,
+    fits,
+    histograms,
+    params,
+    runs,
+    series,
+    tags,
+)
+
+_runs: Select[Any] = select(runs, experiments.c.name.label("experiment")).join(
+    experiments, experiments.c.id == runs.c.experiment_id
+)
+
+
+def run_record(row: Row[Any]) -> Run:
+    """The record of a row that has all of `runs` and the experiment's name."""
+    return Run(
+        id=row.uid,
+        name=row.name,
+        experiment=row.experiment,
+        status=row.status,
+        started_ms=row.started_ms,
+        ended_ms=row.ended_ms,
+        best_epoch=row.best_epoch,
+        artifact_uri=row.artifact_uri,
+        best_metric=row.best_metric,
+        best_value=row.best_value,
+        alive_ms=row.alive_ms,
+        deleted_ms=row.deleted_ms,
+        stop_requested=row.stop_requested_ms is not None,
+    )
+
+
+def run_key(connection: Connection, run_id: str) -> int:
+    """The integer key of a run; RunNotFound."""
+    key = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
+    if key is None:
+        raise RunNotFound(run_id)
+    return int(key)
+
+
+def all_experiments(connection: Connection) -> Sequence[Experiment]:
+    rows = connection.execute(select(experiments).where(experiments.c.deleted_ms.is_(None)).order_by(experiments.c.id))
+    return [Experiment(id=row.id, name=row.name, created_ms=row.created_ms) for row in rows]
+
+
+def get_run(connection: Connection, run_id: str) -> Run:
+    row = connection.execute(_runs.where(runs.c.uid == run_id)).one_or_none()
+    if row is None:
+        raise RunNotFound(run_id)
+    return run_record(row)
+
+
+def find_runs(connection: Connection, text: str, limit: int) -> Sequence[Run]:
+    # The id's upper bound: every id that begins with `text` sorts below it, in ASCII, which ids are made of.
+    begins = (runs.c.uid >= text) & (runs.c.uid < text + "~") if text.isascii() else runs.c.uid == text
+    rows = connection.execute(
+        _runs.where(runs.c.deleted_ms.is_(None) | (runs.c.uid == text), or_(begins, runs.c.name == text))
+        .order_by(runs.c.uid == text, runs.c.started_ms.desc(), runs.c.id.desc())
+        .limit(limit)
+    ).all()
+    exact = [row for row in rows if row.uid == text]
+    return [run_record(row) for row in (exact or rows)]
+
+
+def progress(connection: Connection, run: int) -> Progress:
+    latest = connection.execute(
+        select(fits).where(fits.c.run_id == run).order_by(fits.c.number.desc()).limit(1)
+    ).one_or_none()
+    top_of_axis = select(series.c.axis, func.max(series.c.last_step)).where(series.c.run_id == run)
+    tops = {axis: top for axis, top in connection.execute(top_of_axis.group_by(series.c.axis)) if top is not None}
+    shown = _visible_epochs(connection, run)
+    last_epoch = max([tops.get("epoch", -1), *(row.number for row in shown)])
+    steps = max([tops.get("step", 0), *(row.step or 0 for row in shown)])
+    return Progress(
+        fits=latest.number if latest else 0,
+        phase=latest.phase if latest else 0,
+        next_epoch=last_epoch + 1,
+        next_step=tops.get("step", -1) + 1,
+        steps=steps,
+        phase_epoch=latest.phase_epoch if latest else 0,
+        phase_step=latest.phase_step if latest else 0,
+    )
+
+
+def get_params(connection: Connection, run: int) -> Mapping[str, Any]:
+    rows = connection.execute(select(params).where(params.c.run_id == run).order_by(params.c.key))
+    return {row.key: param_value(row.type, row.text) for row in rows}
+
+
+def get_tags(connection: Connection, run: int) -> Mapping[str, str]:
+    rows = connection.execute(select(tags.c.key, tags.c.value).where(tags.c.run_id == run).order_by(tags.c.key))
+    return {row.key: row.value for row in rows}
+
+
+def metrics(connection: Connection, run: int) -> Mapping[str, Series]:
+    rows = connection.execute(select(series).where(series.c.run_id == run, series.c.count > 0).order_by(series.c.key))
+    return {row.key: _series(row) for row in rows}
+
+
+def _series(row: Row[Any]) -> Series:
+    low, high = _extreme(row, "min"), _extreme(row, "max")
+    return Series(
+        key=row.key,
+        axis=row.axis,
+        goal=row.goal,
+        count=row._mapping["count"],
+        last=_extreme(row, "last"),
+        min=low,
+        max=high,
+        best=low if row.goal == "min" else high if row.goal == "max" else None,
+    )
+
+
+def _extreme(row: Row[Any], name: str) -> Extreme | None:
+    step = getattr(row, f"{name}_step")
+    if step is None:
+        return None
+    value = getattr(row, f"{name}_value")
+    return Extreme(value=float("nan") if value is None else value, step=step, ms=getattr(row, f"{name}_ms"))
+
+
+def history(connection: Connection, run: int, run_id: str, key: str, max_points: int | None, raw: bool) -> History:
+    found = connection.execute(
+        select(series.c.id, series.c.axis).where(series.c.run_id == run, series.c.key == key)
+    ).one_or_none()
+    if found is None:
+        raise SeriesNotFound(run_id, key)
+    points = read_points(connection, found.id)
+    seen = visible(points, cuts(connection, run, found.axis))
+    if raw:
+        return History(
+            key=key,
+            axis=found.axis,
+            steps=points.steps,
+            ms=points.ms,
+            values=points.values,
+            fits=points.fits,
+            superseded=~seen,
+        )
+    steps, ms, values = points.steps[seen], points.ms[seen], points.values[seen]
+    if max_points is not None:
+        from tracker.query.thinning import thin
+
+        kept = thin(steps, values, max_points)
+        steps, ms, values = steps[kept], ms[kept], values[kept]
+    return History(key=key, axis=found.axis, steps=steps, ms=ms, values=values)
+
+
+def get_fits(connection: Connection, run: int) -> Sequence[Fit]:
+    rows = connection.execute(select(fits).where(fits.c.run_id == run).order_by(fits.c.number))
+    return [
+        Fit(
+            number=row.number,
+            outcome=row.outcome,
+            first_epoch=row.first_epoch,
+            epochs=row.epochs,
+            resumed_from=row.resumed_from,
+            started_ms=row.started_ms,
+            ended_ms=row.ended_ms,
+            phase=row.phase,
+            first_step=row.first_step,
+            steps_per_epoch=row.steps_per_epoch,
+            batch_size=row.batch_size,
+            host=row.host,
+        )
+        for row in rows
+    ]
+
+
+def get_epochs(connection: Connection, run: int) -> Sequence[Epoch]:
+    values: dict[int, dict[str, float]] = {}
+    begins = cuts(connection, run, "epoch")
+    axis: Axis = "epoch"
+    for one in connection.execute(
+        select(series.c.id, series.c.key).where(series.c.run_id == run, series.c.axis == axis).order_by(series.c.key)
+    ):
+        points = read_points(connection, one.id)
+        seen = visible(points, begins)
+        for step, value in zip(points.steps[seen].tolist(), points.values[seen].tolist(), strict=True):
+            values.setdefault(step, {})[one.key] = value
+    return [
+        Epoch(number=row.number, fit=row.fit, seconds=row.seconds, metrics=values.get(row.number, {}), ms=row.ms)
+        for row in _visible_epochs(connection, run)
+    ]
+
+
+def _visible_epochs(connection: Connection, run: int) -> Sequence[Row[Any]]:
+    """The epochs' rows that are not superseded, one a number."""
+    begins = cuts(connection, run, "epoch")
+    shown: dict[int, Row[Any]] = {}
+    for row in connection.execute(
+        select(epochs).where(epochs.c.run_id == run).order_by(epochs.c.number, epochs.c.ms, epochs.c.fit)
+    ):
+        if not any(0 < row.fit < fit and row.number >= first for fit, first in begins):
+            shown[row.number] = row
+    return list(shown.values())
+
+
+def get_events(connection: Connection, run: int) -> Sequence[Event]:
+    rows = connection.execute(select(events).where(events.c.run_id == run).order_by(events.c.ms, events.c.id))
+    return [
+        Event(
+            kind=row.kind,
+            epoch=row.epoch,
+            step=row.step,
+            ms=row.ms,
+            detail=msgspec.json.decode(row.detail),
+            fit=row.fit,
+        )
+        for row in rows
+    ]
+
+
+def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
+    rows = connection.execute(select(checkpoints).where(checkpoints.c.run_id == run).order_by(checkpoints.c.id))
+    return [
+        Checkpoint(
+            id=row.id,
+            epoch=row.epoch,
+            step=row.step,
+            format=row.format,
+            size=row.size,
+            sha256=row.sha256,
+            metrics={key: float(value) for key, value in msgspec.json.decode(row.metrics).items()},
+            is_best=row.is_best,
+            state=msgspec.json.decode(row.state),
+            uri=row.uri,
+            fit=row.fit,
+            ms=row.ms,
+            status=row.status,
+        )
+        for row in rows
+    ]
+
+
+def get_histograms(connection: Connection, run: int, key: str | None) -> Sequence[Histogram]:
+    statement = select(histograms).where(histograms.c.run_id == run)
+    if key is not None:
+        statement = statement.where(histograms.c.key == key)
+    c = histograms.c
+    shown: dict[tuple[str, int], Histogram] = {}
+    begins: dict[Axis, list[tuple[int, int]]] = {a: cuts(connection, run, a) for a in ("epoch", "step", "time")}
+    for row in connection.execute(statement.order_by(c.key, c.step, c.fit)):
+        if any(0 < row.fit < fit and row.step >= first for fit, first in begins[row.axis]):
+            continue
+        shown[row.key, row.step] = Histogram(
+            key=row.key,
+            axis=row.axis,
+            step=row.step,
+            ms=row.ms,
+            edges=msgspec.json.decode(row.edges),
+            counts=msgspec.json.decode(row.counts),
+        )
+    return list(shown.values())

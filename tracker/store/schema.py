@@ -1,0 +1,109 @@
+"""The schema's life: create at head, refuse what is older or newer, upgrade. Alembic does the work."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from tracker.domain.errors import SchemaOutdated, SchemaTooNew, StoreUnavailable
+from tracker.store.engine import BUSY_SECONDS, advisory_lock, reading, shown, writing
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD = "0001"
+"""The newest revision in `migrations/tracker_migrations/versions`; a test holds the two together."""
+
+_LOCK = 7_210_483
+MIGRATIONS = "tracker_migrations:"
+
+
+def ensure(engine: Engine) -> None:
+    """Create the schema in an empty database; SchemaOutdated or SchemaTooNew for one of another revision."""
+    found = current(engine)
+    if found is None:
+        upgrade(engine)
+    elif found < HEAD:
+        raise SchemaOutdated(shown(engine), found, HEAD)
+    elif found > HEAD:
+        raise SchemaTooNew(shown(engine), found, HEAD)
+
+
+def current(engine: Engine) -> str | None:
+    """The database's revision; None if it has no schema yet."""
+    with reading(engine) as connection:
+        return _revision(connection)
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the database to HEAD in one transaction; processes that do so at once wait for each other."""
+    from alembic import command
+
+    _use_wal(engine)
+    with writing(engine) as connection:
+        advisory_lock(connection, _LOCK)
+        found = _revision(connection)
+        if found == HEAD:
+            return
+        if found is not None and found > HEAD:
+            raise SchemaTooNew(shown(engine), found, HEAD)
+        command.upgrade(_config(connection), "head")
+
+
+def differences(engine: Engine) -> list[str]:
+    """What in the database is not as the models say; empty when all is well."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from tracker.store.tables import metadata
+
+    with reading(engine) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": _ours})
+        return [repr(difference) for difference in compare_metadata(context, metadata)]
+
+
+def _ours(obj: object, name: str | None, type_: str, reflected: bool, compare_to: object) -> bool:
+    """Whether a reflected object is ours to compare: other tables in the same database are left alone."""
+    from tracker.store.tables import metadata
+
+    return not (type_ == "table" and reflected and name not in metadata.tables)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if revision is None else str(revision)
+
+
+def _config(connection: Connection) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", MIGRATIONS)
+    config.attributes["connection"] = connection
+    return config
+
+
+def _use_wal(engine: Engine) -> None:
+    """Put a SQLite file into WAL mode, which stays with the file.
+
+    SQLite does not wait for its turn here when another process does the same, so we do.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    deadline = time.monotonic() + BUSY_SECONDS
+    raw = engine.raw_connection()
+    try:
+        while True:
+            try:
+                raw.cursor().execute("PRAGMA journal_mode = WAL")
+                return
+            except engine.dialect.loaded_dbapi.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise StoreUnavailable(f"{shown(engine)}: {error}") from error
+                time.sleep(0.01)
+    finally:
+        raw.close()

@@ -1,0 +1,258 @@
+"""The tables. Integer keys inside, run ids (`runs.uid`) outside; times in ms since the epoch.
+
+A float column that is NULL where a number was written holds NaN: SQLite has no NaN, and PostgreSQL sorts its own above
+infinity, so both keep it as NULL. Columns `head` are the first 200 characters of a text, short enough to be indexed.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+HEAD = 200
+
+
+def _run_id() -> Column[int]:
+    return Column("run_id", Integer, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False)
+
+
+def _head(of: str) -> Column[str]:
+    return Column("head", String(HEAD), Computed(f"substr({of}, 1, {HEAD})", persisted=True))
+
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(500), nullable=False, unique=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("deleted_ms", BigInteger),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", String(64), nullable=False, unique=True),
+    Column("experiment_id", Integer, ForeignKey("experiments.id"), nullable=False),
+    Column("name", String(250), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("alive_ms", BigInteger, nullable=False),
+    Column("deleted_ms", BigInteger),
+    Column("stop_requested_ms", BigInteger),
+    # The writer that opened the run last: only its word ends the run.
+    Column("writer", String(64), nullable=False),
+    Column("artifact_uri", Text, nullable=False),
+    # The metric declared, or read from a callback, to say which epoch is best; NULL: val_loss, else loss.
+    Column("monitor", String(250)),
+    Column("monitor_source", String(16)),
+    Column("best_metric", String(250)),
+    Column("best_epoch", BigInteger),
+    Column("best_value", Double),
+    Index("ix_runs_started_ms_id", "started_ms", "id"),
+    Index("ix_runs_experiment_id_started_ms_id", "experiment_id", "started_ms", "id"),
+    Index("ix_runs_name", "name"),
+    # The sweep of lapsed leases asks for these on every read.
+    Index(
+        "ix_runs_alive_ms",
+        "alive_ms",
+        sqlite_where=text("status = 'running'"),
+        postgresql_where=text("status = 'running'"),
+    ),
+)
+
+journals = Table(
+    "journals",
+    metadata,
+    _run_id(),
+    Column("writer", String(64), nullable=False),
+    Column("last_number", BigInteger, nullable=False),
+    PrimaryKeyConstraint("run_id", "writer"),
+    sqlite_with_rowid=False,
+)
+
+fits = Table(
+    "fits",
+    metadata,
+    _run_id(),
+    Column("number", Integer, nullable=False),
+    Column("phase", Integer, nullable=False),
+    Column("first_epoch", BigInteger, nullable=False),
+    Column("first_step", BigInteger, nullable=False),
+    Column("phase_epoch", BigInteger, nullable=False),
+    Column("phase_step", BigInteger, nullable=False),
+    Column("epochs", BigInteger),
+    Column("steps_per_epoch", BigInteger),
+    Column("batch_size", BigInteger),
+    Column("resumed_from", BigInteger),
+    Column("host", Text, nullable=False),
+    Column("writer", String(64), nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("outcome", String(16)),
+    PrimaryKeyConstraint("run_id", "number"),
+    sqlite_with_rowid=False,
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    _run_id(),
+    Column("number", BigInteger, nullable=False),
+    Column("fit", Integer, nullable=False),
+    Column("ms", BigInteger, nullable=False),
+    Column("seconds", Double),
+    Column("step", BigInteger),
+    PrimaryKeyConstraint("run_id", "number", "fit"),
+    sqlite_with_rowid=False,
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _run_id(),
+    Column("key", String(250), nullable=False),
+    Column("axis", String(8), nullable=False),
+    Column("goal", String(3)),
+    Column("goal_source", String(16)),
+    # Points above `top_step` meet no older one when they are written with this `take`.
+    Column("top_step", BigInteger, nullable=False),
+    Column("take", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("last_value", Double),
+    Column("last_step", BigInteger),
+    Column("last_ms", BigInteger),
+    Column("min_value", Double),
+    Column("min_step", BigInteger),
+    Column("min_ms", BigInteger),
+    Column("max_value", Double),
+    Column("max_step", BigInteger),
+    Column("max_ms", BigInteger),
+    # min_value or max_value by the goal, so that an index can order runs by it.
+    Column("best_value", Double),
+    UniqueConstraint("run_id", "key"),
+    Index("ix_series_key_last_value", "key", "last_value"),
+    Index("ix_series_key_best_value", "key", "best_value"),
+)
+
+metric_points = Table(
+    "metric_points",
+    metadata,
+    # No foreign key: rows come only from `append`, which holds the series in the same transaction.
+    Column("series_id", Integer, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    # 0 for the first value of a step, higher when a step is written again: the highest counts.
+    Column("take", Integer, nullable=False),
+    Column("fit", Integer, nullable=False),
+    Column("ms", BigInteger, nullable=False),
+    Column("value", Double),
+    PrimaryKeyConstraint("series_id", "step", "take"),
+    sqlite_with_rowid=False,
+)
+
+params = Table(
+    "params",
+    metadata,
+    _run_id(),
+    Column("key", String(250), nullable=False),
+    # "str", "num", "bool", "null" or "json"; strings stand in `text` as they are, the rest as JSON.
+    Column("type", String(4), nullable=False),
+    Column("text", Text, nullable=False),
+    # The value as a number where it is one or reads as one.
+    Column("number", Double),
+    _head("text"),
+    PrimaryKeyConstraint("run_id", "key"),
+    Index("ix_params_key_head", "key", "head"),
+    Index("ix_params_key_number", "key", "number"),
+    sqlite_with_rowid=False,
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    _run_id(),
+    Column("key", String(250), nullable=False),
+    Column("value", Text, nullable=False),
+    _head("value"),
+    PrimaryKeyConstraint("run_id", "key"),
+    Index("ix_tags_key_head", "key", "head"),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _run_id(),
+    Column("ms", BigInteger, nullable=False),
+    Column("kind", String(250), nullable=False),
+    Column("epoch", BigInteger),
+    Column("step", BigInteger),
+    Column("fit", Integer, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("ix_events_run_id_ms", "run_id", "ms", "id"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _run_id(),
+    Column("fit", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("step", BigInteger),
+    Column("ms", BigInteger, nullable=False),
+    Column("format", String(32), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("metrics", Text, nullable=False),
+    Column("is_best", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Index("ix_checkpoints_run_id_epoch", "run_id", "epoch"),
+)
+
+histograms = Table(
+    "histograms",
+    metadata,
+    _run_id(),
+    Column("key", String(250), nullable=False),
+    Column("axis", String(8), nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("fit", Integer, nullable=False),
+    Column("ms", BigInteger, nullable=False),
+    # JSON arrays: n + 1 edges, n counts.
+    Column("edges", Text, nullable=False),
+    Column("counts", Text, nullable=False),
+    PrimaryKeyConstraint("run_id", "key", "step", "fit"),
+    sqlite_with_rowid=False,
+)
