@@ -81,7 +81,7 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             run,
             self.model,
             dict(self.params or {}),
-            look_around(),
+            look_around(self),
             self._description,
             self.guard,
             log_batches=self._log_batches,

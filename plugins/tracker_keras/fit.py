@@ -117,7 +117,7 @@ class ObservedFit:
         )
         if self._log_batches:
             at_once = getattr(self._model, "steps_per_execution", 1)
-            self._batches = BatchLog(self._log_batches, at_once, recorder.log_batch, offset=recorder.first_step)
+            self._batches = BatchLog(self._log_batches, at_once, recorder.log_batch, offset=recorder.step(0))
         with self._guard("describing the fit"):
             self._description.fit(
                 self._model,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from tracker_keras.guard import Guard
 from tracker_keras.optimizers import named_optimizers, unwrapped
@@ -17,10 +19,11 @@ def hyperparameters(model: Any, guard: Guard) -> dict[str, Any]:
     """Flat parameters of a compiled model; settings that are None are left out, they were not set.
 
     A thing with settings of its own is its class under its key, and its settings below: `optimizer` = "Adam",
-    `optimizer.beta_1`. A part that cannot be read (a custom class that raises) is reported, and costs only itself.
+    `optimizer.beta_1`. What cannot be read (a custom class that raises) is reported to `guard`, and costs only itself.
     """
     parts: dict[str, Callable[[Any], Mapping[str, Any]]] = {
         "optimizer": _optimizer,
+        "optimizer's settings": _optimizer_settings,
         "loss": _loss,
         "metrics": _metrics,
         "training": _training,
@@ -43,7 +46,7 @@ def parameter_counts(model: Any) -> dict[str, int]:
 def summary_text(model: Any) -> str:
     """What `model.summary()` prints for a built model."""
     lines: list[str] = []
-    model.summary(print_fn=lines.append, line_length=100)
+    model.summary(print_fn=lines.append)
     return "\n".join(lines)
 
 
@@ -57,12 +60,18 @@ def _optimizer(model: Any) -> dict[str, Any]:
         found["loss_scale"] = type(outer).__name__
         found["loss_scale.initial_scale"] = outer.initial_scale
         found["loss_scale.dynamic_growth_steps"] = outer.dynamic_growth_steps
-    if not hasattr(optimizer, "optimizers"):
-        return {**found, **_settings("optimizer", optimizer.get_config())}
-    for one in named_optimizers(model).values():
-        key = f"optimizer.{one.name}"
-        found[key] = type(one).__name__
-        found.update(_settings(key, one.get_config()))
+    if hasattr(optimizer, "optimizers"):
+        found.update({f"optimizer.{one.name}": type(one).__name__ for one in optimizer.optimizers})
+    return found
+
+
+def _optimizer_settings(model: Any) -> dict[str, Any]:
+    optimizers = list(named_optimizers(model).values())
+    if len(optimizers) == 1 and optimizers[0] is unwrapped(model.optimizer):
+        return _settings("optimizer", type(optimizers[0]).__name__, optimizers[0].get_config())
+    found: dict[str, Any] = {}
+    for one in optimizers:
+        found.update(_settings(f"optimizer.{one.name}", type(one).__name__, one.get_config()))
     return found
 
 
@@ -75,7 +84,7 @@ def _loss(model: Any) -> dict[str, Any]:
     else:
         found = {"loss": _name(loss)}
         if isinstance(loss, keras.losses.Loss):
-            found.update(_settings("loss", loss.get_config()))
+            found.update(_settings("loss", type(loss).__name__, loss.get_config()))
     return {**found, **_weights(_compiled_with(model).get("loss_weights"))}
 
 
@@ -119,24 +128,45 @@ def _compiled_with(model: Any) -> Mapping[str, Any]:
     return config if isinstance(config, Mapping) else {}
 
 
-def _settings(key: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as flat settings below `key`; what Keras serialised into it becomes class and settings in turn."""
+def _settings(key: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a `kind` (a class) as flat settings below `key`.
+
+    What Keras serialised into it becomes class and settings in turn. A name that Keras made of the class is left out:
+    it ends in a count of such objects in the process, by which equal settings would differ.
+    """
     flat: dict[str, Any] = {}
     for name, value in config.items():
         below = f"{key}.{name}"
-        if isinstance(value, Mapping) and "class_name" in value and "config" in value:
-            inner = value["config"]
-            kind = value["class_name"]
-            if isinstance(inner, Mapping) and kind != "__lambda__":
-                flat[below] = kind
-                flat.update(_settings(below, inner))
-            else:  # a function: its name, a lambda has none
-                flat[below] = inner if isinstance(inner, str) else "lambda"
+        if name == "name" and _is_made_of(value, kind):
+            continue
+        if name == "learning_rate" and isinstance(value, float):
+            flat[below] = _as_given(value)
+        elif isinstance(value, Mapping) and "class_name" in value and "config" in value:
+            flat.update(_serialized(below, value["class_name"], value["config"]))
         elif isinstance(value, Mapping):
-            flat.update(_settings(below, value))
+            flat.update(_settings(below, "", value))
         else:
             flat[below] = value
     return flat
+
+
+def _serialized(key: str, kind: str, config: Any) -> dict[str, Any]:
+    """A thing in the form of Keras' serialisation: an object, or a function, of which a lambda has no name."""
+    if kind == "__lambda__":
+        return {key: "lambda"}
+    if isinstance(config, Mapping):
+        return {key: kind, **_settings(key, kind, config)}
+    return {key: config}
+
+
+def _is_made_of(name: Any, kind: str) -> bool:
+    return re.sub(r"_\d+$", "", str(name)).replace("_", "").lower() == kind.lower()
+
+
+def _as_given(value: float) -> float:
+    """`value`, which a float32 variable holds, as the shortest decimal that this float32 stands for: 0.01 again."""
+    single = np.float32(value)
+    return float(str(single)) if float(single) == value else value
 
 
 def _names(given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What `fit()` knows and tells no callback: its batch size, its first epoch, the callbacks beside us."""
+"""What `fit()` knows and tells no callback: its batch size, and the callbacks beside us."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _DEPTH = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What was found. A loop of the user's own that calls a CallbackList has no batch size to find."""
+    """What was found. A loop of the user's own that calls a CallbackList has no batch size to find.
+
+    `callbacks` are those beside the one that looked: it would hold itself otherwise, and outlive its last use.
+    """
 
     callbacks: tuple[Any, ...] = ()
     batch_size: int | None = None
-    initial_epoch: int = 0
 
 
-def look_around() -> Surroundings:
-    """The surroundings of the `on_train_begin` that calls this.
+def look_around(me: object) -> Surroundings:
+    """The surroundings of the callback `me`, whose `on_train_begin` calls this.
 
     Keras 3 hands a callback `params` with no batch size in it, and not the list that it is in. Both are plain locals
     of the callers, which are read here and left alone.
@@ -35,13 +37,9 @@ def look_around() -> Surroundings:
             break
         caller = frame.f_locals.get("self")
         if isinstance(caller, keras.callbacks.CallbackList) and not callbacks:
-            callbacks = tuple(getattr(caller, "callbacks", ()))
+            callbacks = tuple(one for one in getattr(caller, "callbacks", ()) if one is not me)
         if frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_locals:
-            return Surroundings(
-                callbacks=callbacks,
-                batch_size=_batch_size(frame.f_locals["epoch_iterator"]),
-                initial_epoch=int(frame.f_locals.get("initial_epoch") or 0),
-            )
+            return Surroundings(callbacks=callbacks, batch_size=_batch_size(frame.f_locals["epoch_iterator"]))
         frame = frame.f_back
     return Surroundings(callbacks=callbacks)
 

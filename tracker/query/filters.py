@@ -129,8 +129,8 @@ def _parser() -> Lark:
 class _Builder:
     """Called by the parser, bottom up, with the parts of each rule.
 
-    Conditions come as (node, depth of parentheses and NOTs, positions of comparisons), values as (value, position), fields as
-    (field, position, as it was written).
+    Conditions come as (node, depth of parentheses and NOTs, positions of comparisons), values as (value, position),
+    fields as (field, position, as it was written).
     """
 
     def filter(self, parts: list[Any]) -> Node:
@@ -228,7 +228,7 @@ def _attribute(name: str, where: int) -> Field:
     if key.rstrip(".") in _KINDS:
         raise _Problem(where + len(name), f"expected a key right after {name.rstrip('.') + '.'!r}")
     known = ", ".join(sorted(NUMBER_ATTRIBUTES | TEXT_ATTRIBUTES | set(_ALIASES) - {"run name"}))
-    raise _Problem(where, f"unknown attribute {name!r}; expected metrics.x, params.x, tags.x or one of {known}")
+    raise _Problem(where, f"unknown attribute {name[:40]!r}; expected metrics.x, params.x, tags.x or one of {known}")
 
 
 def _check(field: Field, name: str, op: Operator, sign: Token, values: Iterable[tuple[Value, int]]) -> None:

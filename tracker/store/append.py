@@ -278,12 +278,13 @@ class _Changes:
 
     def _find_best_epoch(self) -> None:
         """The best epoch is that of the monitored metric: the declared one, else val_loss, else loss."""
+        if not self.book.touched and "monitor" not in self._row:
+            return
         monitor = self._row.get("monitor", self._run.monitor)
         best = self.book.best(*([monitor] if monitor else ["val_loss", "loss"]))
-        if best is not None:
-            self._row.update(best_metric=best.key, best_epoch=best.step, best_value=best.value)
-        elif monitor and monitor != self._run.best_metric and self._run.best_metric is not None:
-            self._row.update(best_metric=None, best_epoch=None, best_value=None)
+        found = (best.key, best.step, best.value) if best else (None, None, None)
+        if found != (self._run.best_metric, self._run.best_epoch, self._run.best_value):
+            self._row.update(zip(("best_metric", "best_epoch", "best_value"), found, strict=True))
 
     def _checkpoint(self, item: frames.CheckpointLogged) -> None:
         best_epoch = self._row.get("best_epoch", self._run.best_epoch)

@@ -51,6 +51,16 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -16384")
     cursor.close()
+    _add_functions(connection)
+
+
+def _add_functions(connection: sqlite3.Connection) -> None:
+    # ILIKE needs it: SQLite's own lower() and LIKE know no letters beyond ASCII.
+    connection.create_function("tracker_lower", 1, _lower, deterministic=True)
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _on_sqlite_begin(connection: Connection) -> None:

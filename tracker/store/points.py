@@ -113,12 +113,15 @@ class SeriesBook:
         if changed:
             self._connection.execute(_update_series, changed)
 
+    @property
+    def touched(self) -> bool:
+        """Whether this batch had to do with any series."""
+        return self._known is not None
+
     def best(self, *keys: str) -> Best | None:
-        """The best of the first of `keys` that has one, if this batch changed any of them."""
-        if self._known is None:
-            return None
+        """The best of the first of `keys` that has one."""
         for key in keys:
-            one = self._known.get(key)
+            one = self._series.get(key)
             if one is not None and one.axis == "epoch" and one.best is not None and one.best[0] is not None:
                 return Best(key=key, step=one.best[1], value=one.best[0])
         return None
@@ -182,11 +185,11 @@ class SeriesBook:
         """The next free take of each of `steps`, counting what stands in the table and what is about to."""
         c = metric_points.c
         found = self._connection.execute(
-            select(c.step, func.max(c.take))
+            select(c.step, func.max(c.take).label("top"))
             .where(c.series_id == one.id, c.step >= min(steps), c.step <= max(steps))
             .group_by(c.step)
         )
-        top = dict(found.tuples())
+        top = {row.step: row.top for row in found}
         for row in pending:
             top[row[1]] = max(top.get(row[1], -1), row[2])
         takes = []

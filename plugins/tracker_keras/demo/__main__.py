@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from tracker import TrackerError
+from tracker.domain.errors import RunNotFound
 from tracker_keras.demo import report
 
 # Import names and what installs them; TensorBoard is what the fifth training writes for.
@@ -17,7 +19,7 @@ _BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; return 0, or 2 with a sentence on stderr where it cannot run."""
+    """Run the demo; return 0, or with a sentence on stderr 1 where the store fails, 2 where it cannot run."""
     options = _parser().parse_args(arguments)
     _prepare_environment()
     if missing := _missing():
@@ -27,6 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if os.environ.get("TRACKER_MODE") == "disabled":
+        print("TRACKER_MODE is disabled, so there would be nothing to show; unset it for the demo.", file=sys.stderr)
+        return 2
+    try:
+        _train(options)
+    except RunNotFound as error:  # TRACKER_MODE=offline, or a store that is away
+        print(f"The runs are recorded, but not in the store yet ({error}); `tracker sync` ships them.", file=sys.stderr)
+        return 1
+    except TrackerError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
     # Only now: with these imports the backend is chosen, and TensorFlow begins to talk.
     from tracker_keras.demo.trainings import TRAININGS, Digits
 
@@ -38,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trained = training.run(digits, epochs=options.epochs, store=options.store, folder=options.dir / training.name)
         report.training_ended(trained.seconds, trained.saved)
         runs.append(trained.run_id)
-    return report.closing(runs, options.store, options.dir)
+    report.closing(runs, options.store, options.dir)
 
 
 def _parser() -> argparse.ArgumentParser:

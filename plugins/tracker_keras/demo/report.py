@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import shutil
@@ -11,8 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+import tracker
 
 if TYPE_CHECKING:
     from tracker.domain.ports import RunStore
@@ -29,55 +31,55 @@ def opening(data: str, trainings: int, epochs: int) -> None:
 def training_begins(number: int, title: str, callbacks: str) -> None:
     """A training and the callbacks that it adds."""
     _console.print(f"[bold]{number} {title}[/]")
-    _console.print(f"  TrackerCallback(run), {callbacks}", style="dim", markup=False)
+    _say(f"  TrackerCallback(run), {callbacks}", style="dim")
 
 
 def training_ended(seconds: float, saved: Sequence[str]) -> None:
     """How long it took and which files it left."""
-    files = ", ".join(saved[:3]) + (f" and {len(saved) - 3} more" if len(saved) > 3 else "")
-    _console.print(f"  {seconds:.1f} s" + (f", wrote {files}" if saved else ""), markup=False, soft_wrap=True)
+    # Event files have long names of their own making: their folders say as much.
+    names = sorted({first + ("/" if rest else "") for first, _, rest in (name.partition("/") for name in saved)})
+    _say(f"  {seconds:.1f} s" + (f", wrote {', '.join(names)}" if names else ""))
 
 
-def closing(run_ids: Sequence[str], store_url: str | None, folder: Path) -> int:
-    """The comparison, read back from the store, and the commands; 1 if the store does not have all runs."""
-    import tracker
-
+def closing(run_ids: Sequence[str], store_url: str | None, folder: Path) -> None:
+    """The comparison, read back from the store, and the commands; TrackerError if the store does not have the runs."""
     store = tracker.open_store(store_url)
     try:
         _console.print()
         _console.print(_comparison(store, run_ids))
-        _console.print(
-            f"Recorded in {store.url}; checkpoint files and TensorBoard logs are in {folder}/\n", markup=False
-        )
+        _say(f"Recorded in {store.url}")
+        _say(f"Checkpoint files and TensorBoard logs are in {folder}{os.sep}\n")
         _commands([_short(store, run_id) for run_id in run_ids], store_url)
     finally:
         store.close()
-    return 0
 
 
 def _comparison(store: RunStore, run_ids: Sequence[str]) -> Table:
-    table = Table(title="The five runs, read back from the store", title_justify="left", title_style="bold")
-    table.add_column("run")
-    for heading in ("best val_loss", "val_accuracy", "at epoch", "epochs", "last learning rate", "seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("status")
-    values = [store.get_run(run_id).best_value for run_id in run_ids]
-    best = min((value for value in values if value is not None and not math.isnan(value)), default=None)
-    for run_id, value in zip(run_ids, values, strict=True):
-        run, epochs, rate = store.get_run(run_id), store.epochs(run_id), store.metrics(run_id)["learning_rate"].last
-        at_best = {epoch.number: epoch.metrics for epoch in epochs}.get(
-            -1 if run.best_epoch is None else run.best_epoch
-        )
-        outcomes = ", ".join(str(fit.outcome).replace("_", " ") for fit in store.fits(run_id))
+    table = Table(
+        title="The five runs, as the store has them",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("run", no_wrap=True)
+    for heading in ("best\nval_loss", "at\nepoch", "epochs", "last\nrate", "\nseconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("\nstatus", no_wrap=True)
+    runs = [store.get_run(run_id) for run_id in run_ids]
+    best = min((run.best_value for run in runs if run.best_value is not None), default=None)
+    for run in runs:
+        epochs, planned = store.epochs(run.id), store.fits(run.id)[-1].epochs
+        rate = store.metrics(run.id)["learning_rate"].last
+        value = _number(run.best_value, ".4f")
         table.add_row(
             run.name,
-            f"[green]{value:.4f}[/]" if value == best else _number(value, ".4f"),
-            _number(at_best.get("val_accuracy") if at_best else None, ".4f"),
-            str(run.best_epoch),
-            str(len(epochs)),
-            _number(rate.value if rate else None, ".3g"),
+            f"[bold green]{value}[/]" if run.best_value == best else value,
+            _number(run.best_epoch, "d"),
+            f"{len(epochs)}/{planned}",
+            _number(rate.value if rate else None, ".4f"),
             f"{sum(epoch.seconds or 0.0 for epoch in epochs):.1f}",
-            f"{run.status} ({outcomes})",
+            run.status,
         )
     return table
 
@@ -87,9 +89,9 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _short(store: RunStore, run_id: str) -> str:
-    """What to call the run on the command line: its name, or its id if earlier demos used the name."""
-    name = store.get_run(run_id).name
-    return name if len(store.find_runs(name, limit=2)) == 1 else run_id
+    """What to call the run on the command line: its name, or where earlier demos used it the begin of its id."""
+    names = [store.get_run(run_id).name, *(run_id[:length] for length in range(10, len(run_id)))]
+    return next((name for name in names if len(store.find_runs(name, limit=2)) == 1), run_id)
 
 
 def _commands(runs: Sequence[str], store_url: str | None) -> None:
@@ -98,7 +100,7 @@ def _commands(runs: Sequence[str], store_url: str | None) -> None:
         command = shlex.quote(os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside))
     _console.print("[bold]Try next[/]")
     if store_url:
-        _console.print(f"  export TRACKER_STORE={shlex.quote(store_url)}", markup=False, soft_wrap=True)
+        _say(f"  export TRACKER_STORE={shlex.quote(store_url)}")
     for arguments in (
         "runs",
         f"show {runs[2]}",
@@ -106,4 +108,8 @@ def _commands(runs: Sequence[str], store_url: str | None) -> None:
         f"history {runs[3]} learning_rate",
         'runs --filter "metrics.val_loss.best < 0.1"',
     ):
-        _console.print(f"  {command} {arguments}", markup=False, soft_wrap=True)
+        _say(f"  {command} {arguments}")
+
+
+def _say(text: str, style: str | None = None) -> None:
+    _console.print(text, style=style, markup=False, soft_wrap=True)

@@ -1,0 +1,88 @@
+"""The docs name what there is: commands, arguments, settings, files."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import tracker
+from tracker.cli.main import cli
+from tracker.client.run import Run
+from tracker.domain.ports import RunStore
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+DOCS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+
+
+def commands() -> list[str]:
+    found = []
+    for name, command in cli.commands.items():
+        if isinstance(command, click.Group):
+            found += [f"{name} {sub}" for sub in command.commands]
+        else:
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_in_the_readme(command: str) -> None:
+    """A reader of the README finds each command."""
+    first, _, second = command.partition(" ")
+    assert re.search(rf"tracker {first}\b.*\b{second}", README)
+
+
+def test_readme_names_no_command_that_is_not_there() -> None:
+    """Each `tracker …` in a code block is a command."""
+    blocks = "\n".join(re.findall(r"```(?:console|bash|sh)\n(.*?)```", README, re.S))
+    named = set(re.findall(r"^\$? ?(?:\.venv/bin/)?tracker ([a-z]+)", blocks, re.M))
+    assert named
+    assert named <= set(cli.commands)
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    """Each TRACKER_* variable that the code reads is documented, and no other is."""
+    source = (ROOT / "tracker" / "settings.py").read_text()
+    read = set(re.findall(r'env(?:\.get\(|\[)"(TRACKER_[A-Z_]+)"', source))
+    assert read
+    assert set(re.findall(r"TRACKER_[A-Z]+(?:_[A-Z]+)*", README)) == read
+
+
+@pytest.mark.parametrize("name", [n for n in vars(Run) if not n.startswith("_") and n not in ("disown", "end", "preempted")])
+def test_every_run_method_is_in_the_readme(name: str) -> None:
+    """Each thing to do with a run is documented."""
+    assert f"run.{name}" in README
+
+
+@pytest.mark.parametrize("name", [n for n in dir(RunStore) if not n.startswith("_") and callable(getattr(RunStore, n, None))])
+def test_every_store_method_is_in_the_readme(name: str) -> None:
+    """Each thing to ask of a store is documented, but for what clients and tools ask alone."""
+    if name not in ("append", "close", "progress"):
+        assert f"store.{name}(" in README
+
+
+def test_start_run_arguments_are_in_the_readme() -> None:
+    """Each argument of start_run is documented."""
+    for name in inspect.signature(tracker.start_run).parameters:
+        assert re.search(rf"\b{name}\b", README), name
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
+def test_paths_in_the_docs_exist(document: Path) -> None:
+    """A path that a document names is there."""
+    folders = r"(?:tracker|plugins|migrations|tests|docker)"
+    for path in re.findall(rf"`({folders}/[\w./*-]*)`", document.read_text()):
+        assert list(ROOT.glob(path.rstrip("/"))), path
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    """ARCHITECTURE.md says what each package and module at the top of `tracker` is for."""
+    for path in (ROOT / "tracker").iterdir():
+        if path.name.startswith("__") or path.name == "py.typed":
+            continue
+        assert re.search(rf"\b{path.name}\b" if path.suffix else rf"\b{path.name}/", ARCHITECTURE), path.name

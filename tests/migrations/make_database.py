@@ -1,0 +1,49 @@
+"""Write the database that is kept for the newest revision: `python tests/migrations/make_database.py`.
+
+Run it once, when a revision is new, and commit the file; it is never written again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import tempfile
+from pathlib import Path
+
+import tracker
+from tracker.store.schema import HEAD
+
+target = Path(__file__).parent / "databases" / f"{HEAD}.db"
+if target.exists():
+    sys.exit(f"{target} is there already; old databases are kept as they are")
+
+with tempfile.TemporaryDirectory() as folder:
+    os.environ["TRACKER_HOME"] = f"{folder}/home"
+    url, weights = f"sqlite:///{folder}/kept.db", Path(folder) / "m.weights.h5"
+    weights.write_bytes(b"not really weights")
+    with tracker.start_run("kept", name="kept-run", run_id="kept", store=url, tags={"team": "blue"}) as run:
+        run.log_params({"optimizer": {"name": "adam"}, "lr": 0.001})
+        fit = run.start_fit(epochs=3, steps_per_epoch=10, batch_size=32)
+        for epoch, loss in enumerate([0.9, 0.8, 0.75]):
+            fit.log_epoch(epoch, {"val_loss": loss}, seconds=0.5, steps=(epoch + 1) * 10)
+        fit = run.start_fit(initial_epoch=1, epochs=4, steps_per_epoch=10, batch_size=32)
+        for epoch, loss in enumerate([0.7, 0.5, 0.6], 1):
+            fit.log_epoch(epoch, {"val_loss": loss}, seconds=0.5, steps=epoch * 10)
+        run.log_event("note", epoch=3, text="kept")
+        run.log_checkpoint(weights, epoch=3, metrics={"val_loss": 0.6}, state={"wait": 1})
+        run.log_histogram("kernel", [1.0, 2.0, 3.0], step=3)
+        run.log({"batch/loss": 1.0}, step=5)
+        fit.end("completed")
+    database = sqlite3.connect(f"{folder}/kept.db")
+    database.execute(f"VACUUM INTO '{target}'")
+    database.close()
+    # No machine's paths in what is kept.
+    kept = sqlite3.connect(target)
+    kept.execute("UPDATE runs SET artifact_uri = 'file:///artifacts/kept'")
+    kept.execute("UPDATE checkpoints SET uri = 'file:///artifacts/kept/checkpoints/kept.weights.h5'")
+    kept.execute("UPDATE fits SET host = 'host'")
+    kept.commit()
+    kept.execute("VACUUM")
+    kept.close()
+print(target.name, target.stat().st_size, "bytes")

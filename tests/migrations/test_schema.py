@@ -1,0 +1,172 @@
+"""The schema's life: created at head, refused when it is another's, upgraded, and equal to the models."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from tracker.domain.errors import InvalidStoreUrl, SchemaOutdated, SchemaTooNew
+from tracker.store import schema
+from tracker.store.engine import make_engine, reading, writing
+from tracker.store.store import SqlRunStore
+from tracker.store.tables import metadata
+
+DATABASES = Path(__file__).parent / "databases"
+
+
+def revisions() -> list[str]:
+    config = Config()
+    config.set_main_option("script_location", schema.MIGRATIONS)
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][::-1]
+
+
+def test_head_is_the_newest_migration() -> None:
+    """The revision that the code asks for is the last one in the folder, and they are numbered without a gap."""
+    assert revisions() == [f"{number:04d}" for number in range(1, int(schema.HEAD) + 1)]
+
+
+def test_models_equal_migrations(any_url: str) -> None:
+    """A database made by the migrations has nothing that the models do not say, and lacks nothing."""
+    engine = make_engine(any_url)
+    schema.ensure(engine)
+    assert schema.differences(engine) == []
+    engine.dispose()
+
+
+def test_drift_is_seen(any_url: str) -> None:
+    """The drift check is one that can fail: a column too many and an index too few are both named."""
+    engine = make_engine(any_url)
+    schema.ensure(engine)
+    with writing(engine) as connection:
+        connection.execute(text("ALTER TABLE runs ADD COLUMN surprise INTEGER"))
+        connection.execute(text("DROP INDEX ix_runs_name"))
+    found = " ".join(schema.differences(engine))
+    assert "surprise" in found
+    assert "ix_runs_name" in found
+    engine.dispose()
+
+
+def test_models_and_migrations_make_the_same_sqlite_file(tmp_path: Path) -> None:
+    """What reflection does not see (WITHOUT ROWID, computed columns, partial indexes) is the same too."""
+
+    def statements(name: str) -> dict[str, list[str]]:
+        """Each statement's parts, without their order: constraints come in any."""
+        with sqlite3.connect(tmp_path / name) as connection:
+            rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        connection.close()
+        return {name: sorted(re.split(r"[(),]", re.sub(r"\s+|\"", "", sql))) for name, sql in rows if name != "alembic_version"}
+
+    models, migrations = (make_engine(f"sqlite:///{tmp_path / name}") for name in ("models.db", "migrations.db"))
+    metadata.create_all(models)
+    schema.upgrade(migrations)
+    for engine in (models, migrations):
+        engine.dispose()
+    assert statements("models.db") == statements("migrations.db")
+
+
+def test_new_store_uses_wal(tmp_path: Path) -> None:
+    """A SQLite store is in WAL mode, so that readers and the writer do not wait for each other."""
+    SqlRunStore.open(f"sqlite:///{tmp_path / 'a.db'}").close()
+    connection = sqlite3.connect(tmp_path / "a.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def _set_revision(url: str, revision: str) -> None:
+    engine = make_engine(url)
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+    engine.dispose()
+
+
+def test_older_store_is_refused_with_the_command_to_run(any_url: str) -> None:
+    """An old store is not changed behind its owner's back."""
+    SqlRunStore.open(any_url).close()
+    _set_revision(any_url, "0000")
+    with pytest.raises(SchemaOutdated, match="at schema revision 0000.*tracker db upgrade"):
+        SqlRunStore.open(any_url)
+
+
+def test_newer_store_is_refused(any_url: str) -> None:
+    """A store of a newer Tracker is neither read nor upgraded."""
+    SqlRunStore.open(any_url).close()
+    _set_revision(any_url, "9999")
+    with pytest.raises(SchemaTooNew, match="9999, newer than"):
+        SqlRunStore.open(any_url)
+    engine = make_engine(any_url)
+    with pytest.raises(SchemaTooNew):
+        schema.upgrade(engine)
+    engine.dispose()
+
+
+def test_password_is_not_in_messages(postgres_url: str) -> None:
+    """Errors show a store's URL without its password."""
+    SqlRunStore.open(postgres_url).close()
+    _set_revision(postgres_url, "9999")
+    with pytest.raises(SchemaTooNew) as caught:
+        SqlRunStore.open(postgres_url.replace("postgres:@", "postgres:hunter2@"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "sqlite:///:memory:", "nonsense", "sqlite:////no/such/folder/a.db"])
+def test_what_is_no_store(url: str) -> None:
+    """A URL that names no store that we keep is refused before anything is opened."""
+    with pytest.raises(InvalidStoreUrl):
+        make_engine(url)
+
+
+def _open(url: str, started: object) -> None:
+    started.wait()  # type: ignore[attr-defined]
+    SqlRunStore.open(url).close()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_two_processes_create_the_same_store(any_url: str, attempt: int) -> None:
+    """Both succeed, and the schema is there once."""
+    context = multiprocessing.get_context("spawn")
+    started = context.Barrier(2)
+    both = [context.Process(target=_open, args=(any_url, started)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    engine = make_engine(any_url)
+    assert schema.current(engine) == schema.HEAD
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM experiments")).scalar() == 1
+    engine.dispose()
+
+
+def test_every_revision_has_its_database() -> None:
+    """One real old database per revision is kept."""
+    assert sorted(path.stem for path in DATABASES.glob("*.db")) == revisions()
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_old_database_is_upgraded_and_read(revision: str, tmp_path: Path) -> None:
+    """A database that a real client of that revision wrote is upgraded, and tells the same story."""
+    shutil.copy(DATABASES / f"{revision}.db", tmp_path / "old.db")
+    engine = make_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    assert schema.current(engine) == revision
+    schema.upgrade(engine)
+    assert schema.differences(engine) == []
+    with SqlRunStore(engine) as store:
+        run = store.get_run("kept")
+        assert (run.name, run.experiment, run.status, run.best_epoch) == ("kept-run", "kept", "finished", 2)
+        assert store.params("kept") == {"optimizer.name": "adam", "lr": 0.001}
+        assert store.tags("kept") == {"team": "blue"}
+        assert store.history("kept", "val_loss").values.tolist() == [0.9, 0.7, 0.5, 0.6]
+        assert [fit.outcome for fit in store.fits("kept")] == ["failed", "completed"]
+        assert [epoch.fit for epoch in store.epochs("kept")] == [1, 2, 2, 2]
+        assert store.checkpoints("kept")[0].is_best is False
+        assert [h.key for h in store.histograms("kept")] == ["kernel"]
+        assert [e.kind for e in store.events("kept")] == ["fit_started", "fit_ended", "fit_started", "note", "fit_ended"]

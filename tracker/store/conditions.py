@@ -1,0 +1,265 @@
+"""Filter trees → SQL over `runs`: a condition for each node, and the row sets that could drive a search.
+
+Every condition is true or false, never NULL, so that NOT is the complement: what stands in another table is an EXISTS,
+what may be NULL in `runs` is asked for first.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, false, func, literal, not_, or_, select, true
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
+
+from tracker.query.syntax import (
+    NUMBER_ATTRIBUTES,
+    And,
+    Comparison,
+    Field,
+    In,
+    IsNan,
+    IsNull,
+    Node,
+    Not,
+    Or,
+    Value,
+)
+from tracker.store.tables import HEAD, experiments, params, runs, series, tags
+
+Clause = ColumnElement[bool]
+Leaf = Comparison | In | IsNull | IsNan
+
+ATTRIBUTES = {
+    "name": "name", "run_id": "uid", "status": "status", "artifact_uri": "artifact_uri", "best_metric": "best_metric",
+    "best_epoch": "best_epoch", "best_value": "best_value", "started_ms": "started_ms", "ended_ms": "ended_ms",
+}  # fmt: skip
+"""Attributes and their columns in `runs`; `experiment` stands in another table."""
+
+_TABLES = {"metric": series, "param": params, "tag": tags}
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+_INT64 = 2**63
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A set of run ids that holds every match: the union of `rows`, at most as many as `counted` rows."""
+
+    counted: tuple[Select[Any], ...]
+    rows: tuple[Select[Any], ...]
+
+
+def table_of(field: Field) -> FromClause:
+    """A fresh alias of the table that holds the field's rows."""
+    return _TABLES[field.kind].alias()
+
+
+def unindexed(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    """The column, such that SQLite does not take an index on it: without statistics it takes many a bad one."""
+    return UnaryExpression(column, operator=custom_op("+")) if dialect == "sqlite" else column
+
+
+class Conditions:
+    """Conditions in the SQL of one database, named by SQLAlchemy's name of the dialect."""
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = dialect
+
+    def of(self, node: Node) -> Clause:
+        """The condition on `runs` that the node states."""
+        match node:
+            case And(parts):
+                return and_(*map(self.of, parts))
+            case Or(parts):
+                return or_(*map(self.of, parts))
+            case Not(part):
+                return not_(self.of(part))
+        if node.field.kind == "attribute":
+            return self._attribute(node, runs, unindexed(runs.c.experiment_id, self._dialect))
+        if node.field.kind == "dataset":
+            return false()  # no run here has datasets
+        rows = table_of(node.field)
+        found = exists(select(literal(1)).where(rows.c.run_id == runs.c.id, *self.row(node, rows)))
+        return not_(found) if isinstance(node, IsNull) and not node.negated else found
+
+    def drivers(self, node: Node) -> list[Driver]:
+        """What could drive a search for the node, as far as an index can tell its size."""
+        match node:
+            case And(parts):
+                return [driver for part in parts for driver in self.drivers(part)]
+            case Or(parts):
+                firsts = [found[0] for part in parts if (found := self.drivers(part))]
+                if len(firsts) < len(parts):
+                    return []
+                return [Driver(sum((d.counted for d in firsts), ()), sum((d.rows for d in firsts), ()))]
+            case (
+                Not()
+                | IsNull(negated=False)
+                | IsNull(Field("attribute"))
+                | Comparison(Field("dataset"))
+                | In(Field("dataset"))
+            ):
+                return []
+        if node.field.kind == "attribute":
+            if node.field.key not in ("name", "run_id", "experiment", "started_ms") or not _narrow(node):
+                return []
+            other = runs.alias()
+            ids = select(other.c.id.label("run_id")).where(self._attribute(node, other, other.c.experiment_id))
+            return [Driver((ids,), (ids,))]
+        rows = table_of(node.field)
+        key, *rest = self.row(node, rows)
+        ids = select(rows.c.run_id)
+        # Without an index on what the rest asks for, the rows of the key bound the size.
+        counted = ids.where(key, *rest) if _narrow(node) and node.field.stat in ("last", "best") else ids.where(key)
+        return [Driver((counted,), (ids.where(key, *rest),))]
+
+    def row(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
+        """What a row of the field's table must meet: first its key, then what the leaf says about its value."""
+        key = rows.c.key == leaf.field.key
+        if leaf.field.kind == "metric":
+            return [key, *self._metric(leaf, rows)]
+        if isinstance(leaf, (IsNull, IsNan)):
+            return [key]
+        text = rows.c.text if leaf.field.kind == "param" else rows.c.value
+        number = rows.c.number if leaf.field.kind == "param" else None
+        return [key, self._value(leaf, text, rows.c.head, number)]
+
+    def _metric(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
+        value = rows.c[f"{leaf.field.stat}_value"]
+        last = leaf.field.stat == "last"
+        # NULL is NaN where a last point is, and nothing where none is; the other statistics are never NaN.
+        there = rows.c.last_step.is_not(None) if last else value.is_not(None)
+        match leaf:
+            case IsNull():
+                return [there]
+            case IsNan(negated=True):
+                return [value.is_not(None)]
+            case IsNan():
+                return [value.is_(None), there] if last else [false()]
+        equal = _numbers(leaf, value)
+        return [or_(value.is_(None), not_(equal)), there] if _negative(leaf) else [equal]
+
+    def _value(
+        self, leaf: Comparison | In, text: ColumnElement[Any], head: Any, number: ColumnElement[Any] | None
+    ) -> Clause:
+        """The leaf about a text column, its indexed first characters if there are any, and its number if it has one."""
+        values = leaf.values if isinstance(leaf, In) else (leaf.value,)
+        texts = [value for value in values if isinstance(value, str)]
+        either: list[Clause] = []
+        if texts or number is None:
+            either.append(self._texts(leaf, texts, text, head))
+        if len(texts) < len(values) and number is not None:
+            either.append(and_(number.is_not(None), _numbers(leaf, number)))
+        return not_(or_(*either)) if _negative(leaf) else or_(*either)
+
+    def _texts(self, leaf: Comparison | In, values: Sequence[str], text: ColumnElement[Any], head: Any) -> Clause:
+        op = "=" if isinstance(leaf, In) else leaf.op.removeprefix("NOT ").replace("!=", "=")
+        if op == "=":
+            whole = text.in_(values) if len(values) != 1 else text == values[0]
+            if head is None:
+                return whole
+            start = head.in_([v[:HEAD] for v in values]) if len(values) != 1 else head == values[0][:HEAD]
+            return start if all(len(value) < HEAD for value in values) else and_(start, whole)
+        pattern = values[0]
+        if op == "LIKE":
+            return self._like(text, pattern)
+        if op == "ILIKE":
+            return self._ilike(text, pattern)
+        # By code points everywhere; SQLite does that by itself.
+        by_code = text.collate("C") if self._dialect == "postgresql" else text
+        return _COMPARE[op](by_code, pattern)  # type: ignore[no-any-return]
+
+    def _like(self, text: ColumnElement[Any], pattern: str) -> Clause:
+        if self._dialect != "sqlite":
+            return text.like(_no_escapes(pattern))
+        # SQLite's LIKE does not mind case, its GLOB does.
+        return text.op("GLOB", is_comparison=True)(_glob(pattern))
+
+    def _ilike(self, text: ColumnElement[Any], pattern: str) -> Clause:
+        if self._dialect != "sqlite":
+            return text.ilike(_no_escapes(pattern))
+        if pattern.isascii():
+            return text.like(pattern)
+        return func.tracker_lower(text).op("GLOB", is_comparison=True)(_glob(pattern.lower()))
+
+    def _attribute(self, leaf: Leaf, table: FromClause, experiment_id: ColumnElement[Any]) -> Clause:
+        """The leaf about a column of `table`, which is `runs` or an alias of it."""
+        key = leaf.field.key
+        if key == "experiment":
+            if isinstance(leaf, (IsNull, IsNan)):
+                return true() if leaf.negated else false()
+            return experiment_id.in_(select(experiments.c.id).where(self._value(leaf, experiments.c.name, None, None)))
+        column: ColumnElement[Any] = table.c[ATTRIBUTES[key]]
+        if isinstance(leaf, IsNull):
+            return column.is_not(None) if leaf.negated else column.is_(None)
+        assert not isinstance(leaf, IsNan)
+        if key == "name" and table is runs:
+            column = unindexed(column, self._dialect)
+        if key not in NUMBER_ATTRIBUTES:
+            meets = self._value(leaf, column, None, None)
+        else:
+            meets = _numbers(leaf, column) if key == "best_value" else _wholes(leaf, column)
+            meets = not_(meets) if _negative(leaf) else meets
+        return and_(column.is_not(None), meets) if runs.c[ATTRIBUTES[key]].nullable else meets
+
+
+def _negative(leaf: Comparison | In) -> bool:
+    return leaf.negated if isinstance(leaf, In) else leaf.op in ("!=", "NOT LIKE", "NOT ILIKE")
+
+
+def _narrow(leaf: Leaf) -> bool:
+    """Whether an index on (key, value) finds the rows."""
+    match leaf:
+        case Comparison(op=op, value=str()):
+            return op == "="
+        case Comparison(op=op):
+            return op in _COMPARE
+        case In(negated=negated):
+            return not negated
+        case IsNan(negated=negated):
+            return not negated
+    return False
+
+
+def _numbers(leaf: Comparison | In, column: ColumnElement[Any]) -> Clause:
+    """The leaf, but for a negation, about a column of floats."""
+    if isinstance(leaf, In):
+        return column.in_([float(v) for v in leaf.values if not isinstance(v, str) and not math.isnan(v)])
+    value = float(leaf.value)
+    return false() if math.isnan(value) else _COMPARE[leaf.op.replace("!=", "=")](column, value)
+
+
+def _wholes(leaf: Comparison | In, column: ColumnElement[Any]) -> Clause:
+    """The leaf, but for a negation, about a column of integers, which no float and nothing beyond 64 bits may meet."""
+    if isinstance(leaf, In):
+        return column.in_([int(v) for v in leaf.values if _is_int64(v)])
+    op, value = leaf.op.replace("!=", "="), float(leaf.value) if isinstance(leaf.value, str) else leaf.value
+    if _is_int64(value):
+        return _COMPARE[op](column, int(value))  # type: ignore[no-any-return]
+    if op == "=" or math.isnan(value):
+        return false()
+    if not -_INT64 <= value < _INT64:
+        return true() if (value > 0) == (op[0] == "<") else false()
+    return column <= math.floor(value) if op[0] == "<" else column >= math.ceil(value)
+
+
+def _is_int64(value: Value) -> bool:
+    if isinstance(value, str) or not -_INT64 <= value < _INT64:
+        return False
+    return isinstance(value, int) or value.is_integer()
+
+
+def _no_escapes(pattern: str) -> str:
+    """A LIKE pattern in which a backslash is a backslash."""
+    return pattern.replace("\\", "\\\\")
+
+
+def _glob(pattern: str) -> str:
+    """A LIKE pattern as one of SQLite's GLOB."""
+    return "".join({"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}.get(c, c) for c in pattern)

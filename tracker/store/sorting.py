@@ -1,0 +1,154 @@
+"""Order terms → sort keys, and the page tokens that hold a run's place among them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, FromClause, and_, case, false, func, literal, or_, select, tuple_
+
+from tracker.domain.errors import InvalidPageToken
+from tracker.query.syntax import NUMBER_ATTRIBUTES, Field, OrderTerm
+from tracker.store.conditions import ATTRIBUTES, Clause, table_of
+from tracker.store.tables import HEAD, experiments, runs
+
+Value = int | float | str | None
+
+NUMBER, NOT_A_NUMBER, MISSING = 0, 1, 2
+"""Ranks: what holds a number comes before NaN or text, and that before what is not there, in both directions."""
+
+EXPERIMENT = select(experiments.c.name).where(experiments.c.id == runs.c.experiment_id).scalar_subquery()
+"""The name of a run's experiment."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One expression to sort by; `type` is that of its values, which are None only where an earlier key says so."""
+
+    expression: ColumnElement[Any]
+    descending: bool
+    type: type
+
+
+@dataclass(frozen=True)
+class Sort:
+    """The keys of a search, the last of them `runs.id`, and the outer joins that they need."""
+
+    keys: tuple[Key, ...]
+    joins: tuple[tuple[FromClause, Clause], ...] = ()
+
+    @classmethod
+    def by(cls, terms: Iterable[OrderTerm], dialect: str) -> Sort:
+        """The keys of the terms, and then newest first."""
+        keys: list[Key] = []
+        joins: list[tuple[FromClause, Clause]] = []
+        by_start = False
+        for term in terms:
+            if term.field.kind == "attribute":
+                keys += _attribute_keys(term, dialect)
+                by_start = by_start or term.field.key == "started_ms"
+                continue
+            rows = table_of(term.field)
+            joins.append((rows, and_(rows.c.run_id == runs.c.id, rows.c.key == term.field.key)))
+            keys += _row_keys(term, rows, dialect)
+        if not by_start:
+            keys.append(Key(runs.c.started_ms, True, int))
+        return cls((*keys, Key(runs.c.id, True, int)), tuple(joins))
+
+    @property
+    def order(self) -> list[ColumnElement[Any]]:
+        """What ORDER BY takes."""
+        return [key.expression.desc() if key.descending else key.expression.asc() for key in self.keys]
+
+    def after(self, place: Sequence[Value]) -> Clause:
+        """The condition on runs that come after this place."""
+        first, *rest = self.keys
+        if len(rest) == 1 and first.descending and rest[0].descending and None not in place:
+            return tuple_(first.expression, rest[0].expression) < tuple_(*map(literal, place))
+        clause: Clause = false()
+        for key, value in zip(reversed(self.keys), reversed(place), strict=True):
+            if value is None:
+                clause = and_(key.expression.is_(None), clause)
+            else:
+                beyond = key.expression < value if key.descending else key.expression > value
+                clause = or_(beyond, and_(key.expression == value, clause))
+        # Says nothing new, but in a form that an index on the first key can begin with.
+        start = first.expression <= place[0] if first.descending else first.expression >= place[0]
+        return and_(start, clause) if place[0] is not None else clause
+
+
+def normal(terms: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
+    """The terms without a last one that says newest first, as all orders end."""
+    newest = OrderTerm(Field("attribute", "started_ms"), descending=True)
+    return tuple(terms[:-1] if terms and terms[-1] == newest else terms)
+
+
+def _attribute_keys(term: OrderTerm, dialect: str) -> list[Key]:
+    key = term.field.key
+    column = EXPERIMENT if key == "experiment" else runs.c[ATTRIBUTES[key]]
+    if key in NUMBER_ATTRIBUTES:
+        value = Key(column, term.descending, float if key == "best_value" else int)
+    else:
+        value = Key(_by_code(_head(column) if key == "artifact_uri" else column, dialect), term.descending, str)
+    if key == "experiment" or not runs.c[ATTRIBUTES[key]].nullable:
+        return [value]
+    return [Key(case((column.is_(None), MISSING), else_=NUMBER), False, int), value]
+
+
+def _row_keys(term: OrderTerm, rows: FromClause, dialect: str) -> list[Key]:
+    if term.field.kind == "metric":
+        value = rows.c[f"{term.field.stat}_value"]
+        ranks = [(value.is_not(None), NUMBER)]
+        if term.field.stat == "last":
+            ranks.append((rows.c.last_step.is_not(None), NOT_A_NUMBER))
+        return [Key(case(*ranks, else_=MISSING), False, int), Key(value, term.descending, float)]
+    text = _by_code(rows.c.head, dialect)
+    if term.field.kind == "tag":
+        return [Key(case((text.is_(None), MISSING), else_=NOT_A_NUMBER), False, int), Key(text, term.descending, str)]
+    number = rows.c.number
+    rank = case((number.is_not(None), NUMBER), (text.is_not(None), NOT_A_NUMBER), else_=MISSING)
+    words = case((number.is_(None), text))
+    return [Key(rank, False, int), Key(number, term.descending, float), Key(words, term.descending, str)]
+
+
+def _head(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    # Page tokens hold sort keys: they must not grow with what a user stored.
+    return func.substr(column, 1, HEAD)
+
+
+def _by_code(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    """Text that sorts by code points; SQLite does that by itself."""
+    return column.collate("C") if dialect == "postgresql" else column
+
+
+def write_token(query: bytes, place: Sequence[Value]) -> str:
+    """A token of a place in the results of `query`, which stands for filter, experiments and order."""
+    payload = msgspec.msgpack.encode(place)
+    return base64.urlsafe_b64encode(_digest(query, payload) + payload).decode().rstrip("=")
+
+
+def read_token(token: str, query: bytes, keys: Sequence[Key]) -> list[Value]:
+    """The place that `write_token` wrote for the same query; InvalidPageToken for anything else."""
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        if _digest(query, raw[8:]) != raw[:8]:
+            raise InvalidPageToken
+        place: list[Value] = msgspec.msgpack.decode(raw[8:], type=list[int | float | str | None])
+    except (binascii.Error, ValueError, TypeError) as error:  # msgspec's errors are ValueErrors
+        raise InvalidPageToken from error
+    if write_token(query, place) != token or len(place) != len(keys) or not all(map(_fits, keys, place)):
+        raise InvalidPageToken
+    return place
+
+
+def _fits(key: Key, value: Value) -> bool:
+    return value is None or (isinstance(value, key.type) and not (isinstance(value, int) and value >= 2**63))
+
+
+def _digest(query: bytes, payload: bytes) -> bytes:
+    return hashlib.blake2b(query + b"\0" + payload, digest_size=8).digest()
