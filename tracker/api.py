@@ -6,9 +6,9 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from tracker import compose
 from tracker.client import lifecycle
@@ -22,17 +22,22 @@ from tracker.domain.errors import ExperimentNotFound, InvalidStoreUrl, InvalidVa
 from tracker.domain.frames import RunStarted
 from tracker.domain.identity import new_run_id, new_run_name, now_ms
 from tracker.domain.limits import check_experiment, check_name, check_run_id
-from tracker.domain.ports import ArtifactHome, RunStore, Transport
+from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.domain.records import DEFAULT_EXPERIMENT, Progress
 from tracker.domain.records import Run as RunRecord
-from tracker.query.quoting import quoted
+from tracker.query.filters import quoted
 from tracker.settings import Settings
 from tracker.wire import JournalHeader
+
+if TYPE_CHECKING:
+    from tracker.query.comparison import Comparison, RunFacts
 
 log = logging.getLogger("tracker")
 
 Resume = Literal["never", "allow", "must", "auto"]
 RESUMES: tuple[Resume, ...] = get_args(Resume)
+_CANDIDATES = 5
+"""How many runs an ambiguous name lists."""
 
 
 def open_store(url: str | None = None) -> RunStore:
@@ -94,6 +99,42 @@ def start_run(
     return run
 
 
+def compare(run_ids: Iterable[str], *, store: RunStore | str | None = None) -> Comparison:
+    """The runs side by side, in the order given: differing parameters, and metrics at each run's best epoch.
+
+    Each of `run_ids` is an id, a prefix of one that no other run has, or a name that no other run has; `store` is an
+    open store, or a URL as `open_store` takes it. Raises RunNotFound, InvalidValue, StoreError.
+    """
+    from tracker.query.comparison import compare_facts
+
+    texts = [run_ids] if isinstance(run_ids, str) else list(run_ids)
+    if not texts:
+        raise InvalidValue("run_ids", "none were given", limit="at least one run")
+    opened = open_store(store) if store is None or isinstance(store, str) else None
+    reader = opened or cast(RunStore, store)
+    try:
+        return compare_facts([_facts(reader, find_run(reader, text)) for text in texts])
+    finally:
+        if opened is not None:
+            opened.close()
+
+
+def find_run(store: RunReader, text: str) -> RunRecord:
+    """The run that `text` means: its id, else its name, else what its id begins with.
+
+    Raises RunNotFound, or InvalidValue naming the candidates if several runs could be meant.
+    """
+    found = store.find_runs(text, limit=_CANDIDATES + 1) if text else ()
+    if not found:
+        raise RunNotFound(text)
+    found = [run for run in found if run.id == text] or [run for run in found if run.name == text] or found
+    if len(found) == 1:
+        return found[0]
+    some = ", ".join(f"{run.id} ({run.name})" for run in found[:_CANDIDATES])
+    more = " and more" if len(found) > _CANDIDATES else ""
+    raise InvalidValue("run", f"{text!r} could be {some}{more}", limit="an id, or as much of it as no other run has")
+
+
 def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
     """Ship what dead processes left in TRACKER_HOME, and yield what became of each journal.
 
@@ -110,6 +151,14 @@ def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
         return compose.make_transport(compose.store_url(url)), compose.open_artifacts(header.artifacts)
 
     return sync(settings.home, connect)
+
+
+def _facts(store: RunReader, run: RunRecord) -> RunFacts:
+    from tracker.query.comparison import RunFacts
+
+    epochs = store.epochs(run.id) if run.best_epoch is not None else ()
+    at_best = next((epoch.metrics for epoch in epochs if epoch.number == run.best_epoch), {})
+    return RunFacts(run=run, params=store.params(run.id), series=store.metrics(run.id), at_best=at_best)
 
 
 def _find(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from tracker.artifacts.local import LocalArtifacts, path_of
 from tracker.client.transport import StoreTransport
@@ -22,6 +22,10 @@ def store_url(url: str) -> str:
 
     Cheap: imports nothing. Raises InvalidStoreUrl for what can be no store.
     """
+    try:
+        urlsplit(url)
+    except ValueError as error:
+        raise InvalidStoreUrl(url.rpartition("@")[2], str(error)) from error
     scheme, separator, rest = url.partition("://")
     kind = scheme.partition("+")[0]
     if not separator or kind not in SCHEMES:
@@ -48,11 +52,12 @@ def _did_you_mean(kind: str) -> str:
 
 def identity(url: str) -> str:
     """A store's URL without its password: what journals keep, and what may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
+    if url.startswith("sqlite:"):
         return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.split(':')[0]}@{host}"))
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    shown = [pair for pair in parts.query.split("&") if not pair.lower().startswith(("password=", "passfile="))]
+    return urlunsplit(parts._replace(netloc=f"{user.split(':')[0]}{at}{host}", query="&".join(shown)))
 
 
 _hidden = identity
@@ -85,9 +90,7 @@ def artifact_root(root: str | None, url: str) -> str:
                 "artifacts", f"{root!r} is not a place for artifacts", limit="a local folder or file:// URI"
             )
         return root
-    base = (
-        Path(unquote(url.removeprefix("sqlite:///").partition("?")[0])).parent if url.startswith("sqlite:") else Path()
-    )
+    base = Path(url.removeprefix("sqlite:///").partition("?")[0]).parent if url.startswith("sqlite:") else Path()
     return (base / "tracker-artifacts").absolute().as_uri()
 
 

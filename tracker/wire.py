@@ -6,6 +6,7 @@ payload. The checksum covers the payload and is seeded with the number, so that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from zlib import crc32
 
@@ -15,6 +16,8 @@ from tracker.domain.frames import Frame
 
 MAX_PAYLOAD = 64 * 1024 * 1024
 """No frame is larger: a header that says so is not one."""
+MAX_JUMP = 2**31
+"""Numbers may skip where frames were lost. The checksum covers their low half only: what jumps further is damaged."""
 
 
 class JournalHeader(msgspec.Struct, tag="journal", array_like=True, frozen=True):
@@ -33,9 +36,10 @@ class JournalHeader(msgspec.Struct, tag="journal", array_like=True, frozen=True)
 _HEADER = Struct("<IIQ")
 HEADER_SIZE = _HEADER.size
 _pack = _HEADER.pack
-unpack_header = _HEADER.unpack_from
+_unpack = _HEADER.unpack_from
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Frame | JournalHeader).decode
+_decode: Callable[[memoryview], Frame] = msgspec.msgpack.Decoder(Frame).decode  # type: ignore[assignment]
+_decode_header = msgspec.msgpack.Decoder(JournalHeader).decode
 
 
 def encode_frame(frame: Frame | JournalHeader) -> bytes:
@@ -43,16 +47,57 @@ def encode_frame(frame: Frame | JournalHeader) -> bytes:
     return _encode(frame)
 
 
-def decode_frame(payload: bytes | memoryview) -> Frame | JournalHeader:
-    """The frame in `payload`; msgspec.DecodeError or ValidationError if there is none."""
-    return _decode(payload)
-
-
 def seal(payload: bytes, number: int) -> bytes:
     """`payload` with its header, ready for one `write(2)`."""
     return _pack(len(payload), crc32(payload, number & 0xFFFFFFFF), number) + payload
 
 
-def is_sealed(payload: bytes | memoryview, checksum: int, number: int) -> bool:
-    """Whether `payload` is what was sealed under `number`."""
-    return crc32(payload, number & 0xFFFFFFFF) == checksum
+def unseal(data: bytes | memoryview, position: int, after: int) -> tuple[int, int] | None:
+    """(end, number) of the valid frame that begins at `position`; None if there is none with a number above `after`."""
+    if position + HEADER_SIZE > len(data):
+        return None
+    length, checksum, number = _unpack(data, position)
+    start = position + HEADER_SIZE
+    end = start + length
+    if not length or end > len(data) or not after < number <= after + MAX_JUMP:
+        return None
+    return (end, number) if crc32(memoryview(data)[start:end], number & 0xFFFFFFFF) == checksum else None
+
+
+def claimed_end(data: bytes, position: int) -> int:
+    """Where the frame at `position` would end if its header is one."""
+    return position + HEADER_SIZE + int(_unpack(data, position)[0])
+
+
+def read_frames(data: bytes, position: int, after: int, frames: list[tuple[int, Frame]]) -> tuple[int, int, int]:
+    """Append to `frames` the valid ones that stand one behind the other from `position`, numbered above `after`.
+
+    Returns where they end, the last number, and how many more there were of a kind that this version does not know.
+    """
+    view, size, unknown = memoryview(data), len(data), 0
+    while position + HEADER_SIZE <= size:
+        length, checksum, number = _unpack(data, position)
+        start = position + HEADER_SIZE
+        end = start + length
+        payload = view[start:end]
+        if end > size or not length or not after < number <= after + MAX_JUMP:
+            break
+        if crc32(payload, number & 0xFFFFFFFF) != checksum:
+            break
+        try:
+            frames.append((number, _decode(payload)))
+        except msgspec.MsgspecError:
+            unknown += 1
+        position, after = end, number
+    return position, after, unknown
+
+
+def read_header(data: bytes) -> tuple[JournalHeader, int] | None:
+    """The header that `data` begins with, and where it ends; None if it begins otherwise."""
+    found = unseal(data, 0, -1)
+    if found is None or found[1] != 0:
+        return None
+    try:
+        return _decode_header(data[HEADER_SIZE : found[0]]), found[0]
+    except msgspec.MsgspecError:
+        return None

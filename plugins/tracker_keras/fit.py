@@ -49,6 +49,7 @@ class ObservedFit:
         self._log_batches = log_batches
         self._epochs: int | None = params.get("epochs")
         self._steps_per_epoch: int | None = params.get("steps")
+        self._is_empty = True
         self._recorder: FitRecorder | None = None
         self._batches: BatchLog | None = None
         self._iterations = 0
@@ -61,9 +62,10 @@ class ObservedFit:
 
     def begin_epoch(self, epoch: int) -> None:
         """Keras' `epoch` begins; only with the first one is it known where the fit starts."""
-        if self._recorder is None:
+        if self._is_empty:
+            self._is_empty = False
             self._iterations = iterations(self._model)
-            self._recorder = self._start(epoch, self._epochs)
+            self._start(epoch, self._epochs)
         if self._batches is not None:
             self._batches.begin_epoch(self._steps)
         self._rates = {}
@@ -104,12 +106,13 @@ class ObservedFit:
 
     def end(self) -> None:
         """The fit returns."""
-        if self._recorder is None:
-            self._recorder = self._start_empty()
-        self._recorder.end(self._outcome())
+        if self._is_empty:
+            self._start_empty()
+        if self._recorder is not None:
+            self._recorder.end(self._outcome())
 
-    def _start(self, initial_epoch: int, epochs: int | None) -> FitRecorder:
-        recorder = self._run.start_fit(
+    def _start(self, initial_epoch: int, epochs: int | None) -> None:
+        recorder = self._recorder = self._run.start_fit(
             initial_epoch=initial_epoch,
             epochs=epochs,
             steps_per_epoch=self._steps_per_epoch,
@@ -129,9 +132,8 @@ class ObservedFit:
             )
         with self._guard("describing the model"):
             self._description.model(self._model, recorder.number)
-        return recorder
 
-    def _start_empty(self) -> FitRecorder:
+    def _start_empty(self) -> None:
         """A fit without epochs. It is recorded as starting anew, so that it supersedes nothing that was trained."""
         restored = getattr(self._model, "_initial_epoch", None)
         if restored:
@@ -141,7 +143,7 @@ class ObservedFit:
                 self._epochs,
                 restored,
             )
-        return self._start(0, 0)
+        self._start(0, 0)
 
     def _count_steps(self) -> None:
         """Steps done in this fit so far, by the optimizer's own count where it counts."""

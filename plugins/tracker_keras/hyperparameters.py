@@ -68,10 +68,10 @@ def _optimizer(model: Any) -> dict[str, Any]:
 def _optimizer_settings(model: Any) -> dict[str, Any]:
     optimizers = list(named_optimizers(model).values())
     if len(optimizers) == 1 and optimizers[0] is unwrapped(model.optimizer):
-        return _settings("optimizer", type(optimizers[0]).__name__, optimizers[0].get_config())
+        return _settings_of("optimizer", optimizers[0])
     found: dict[str, Any] = {}
     for one in optimizers:
-        found.update(_settings(f"optimizer.{one.name}", type(one).__name__, one.get_config()))
+        found.update(_settings_of(f"optimizer.{one.name}", one))
     return found
 
 
@@ -84,7 +84,7 @@ def _loss(model: Any) -> dict[str, Any]:
     else:
         found = {"loss": _name(loss)}
         if isinstance(loss, keras.losses.Loss):
-            found.update(_settings("loss", type(loss).__name__, loss.get_config()))
+            found.update(_settings_of("loss", loss))
     return {**found, **_weights(_compiled_with(model).get("loss_weights"))}
 
 
@@ -126,6 +126,10 @@ def _compiled_with(model: Any) -> Mapping[str, Any]:
     """The arguments of `compile()`, as they were given; `get_compile_config()` would serialise the user's objects."""
     config = getattr(getattr(model, "_compile_config", None), "config", None)
     return config if isinstance(config, Mapping) else {}
+
+
+def _settings_of(key: str, thing: Any) -> dict[str, Any]:
+    return _settings(key, type(thing).__name__, thing.get_config())
 
 
 def _settings(key: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _measure(name: str, runner: Runner, options: argparse.Namespace) -> dict[str
                 for contender, calls in chosen(MEMORY).items()
             }
         }
-    fit = {"measure": "fit", "rounds": 3 if options.quick else 24, "epochs": 5 if options.quick else 20}
+    fit = {"measure": "fit", "rounds": 3 if options.quick else 24, "epochs": 5 if options.quick else 10}
     return {"all": {"tracker": [runner.one("tracker", fit)]}}
 
 

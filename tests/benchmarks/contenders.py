@@ -95,6 +95,7 @@ class Tracker:
 
         self._folder = folder
         self._run = tracker.start_run(experiment="bench", store=self._url(folder))
+        self._run.flush()  # the store is made behind our back: the peers make theirs before they return
         return self._log()
 
     def _url(self, folder: Path) -> str:
@@ -103,6 +104,10 @@ class Tracker:
     def _log(self) -> Log:
         log = self._run.log
         return lambda values, step: log(values, step=step)
+
+    def flush(self) -> None:
+        """Wait until all that was logged is stored."""
+        self._run.flush()
 
     def close(self) -> None:
         self._run.finish()

@@ -31,6 +31,7 @@ def fit(folder: Path, *, rounds: int, epochs: int) -> Any:
     def tracked() -> float:
         model.set_weights(start)
         run = tracker.start_run(experiment="bench", store=f"sqlite:///{folder}/tracker.db")
+        run.flush()
         callback = TrackerCallback(run)
         inside.append({})
         taken = _fit(model, data, epochs, [callback])

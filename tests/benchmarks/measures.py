@@ -129,11 +129,14 @@ def _log_many(log: Log, calls: int) -> None:
 def memory(contender: Contender, folder: Path, *, calls: int, warm: int) -> Any:
     """What resident memory grows by while `calls` are logged and until the run is closed: at its peak, and after.
 
-    Counted from the warm, open run on. `children_mib` is the peak, sampled, of processes that the contender started.
+    Counted from the open run on, after `warm` calls whose points are stored. `children_mib` is the peak, sampled, of
+    processes that the contender started.
     """
     log = contender.open(folder)
+    opened = _resident()
     for step in range(warm):
         log(metrics(step), step)
+    getattr(contender, "flush", lambda: None)()
     gc.collect()
     exact = _reset_peak()
     before = peak = _resident()
@@ -150,6 +153,7 @@ def memory(contender: Contender, folder: Path, *, calls: int, warm: int) -> Any:
     return {
         "points": points,
         "lost": _settled(contender, points)[0],
+        "opened_mib": opened / 2**20,
         "before_mib": before / 2**20,
         "peak_growth_mib": (peak - before) / 2**20,
         "logged_growth_mib": (logged - before) / 2**20,

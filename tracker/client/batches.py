@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tracker.domain.frames import Batch, EpochEnded, Frame, Item, PointBlock, Points
+from tracker.domain.records import Axis
 
 
 def make_batch(run_id: str, writer: str, frames: Sequence[tuple[int, Frame]]) -> Batch:
@@ -34,18 +35,20 @@ class _Blocks:
 
     def __init__(self) -> None:
         self._blocks: list[PointBlock] = []
-        self._head: tuple[str, int] | None = None
-        self._keys: object = None
+        self._keys: tuple[str, ...] = ()
+        self._axis: Axis = "step"
+        self._fit = 0
         self._numbers: list[int] = []
         self._steps: list[int] = []
         self._ms: list[int] = []
         self._values: list[dict[str, float]] = []
 
-    def add(self, number: int, frame: Points | EpochEnded, axis: str, step: int) -> None:
+    def add(self, number: int, frame: Points | EpochEnded, axis: Axis, step: int) -> None:
         values = frame.values
-        if values.keys() != self._keys or (axis, frame.fit) != self._head:
+        keys = tuple(values)
+        if keys != self._keys or frame.fit != self._fit or axis != self._axis:
             self._close()
-            self._keys, self._head = values.keys(), (axis, frame.fit)
+            self._keys, self._axis, self._fit = keys, axis, frame.fit
         self._numbers.append(number)
         self._steps.append(step)
         self._ms.append(frame.ms)
@@ -56,24 +59,16 @@ class _Blocks:
         return self._blocks
 
     def _close(self) -> None:
-        if self._values and self._values[0] and self._head is not None:
-            axis, fit = self._head
+        if self._values and self._keys:
             self._blocks.append(
                 PointBlock(
-                    axis=axis,  # type: ignore[arg-type]
-                    fit=fit,
-                    keys=tuple(self._values[0]),
+                    axis=self._axis,
+                    fit=self._fit,
+                    keys=self._keys,
                     numbers=self._numbers,
                     steps=self._steps,
                     ms=self._ms,
-                    values=self._columns(),
+                    values=[list(column) for column in zip(*(row.values() for row in self._values), strict=True)],
                 )
             )
         self._numbers, self._steps, self._ms, self._values = [], [], [], []
-
-    def _columns(self) -> list[list[float]]:
-        first = tuple(self._values[0])
-        if all(tuple(row) == first for row in self._values):
-            return [list(column) for column in zip(*(row.values() for row in self._values), strict=True)]
-        # The same keys in another order.
-        return [[row[key] for row in self._values] for key in first]

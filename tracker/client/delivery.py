@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from tracker.client.batches import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
-from tracker.domain.errors import StoreError, StoreUnavailable, TrackerError
-from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, EpochEnded, Frame, Points
+from tracker.domain.errors import RunNotFound, StoreError, StoreUnavailable, TrackerError
+from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame, Item
 from tracker.domain.ports import ArtifactHome, Transport
 
 log = logging.getLogger("tracker")
@@ -29,13 +29,13 @@ class Delivery:
         self, journal: Journal, run_id: str, writer: str, transport: Transport, artifacts: ArtifactHome
     ) -> None:
         self._journal = journal
-        self._reader = JournalReader(journal.fd)
+        self._reader = JournalReader(journal.fd, journal.start)
         self._run_id = run_id
         self._writer = writer
         self._transport = transport
         self._artifacts = artifacts
         self._waiting: list[tuple[int, Frame]] = []
-        self._read: list[tuple[int, Frame]] = []
+        self._published: dict[int, Item | None] = {}
         self._failed_puts = 0
         self.delivered_points = 0
         self.acknowledged = 0
@@ -50,7 +50,7 @@ class Delivery:
     @property
     def complete(self) -> bool:
         """Whether all that was written to the journal is in the store."""
-        return not self._waiting and not self._read and self._reader.last_number >= self._journal.last_number
+        return not self._waiting and self._reader.last_number >= self._journal.last_number
 
     def renew(self) -> None:
         """Renew the run's lease. Raises StoreError while the store is away."""
@@ -59,37 +59,40 @@ class Delivery:
     def deliver(self) -> bool:
         """Deliver the next piece; False if there is none. Raises StoreError while the store is away: call again."""
         if not self._waiting:
-            if not self._read:
-                self._read = self._reader.read(READ_BYTES)
-            if not self._read:
-                return False
-            self._waiting = self._published(self._read)
-            self._read = []
+            self._waiting = self._reader.read(READ_BYTES)
+        if not self._waiting:
+            return False
         self._send(self._waiting)
         self._waiting = []
+        self._published.clear()
         return True
 
     def skip_known(self) -> None:
         """Ask how far the store has this journal already, so that what is stored is not sent again."""
-        known = self._transport.send(Batch(run_id=self._run_id, writer=self._writer, first=0, last=0)).last
+        try:
+            known = self._transport.send(Batch(run_id=self._run_id, writer=self._writer, first=0, last=0)).last
+        except RunNotFound:
+            known = 0
         while self._reader.last_number < known and (frames := self._reader.read(READ_BYTES)):
-            self._read = [(number, frame) for number, frame in frames if number > known]
-            self.delivered_points += sum(points_in(frame) for number, frame in frames if number <= known)
+            seen = [(number, frame) for number, frame in frames if number <= known]
+            self._waiting = frames[len(seen) :]
+            self.delivered_points += make_batch(self._run_id, self._writer, seen).points
         self.acknowledged = known
 
     def _send(self, frames: Sequence[tuple[int, Frame]]) -> None:
-        if not frames:
-            return
+        batch = make_batch(self._run_id, self._writer, frames)
+        self._publish_files(batch)
         try:
-            ack = self._transport.send(make_batch(self._run_id, self._writer, frames))
+            ack = self._transport.send(batch)
         except StoreError:
             raise
         except TrackerError as error:
             self._send_apart(frames, error)
             return
         self._heed(ack)
-        self.acknowledged = frames[-1][0]
-        self.delivered_points += sum(points_in(frame) for _, frame in frames)
+        if batch.last > self.acknowledged:
+            self.acknowledged = batch.last
+            self.delivered_points += batch.points
 
     def _send_apart(self, frames: Sequence[tuple[int, Frame]], error: TrackerError) -> None:
         """Halve what the store refused until the frame at fault stands alone; the rest goes through."""
@@ -104,38 +107,36 @@ class Delivery:
     def _heed(self, ack: Ack) -> None:
         self.stop_requested = self.stop_requested or ack.stop
 
-    def _published(self, frames: Sequence[tuple[int, Frame]]) -> list[tuple[int, Frame]]:
-        """`frames` with their files in the artifact home; raises StoreUnavailable to be called again.
+    def _publish_files(self, batch: Batch) -> None:
+        """Put the files that `batch` names into the artifact home; raises StoreUnavailable to be called again.
 
-        Files are published before the rows that name them, and putting one again does no harm.
+        Files are published before the rows that name them. One that cannot be published costs only its own frame.
         """
-        done: list[tuple[int, Frame]] = []
-        for number, frame in frames:
-            if isinstance(frame, ArtifactLogged | CheckpointLogged):
-                published = self._publish(frame)
-                if published is not None:
-                    done.append((number, published))
-            else:
-                done.append((number, frame))
-        return done
+        for index in range(len(batch.items) - 1, -1, -1):
+            number, item = batch.items[index]
+            if isinstance(item, ArtifactLogged | CheckpointLogged):
+                if number not in self._published:
+                    self._published[number] = self._publish(item)
+                published = self._published[number]
+                if published is None:
+                    del batch.items[index]
+                else:
+                    batch.items[index] = (number, published)
 
-    def _publish(self, frame: ArtifactLogged | CheckpointLogged) -> Frame | None:
-        """The frame once its file is published; None if the file was given up: it costs only itself."""
+    def _publish(self, item: ArtifactLogged | CheckpointLogged) -> Item | None:
+        """The item once its file is published; None if the file was given up."""
         try:
-            uri, digest = self._artifacts.put(self._run_id, frame.file.path, self._journal.files / frame.file.name)
+            uri, digest = self._artifacts.put(self._run_id, item.file.path, self._journal.files / item.file.name)
         except TrackerError as error:
             self._failed_puts += 1
             if self._failed_puts < PUBLISH_ATTEMPTS:
                 raise StoreUnavailable(str(error)) from error
             self._failed_puts = 0
             self.refused += 1
-            log.error("%s of run %s was not published and stays in %s: %s",
-                      frame.file.path, self._run_id, self._journal.files, error)  # fmt: skip
+            log.error(
+                "%s of run %s was not published and stays in %s: %s",
+                item.file.path, self._run_id, self._journal.files, error,
+            )  # fmt: skip
             return None
         self._failed_puts = 0
-        return replace(frame, uri=uri, sha256=digest) if isinstance(frame, CheckpointLogged) else frame
-
-
-def points_in(frame: Frame) -> int:
-    """How many metric points a frame carries."""
-    return len(frame.values) if type(frame) is Points or type(frame) is EpochEnded else 0
+        return replace(item, uri=uri, sha256=digest) if isinstance(item, CheckpointLogged) else item

@@ -12,21 +12,12 @@ import os
 import shutil
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-
-import msgspec
 
 from tracker.domain.errors import JournalError
 from tracker.domain.frames import Frame, Staged
-from tracker.wire import (
-    HEADER_SIZE,
-    JournalHeader,
-    decode_frame,
-    encode_frame,
-    is_sealed,
-    seal,
-    unpack_header,
-)
+from tracker.wire import JournalHeader, encode_frame, read_header, seal
 
 SUFFIX = ".journal"
 REFUSED = ".refused"
@@ -42,13 +33,16 @@ def folder(home: Path) -> Path:
 class Journal:
     """The writing end, and the only one: it holds the file's lock until `close`."""
 
-    def __init__(self, path: Path, fd: int, *, last_number: int = 0) -> None:
+    def __init__(self, path: Path, fd: int, start: int) -> None:
+        """`start` is where the header ends and the frames begin."""
         self.path = path
         self.fd = fd
-        self.last_number = last_number
+        self.start = start
+        self.last_number = 0
         self.points = 0
         self.dropped = 0
         self.disk_error: OSError | None = None
+        self.on_refusal: Callable[[], None] = lambda: None
         # Re-entrant: a signal handler that ends the run may interrupt an append of the same thread.
         self._lock = threading.RLock()
         self._size = os.fstat(fd).st_size
@@ -69,12 +63,13 @@ class Journal:
                 "set TRACKER_HOME to a folder that can be written"
             ) from error
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sealed = seal(encode_frame(header), 0)
         try:
-            os.write(fd, seal(encode_frame(header), 0))
+            os.write(fd, sealed)
         except OSError as error:
             os.close(fd)
             raise JournalError(f"cannot write {path}: {error.strerror}; set TRACKER_HOME to another disk") from error
-        return cls(path, fd)
+        return cls(path, fd, len(sealed))
 
     @property
     def files(self) -> Path:
@@ -85,7 +80,7 @@ class Journal:
         """Write `frame`, of so many metric points, under the next number.
 
         True once it survives the death of this process. False if the disk did not take it: then it is kept in memory
-        up to a bound and tried again, or `dropped` is counted up.
+        up to a bound and tried again, or `dropped` is counted up, and `on_refusal` is called.
         """
         payload = encode_frame(frame)
         with self._lock:
@@ -129,6 +124,7 @@ class Journal:
         else:
             self._pending.append(data)
             self._pending_bytes += len(data)
+        self.on_refusal()
         return False
 
     def _write_pending(self) -> bool:
@@ -224,25 +220,11 @@ def adopt(path: Path) -> tuple[Journal, JournalHeader] | None:
     if os.fstat(fd).st_nlink == 0:
         os.close(fd)
         return None
-    try:
-        header = read_header(path, fd)
-    except JournalError:
+    found = read_header(os.pread(fd, 64 * 1024, 0))
+    if found is None:
         os.close(fd)
-        raise
-    return Journal(path, fd), header
-
-
-def read_header(path: Path, fd: int) -> JournalHeader:
-    """The journal's frame 0; JournalError if the file does not begin with one."""
-    start = os.pread(fd, 64 * 1024, 0)
-    if len(start) >= HEADER_SIZE:
-        length, checksum, number = unpack_header(start)
-        payload = start[HEADER_SIZE : HEADER_SIZE + length]
-        if number == 0 and len(payload) == length and is_sealed(payload, checksum, 0):
-            try:
-                header = decode_frame(payload)
-            except msgspec.MsgspecError:
-                header = None
-            if isinstance(header, JournalHeader):
-                return header
-    raise JournalError(f"{path} does not begin as a journal does; nothing of it was shipped, and it was left as it is")
+        raise JournalError(
+            f"{path} does not begin as a journal does; nothing of it was shipped, and it was left as it is"
+        )
+    header, start = found
+    return Journal(path, fd, start), header

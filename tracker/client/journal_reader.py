@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 
-import msgspec
-
 from tracker.domain.frames import Frame
-from tracker.wire import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, decode_frame, is_sealed, unpack_header
+from tracker.wire import HEADER_SIZE, MAX_PAYLOAD, claimed_end, read_frames, unseal
 
 _WINDOW = HEADER_SIZE + MAX_PAYLOAD
-_JUMP = 2**32
-"""Numbers may skip where frames were lost; a number further ahead than this is no number."""
 
 
 class JournalReader:
@@ -22,10 +18,11 @@ class JournalReader:
     `undecodable` counts whole frames of a kind that this version does not know.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, offset: int) -> None:
+        """`offset` is where the journal's header ends."""
         self._fd = fd
-        self._offset = 0
-        self.last_number = -1
+        self._offset = offset
+        self.last_number = 0
         self.garbage = 0
         self.undecodable = 0
 
@@ -56,41 +53,26 @@ class JournalReader:
     def _parse(self, data: bytes, at_end: bool) -> tuple[list[tuple[int, Frame]], int]:
         """The frames in `data` and how many bytes were used up."""
         frames: list[tuple[int, Frame]] = []
-        view, position, end = memoryview(data), 0, len(data)
-        while position + HEADER_SIZE <= end:
-            length, checksum, number = unpack_header(data, position)
-            start = position + HEADER_SIZE
-            stop = start + length
-            payload = view[start:stop]
-            if stop <= end and number > self.last_number and is_sealed(payload, checksum, number):
-                self._decode(number, payload, frames)
-                position = stop
-            elif stop > end and length <= MAX_PAYLOAD and not at_end:
+        position = self._take(data, 0, frames)
+        while position + HEADER_SIZE <= len(data):
+            end = claimed_end(data, position)
+            if len(data) < end <= position + _WINDOW and not at_end:
+                break  # it goes on behind what was read
+            after = self._next_frame(data, position + 1)
+            if not after:
                 break
-            elif found := self._next_frame(data, position + 1):
-                self.garbage += found - position
-                position = found
-            else:
-                break
+            self.garbage += after - position
+            position = self._take(data, after, frames)
         return frames, position
 
-    def _decode(self, number: int, payload: memoryview, frames: list[tuple[int, Frame]]) -> None:
-        self.last_number = number
-        try:
-            frame = decode_frame(payload)
-        except msgspec.MsgspecError:
-            self.undecodable += 1
-            return
-        if not isinstance(frame, JournalHeader):
-            frames.append((number, frame))
+    def _take(self, data: bytes, position: int, frames: list[tuple[int, Frame]]) -> int:
+        position, self.last_number, unknown = read_frames(data, position, self.last_number, frames)
+        self.undecodable += unknown
+        return position
 
     def _next_frame(self, data: bytes, start: int) -> int:
         """The offset of the next valid frame at or after `start`; 0 if there is none in `data`."""
-        view, end, last = memoryview(data), len(data), self.last_number
-        for offset in range(start, end - HEADER_SIZE + 1):
-            length, checksum, number = unpack_header(data, offset)
-            stop = offset + HEADER_SIZE + length
-            plausible = length and stop <= end and last < number <= last + _JUMP
-            if plausible and is_sealed(view[offset + HEADER_SIZE : stop], checksum, number):
+        for offset in range(start, len(data) - HEADER_SIZE + 1):
+            if unseal(data, offset, self.last_number) is not None:
                 return offset
         return 0

@@ -83,11 +83,11 @@ def _end_as_lost(journal: Journal, header: JournalHeader) -> None:
     """Give a journal whose owner died silently its last word, after cutting off a torn last write."""
     last: Frame | None = None
     ms = header.created_ms
-    reader = JournalReader(journal.fd)
+    reader = JournalReader(journal.fd, journal.start)
     while frames := reader.read(256 * 1024):
         last = frames[-1][1]
         ms = max(ms, last.ms)
-    journal.last_number = max(reader.last_number, 0)
+    journal.last_number = reader.last_number
     journal.cut(reader.torn_bytes())
     if not isinstance(last, RunEnded):
         journal.append(RunEnded(ms=ms, status="lost"))

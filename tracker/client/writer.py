@@ -38,7 +38,9 @@ class RunWriter:
         self._ended = threading.Event()
         self._ending = threading.Lock()
         self.problems: Counter[str] = Counter()
-        self.write: Write = self._ignore if journal is None else self._append
+        self.write: Write = self._ignore if journal is None else journal.append
+        if journal is not None:
+            journal.on_refusal = self._report_disk
 
     @property
     def ended(self) -> bool:
@@ -107,15 +109,13 @@ class RunWriter:
         if self._journal is not None:
             self._journal.close()
 
-    def _append(self, frame: Frame, points: int = 0) -> None:
-        journal = self._journal
-        assert journal is not None
-        if not journal.append(frame, points):
-            self.report(
-                "disk",
-                f"the disk of {journal.path.parent} takes nothing ({journal.disk_error}); "
-                "points are kept in memory up to 8 MiB, what is over that is lost and counted",
-            )
+    def _report_disk(self) -> None:
+        assert self._journal is not None
+        self.report(
+            "disk",
+            f"the disk of {self._journal.path.parent} takes nothing ({self._journal.disk_error}); "
+            "points are kept in memory up to 8 MiB, what is over that is lost and counted",
+        )
 
     def _ignore(self, frame: Frame, points: int = 0) -> None:
         return None

@@ -204,6 +204,11 @@ class Batch(Struct, frozen=True):
     items: list[tuple[int, Item]] = field(default_factory=list)
     blocks: list[PointBlock] = field(default_factory=list)
 
+    @property
+    def points(self) -> int:
+        """How many metric points it carries."""
+        return sum(len(block.keys) * len(block.steps) for block in self.blocks)
+
 
 class Ack(Struct, frozen=True):
     """A store's answer to a batch: the last frame number of its writer that is committed, and whether to stop."""

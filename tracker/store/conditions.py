@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, false, func, literal, not_, or_, select, true
@@ -24,6 +25,7 @@ from tracker.query.syntax import (
     In,
     IsNan,
     IsNull,
+    Kind,
     Node,
     Not,
     Or,
@@ -40,7 +42,7 @@ ATTRIBUTES = {
 }  # fmt: skip
 """Attributes and their columns in `runs`; `experiment` stands in another table."""
 
-_TABLES = {"metric": series, "param": params, "tag": tags}
+_TABLES: dict[Kind, FromClause] = {"metric": series, "param": params, "tag": tags, "attribute": runs}
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -49,20 +51,30 @@ _INT64 = 2**63
 
 @dataclass(frozen=True)
 class Driver:
-    """A set of run ids that holds every match: the union of `rows`, at most as many as `counted` rows."""
+    """A set of run ids that holds every match: the union of `rows`, at most as many as `counted` rows.
+
+    They are just the runs of the node `exactly`, which then need not be asked for again.
+    """
 
     counted: tuple[Select[Any], ...]
     rows: tuple[Select[Any], ...]
+    exactly: Node | None = None
 
 
-def table_of(field: Field) -> FromClause:
-    """A fresh alias of the table that holds the field's rows."""
-    return _TABLES[field.kind].alias()
+@cache
+def table_of(kind: Kind, role: str) -> FromClause:
+    """The table of such fields under an alias; made once, since that takes as long as a short query."""
+    return _TABLES[kind].alias(f"{kind}_{role}")
 
 
 def unindexed(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     """The column, such that SQLite does not take an index on it: without statistics it takes many a bad one."""
     return UnaryExpression(column, operator=custom_op("+")) if dialect == "sqlite" else column
+
+
+def by_code(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    """Text that compares and sorts by code points; SQLite does that by itself."""
+    return column.collate("C") if dialect == "postgresql" else column
 
 
 class Conditions:
@@ -84,7 +96,7 @@ class Conditions:
             return self._attribute(node, runs, unindexed(runs.c.experiment_id, self._dialect))
         if node.field.kind == "dataset":
             return false()  # no run here has datasets
-        rows = table_of(node.field)
+        rows = table_of(node.field.kind, "probed")
         found = exists(select(literal(1)).where(rows.c.run_id == runs.c.id, *self.row(node, rows)))
         return not_(found) if isinstance(node, IsNull) and not node.negated else found
 
@@ -94,10 +106,11 @@ class Conditions:
             case And(parts):
                 return [driver for part in parts for driver in self.drivers(part)]
             case Or(parts):
-                firsts = [found[0] for part in parts if (found := self.drivers(part))]
-                if len(firsts) < len(parts):
+                each = [found[0] for part in parts if (found := self.drivers(part))]
+                if len(each) < len(parts):
                     return []
-                return [Driver(sum((d.counted for d in firsts), ()), sum((d.rows for d in firsts), ()))]
+                exactly = node if all(d.exactly is part for d, part in zip(each, parts, strict=True)) else None
+                return [Driver(sum((d.counted for d in each), ()), sum((d.rows for d in each), ()), exactly)]
             case (
                 Not()
                 | IsNull(negated=False)
@@ -109,15 +122,15 @@ class Conditions:
         if node.field.kind == "attribute":
             if node.field.key not in ("name", "run_id", "experiment", "started_ms") or not _narrow(node):
                 return []
-            other = runs.alias()
+            other = table_of("attribute", "probed")
             ids = select(other.c.id.label("run_id")).where(self._attribute(node, other, other.c.experiment_id))
-            return [Driver((ids,), (ids,))]
-        rows = table_of(node.field)
+            return [Driver((ids,), (ids,), node)]
+        rows = table_of(node.field.kind, "probed")
         key, *rest = self.row(node, rows)
         ids = select(rows.c.run_id)
         # Without an index on what the rest asks for, the rows of the key bound the size.
         counted = ids.where(key, *rest) if _narrow(node) and node.field.stat in ("last", "best") else ids.where(key)
-        return [Driver((counted,), (ids.where(key, *rest),))]
+        return [Driver((counted,), (ids.where(key, *rest),), node)]
 
     def row(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
         """What a row of the field's table must meet: first its key, then what the leaf says about its value."""
@@ -168,12 +181,17 @@ class Conditions:
             return start if all(len(value) < HEAD for value in values) else and_(start, whole)
         pattern = values[0]
         if op == "LIKE":
-            return self._like(text, pattern)
+            return and_(*self._begins(head, _literal_start(pattern)), self._like(text, pattern))
         if op == "ILIKE":
             return self._ilike(text, pattern)
-        # By code points everywhere; SQLite does that by itself.
-        by_code = text.collate("C") if self._dialect == "postgresql" else text
-        return _COMPARE[op](by_code, pattern)  # type: ignore[no-any-return]
+        return _COMPARE[op](by_code(text, self._dialect), pattern)  # type: ignore[no-any-return]
+
+    def _begins(self, head: Any, start: str) -> list[Clause]:
+        """What a LIKE pattern with such a start says about the indexed characters, in a form that an index takes."""
+        if head is None or not start:
+            return []
+        head, start = by_code(head, self._dialect), start[:HEAD]
+        return [head >= start, head < start + "\U0010ffff"]
 
     def _like(self, text: ColumnElement[Any], pattern: str) -> Clause:
         if self._dialect != "sqlite":
@@ -216,8 +234,8 @@ def _negative(leaf: Comparison | In) -> bool:
 def _narrow(leaf: Leaf) -> bool:
     """Whether an index on (key, value) finds the rows."""
     match leaf:
-        case Comparison(op=op, value=str()):
-            return op == "="
+        case Comparison(op=op, value=str(value)):
+            return op == "=" or (op == "LIKE" and bool(_literal_start(value)))
         case Comparison(op=op):
             return op in _COMPARE
         case In(negated=negated):
@@ -253,6 +271,11 @@ def _is_int64(value: Value) -> bool:
     if isinstance(value, str) or not -_INT64 <= value < _INT64:
         return False
     return isinstance(value, int) or value.is_integer()
+
+
+def _literal_start(pattern: str) -> str:
+    """What stands in a LIKE pattern before the first wildcard."""
+    return pattern.partition("%")[0].partition("_")[0]
 
 
 def _no_escapes(pattern: str) -> str:

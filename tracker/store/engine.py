@@ -102,7 +102,8 @@ def _reason(error: DBAPIError) -> str:
 
 def shown(engine: Engine) -> str:
     """The engine's URL as it may be shown: without its password."""
-    return engine.url.set(drivername=engine.url.get_backend_name()).render_as_string(hide_password=True)
+    url = engine.url.difference_update_query(["password", "passfile"])
+    return url._replace(drivername=url.get_backend_name(), password=None).render_as_string()
 
 
 _COLUMNS = ("series_id", "step", "take", "fit", "ms", "value")

@@ -69,6 +69,7 @@ class SeriesBook:
         self._connection = connection
         self._run = run
         self._known: dict[str, _Series] | None = None
+        self._begins: dict[Axis, list[tuple[int, int]]] = {}
 
     def add(self, blocks: Sequence[PointBlock]) -> None:
         """Add points. A key keeps the axis that it had first."""
@@ -92,6 +93,7 @@ class SeriesBook:
 
     def supersede(self, fit: FitStarted) -> None:
         """Cut back the series that reach past the new fit's beginning; the fit's own row must stand already."""
+        self._begins.clear()
         first = {"epoch": fit.first_epoch, "step": fit.first_step}
         for one in self._series.values():
             begin = first.get(one.axis)
@@ -166,6 +168,8 @@ class SeriesBook:
             if one.count == 0 and one.top_step < 0:
                 one.axis = block.axis
             values = [None if value != value else value for value in block.values[column]]
+            if self._is_late(block):
+                one.stale = True
             if _above(one.top_step, block.steps):
                 takes: Iterable[int] = (one.take,) * len(values)
                 if not one.stale:
@@ -180,6 +184,15 @@ class SeriesBook:
         if one.stale:
             rows.sort(key=lambda row: row[1:3])
         return rows
+
+    def _is_late(self, block: PointBlock) -> bool:
+        """Whether a later fit supersedes some of `block`: the journal of a dead process comes after its successor's."""
+        if block.fit == 0:
+            return False
+        if block.axis not in self._begins:
+            self._begins[block.axis] = cuts(self._connection, self._run, block.axis)
+        top = max(block.steps)
+        return any(fit > block.fit and step <= top for fit, step in self._begins[block.axis])
 
     def _takes(self, one: _Series, pending: Sequence[tuple[Any, ...]], steps: Sequence[int]) -> list[int]:
         """The next free take of each of `steps`, counting what stands in the table and what is about to."""

@@ -4,8 +4,8 @@ A page token holds the sort keys of the last run of its page, and the next page 
 come and go between pages neither repeat nor hide others. Three ways lead to the same page:
 
 - *driven*: some condition holds for few runs, as an index tells; those are fetched and sorted;
-- *walked*: ordered by a metric or a parameter's number, its index is walked until the page is full, the rest of the
-  filter probed run by run; then come the runs whose value is no number;
+- *walked*: ordered by one metric, parameter or tag, its index is walked until the page is full, with the rest of the
+  filter probed run by run; then come the runs with NaN, and those without the value;
 - *sorted*: everything else. In order of start alone this walks an index too.
 
 SQLite keeps no statistics, and PostgreSQL's do not know how far a walk must go to fill a page, so the choice is made
@@ -24,17 +24,19 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, exist
 from tracker.domain.errors import ExperimentNotFound, InvalidPageToken, InvalidValue
 from tracker.domain.limits import check_experiment
 from tracker.query.filters import parse_filter, parse_order
-from tracker.query.syntax import And, Comparison, Field, In, IsNan, IsNull, Node, OrderTerm
-from tracker.store.conditions import Clause, Conditions, Driver, table_of, unindexed
+from tracker.query.syntax import And, Comparison, Field, In, IsNan, IsNull, Node, Not, Or, OrderTerm
+from tracker.store.conditions import Clause, Conditions, Driver, by_code, table_of, unindexed
 from tracker.store.sorting import (
     EXPERIMENT,
     MISSING,
     NOT_A_NUMBER,
     NUMBER,
     Sort,
+    Stretch,
     Value,
     normal,
     read_token,
+    stretches,
     write_token,
 )
 from tracker.store.tables import experiments, runs
@@ -80,7 +82,7 @@ def _experiment_ids(connection: Connection, names: Iterable[str] | None) -> list
     statement = select(experiments.c.name, experiments.c.id).where(
         experiments.c.name.in_(wanted), experiments.c.deleted_ms.is_(None)
     )
-    found = {name: number for name, number in connection.execute(statement)}
+    found: dict[str, int] = dict(connection.execute(statement).tuples().all())
     for name in wanted:
         if name not in found:
             raise ExperimentNotFound(name)
@@ -103,8 +105,8 @@ class _Search:
     def page(self, terms: Sequence[OrderTerm], place: Sequence[Value] | None, count: int) -> list[_Found]:
         """At most `count` runs after `place`."""
         driver = self._driver(self._drivers(bool(terms)), count)
-        if driver is None and len(terms) == 1 and _has_index(terms[0].field):
-            return list(itertools.islice(self._walked(terms[0], place, count), count))
+        if driver is None and len(terms) == 1 and stretches(terms[0].field):
+            return self._walked(terms[0], place, count)
         return self._sorted(self.sort(terms), place, count, driver=driver)
 
     def _drivers(self, sorting: bool) -> list[Driver]:
@@ -124,7 +126,10 @@ class _Search:
         # A walk passes total / size runs for each that it finds, a driven search fetches all: here they cost the same.
         enough = math.isqrt(total * count // 2) + 1
         counts = [
-            select(func.count()).select_from(rows.limit(enough).subquery()).scalar_subquery()
+            # Only a constant is selected, so that an index suffices.
+            select(func.count())
+            .select_from(rows.with_only_columns(literal(1)).limit(enough).subquery())
+            .scalar_subquery()
             for driver in drivers
             for rows in driver.counted
         ]
@@ -146,7 +151,8 @@ class _Search:
         for rows, on in sort.joins:
             source = source.outerjoin(rows, on)
         keys = [key.expression.label(f"key_{i}") for i, key in enumerate(sort.keys)]
-        clauses = [*map(self._conditions.of, self._parts), *also]
+        exactly = None if driver is None else driver.exactly
+        clauses = [*(self._conditions.of(part) for part in self._parts if part is not exactly), *also]
         if place is not None:
             clauses.append(sort.after(place))
         if driver is not None:
@@ -170,93 +176,101 @@ class _Search:
         return select(*columns).select_from(source).where(runs.c.deleted_ms.is_(None), where, *clauses)
 
     def _walked(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
-        rank = NUMBER if place is None else place[0]
-        found = self._numbers(term, place, count) if rank == NUMBER else []
-        if len(found) == count or self._asks_for_numbers(term.field):
-            return found
-        if rank != MISSING:
-            found += self._not_numbers(term, place if rank == NOT_A_NUMBER else None, count - len(found))
-        if len(found) < count:
-            rest = place if rank == MISSING else None
-            found += self._equal(term, MISSING, None, IsNull(term.field), rest, count - len(found))
+        first, last = NUMBER if place is None else place[0], self._last_rank(term.field)
+        if not isinstance(first, int):
+            raise InvalidPageToken
+        found: list[_Found] = []
+        for stretch in stretches(term.field):
+            if len(found) == count or not first <= stretch.rank <= last:
+                continue
+            start = place if stretch.rank == first else None
+            step = self._equal if stretch.column is None else self._in_order
+            found += step(term, stretch, start, count - len(found))
         return found
 
-    def _numbers(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
-        """Runs with a number, by it: first the rest of those equal to the last page's last, then a walk."""
-        found: list[_Found] = []
-        start = None if place is None else place[1]
-        if start is not None:
-            found = self._equal_to(term, start, place, count)
+    def _last_rank(self, field: Field) -> int:
+        """The last rank that the filter lets through."""
+        about = [part for part in self._parts if not isinstance(part, (And, Or, Not)) and part.field == field]
+        if any(
+            isinstance(part, Comparison) and part.op[0] in "<=>" and part.value != str(part.value) for part in about
+        ):
+            return NUMBER
+        return NOT_A_NUMBER if any(part != IsNull(field) for part in about) else MISSING
+
+    def _in_order(self, term: OrderTerm, stretch: Stretch, place: Sequence[Value] | None, count: int) -> list[_Found]:
+        """Runs with a value, by it: first the rest of those equal to the last page's last, then a walk."""
+        start = None if place is None else _value(place)
+        found = [] if place is None else self._equal(term, stretch, place, count, value=start)
         need = count - len(found)
         if not need:
             return found
-        # One more, to see whether the last number's runs are all here: a long row of equal ones is not walked through
+        # One more, to see whether all runs of the last value are here. A long row of equal ones is not walked through
         # to find the newest, but asked for by itself.
-        walk = self._walk(term, start, need + 1)
-        last = walk[-1].number if len(walk) > need else None
-        whole = [row for row in walk if row.number != last]
-        for number, rows in itertools.groupby(whole, key=lambda row: row.number):
-            for row in sorted(rows, key=lambda row: (row.started_ms, row.id), reverse=True):
-                found.append((self._place(term, NUMBER, number, row), row))
+        walk = self._walk(term, stretch, start, need + 1)
+        last = walk[-1].value if len(walk) > need else None
+        for value, rows in itertools.groupby(walk, key=lambda row: row.value):
+            if value != last:
+                newest_first = sorted(rows, key=lambda row: (row.started_ms, row.id), reverse=True)
+                found += [(_place(term, stretch, value, row), row) for row in newest_first]
         if last is not None and len(found) < count:
-            found += self._equal_to(term, last, None, count - len(found))
+            found += self._equal(term, stretch, None, count - len(found), value=last)
         return found
 
-    def _walk(self, term: OrderTerm, start: Value, count: int) -> Sequence[Row[Any]]:
-        rows = table_of(term.field)
-        number = rows.c.number if term.field.kind == "param" else rows.c[f"{term.field.stat}_value"]
-        clauses = [rows.c.key == term.field.key]
+    def _walk(self, term: OrderTerm, stretch: Stretch, start: Value, count: int) -> Sequence[Row[Any]]:
+        rows = table_of(term.field.kind, "walked")
+        value = rows.c[str(stretch.column)]
+        clauses = _in_stretch(stretch, term.field, rows)
         if start is None:
-            clauses.append(number.is_not(None))
+            clauses.append(value.is_not(None))
         else:
-            clauses.append(number < start if term.descending else number > start)
+            ordered = by_code(value, self._dialect) if isinstance(start, str) else value
+            clauses.append(ordered < start if term.descending else ordered > start)
         for part in self._parts:
             if isinstance(part, (Comparison, In, IsNan)) and part.field == term.field:
                 clauses += self._conditions.row(part, rows)[1:]
             else:
                 clauses.append(self._conditions.of(part))
         source = rows.join(runs, runs.c.id == rows.c.run_id)
-        statement = self._select(source, [number.label("number")], clauses, in_order=False)
+        statement = self._select(source, [value.label("value")], clauses, in_order=False)
+        order = by_code(value, self._dialect) if stretch.column == "head" else value
         return self._connection.execute(
-            statement.order_by(number.desc() if term.descending else number.asc()).limit(count)
+            statement.order_by(order.desc() if term.descending else order.asc()).limit(count)
         ).all()
 
-    def _not_numbers(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
-        """NaN of metrics, texts of parameters."""
-        if term.field.kind == "metric":
-            return self._equal(term, NOT_A_NUMBER, None, IsNan(term.field), place, count)
-        sort = self.sort((term,))
-        return self._sorted(sort, place, count, also=[sort.keys[0].expression == NOT_A_NUMBER])
-
-    def _equal_to(self, term: OrderTerm, number: Value, place: Sequence[Value] | None, count: int) -> list[_Found]:
-        if number is None:
-            raise InvalidPageToken
-        return self._equal(term, NUMBER, number, Comparison(term.field, "=", number), place, count)
-
     def _equal(
-        self, term: OrderTerm, rank: int, number: Value, leaf: Node, place: Sequence[Value] | None, count: int
+        self, term: OrderTerm, stretch: Stretch, place: Sequence[Value] | None, count: int, *, value: Value = None
     ) -> list[_Found]:
-        """Runs that the term leaves equal and the leaf describes, newest first, after `place`."""
-        driver = self._driver(self._conditions.drivers(leaf), count)
+        """Runs that the term leaves equal, newest first, after `place`."""
+        if stretch.leaf is not None:
+            drivers = self._conditions.drivers(stretch.leaf)
+            clause = self._conditions.of(stretch.leaf)
+        elif value is None:
+            raise InvalidPageToken
+        else:
+            rows = table_of(term.field.kind, "probed")
+            clauses = [*_in_stretch(stretch, term.field, rows), rows.c[str(stretch.column)] == value]
+            ids = select(rows.c.run_id).where(*clauses)
+            drivers = [Driver((ids,), (ids,))]
+            clause = exists(select(literal(1)).where(rows.c.run_id == runs.c.id, *clauses))
+        driver = self._driver(drivers, count)
         tail = None if place is None else place[-2:]
-        also = [self._conditions.of(leaf)]
+        also = [clause] if driver is None else []
         found = self._sorted(self.sort(()), tail, count, driver=driver, also=also)
-        return [(self._place(term, rank, number, row), row) for _, row in found]
-
-    def _place(self, term: OrderTerm, rank: int, number: Value, row: Row[Any]) -> tuple[Value, ...]:
-        text = (None,) if term.field.kind == "param" else ()
-        return (rank, number, *text, row.started_ms, row.id)
-
-    def _asks_for_numbers(self, field: Field) -> bool:
-        """Whether the filter lets nothing through for which the field is no number."""
-        for part in self._parts:
-            match part:
-                case Comparison(field=asked, op="=" | "<" | "<=" | ">" | ">=", value=int() | float()) if asked == field:
-                    return True
-                case IsNan(field=asked, negated=True) if asked == field:
-                    return True
-        return False
+        return [(_place(term, stretch, value, row), row) for _, row in found]
 
 
-def _has_index(field: Field) -> bool:
-    return field.kind == "param" or (field.kind == "metric" and field.stat in ("last", "best"))
+def _in_stretch(stretch: Stretch, field: Field, rows: FromClause) -> list[Clause]:
+    texts = field.kind == "param" and stretch.column == "head"
+    return [rows.c.key == field.key, *([rows.c.number.is_(None)] if texts else [])]
+
+
+def _place(term: OrderTerm, stretch: Stretch, value: Value, row: Row[Any]) -> tuple[Value, ...]:
+    """What the sort keys of the term are for the run, and then newest first."""
+    if term.field.kind == "param":
+        values = (value, None) if stretch.column == "number" else (None, value)
+        return (stretch.rank, *values, row.started_ms, row.id)
+    return (stretch.rank, value, row.started_ms, row.id)
+
+
+def _value(place: Sequence[Value]) -> Value:
+    return next((value for value in place[1:-2] if value is not None), None)

@@ -13,8 +13,8 @@ import msgspec
 from sqlalchemy import ColumnElement, FromClause, and_, case, false, func, literal, or_, select, tuple_
 
 from tracker.domain.errors import InvalidPageToken
-from tracker.query.syntax import NUMBER_ATTRIBUTES, Field, OrderTerm
-from tracker.store.conditions import ATTRIBUTES, Clause, table_of
+from tracker.query.syntax import NUMBER_ATTRIBUTES, Field, IsNan, IsNull, OrderTerm
+from tracker.store.conditions import ATTRIBUTES, Clause, by_code, table_of
 from tracker.store.tables import HEAD, experiments, runs
 
 Value = int | float | str | None
@@ -48,12 +48,12 @@ class Sort:
         keys: list[Key] = []
         joins: list[tuple[FromClause, Clause]] = []
         by_start = False
-        for term in terms:
+        for number, term in enumerate(terms):
             if term.field.kind == "attribute":
                 keys += _attribute_keys(term, dialect)
                 by_start = by_start or term.field.key == "started_ms"
                 continue
-            rows = table_of(term.field)
+            rows = table_of(term.field.kind, f"sorted_{number}")
             joins.append((rows, and_(rows.c.run_id == runs.c.id, rows.c.key == term.field.key)))
             keys += _row_keys(term, rows, dialect)
         if not by_start:
@@ -82,6 +82,30 @@ class Sort:
         return and_(start, clause) if place[0] is not None else clause
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """The runs of one rank: in order of an indexed column, or all equal and such as the leaf says."""
+
+    rank: int
+    column: str | None = None
+    leaf: IsNan | IsNull | None = None
+
+
+def stretches(field: Field) -> tuple[Stretch, ...]:
+    """The ranks of the field in order; none where no index would lead through them."""
+    missing = Stretch(MISSING, leaf=IsNull(field))
+    match field:
+        case Field("metric", _, "last"):
+            return Stretch(NUMBER, "last_value"), Stretch(NOT_A_NUMBER, leaf=IsNan(field)), missing
+        case Field("metric", _, "best"):
+            return Stretch(NUMBER, "best_value"), missing
+        case Field("param"):
+            return Stretch(NUMBER, "number"), Stretch(NOT_A_NUMBER, "head"), missing
+        case Field("tag"):
+            return Stretch(NOT_A_NUMBER, "head"), missing
+    return ()
+
+
 def normal(terms: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
     """The terms without a last one that says newest first, as all orders end."""
     newest = OrderTerm(Field("attribute", "started_ms"), descending=True)
@@ -94,7 +118,7 @@ def _attribute_keys(term: OrderTerm, dialect: str) -> list[Key]:
     if key in NUMBER_ATTRIBUTES:
         value = Key(column, term.descending, float if key == "best_value" else int)
     else:
-        value = Key(_by_code(_head(column) if key == "artifact_uri" else column, dialect), term.descending, str)
+        value = Key(by_code(_head(column) if key == "artifact_uri" else column, dialect), term.descending, str)
     if key == "experiment" or not runs.c[ATTRIBUTES[key]].nullable:
         return [value]
     return [Key(case((column.is_(None), MISSING), else_=NUMBER), False, int), value]
@@ -107,7 +131,7 @@ def _row_keys(term: OrderTerm, rows: FromClause, dialect: str) -> list[Key]:
         if term.field.stat == "last":
             ranks.append((rows.c.last_step.is_not(None), NOT_A_NUMBER))
         return [Key(case(*ranks, else_=MISSING), False, int), Key(value, term.descending, float)]
-    text = _by_code(rows.c.head, dialect)
+    text = by_code(rows.c.head, dialect)
     if term.field.kind == "tag":
         return [Key(case((text.is_(None), MISSING), else_=NOT_A_NUMBER), False, int), Key(text, term.descending, str)]
     number = rows.c.number
@@ -119,11 +143,6 @@ def _row_keys(term: OrderTerm, rows: FromClause, dialect: str) -> list[Key]:
 def _head(column: ColumnElement[Any]) -> ColumnElement[Any]:
     # Page tokens hold sort keys: they must not grow with what a user stored.
     return func.substr(column, 1, HEAD)
-
-
-def _by_code(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
-    """Text that sorts by code points; SQLite does that by itself."""
-    return column.collate("C") if dialect == "postgresql" else column
 
 
 def write_token(query: bytes, place: Sequence[Value]) -> str:
@@ -147,7 +166,10 @@ def read_token(token: str, query: bytes, keys: Sequence[Key]) -> list[Value]:
 
 
 def _fits(key: Key, value: Value) -> bool:
-    return value is None or (isinstance(value, key.type) and not (isinstance(value, int) and value >= 2**63))
+    """Whether a key may have the value: of its type, and such as databases take."""
+    if isinstance(value, int) and value >= 2**63:
+        return False
+    return value is None or (isinstance(value, key.type) and "\0" not in str(value))
 
 
 def _digest(query: bytes, payload: bytes) -> bytes:

@@ -159,8 +159,8 @@ series = Table(
     # min_value or max_value by the goal, so that an index can order runs by it.
     Column("best_value", Double),
     UniqueConstraint("run_id", "key"),
-    Index("ix_series_key_last_value", "key", "last_value"),
-    Index("ix_series_key_best_value", "key", "best_value"),
+    Index("ix_series_key_last_value", "key", "last_value", "run_id"),
+    Index("ix_series_key_best_value", "key", "best_value", "run_id"),
 )
 
 metric_points = Table(

@@ -194,8 +194,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_series")),
         sa.UniqueConstraint("run_id", "key", name=op.f("uq_series_run_id_key")),
     )
-    op.create_index("ix_series_key_best_value", "series", ["key", "best_value"], unique=False)
-    op.create_index("ix_series_key_last_value", "series", ["key", "last_value"], unique=False)
+    op.create_index("ix_series_key_best_value", "series", ["key", "best_value", "run_id"], unique=False)
+    op.create_index("ix_series_key_last_value", "series", ["key", "last_value", "run_id"], unique=False)
     op.create_table(
         "tags",
         sa.Column("run_id", sa.Integer(), nullable=False),

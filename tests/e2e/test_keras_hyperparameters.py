@@ -1,0 +1,152 @@
+"""What a training was asked to do, as its record says: optimizer, loss, model, goals of the metrics."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from e2e.keras_lab import BACKENDS, Lab, lab
+
+
+@pytest.fixture(params=BACKENDS)
+def keras(request: pytest.FixtureRequest) -> Lab:
+    """The records of all scenarios with one backend."""
+    return lab(request.param)
+
+
+def test_parameters_of_a_plain_training(keras: Lab) -> None:
+    """Optimizer and its settings, loss, metrics, precision, compilation, model, sizes, backend and versions."""
+    facts, params = keras.said("plain"), keras.store.params(keras.run("plain").id)
+    expected = {
+        "optimizer": "SGD",
+        "optimizer.learning_rate": 0.01,
+        "optimizer.momentum": 0.0,
+        "loss": "mse",
+        "metrics": ["mae", "squares"],
+        "steps_per_execution": 1,
+        "run_eagerly": False,
+        "dtype_policy": "float32",
+        "model.class": "Sequential",
+        "model.name": "linear",
+        "model.params": facts["params"],
+        "model.trainable_params": 4,
+        "model.non_trainable_params": 0,
+        "backend": keras.backend,
+        "keras_version": facts["keras"],
+    }
+    assert {key: params[key] for key in expected} == expected
+    assert params["backend_version"]
+    assert isinstance(params["jit_compile"], bool)
+    assert "optimizer.clipnorm" not in params
+    assert "optimizer.name" not in params
+
+
+def test_1_an_optimizer_under_mixed_precision_is_itself(keras: Lab) -> None:
+    """The optimizer that was asked for is on the record, and the loss scaling around it under keys of its own."""
+    assert keras.said("mixed_precision")["wrapped"] == "LossScaleOptimizer"
+    params = keras.store.params(keras.run("mixed_precision").id)
+    assert params["optimizer"] == "Adam"
+    assert params["optimizer.learning_rate"] == 0.125
+    assert params["loss_scale"] == "LossScaleOptimizer"
+    assert params["loss_scale.initial_scale"] == 32768.0
+    assert params["loss_scale.dynamic_growth_steps"] == 2000
+    assert params["dtype_policy"] == "mixed_float16"
+
+
+def test_a_schedule_is_its_class_and_settings(keras: Lab) -> None:
+    """A LearningRateSchedule, and a loss object, are their class, with their settings nested below."""
+    params = keras.store.params(keras.run("settings").id)
+    assert params["optimizer.learning_rate"] == "CosineDecay"
+    assert params["optimizer.learning_rate.initial_learning_rate"] == 0.1
+    assert params["optimizer.learning_rate.decay_steps"] == 100
+    assert params["optimizer.momentum"] == 0.5
+    assert (params["loss"], params["loss.delta"], params["loss_weights"]) == ("Huber", 2.0, [0.5])
+
+
+def test_settings_that_cannot_be_read_cost_only_themselves(keras: Lab) -> None:
+    """An optimizer that raises in `get_config` is reported with its traceback; all the rest is recorded."""
+    params = keras.store.params(keras.run("settings.odd").id)
+    assert (params["optimizer"], params["loss"], params["backend"]) == ("Odd", "mse", keras.backend)
+    (said,) = keras.said("settings")["said"]
+    assert "this optimizer keeps its settings to itself" in said
+    assert "Traceback" in said
+
+
+def test_several_optimizers_each_have_their_settings(keras: Lab) -> None:
+    """A MultiOptimizer's parts are on the record by their names."""
+    params = keras.store.params(keras.run("two_optimizers").id)
+    assert (params["optimizer"], params["optimizer.slow"], params["optimizer.fast"]) == (
+        "MultiOptimizer",
+        "SGD",
+        "Adam",
+    )
+    assert (params["optimizer.slow.learning_rate"], params["optimizer.fast.learning_rate"]) == (0.01, 0.1)
+
+
+def test_several_outputs(keras: Lab) -> None:
+    """Losses, weights and metrics of several outputs are on the record by output."""
+    run = keras.run("two_outputs")
+    params = keras.store.params(run.id)
+    assert (params["loss.left"], params["loss.right"]) == ("mse", "MeanAbsoluteError")
+    assert (params["loss_weights.left"], params["loss_weights.right"]) == (1.0, 0.5)
+    assert params["metrics.left"] == ["fit_quality"] or params["metrics"] == {"left": ["fit_quality"], "right": ["mae"]}
+    assert sorted(set(keras.store.metrics(run.id)) - {"learning_rate"}) == keras.said("two_outputs")["keys"]
+    series = keras.store.metrics(run.id)
+    assert series["val_left_fit_quality"].goal == "max"
+    assert series["right_mae"].goal == "min"
+
+
+def test_the_model_is_kept_as_summary_and_architecture(keras: Lab) -> None:
+    """A model that is built has its summary as text and its architecture as JSON among the run's files."""
+    run = keras.run("plain")
+    summary = keras.text(run, "model/summary.txt")
+    assert summary is not None
+    assert 'Model: "linear"' in summary
+    assert "Trainable params: 4" in summary
+    architecture = json.loads(keras.text(run, "model/architecture.json") or "")
+    assert (architecture["class_name"], architecture["config"]["name"]) == ("Sequential", "linear")
+
+
+def test_15_a_model_that_is_built_by_its_first_batch(keras: Lab) -> None:
+    """A model without an input shape has sizes, summary and architecture after its first epoch."""
+    if keras.backend == "tensorflow":
+        assert keras.said("unbuilt")["built"][0] is False
+    run = keras.run("unbuilt")
+    assert keras.store.params(run.id)["model.params"] == 4
+    assert 'Model: "lazy"' in (keras.text(run, "model/summary.txt") or "")
+    assert keras.text(run, "model/architecture.json")
+
+
+def test_15_a_custom_model_does_no_harm(keras: Lab) -> None:
+    """A subclassed model with a function inside has its summary, and nobody hears of the rest."""
+    run = keras.run("unbuilt.custom")
+    params = keras.store.params(run.id)
+    assert (params["model.class"], params["model.params"], params["loss"]) == ("Custom", 4, "<lambda>")
+    assert 'Model: "custom"' in (keras.text(run, "model/summary.txt") or "")
+    assert keras.said("unbuilt")["said"] == []
+
+
+def test_what_a_later_fit_changed_is_its_own(keras: Lab) -> None:
+    """Freezing layers and compiling anew between two fits is recorded under the second, its summary beside."""
+    run = keras.run("unfrozen")
+    params = keras.store.params(run.id)
+    trainable = keras.said("unfrozen")["trainable"]
+    assert (params["model.trainable_params"], params["fit.2.model.trainable_params"]) == (4, trainable)
+    assert params["fit.2.optimizer.learning_rate"] == 0.001
+    assert "fit.2.loss" not in params
+    assert f"Trainable params: {trainable} " in (keras.text(run, "model/fit.2/summary.txt") or "")
+
+
+def test_13_goals_are_those_of_keras(keras: Lab) -> None:
+    """A metric whose name says nothing has the direction that Keras knows, as has its validation and batch twin."""
+    series = keras.store.metrics(keras.run("goals").id)
+    assert {key: series[key].goal for key in ("quality", "val_quality", "batch/quality", "mae", "val_loss")} == {
+        "quality": "max", "val_quality": "max", "batch/quality": "max", "mae": "min", "val_loss": "min",
+    }  # fmt: skip
+
+
+def test_11_the_best_epoch_is_that_of_early_stopping(keras: Lab) -> None:
+    """The metric that EarlyStopping watches decides the run's best epoch."""
+    run, quality = keras.run("goals"), keras.said("goals")["quality"]
+    assert run.best_metric == "val_quality"
+    assert run.best_epoch == quality.index(max(quality))

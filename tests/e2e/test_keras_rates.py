@@ -1,0 +1,61 @@
+"""The learning rate of an epoch is the one that it was trained with, wherever in the list our callback stands."""
+
+from __future__ import annotations
+
+import pytest
+from e2e.keras_lab import BACKENDS, Lab, lab
+
+
+@pytest.fixture(params=BACKENDS)
+def keras(request: pytest.FixtureRequest) -> Lab:
+    """The records of all scenarios with one backend."""
+    return lab(request.param)
+
+
+@pytest.mark.parametrize("order", ["scheduler_before", "scheduler_after"])
+def test_2_3_learning_rate_scheduler(keras: Lab, order: str) -> None:
+    """LearningRateScheduler sets the rate as an epoch begins, before or after our own hook ran."""
+    expected = keras.said("rates")[order]
+    assert expected == pytest.approx([0.01, 0.005, 0.01 / 3, 0.0025])
+    assert keras.values(keras.run(f"rates.{order}").id, "learning_rate") == expected
+
+
+@pytest.mark.parametrize("order", ["plateau_before", "plateau_after", "two_plateaus_before", "around"])
+def test_3_reduce_lr_on_plateau(keras: Lab, order: str) -> None:
+    """ReduceLROnPlateau cuts the rate as an epoch ends, before or after our own hook ran, and whoever else does."""
+    expected = keras.said("rates")[order]
+    assert len(set(expected)) > 2
+    assert keras.values(keras.run(f"rates.{order}").id, "learning_rate") == expected
+
+
+def test_1_a_schedule_in_stairs(keras: Lab) -> None:
+    """An optimizer's schedule that falls between epochs shows the stair on which the epoch was trained."""
+    expected = keras.said("rates_of_a_schedule")["rates"]
+    assert expected == pytest.approx([0.1, 0.05, 0.025, 0.0125])
+    assert keras.values(keras.run("rates_of_a_schedule").id, "learning_rate") == pytest.approx(expected)
+
+
+def test_1_a_function(keras: Lab) -> None:
+    """An optimizer whose rate is a function shows what the function said."""
+    assert keras.values(keras.run("rates_of_a_function").id, "learning_rate") == pytest.approx([0.025] * 4)
+
+
+def test_1_several_optimizers(keras: Lab) -> None:
+    """A MultiOptimizer has a series for each of its optimizers, by its name."""
+    run = keras.run("two_optimizers")
+    assert keras.values(run.id, "learning_rate_slow") == pytest.approx([0.005, 0.0025])
+    assert keras.values(run.id, "learning_rate_fast") == pytest.approx([0.05, 0.025])
+    assert "learning_rate" not in keras.store.metrics(run.id)
+
+
+def test_1_no_optimizer(keras: Lab) -> None:
+    """A model that was compiled without an optimizer has no rate, and everything else is recorded in silence."""
+    run = keras.run("no_optimizer")
+    assert set(keras.store.metrics(run.id)) == {"loss", "batch/loss"}
+    assert "optimizer" not in keras.store.params(run.id)
+    assert keras.said("no_optimizer")["said"] == []
+
+
+def test_1_the_rate_under_mixed_precision(keras: Lab) -> None:
+    """The rate of an optimizer that Keras wrapped for loss scaling is its own."""
+    assert keras.values(keras.run("mixed_precision").id, "learning_rate") == [0.125, 0.125]

@@ -1,0 +1,62 @@
+"""A metric's history as one line of block characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.text import Text
+
+LEVELS = "▁▂▃▄▅▆▇█"
+NOT_A_NUMBER = "×"
+FLAT = "▄"
+
+
+def curve(steps: Sequence[int], values: Sequence[float], width: int, *, mark: int | None = None) -> Text:
+    """The points as at most `width` characters, as high as their values; the one at step `mark` is emphasised.
+
+    With more points than characters each character stands for an equal part of the steps and shows the middle
+    between the smallest and the largest value there. What is no finite number is a cross.
+    """
+    columns = [[value] for value in values] if len(values) <= width else _columns(steps, values, width)
+    marked = None if mark is None else _column_of(steps, mark, len(columns), len(values) <= width)
+    heights = [_middle(column) for column in columns]
+    finite = [height for height in heights if height is not None]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    line = Text(no_wrap=True)
+    for i, (column, height) in enumerate(zip(columns, heights, strict=True)):
+        if height is None:
+            line.append(NOT_A_NUMBER if column else " ", style="red")
+        else:
+            line.append(_level(height, low, high), style="bold green" if i == marked else "blue")
+    return line
+
+
+def _columns(steps: Sequence[int], values: Sequence[float], width: int) -> list[list[float]]:
+    columns: list[list[float]] = [[] for _ in range(width)]
+    first, span = steps[0], steps[-1] - steps[0] + 1
+    for step, value in zip(steps, values, strict=True):
+        columns[(step - first) * width // span].append(value)
+    for i in range(1, width):  # where no point lies the line goes on
+        columns[i] = columns[i] or columns[i - 1][-1:]
+    return columns
+
+
+def _column_of(steps: Sequence[int], step: int, width: int, one_each: bool) -> int | None:
+    if not steps or not steps[0] <= step <= steps[-1]:
+        return None
+    if one_each:
+        return next((i for i, one in enumerate(steps) if one == step), None)
+    return (step - steps[0]) * width // (steps[-1] - steps[0] + 1)
+
+
+def _middle(column: Sequence[float]) -> float | None:
+    finite = [value for value in column if math.isfinite(value)]
+    return min(finite) / 2 + max(finite) / 2 if finite else None
+
+
+def _level(height: float, low: float, high: float) -> str:
+    if high <= low:
+        return FLAT
+    share = (height / 2 - low / 2) / (high / 2 - low / 2)
+    return LEVELS[min(int(share * len(LEVELS)), len(LEVELS) - 1)]

@@ -1,0 +1,36 @@
+"""`tracker delete` and `tracker undelete`."""
+
+from __future__ import annotations
+
+import click
+
+from tracker.api import find_run
+from tracker.cli.output import say
+from tracker.cli.stores import existing_store, store_option
+from tracker.domain.errors import RunNotFound, TrackerError
+from tracker.query.texts import printable
+
+
+@click.command()
+@click.argument("run")
+@store_option
+def delete(run: str, store: str | None) -> None:
+    """Hide RUN from every list. Its rows and files stay, and `tracker undelete` shows it again."""
+    with existing_store(store) as opened:
+        found = find_run(opened, run)
+        opened.delete_run(found.id)
+    say(f"deleted {printable(found.name)}; to have it back: tracker undelete {found.id}")
+
+
+@click.command()
+@click.argument("run")
+@store_option
+def undelete(run: str, store: str | None) -> None:
+    """Show the deleted RUN again; it takes the whole id, which `tracker delete` printed."""
+    with existing_store(store) as opened:
+        try:
+            found = find_run(opened, run)
+        except RunNotFound as error:
+            raise TrackerError(f"{error}; a deleted run is found by its whole id only") from error
+        opened.restore_run(found.id)
+    say(f"{printable(found.name)} ({found.id}) is shown again")

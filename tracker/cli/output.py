@@ -1,0 +1,104 @@
+"""Where words and data go: data to stdout, talk to stderr, colour only for a terminal that wants it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from tracker.domain.limits import as_json, number_text
+
+PIPE_WIDTH = 80
+"""How wide a page is laid out for something that is no terminal and has not said its COLUMNS."""
+
+_CONTROL = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def stdout_is_terminal() -> bool:
+    """Whether a person reads what is written."""
+    return sys.stdout.isatty()
+
+
+def width() -> int:
+    """How many columns a page may have."""
+    return _console().width if stdout_is_terminal() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
+
+
+def table_width() -> int | None:
+    """How many columns a table may have; None where nobody minds, and nothing must be cut."""
+    return _console().width if stdout_is_terminal() else None
+
+
+def print_lines(lines: Iterable[Text]) -> None:
+    """Write styled lines to stdout, as they are: never wrapped, without colour where it is not wanted."""
+    console = _console()
+    plain = not console.is_terminal or console.no_color
+    for line in lines:
+        if plain:
+            sys.stdout.write(_encodable(line.plain.rstrip()) + "\n")
+        else:
+            line.rstrip()
+            console.print(line, soft_wrap=True)
+
+
+def print_text(text: str) -> None:
+    """Write text to stdout that is safe already."""
+    sys.stdout.write(_encodable(text))
+
+
+def print_json(value: Any) -> None:
+    """Write `value`, made by `jsonable`, to stdout as JSON on several lines."""
+    ascii_only = not _speaks_unicode()
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=2, allow_nan=False)
+    # What a terminal might obey stays JSON, but escaped.
+    sys.stdout.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a header and rows to stdout; missing values are empty, NaN and infinities are named."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+
+
+def jsonable(record: Any) -> Any:
+    """A record, or a mapping or sequence of them, as JSON with the same field names; NaN and infinities as strings."""
+    if isinstance(record, Mapping):
+        return {key: jsonable(value) for key, value in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [jsonable(value) for value in record]
+    return as_json(asdict(record) if hasattr(record, "__dataclass_fields__") else record)
+
+
+def say(message: str) -> None:
+    """Tell the person something on stderr."""
+    click.echo(message, err=True)
+
+
+def _console() -> Console:
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def _csv_cell(cell: Any) -> Any:
+    if isinstance(cell, float):
+        return repr(cell) if cell - cell == 0 else number_text(cell)
+    return "" if cell is None else str(cell).lower() if isinstance(cell, bool) else cell
+
+
+def _speaks_unicode() -> bool:
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+
+
+def _encodable(text: str) -> str:
+    if _speaks_unicode():
+        return text
+    return text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding)

@@ -1,0 +1,104 @@
+"""`tracker runs`: the list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import click
+from rich.text import Text
+
+from tracker.cli import words
+from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, stdout_is_terminal, table_width
+from tracker.cli.stores import existing_store, store_option
+from tracker.cli.tables import Column, cell, table
+from tracker.domain.identity import now_ms
+from tracker.domain.ports import RunReader
+from tracker.domain.records import Run
+from tracker.query.texts import SHORT_ID, number, short_ids
+
+FIELDS = (
+    "id", "name", "experiment", "status", "started_ms", "ended_ms", "best_epoch", "best_metric", "best_value",
+    "artifact_uri",
+)  # fmt: skip
+_NEIGHBOURS = 1000
+
+
+@click.command()
+@click.option("--filter", "filter_", metavar="F", default="", help="Only runs that match, for example:"
+              " \"metrics.val_loss.best < 0.3 AND params.optimizer = 'Adam'\".")  # fmt: skip
+@click.option("--order-by", metavar="K", multiple=True, help="For example: metrics.val_loss.best ASC."
+              " May be repeated; newest first otherwise.")  # fmt: skip
+@click.option("--experiment", metavar="E", multiple=True, help="Only this experiment's runs. May be repeated.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@store_option
+def runs(
+    filter_: str, order_by: Sequence[str], experiment: Sequence[str], limit: int, format_: str, store: str | None
+) -> None:
+    """List runs, newest first."""
+
+    with existing_store(store) as opened:
+        page = opened.search_runs(filter_, experiments=experiment or None, order_by=order_by, limit=limit)
+        if format_ == "json":
+            print_json([{field: jsonable(getattr(run, field)) for field in FIELDS} for run in page.runs])
+        elif format_ == "csv":
+            print_csv(FIELDS, ([getattr(run, field) for field in FIELDS] for run in page.runs))
+        elif page.runs:
+            print_lines(_lines(opened, page.runs))
+        else:
+            say(f"no run {'matches' if filter_ or experiment else 'is recorded yet'} in {opened.url}")
+        if page.next_page_token is not None:
+            say(f"these are the first {limit}; --limit shows more")
+
+
+def _lines(store: RunReader, runs: Sequence[Run]) -> Iterator[Text]:
+    """The table: with whole ids where something else than a person reads it, so that any id can be searched for."""
+
+    shown = _short_ids(store, runs) if stdout_is_terminal() else {run.id: run.id for run in runs}
+    several = len({run.experiment for run in runs}) > 1
+    columns = [
+        Column(title="id"),
+        Column(title="name", flexible=True),
+        *([Column(title="experiment", flexible=True)] if several else []),
+        Column(title="status"),
+        Column(title="started"),
+        Column(title="took", right=True),
+        Column(title="epochs", right=True),
+        Column(title="best", right=True),
+    ]
+    now = now_ms()
+    return table(columns, [_row(store, run, shown, now, several=several) for run in runs], width=table_width())
+
+
+def _row(store: RunReader, run: Run, shown: Mapping[str, str], now: int, *, several: bool) -> list[Text]:
+
+    best = f"{run.best_metric} {number(run.best_value)} @ {run.best_epoch}" if run.best_value is not None else "–"
+    return [
+        cell(shown[run.id], "yellow"),
+        cell(run.name, "bold"),
+        *([cell(run.experiment)] if several else []),
+        cell(run.status, words.STATUS_STYLES[run.status]),
+        cell(words.ago(run.started_ms, now)),
+        cell(words.duration(words.took(run.started_ms, run.ended_ms, now))),
+        cell(_epochs(store, run)),
+        cell(best),
+    ]
+
+
+def _epochs(store: RunReader, run: Run) -> str:
+    """How many epochs are done; of a run that is not finished also how many were planned."""
+    done = max(
+        (one.last.step + 1 for one in store.metrics(run.id).values() if one.axis == "epoch" and one.last), default=0
+    )
+    if run.status == "finished":
+        return str(done) if done else "–"
+    planned = [fit.epochs for fit in store.fits(run.id)][-1:]
+    return f"{done}/{planned[0]}" if planned and planned[0] is not None else str(done) if done else "–"
+
+
+def _short_ids(store: RunReader, runs: Sequence[Run]) -> dict[str, str]:
+    """As much of each id as names the run among all in the store, those that are not listed included."""
+
+    begins = dict.fromkeys(run.id[:SHORT_ID] for run in runs)
+    neighbours = [run.id for begin in begins for run in store.find_runs(begin, limit=_NEIGHBOURS)]
+    return short_ids([run.id for run in runs], neighbours)

@@ -1,0 +1,125 @@
+"""The store that a command works on. Commands that read never make one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import click
+
+from tracker import compose
+from tracker.domain.errors import StoreError
+from tracker.domain.ports import RunStore
+from tracker.settings import Settings
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_SQLITE_BEGINS = b"SQLite format 3\x00"
+
+
+class NoStore(StoreError):
+    """Nothing has been recorded where a command was to read."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"there is no store at {url} yet\n"
+            "The first run makes one (tracker.start_run, or TrackerCallback in fit), or: tracker db upgrade.\n"
+            "--store URL or TRACKER_STORE names another."
+        )
+
+
+def store_option(command: _F) -> _F:
+    """`--store URL`, handed to the command as `store`."""
+    option = click.option(
+        "--store", metavar="URL", help="Store URL (default: TRACKER_STORE, else sqlite:///tracker.db)."
+    )
+    return option(command)
+
+
+def full_url(url: str | None) -> str:
+    """The URL of the store that is meant, a SQLite path made absolute: `url`, else what the environment says."""
+    return compose.store_url(url or Settings.from_environment().store)
+
+
+@contextmanager
+def existing_store(url: str | None) -> Iterator[RunStore]:
+    """The store that is meant, open. Raises NoStore if there is none, and does not make it."""
+    full = full_url(url)
+    database = Database(full)
+    try:
+        if database.revision() is None:
+            raise NoStore(database.url)
+    finally:
+        database.close()
+    store = compose.open_store(full)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+class Database:
+    """The database below a SQL store, as it is: looking at it changes nothing.
+
+    `url` is without a password; `file` is None where it is not SQLite. Raises StoreError, InvalidStoreUrl.
+    """
+
+    def __init__(self, url: str) -> None:
+        """`url` as `full_url` returns it."""
+        from tracker.store.engine import make_engine
+
+        self.url = compose.identity(url)
+        self.file = _file_of(url)
+        try:
+            self._engine = make_engine(url)
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                f"{self.url} needs {error.name}, which is not installed: pip install 'callback-tracker[postgres]'"
+            ) from error
+        if self.exists and self.file is not None:
+            _check_begin(self.file)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file, where it takes one."""
+        return self.file is None or self.file.exists()
+
+    def revision(self) -> str | None:
+        """The schema's revision; None if nothing was recorded here yet."""
+        from tracker.store.schema import current
+
+        return current(self._engine) if self.exists else None
+
+    def upgrade(self) -> None:
+        """Bring the schema to this version's revision, making the database if need be."""
+        from tracker.store.schema import upgrade
+
+        upgrade(self._engine)
+
+    def differences(self) -> Sequence[str]:
+        """What is not as this version's tables say."""
+        from tracker.store.schema import differences
+
+        return differences(self._engine)
+
+    def close(self) -> None:
+        """Release connections."""
+        self._engine.dispose()
+
+
+def _file_of(url: str) -> Path | None:
+    if not url.startswith("sqlite:///"):
+        return None
+    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
+
+
+def _check_begin(file: Path) -> None:
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(len(_SQLITE_BEGINS))
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror}") from error
+    if begin and begin != _SQLITE_BEGINS:
+        raise StoreError(f"{file} is not a SQLite database; --store or TRACKER_STORE names another")
