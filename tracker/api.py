@@ -130,9 +130,9 @@ def find_run(store: RunReader, text: str) -> RunRecord:
     found = [run for run in found if run.id == text] or [run for run in found if run.name == text] or found
     if len(found) == 1:
         return found[0]
-    some = ", ".join(f"{run.id} ({run.name})" for run in found[:_CANDIDATES])
-    more = " and more" if len(found) > _CANDIDATES else ""
-    raise InvalidValue("run", f"{text!r} could be {some}{more}", limit="an id, or as much of it as no other run has")
+    some = "".join(f"\n  {run.id}  {run.name}" for run in found[:_CANDIDATES])
+    more = "\n  and more" if len(found) > _CANDIDATES else ""
+    raise InvalidValue("run", f"{text!r} could be any of{some}{more}\ngive an id, or as much of one as no other has")
 
 
 def sync_journals(*, store: str | None = None) -> Iterator[Synced]:

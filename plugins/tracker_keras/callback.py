@@ -117,8 +117,9 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """The fit returns; Keras does not call this for one that dies."""
         self._is_in_fit(False)
-        if self._fit is not None:
-            self._fit.end()
+        with self.guard("ending the fit"):
+            if self._fit is not None:
+                self._fit.end()
         self.guard.sum_up()
 
     def _open(self) -> Run | None:

@@ -23,10 +23,10 @@ BURST = {
     "empty": 100_000,
     "floor": 200_000,
     "tracker": 200_000,
-    "tracker-epochs": 100_000,
+    "tracker-epochs": 50_000,
     "trackio": 100_000,
-    "wandb": 20_000,
-    "mlflow-async": 1_500,
+    "wandb": 15_000,
+    "mlflow-async": 600,
     "mlflow": 500,
     "tensorboard": 4_000,
     "tensorboard-writer": 10_000,
@@ -36,8 +36,8 @@ DURABLE = {
     "tracker-postgres": 100_000,
     "trackio": 100_000,
     "wandb": 25_000,
-    "mlflow": 1_500,
-    "mlflow-async": 1_500,
+    "mlflow": 1_000,
+    "mlflow-async": 1_000,
     "tensorboard": 5_000,
     "tensorboard-writer": 25_000,
 }
@@ -81,13 +81,13 @@ def _measure(name: str, runner: Runner, options: argparse.Namespace) -> dict[str
 
     print(name, file=sys.stderr)
     if name == "latency":
-        rhythms: dict[str, tuple[float, int]] = {"back to back": (0.0, 10**9), "1 ms of work between": (1.0, 2_500)}
+        rhythms: dict[str, tuple[float, int]] = {"back to back": (0.0, 10**9), "1 ms of work between": (1.0, 2_000)}
         jobs = {
             rhythm: {
                 contender: {
                     "measure": "latency",
                     "calls": max(200, min(calls, most) // share),
-                    "seconds": 4.0 / share + 0.3,
+                    "seconds": 2.5 / share + 0.3,
                     "warm": 50,
                     "work_ms": work,
                 }

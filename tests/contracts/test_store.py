@@ -308,7 +308,9 @@ class TestStore:
 
     def test_monitored_metric_decides(self, store: SqlRunStore, run: Writer) -> None:
         """A declared metric beats a callback's, which beats val_loss."""
-        run.send(fit(1, 0), epoch(0, val_loss=1.0, auc=0.5), epoch(1, val_loss=2.0, auc=0.9), epoch(2, val_loss=3.0, auc=0.7))
+        run.send(
+            fit(1, 0), epoch(0, val_loss=1.0, auc=0.5), epoch(1, val_loss=2.0, auc=0.9), epoch(2, val_loss=3.0, auc=0.7)
+        )
         run.send(MetricMonitored(1, "auc", "keras"))
         assert (store.get_run("r").best_metric, store.get_run("r").best_epoch) == ("auc", 1)
         run.send(MetricMonitored(1, "val_loss", "declared"))
@@ -319,7 +321,16 @@ class TestStore:
 
     def test_params_keep_their_types(self, store: SqlRunStore, run: Writer) -> None:
         """Numbers stay numbers, strings strings, and structures structures."""
-        values = {"i": 3, "f": 0.001, "b": True, "n": None, "s": "0.001", "l": [1, "a"], "u": "ü😀", "long": "x" * 60_000}
+        values = {
+            "i": 3,
+            "f": 0.001,
+            "b": True,
+            "n": None,
+            "s": "0.001",
+            "l": [1, "a"],
+            "u": "ü😀",
+            "long": "x" * 60_000,
+        }
         run.send(Params(1, 0, values))
         assert store.params("r") == values
         assert [type(store.params("r")[k]) for k in ("i", "f", "b", "s")] == [int, float, bool, str]
@@ -346,7 +357,9 @@ class TestStore:
     def test_checkpoints(self, store: SqlRunStore, run: Writer) -> None:
         """A checkpoint's row says what it is, and whether it was the best so far when nobody said."""
         staged = Staged("1", "p", 10)
-        ck = CheckpointLogged(1, 0, 10, 1, ".keras", {"val_loss": 1.0, "x": math.inf}, None, {"wait": 1}, staged, "ab", "file:///c")
+        ck = CheckpointLogged(
+            1, 0, 10, 1, ".keras", {"val_loss": 1.0, "x": math.inf}, None, {"wait": 1}, staged, "ab", "file:///c"
+        )
         run.send(fit(1, 0), epoch(0, val_loss=1.0), ck, epoch(1, val_loss=2.0), replace(ck, epoch=1))
         first, second = store.checkpoints("r")
         assert (first.epoch, first.step, first.format, first.size, first.sha256) == (0, 10, ".keras", 10, "ab")
@@ -357,7 +370,10 @@ class TestStore:
     def test_histograms(self, store: SqlRunStore, run: Writer) -> None:
         """Histograms come back by key and step; a step written again counts once."""
         run.send(HistogramLogged(1, "w", "step", 0, 0, [0.0, 1.0, 2.0], [3, 4]))
-        run.send(HistogramLogged(2, "w", "step", 0, 0, [0.0, 1.0], [9]), HistogramLogged(2, "v", "step", 5, 0, [0.0, 1.0], [1]))
+        run.send(
+            HistogramLogged(2, "w", "step", 0, 0, [0.0, 1.0], [9]),
+            HistogramLogged(2, "v", "step", 5, 0, [0.0, 1.0], [1]),
+        )
         assert [(h.key, h.step, list(h.counts)) for h in store.histograms("r")] == [("v", 5, [1]), ("w", 0, [9])]
         assert [h.key for h in store.histograms("r", "w")] == ["w"]
 
@@ -397,7 +413,9 @@ class TestStore:
         assert (back.status, back.ended_ms) == ("running", None)
         assert store.fits("r")[0].outcome is None
 
-    def test_every_read_of_a_status_knows_of_lapsed_leases(self, store: SqlRunStore, run: Writer, now: list[int]) -> None:
+    def test_every_read_of_a_status_knows_of_lapsed_leases(
+        self, store: SqlRunStore, run: Writer, now: list[int]
+    ) -> None:
         """Search and find say `lost` as get_run does."""
         now[0] = store.get_run("r").alive_ms + LEASE_MS + 1
         assert [r.status for r in store.search_runs("status = 'lost'")] == ["lost"]

@@ -292,7 +292,7 @@ def settings() -> Facts:
             raise NotImplementedError("this optimizer keeps its settings to itself")
 
     schedule = keras.optimizers.schedules.CosineDecay(0.1, decay_steps=100)
-    loss = keras.losses.Huber(delta=2.0)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
     with tracker.start_run(name="settings") as run, log_lines() as said:
         fit(linear(keras.optimizers.SGD(schedule, momentum=0.5), loss=loss, loss_weights=[0.5]), TrackerCallback(run))
     with tracker.start_run(name="settings.odd") as run, log_lines() as said:

@@ -27,7 +27,7 @@ def test_errors_are_said_once_and_counted(keras: Lab) -> None:
     assert any("log_epoch is broken" in said for said in told)
     assert len(kinds) <= 2 * len(set(kinds))  # there were two callbacks
     early, late = facts["errors"]
-    assert early >= 2
+    assert early >= 1
     assert late >= 2 * 4 + 2
     assert any("errors of tracking in all" in said for said in facts["said"])
 

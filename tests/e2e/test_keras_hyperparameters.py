@@ -60,7 +60,8 @@ def test_a_schedule_is_its_class_and_settings(keras: Lab) -> None:
     assert params["optimizer.learning_rate.initial_learning_rate"] == 0.1
     assert params["optimizer.learning_rate.decay_steps"] == 100
     assert params["optimizer.momentum"] == 0.5
-    assert (params["loss"], params["loss.delta"], params["loss_weights"]) == ("Huber", 2.0, [0.5])
+    assert (params["loss"], params["loss.from_logits"]) == ("BinaryCrossentropy", True)
+    assert params["loss_weights"] == [0.5]
 
 
 def test_settings_that_cannot_be_read_cost_only_themselves(keras: Lab) -> None:

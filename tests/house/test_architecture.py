@@ -41,7 +41,12 @@ def test_nothing_inside_imports_the_package_root(path: Path) -> None:
         node.lineno
         for node in ast.walk(ast.parse(path.read_text()))
         if (isinstance(node, ast.Import) and any(name.name == "tracker" for name in node.names))
-        or (isinstance(node, ast.ImportFrom) and node.module == "tracker" and path.name == "__init__.py" and path.parent.name != "tracker")
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "tracker"
+            and path.name == "__init__.py"
+            and path.parent.name != "tracker"
+        )
     ]
     assert roots == []
 
@@ -71,7 +76,18 @@ def test_console_script() -> None:
 
 def test_wheel_carries_all_packages(tmp_path: Path) -> None:
     """A wheel has every module of ours, the migrations included, and nothing of the tests."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True)
     (wheel,) = tmp_path.glob("callback_tracker-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())

@@ -53,13 +53,17 @@ def test_every_setting_is_in_the_readme() -> None:
     assert set(re.findall(r"TRACKER_[A-Z]+(?:_[A-Z]+)*", README)) == read
 
 
-@pytest.mark.parametrize("name", [n for n in vars(Run) if not n.startswith("_") and n not in ("disown", "end", "preempted")])
+@pytest.mark.parametrize(
+    "name", [n for n in vars(Run) if not n.startswith("_") and n not in ("disown", "end", "preempted")]
+)
 def test_every_run_method_is_in_the_readme(name: str) -> None:
     """Each thing to do with a run is documented."""
     assert f"run.{name}" in README
 
 
-@pytest.mark.parametrize("name", [n for n in dir(RunStore) if not n.startswith("_") and callable(getattr(RunStore, n, None))])
+@pytest.mark.parametrize(
+    "name", [n for n in dir(RunStore) if not n.startswith("_") and callable(getattr(RunStore, n, None))]
+)
 def test_every_store_method_is_in_the_readme(name: str) -> None:
     """Each thing to ask of a store is documented, but for what clients and tools ask alone."""
     if name not in ("append", "close", "progress"):

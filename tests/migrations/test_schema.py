@@ -62,7 +62,11 @@ def test_models_and_migrations_make_the_same_sqlite_file(tmp_path: Path) -> None
         with sqlite3.connect(tmp_path / name) as connection:
             rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         connection.close()
-        return {name: sorted(re.split(r"[(),]", re.sub(r"\s+|\"", "", sql))) for name, sql in rows if name != "alembic_version"}
+        return {
+            name: sorted(re.split(r"[(),]", re.sub(r"\s+|\"", "", sql)))
+            for name, sql in rows
+            if name != "alembic_version"
+        }
 
     models, migrations = (make_engine(f"sqlite:///{tmp_path / name}") for name in ("models.db", "migrations.db"))
     metadata.create_all(models)
@@ -116,7 +120,9 @@ def test_password_is_not_in_messages(postgres_url: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "sqlite:///:memory:", "nonsense", "sqlite:////no/such/folder/a.db"])
+@pytest.mark.parametrize(
+    "url", ["mysql://a/b", "sqlite://", "sqlite:///:memory:", "nonsense", "sqlite:////no/such/folder/a.db"]
+)
 def test_what_is_no_store(url: str) -> None:
     """A URL that names no store that we keep is refused before anything is opened."""
     with pytest.raises(InvalidStoreUrl):
@@ -169,4 +175,10 @@ def test_old_database_is_upgraded_and_read(revision: str, tmp_path: Path) -> Non
         assert [epoch.fit for epoch in store.epochs("kept")] == [1, 2, 2, 2]
         assert store.checkpoints("kept")[0].is_best is False
         assert [h.key for h in store.histograms("kept")] == ["kernel"]
-        assert [e.kind for e in store.events("kept")] == ["fit_started", "fit_ended", "fit_started", "note", "fit_ended"]
+        assert [e.kind for e in store.events("kept")] == [
+            "fit_started",
+            "fit_ended",
+            "fit_started",
+            "note",
+            "fit_ended",
+        ]

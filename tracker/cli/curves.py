@@ -7,28 +7,32 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-LEVELS = "▁▂▃▄▅▆▇█"
+# Without the full block: lines of curves below each other must not touch.
+LEVELS = "▁▂▃▄▅▆▇"
 NOT_A_NUMBER = "×"
 FLAT = "▄"
+_WIDEST = 4
 
 
 def curve(steps: Sequence[int], values: Sequence[float], width: int, *, mark: int | None = None) -> Text:
     """The points as at most `width` characters, as high as their values; the one at step `mark` is emphasised.
 
-    With more points than characters each character stands for an equal part of the steps and shows the middle
-    between the smallest and the largest value there. What is no finite number is a cross.
+    Few points are drawn some characters wide. Of more points than characters each character stands for an equal part
+    of the steps, and shows the middle between the smallest and the largest value there. What is no finite number is a
+    cross.
     """
-    columns = [[value] for value in values] if len(values) <= width else _columns(steps, values, width)
-    marked = None if mark is None else _column_of(steps, mark, len(columns), len(values) <= width)
+    wide = min(_WIDEST, width // max(len(values), 1))
+    columns = [[value] for value in values] if wide else _columns(steps, values, width)
+    marked = None if mark is None else _column_of(steps, mark, len(columns), one_each=wide > 0)
     heights = [_middle(column) for column in columns]
     finite = [height for height in heights if height is not None]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     line = Text(no_wrap=True)
-    for i, (column, height) in enumerate(zip(columns, heights, strict=True)):
+    for i, height in enumerate(heights):
         if height is None:
-            line.append(NOT_A_NUMBER if column else " ", style="red")
+            line.append(NOT_A_NUMBER * max(wide, 1), style="red")
         else:
-            line.append(_level(height, low, high), style="bold green" if i == marked else "blue")
+            line.append(_level(height, low, high) * max(wide, 1), style="bold green" if i == marked else "blue")
     return line
 
 
@@ -42,7 +46,7 @@ def _columns(steps: Sequence[int], values: Sequence[float], width: int) -> list[
     return columns
 
 
-def _column_of(steps: Sequence[int], step: int, width: int, one_each: bool) -> int | None:
+def _column_of(steps: Sequence[int], step: int, width: int, *, one_each: bool) -> int | None:
     if not steps or not steps[0] <= step <= steps[-1]:
         return None
     if one_each:

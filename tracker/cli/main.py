@@ -36,15 +36,15 @@ COMMANDS: dict[str, Entry] = {
 class Failed(click.ClickException):
     """A TrackerError as the command line shows it."""
 
-    def __init__(self, error: TrackerError) -> None:
-        super().__init__(str(error))
-        self.exit_code = 2 if isinstance(error, InvalidValue) else 1
-        if isinstance(error, RunNotFound):
-            self.message += "; `tracker runs` lists what there is"
-
     def show(self, file: Any = None) -> None:
         lines = [printable(line) for line in self.message.split("\n")]
         click.echo("tracker: " + "\n".join(lines), file=file, err=file is None)
+
+
+class Misused(Failed):
+    """A TrackerError about what was typed."""
+
+    exit_code = 2
 
 
 class Commands(click.Group):
@@ -63,11 +63,15 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # a reader that went away is noticed here, and click is quiet about it
+            return super().invoke(ctx)
+        except InvalidValue as error:
+            raise Misused(str(error)) from None
+        except RunNotFound as error:
+            raise Failed(f"{error}; `tracker runs` lists what there is") from None
         except TrackerError as error:
-            raise Failed(error) from None
-        return result
+            raise Failed(str(error)) from None
+        finally:
+            sys.stdout.flush()  # a reader that went away is noticed here, where click is quiet about it
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -55,10 +55,10 @@ def print_text(text: str) -> None:
     sys.stdout.write(_encodable(text))
 
 
-def print_json(value: Any) -> None:
-    """Write `value`, made by `jsonable`, to stdout as JSON on several lines."""
+def print_json(value: Any, *, compact: bool = False) -> None:
+    """Write `value`, made by `jsonable`, to stdout as JSON; on one line if `compact`."""
     ascii_only = not _speaks_unicode()
-    text = json.dumps(value, ensure_ascii=ascii_only, indent=2, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=None if compact else 2, allow_nan=False)
     # What a terminal might obey stays JSON, but escaped.
     sys.stdout.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 from rich.text import Text
@@ -14,7 +14,7 @@ from tracker.cli.tables import Column, cell, table
 from tracker.domain.identity import now_ms
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Run
-from tracker.query.texts import SHORT_ID, number, short_ids
+from tracker.query.texts import SHORT_ID, aligned_numbers, short_ids
 
 FIELDS = (
     "id", "name", "experiment", "status", "started_ms", "ended_ms", "best_epoch", "best_metric", "best_value",
@@ -36,7 +36,6 @@ def runs(
     filter_: str, order_by: Sequence[str], experiment: Sequence[str], limit: int, format_: str, store: str | None
 ) -> None:
     """List runs, newest first."""
-
     with existing_store(store) as opened:
         page = opened.search_runs(filter_, experiments=experiment or None, order_by=order_by, limit=limit)
         if format_ == "json":
@@ -53,52 +52,59 @@ def runs(
 
 def _lines(store: RunReader, runs: Sequence[Run]) -> Iterator[Text]:
     """The table: with whole ids where something else than a person reads it, so that any id can be searched for."""
-
     shown = _short_ids(store, runs) if stdout_is_terminal() else {run.id: run.id for run in runs}
+    metrics = {run.best_metric for run in runs if run.best_value is not None}
+    of_all = f" {metrics.copy().pop()}" if len(metrics) == 1 else ""
     several = len({run.experiment for run in runs}) > 1
     columns = [
         Column(title="id"),
         Column(title="name", flexible=True),
-        *([Column(title="experiment", flexible=True)] if several else []),
+        *([Column(title="experiment", flexible=True, optional=True)] if several else []),
         Column(title="status"),
         Column(title="started"),
-        Column(title="took", right=True),
+        Column(title="took", right=True, optional=True),
         Column(title="epochs", right=True),
-        Column(title="best", right=True),
+        Column(title=f"best{of_all}", right=True),
     ]
     now = now_ms()
-    return table(columns, [_row(store, run, shown, now, several=several) for run in runs], width=table_width())
+    bests = _bests(runs, named=not of_all)
+    rows = [
+        [
+            cell(shown[run.id], "yellow"),
+            cell(run.name, "bold"),
+            *([cell(run.experiment)] if several else []),
+            cell(run.status, words.STATUS_STYLES[run.status]),
+            cell(words.ago(run.started_ms, now)),
+            cell(words.duration(words.took(run.started_ms, run.ended_ms, now))),
+            cell(_epochs(store, run)),
+            cell(best),
+        ]
+        for run, best in zip(runs, bests, strict=True)
+    ]
+    return table(columns, rows, width=table_width())
 
 
-def _row(store: RunReader, run: Run, shown: Mapping[str, str], now: int, *, several: bool) -> list[Text]:
-
-    best = f"{run.best_metric} {number(run.best_value)} @ {run.best_epoch}" if run.best_value is not None else "–"
+def _bests(runs: Sequence[Run], *, named: bool) -> list[str]:
+    """Each run's best value and its epoch; `named` where the runs do not agree on the metric."""
+    values = iter(aligned_numbers([run.best_value for run in runs if run.best_value is not None]))
     return [
-        cell(shown[run.id], "yellow"),
-        cell(run.name, "bold"),
-        *([cell(run.experiment)] if several else []),
-        cell(run.status, words.STATUS_STYLES[run.status]),
-        cell(words.ago(run.started_ms, now)),
-        cell(words.duration(words.took(run.started_ms, run.ended_ms, now))),
-        cell(_epochs(store, run)),
-        cell(best),
+        "–" if run.best_value is None else f"{f'{run.best_metric} ' * named}{next(values)} @ {run.best_epoch}"
+        for run in runs
     ]
 
 
 def _epochs(store: RunReader, run: Run) -> str:
-    """How many epochs are done; of a run that is not finished also how many were planned."""
-    done = max(
-        (one.last.step + 1 for one in store.metrics(run.id).values() if one.axis == "epoch" and one.last), default=0
-    )
-    if run.status == "finished":
-        return str(done) if done else "–"
+    """How many epochs are done, and of how many if that is not all that were planned."""
+    lasts = [one.last.step + 1 for one in store.metrics(run.id).values() if one.axis == "epoch" and one.last]
     planned = [fit.epochs for fit in store.fits(run.id)][-1:]
-    return f"{done}/{planned[0]}" if planned and planned[0] is not None else str(done) if done else "–"
+    done = max(lasts, default=0)
+    if planned and planned[0] not in (None, done):
+        return f"{done}/{planned[0]}"
+    return str(done) if done else "–"
 
 
 def _short_ids(store: RunReader, runs: Sequence[Run]) -> dict[str, str]:
     """As much of each id as names the run among all in the store, those that are not listed included."""
-
     begins = dict.fromkeys(run.id[:SHORT_ID] for run in runs)
     neighbours = [run.id for begin in begins for run in store.find_runs(begin, limit=_NEIGHBOURS)]
     return short_ids([run.id for run in runs], neighbours)

@@ -15,11 +15,12 @@ _NARROWEST = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column. A `flexible` one is cut, with an ellipsis, where the table is too wide; ids and numbers never are."""
+    """A column. Where the table is too wide an `optional` one is left out and a `flexible` one cut; no other is."""
 
     title: str = ""
     right: bool = False
     flexible: bool = False
+    optional: bool = False
 
 
 def cell(text: str, style: str = "") -> Text:
@@ -34,64 +35,52 @@ def table(
     titles = [Text(column.title, style="dim") for column in columns]
     lines = [titles, *rows] if any(column.title for column in columns) else list(rows)
     widths = [max((line[i].cell_len for line in lines), default=0) for i in range(len(columns))]
+    kept = list(range(len(columns)))
     if width is not None:
-        _shrink(widths, columns, width - indent - GAP * (len(columns) - 1))
+        kept = _kept(widths, columns, width - indent)
+        _shrink(widths, columns, kept, width - indent)
     for line in lines:
-        yield _joined(line, columns, widths, indent)
+        yield _joined([(line[i], columns[i], widths[i]) for i in kept], indent)
 
 
-def pairs(items: Sequence[tuple[Text, Text]], *, width: int, indent: int = 2, key_width: int = 30) -> Iterator[Text]:
-    """Keys and values, read downwards: in two columns if they fit, with long values cut."""
-    if not items:
-        return
-    keys = min(max(key.cell_len for key, _ in items), key_width)
-    half = (width - indent - GAP) // 2
-    needed = keys + GAP + max(value.cell_len for _, value in items)
-    doubled = len(items) > 3 and (needed <= half or _fits(items, keys, half))
-    room = (half if doubled else width - indent) - keys - GAP
-    cells = [_pair(key, value, keys, room) for key, value in items]
-    if not doubled:
-        for one in cells:
-            yield Text(" " * indent) + one
-        return
-    height = (len(cells) + 1) // 2
-    for left, right in zip(cells, [*cells[height:], *[Text()] * height], strict=False):
-        left.pad_right(half - left.cell_len)
-        yield Text(" " * indent) + left + Text(" " * GAP) + right
-        if (height := height - 1) == 0:
-            return
+def pairs(items: Sequence[tuple[Text, Text]], *, width: int, indent: int = 0) -> Iterator[Text]:
+    """Keys and values, read downwards; in two columns unless that would cut much, or they are few."""
+    key, value = Column(flexible=True), Column(flexible=True)
+    half = (len(items) + 1) // 2
+    left, right = items[:half], [*items[half:], (Text(), Text())][:half]
+    doubled = [(*one, *other) for one, other in zip(left, right, strict=True)]
+    needed = sum(max(line[i].cell_len for line in doubled) for i in range(4)) + 3 * GAP + indent if doubled else 0
+    if len(items) > 3 and (needed <= width * 5 // 4 or len(items) > 16):
+        return table([key, value, key, value], doubled, width=width, indent=indent)
+    return table([key, value], items, width=width, indent=indent)
 
 
-def _fits(items: Sequence[tuple[Text, Text]], keys: int, half: int) -> bool:
-    """Whether few enough values are too long for half a line that cutting them is the lesser evil."""
-    room = half - keys - GAP
-    long = sum(value.cell_len > room for _, value in items)
-    return room >= _NARROWEST and long <= len(items) // 5
+def _kept(widths: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
+    """The columns to show: all, or without the last optional ones where even cut ones would not fit."""
+    kept = list(range(len(columns)))
+    least = [min(wide, _NARROWEST) if column.flexible else wide for wide, column in zip(widths, columns, strict=True)]
+    for i in reversed(range(len(columns))):
+        if columns[i].optional and sum(least[j] + GAP for j in kept) - GAP > width:
+            kept.remove(i)
+    return kept
 
 
-def _pair(key: Text, value: Text, keys: int, room: int) -> Text:
-    key, value = key.copy(), value.copy()
-    key.truncate(keys, overflow="ellipsis", pad=True)
-    value.truncate(room, overflow="ellipsis")
-    return key + Text(" " * GAP) + value
-
-
-def _shrink(widths: list[int], columns: Sequence[Column], room: int) -> None:
+def _shrink(widths: list[int], columns: Sequence[Column], kept: Sequence[int], width: int) -> None:
     """Narrow the widest flexible column, again and again, until all fit or none can give more."""
-    while sum(widths) > room:
-        flexible = [i for i, column in enumerate(columns) if column.flexible and widths[i] > _NARROWEST]
+    while sum(widths[i] + GAP for i in kept) - GAP > width:
+        flexible = [i for i in kept if columns[i].flexible and widths[i] > _NARROWEST]
         if not flexible:
             return
         widths[max(flexible, key=lambda i: widths[i])] -= 1
 
 
-def _joined(line: Sequence[Text], columns: Sequence[Column], widths: Sequence[int], indent: int) -> Text:
+def _joined(cells: Sequence[tuple[Text, Column, int]], indent: int) -> Text:
     joined = Text(" " * indent, no_wrap=True)
-    for i, (text, column, wide) in enumerate(zip(line, columns, widths, strict=True)):
-        text = text.copy()
+    for i, (whole, column, wide) in enumerate(cells):
+        text = whole.copy()
         text.truncate(wide, overflow="ellipsis")
-        padding = " " * (wide - text.cell_len)
-        joined.append(padding if column.right else "").append_text(text).append("" if column.right else padding)
-        if i < len(columns) - 1:
-            joined.append(" " * GAP)
+        padding = Text(" " * (wide - text.cell_len))
+        joined.append(" " * GAP * (i > 0))
+        for part in (padding, text) if column.right else (text, padding):
+            joined.append_text(part)
     return joined

@@ -60,13 +60,15 @@ def took(started_ms: int, ended_ms: int | None, now: int) -> float:
 
 
 def size(count: int) -> str:
-    """A number of bytes: `812 B`, `27.5 kB`, `1.2 MB`."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
+    """A number of bytes: `812 B`, `27 kB`, `1.2 MB`."""
+    if count < 1000:
+        return f"{count} B"
+    amount = count / 1000
+    for unit in ("kB", "MB", "GB"):
         if amount < 999.5:
-            return f"{count} B" if unit == "B" else f"{amount:.3g} {unit}"
+            return f"{amount:.{1 if amount < 9.95 else 0}f} {unit}"
         amount /= 1000
-    return f"{amount:.4g} TB"
+    return f"{amount:.1f} TB"
 
 
 def thousands(count: int) -> str:

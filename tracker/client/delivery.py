@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tracker.client.batches import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
-from tracker.domain.errors import RunNotFound, StoreError, StoreUnavailable, TrackerError
+from tracker.domain.errors import ArtifactError, RunNotFound, StoreError, StoreUnavailable, TrackerError
 from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame, Item
 from tracker.domain.ports import ArtifactHome, Transport
 
@@ -23,7 +23,11 @@ PUBLISH_ATTEMPTS = 5
 
 
 class Delivery:
-    """Delivers a journal in order. `delivered_points` counts the metric points that are stored and committed."""
+    """Delivers a journal in order.
+
+    `delivered_points` counts the metric points that are stored and committed; `settled` is the last frame number that
+    is stored, or refused for good.
+    """
 
     def __init__(
         self, journal: Journal, run_id: str, writer: str, transport: Transport, artifacts: ArtifactHome
@@ -38,31 +42,38 @@ class Delivery:
         self._published: dict[int, Item | None] = {}
         self._failed_puts = 0
         self.delivered_points = 0
-        self.acknowledged = 0
+        self.settled = 0
         self.refused = 0
+        self.refused_points = 0
+        self.garbage = 0
         self.stop_requested = False
-
-    @property
-    def garbage(self) -> int:
-        """Bytes of the journal that were no frame, and frames of an unknown kind."""
-        return self._reader.garbage + self._reader.undecodable
-
-    @property
-    def complete(self) -> bool:
-        """Whether all that was written to the journal is in the store."""
-        return not self._waiting and self._reader.last_number >= self._journal.last_number
 
     def renew(self) -> None:
         """Renew the run's lease. Raises StoreError while the store is away."""
-        self._heed(self._transport.send(Batch(run_id=self._run_id, writer=self._writer, first=0, last=0)))
+        try:
+            self._heed(self._transport.send(self._empty_batch()))
+        except RunNotFound as error:
+            self._begin_anew(error)
 
     def deliver(self) -> bool:
-        """Deliver the next piece; False if there is none. Raises StoreError while the store is away: call again."""
+        """Deliver the next piece; False if there is none. Raises StoreError while the store is away: call again.
+
+        RunNotFound if the store does not know the run and the journal does not start it.
+        """
         if not self._waiting:
             self._waiting = self._reader.read(READ_BYTES)
         if not self._waiting:
             return False
-        self._send(self._waiting)
+        try:
+            self._send(self._waiting)
+        except StoreError:
+            # Of what was sent apart some may be settled.
+            self._waiting = [(number, frame) for number, frame in self._waiting if number > self.settled]
+            raise
+        except RunNotFound as error:
+            self._begin_anew(error)
+            return True
+        self.settled = self._waiting[-1][0]
         self._waiting = []
         self._published.clear()
         return True
@@ -70,28 +81,53 @@ class Delivery:
     def skip_known(self) -> None:
         """Ask how far the store has this journal already, so that what is stored is not sent again."""
         try:
-            known = self._transport.send(Batch(run_id=self._run_id, writer=self._writer, first=0, last=0)).last
+            known = self._transport.send(self._empty_batch()).last
         except RunNotFound:
-            known = 0
+            return
         while self._reader.last_number < known and (frames := self._reader.read(READ_BYTES)):
             seen = [(number, frame) for number, frame in frames if number <= known]
             self._waiting = frames[len(seen) :]
-            self.delivered_points += make_batch(self._run_id, self._writer, seen).points
-        self.acknowledged = known
+            if seen:
+                self.delivered_points += make_batch(self._run_id, self._writer, seen).points
+        self.settled = known
+
+    def finish(self) -> None:
+        """Everything is stored: remove the journal, or set it aside if some of it could not be."""
+        self.garbage = self._reader.garbage + self._reader.undecodable + self._reader.left_over()
+        if keep := bool(self.refused or self.garbage):
+            log.error(
+                "run %s: %d frames were refused by the store and %d bytes of its journal were no frames; it is kept as %s",
+                self._run_id, self.refused, self.garbage, self._journal.refused_path,
+            )  # fmt: skip
+        self._transport.close()
+        self._journal.finish(keep=keep)
+
+    def _empty_batch(self) -> Batch:
+        return Batch(run_id=self._run_id, writer=self._writer, first=0, last=0)
+
+    def _begin_anew(self, error: RunNotFound) -> None:
+        """The store knew the run and does not any more (somebody replaced it): tell it everything again."""
+        if not self.settled:
+            raise error
+        log.warning("run %s is not in the store any more; it is shipped again from its beginning", self._run_id)
+        self._reader = JournalReader(self._journal.fd, self._journal.start)
+        self._waiting = []
+        self._published.clear()
+        self.settled = self.delivered_points = self.refused = self.refused_points = 0
 
     def _send(self, frames: Sequence[tuple[int, Frame]]) -> None:
         batch = make_batch(self._run_id, self._writer, frames)
         self._publish_files(batch)
         try:
             ack = self._transport.send(batch)
-        except StoreError:
+        except (StoreError, RunNotFound):
             raise
         except TrackerError as error:
             self._send_apart(frames, error)
             return
         self._heed(ack)
-        if batch.last > self.acknowledged:
-            self.acknowledged = batch.last
+        if batch.last > self.settled:
+            self.settled = batch.last
             self.delivered_points += batch.points
 
     def _send_apart(self, frames: Sequence[tuple[int, Frame]], error: TrackerError) -> None:
@@ -101,8 +137,15 @@ class Delivery:
             self._send(frames[:middle])
             self._send(frames[middle:])
             return
+        number = frames[0][0]
+        self.settled = max(self.settled, number)
+        self.refused_points += make_batch(self._run_id, self._writer, frames).points
+        self._refuse(f"frame {number} of {self._journal.path.name}", error)
+
+    def _refuse(self, what: str, error: TrackerError) -> None:
         self.refused += 1
-        log.error("the store refused frame %d of %s: %s", frames[0][0], self._journal.path, error)
+        if self.refused == 1:
+            log.error("%s was refused (said once, then counted): %s", what, error)
 
     def _heed(self, ack: Ack) -> None:
         self.stop_requested = self.stop_requested or ack.stop
@@ -125,18 +168,18 @@ class Delivery:
 
     def _publish(self, item: ArtifactLogged | CheckpointLogged) -> Item | None:
         """The item once its file is published; None if the file was given up."""
+        source = self._journal.files / item.file.name
         try:
-            uri, digest = self._artifacts.put(self._run_id, item.file.path, self._journal.files / item.file.name)
+            if not source.is_file() or source.stat().st_size != item.file.size:
+                self._failed_puts = PUBLISH_ATTEMPTS  # another attempt will not bring it back
+                raise ArtifactError(f"{source} is gone or damaged")
+            uri, digest = self._artifacts.put(self._run_id, item.file.path, source)
         except TrackerError as error:
             self._failed_puts += 1
             if self._failed_puts < PUBLISH_ATTEMPTS:
                 raise StoreUnavailable(str(error)) from error
             self._failed_puts = 0
-            self.refused += 1
-            log.error(
-                "%s of run %s was not published and stays in %s: %s",
-                item.file.path, self._run_id, self._journal.files, error,
-            )  # fmt: skip
+            self._refuse(f"{item.file.path} of run {self._run_id}", error)
             return None
         self._failed_puts = 0
         return replace(item, uri=uri, sha256=digest) if isinstance(item, CheckpointLogged) else item

@@ -13,16 +13,26 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from weakref import WeakSet
 
-from tracker.domain.errors import JournalError
+from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Frame, Staged
-from tracker.wire import JournalHeader, encode_frame, read_header, seal
+from tracker.wire import MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
 
 SUFFIX = ".journal"
 REFUSED = ".refused"
+VERSION = 1
+"""The newest format that we read and the one that we write."""
 PENDING_BYTES = 8 * 1024 * 1024
-"""How much is kept in memory while the disk takes nothing."""
+"""How much is kept in memory while the disk takes nothing; twice as much of what carries no points."""
+HEADER_BYTES = 64 * 1024
+"""No header is longer."""
+CLOSE_S = 0.2
+"""How long closing waits for a log call that is just being written."""
+
+_open: WeakSet[Journal] = WeakSet()
 
 
 def folder(home: Path) -> Path:
@@ -42,32 +52,37 @@ class Journal:
         self.points = 0
         self.dropped = 0
         self.disk_error: OSError | None = None
-        self.on_refusal: Callable[[], None] = lambda: None
-        # Re-entrant: a signal handler that ends the run may interrupt an append of the same thread.
+        self.on_refusal: Callable[[Exception], None] = lambda error: None
+        # Re-entrant: a signal handler that logs or ends the run may interrupt an append of the same thread.
         self._lock = threading.RLock()
-        self._size = os.fstat(fd).st_size
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
         self._staged = 0
+        _open.add(self)
 
     @classmethod
     def create(cls, home: Path, header: JournalHeader) -> Journal:
         """A new journal in `home`; JournalError if it cannot be made there."""
         path = folder(home) / f"{header.run_id}.{header.writer}{SUFFIX}"
+        unborn = path.with_suffix(".new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise JournalError(
                 f"cannot create a journal in {path.parent}: {error.strerror}; "
                 "set TRACKER_HOME to a folder that can be written"
             ) from error
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sealed = seal(encode_frame(header), 0)
         try:
-            os.write(fd, sealed)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.write(fd, sealed) != len(sealed):
+                raise _disk_full()
+            # It gets its name only now: whoever looks for dead owners' journals never meets one half made.
+            unborn.rename(path)
         except OSError as error:
             os.close(fd)
+            unborn.unlink(missing_ok=True)
             raise JournalError(f"cannot write {path}: {error.strerror}; set TRACKER_HOME to another disk") from error
         return cls(path, fd, len(sealed))
 
@@ -76,56 +91,77 @@ class Journal:
         """The folder of files that wait to be published."""
         return self.path.with_suffix(".files")
 
-    def append(self, frame: Frame, points: int = 0) -> bool:
-        """Write `frame`, of so many metric points, under the next number.
+    @property
+    def refused_path(self) -> Path:
+        """What the file is called once it is kept for what the store refused."""
+        return self.path.with_name(self.path.name + REFUSED)
 
-        True once it survives the death of this process. False if the disk did not take it: then it is kept in memory
-        up to a bound and tried again, or `dropped` is counted up, and `on_refusal` is called.
+    def append(self, frame: Frame, points: int = 0) -> bool:
+        """Write `frame`, of so many metric points, under the next number; never raises.
+
+        True once it survives the death of this process. False if it cannot be encoded, or if the disk did not take it:
+        then it is kept in memory up to a bound and tried again, or `dropped` is counted up. `on_refusal` hears of it.
         """
-        payload = encode_frame(frame)
+        try:
+            payload = encode_frame(frame)
+        except Exception as error:
+            return self._refuse(error)
         with self._lock:
-            self.points += points
-            # Counted up before the write: an interrupt between the two may skip a number, never repeat one.
-            self.last_number = number = self.last_number + 1
+            if self._pending or len(payload) > MAX_PAYLOAD:
+                return self._append_slowly(payload, points)
+            number = self.last_number + 1
             data = seal(payload, number)
-            if self._pending:
-                return self._append_after_pending(data)
+            # A signal handler that logs may have taken the number meanwhile. From here to the write none comes between,
+            # as CPython calls them only after calls and at loops: numbers stand in the file in their order.
+            if number <= self.last_number:
+                return self.append(frame, points)
+            self.last_number = number
+            self.points += points
             try:
                 written = os.write(self.fd, data)
             except OSError as error:
-                return self._keep(data, error)
+                return self._hold(data, error)
             if written == len(data):
-                self._size += written
                 return True
-            return self._keep(data, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            self.cut(written)
+            return self._hold(data, _disk_full())
 
     def retry_pending(self) -> bool:
         """Write what the disk refused before; True when nothing waits in memory any more."""
-        with self._lock:
+        if not self._pending:
+            return True
+        # Not waited for: whoever holds the lock may be waiting for us, in a signal handler that interrupted an append.
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             return self._write_pending()
+        finally:
+            self._lock.release()
 
-    def _append_after_pending(self, data: bytes) -> bool:
-        if self._write_pending():
-            try:
-                if os.write(self.fd, data) == len(data):
-                    self._size += len(data)
-                    return True
-            except OSError as error:
-                return self._keep(data, error)
-        return self._keep(data, self.disk_error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    @property
+    def pending(self) -> int:
+        """How many log calls are in memory only, because the disk does not take them."""
+        return len(self._pending)
 
-    def _keep(self, data: bytes, error: OSError) -> bool:
-        # A partial write would leave a torn frame in the middle: cut it off, so that what follows stays readable.
-        self._truncate()
-        self.disk_error = error
-        if self._pending_bytes + len(data) > PENDING_BYTES:
+    def _append_slowly(self, payload: bytes, points: int) -> bool:
+        if len(payload) > MAX_PAYLOAD:
+            return self._refuse(InvalidValue("log", f"{len(payload)} bytes in one call", limit=f"{MAX_PAYLOAD} bytes"))
+        if not self._write_pending() and self._pending_bytes > PENDING_BYTES * (1 if points else 2):
             self.dropped += 1
-            self.last_number -= 1
-        else:
-            self._pending.append(data)
-            self._pending_bytes += len(data)
-        self.on_refusal()
-        return False
+            return self._refuse(self.disk_error or _disk_full())
+        self.last_number += 1
+        self.points += points
+        self._pending.append(seal(payload, self.last_number))
+        self._pending_bytes += len(self._pending[-1])
+        return self._write_pending() or self._refuse(self.disk_error or _disk_full())
+
+    def _hold(self, data: bytes, error: OSError) -> bool:
+        if self.fd < 0:
+            return self._refuse(JournalError("something was logged while the run ended; it is not recorded"))
+        self.disk_error = error
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        return self._refuse(error)
 
     def _write_pending(self) -> bool:
         while self._pending:
@@ -136,19 +172,16 @@ class Journal:
                 self.disk_error = error
                 return False
             if written != len(data):
-                self._truncate()
+                self.cut(written)
                 return False
-            self._size += written
             self._pending.popleft()
             self._pending_bytes -= len(data)
         self.disk_error = None
         return True
 
-    def _truncate(self) -> None:
-        try:
-            os.ftruncate(self.fd, self._size)
-        except OSError:
-            self._size = os.fstat(self.fd).st_size
+    def _refuse(self, error: Exception) -> bool:
+        self.on_refusal(error)
+        return False
 
     def stage(self, source: Path | bytes, path: str) -> Staged:
         """Copy a file, or write bytes, beside the journal to be published as `path`; JournalError if that fails.
@@ -175,56 +208,83 @@ class Journal:
         os.fdatasync(self.fd) if hasattr(os, "fdatasync") else os.fsync(self.fd)
 
     def cut(self, torn: int) -> None:
-        """Cut off the last `torn` bytes: what a dead owner had not finished to write."""
-        if torn:
-            self._size -= torn
-            self._truncate()
+        """Cut off the last `torn` bytes, which are no whole frame, so that what follows stays readable."""
+        with suppress(OSError):  # then the reader skips them
+            os.ftruncate(self.fd, os.fstat(self.fd).st_size - torn)
 
     def finish(self, *, keep: bool) -> None:
         """Everything is stored: delete the file and its folder and give up the lock.
 
         With `keep` some of it was refused: both are renamed to end in `.refused`, so that nothing is lost.
         """
-        if keep:
-            for path in (self.path, self.files):
-                if path.exists():
-                    path.rename(path.with_name(path.name + REFUSED))
-        else:
-            self.path.unlink(missing_ok=True)
-            shutil.rmtree(self.files, ignore_errors=True)
-        self.close()
+        try:
+            if keep:
+                if self.files.exists():
+                    self.files.rename(self.files.with_name(self.files.name + REFUSED))
+                self.path.rename(self.refused_path)
+            else:
+                shutil.rmtree(self.files, ignore_errors=True)
+                self.path.unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Give up the lock. The file stays."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        # Another thread's write must not meet the number of a file that was closed and, by now, is somebody else's.
+        # A signal handler that waits for us may have interrupted that write: then the file stays open.
+        if self._lock.acquire(timeout=CLOSE_S):
+            try:
+                self.disown()
+            finally:
+                self._lock.release()
+
+    def disown(self) -> None:
+        """Close our end, which in a forked child leaves the lock to the parent."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def disown_all() -> None:
+    """In a forked child: let go of every journal, so that the parent's lock ends with the parent."""
+    for journal in list(_open):
+        journal.disown()
 
 
 def adopt(path: Path) -> tuple[Journal, JournalHeader] | None:
-    """Take over a dead owner's journal; None while the owner lives, or if somebody removed it meanwhile.
+    """Take over a dead owner's journal; None while the owner lives, or if somebody else was faster.
 
-    Raises JournalError if the file is no journal.
+    Raises JournalError if the file is no journal, OSError if it cannot be opened or locked.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise JournalError(f"cannot open {path}: {error.strerror}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        # Who shipped it before we had the lock removed or renamed it.
+        if not os.path.samestat(os.fstat(fd), path.stat()):
+            raise FileNotFoundError(path)
+        header, start = header_of(path, os.pread(fd, HEADER_BYTES, 0))
+        return Journal(path, fd, start), header
+    except BaseException as error:
         os.close(fd)
-        return None
-    if os.fstat(fd).st_nlink == 0:
-        os.close(fd)
-        return None
-    found = read_header(os.pread(fd, 64 * 1024, 0))
+        if isinstance(error, BlockingIOError | FileNotFoundError):
+            return None
+        raise
+
+
+def header_of(path: Path, data: bytes) -> tuple[JournalHeader, int]:
+    """The journal's header and where it ends, from the file's first `HEADER_BYTES`; JournalError if it has none."""
+    found = read_header(data)
     if found is None:
-        os.close(fd)
         raise JournalError(
             f"{path} does not begin as a journal does; nothing of it was shipped, and it was left as it is"
         )
-    header, start = found
-    return Journal(path, fd, start), header
+    if found[0].version > VERSION:
+        raise JournalError(f"{path} was written by a newer Tracker; upgrade callback-tracker here to ship it")
+    return found
+
+
+def _disk_full() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

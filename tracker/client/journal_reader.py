@@ -28,19 +28,24 @@ class JournalReader:
 
     def read(self, size: int) -> list[tuple[int, Frame]]:
         """The next (number, frame) pairs, about `size` bytes of them; empty when there are no more for now."""
+        window = size
         while True:
-            data = os.pread(self._fd, size, self._offset)
-            at_end = len(data) < size
+            data = os.pread(self._fd, window, self._offset)
+            at_end = len(data) < window
             frames, used = self._parse(data, at_end)
             self._offset += used
             if frames or (at_end and not used):
                 return frames
-            if not used:
-                size = self._widen(size)
+            window = size if used else self._widen(window)
 
-    def torn_bytes(self) -> int:
-        """How many bytes after the last whole frame are left over."""
+    def left_over(self) -> int:
+        """How many bytes stand after the last whole frame."""
         return os.fstat(self._fd).st_size - self._offset
+
+    def torn(self) -> bool:
+        """Whether what is left over begins as a frame does and breaks off: its writer died over it."""
+        head = os.pread(self._fd, HEADER_SIZE, self._offset)
+        return len(head) < HEADER_SIZE or self.left_over() < claimed_end(head, 0) <= _WINDOW
 
     def _widen(self, size: int) -> int:
         if size < _WINDOW:
@@ -53,22 +58,17 @@ class JournalReader:
     def _parse(self, data: bytes, at_end: bool) -> tuple[list[tuple[int, Frame]], int]:
         """The frames in `data` and how many bytes were used up."""
         frames: list[tuple[int, Frame]] = []
-        position = self._take(data, 0, frames)
-        while position + HEADER_SIZE <= len(data):
-            end = claimed_end(data, position)
-            if len(data) < end <= position + _WINDOW and not at_end:
-                break  # it goes on behind what was read
-            after = self._next_frame(data, position + 1)
-            if not after:
-                break
-            self.garbage += after - position
-            position = self._take(data, after, frames)
-        return frames, position
-
-    def _take(self, data: bytes, position: int, frames: list[tuple[int, Frame]]) -> int:
-        position, self.last_number, unknown = read_frames(data, position, self.last_number, frames)
+        position, self.last_number, unknown = read_frames(data, 0, self.last_number, frames)
         self.undecodable += unknown
-        return position
+        if position + HEADER_SIZE > len(data):
+            return frames, position
+        if not at_end and len(data) < claimed_end(data, position) <= position + _WINDOW:
+            return frames, position  # it goes on behind what was read
+        # Only to the next frame: the window may have grown wide in search of it.
+        if found := self._next_frame(data, position + 1):
+            self.garbage += found - position
+            position = found
+        return frames, position
 
     def _next_frame(self, data: bytes, start: int) -> int:
         """The offset of the next valid frame at or after `start`; 0 if there is none in `data`."""

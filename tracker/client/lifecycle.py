@@ -6,37 +6,48 @@ Nothing is installed before the first run starts, and the signal handler that wa
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from tracker.client.journal import disown_all
 from tracker.domain.records import RunStatus
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
 
+log = logging.getLogger("tracker")
+
+EXIT_TIMEOUT_S = 30.0
+"""How long runs, all of them together, may take to ship what they have when the process ends."""
 SIGTERM_TIMEOUT_S = 5.0
-"""How long a preempted process may take to ship what it has."""
+"""The same for a process that got SIGTERM."""
+LATER_S = 5.0
+"""How long what may wait may take when the process ends."""
 
 _live: dict[int, Run] = {}
+_later: list[threading.Thread] = []
+_pid = 0
 _hooked = False
-_before: Any = None
-_installed = False
+_installed: _Handler | None = None
 _exception_at_start: BaseException | None = None
 
 
 def watch(run: Run) -> None:
     """End `run` truthfully, whatever happens to this process."""
-    global _hooked, _exception_at_start
+    global _hooked, _pid, _exception_at_start
     if not _hooked:
         _hooked = True
         atexit.register(_at_exit)
         os.register_at_fork(after_in_child=_in_forked_child)
     if not _live:
-        _exception_at_start = _uncaught()
+        _pid, _exception_at_start = os.getpid(), _uncaught()
     _live[id(run)] = run
     _install_handler()
 
@@ -46,6 +57,20 @@ def forget(run: Run) -> None:
     _live.pop(id(run), None)
     if not _live:
         _restore_handler()
+
+
+def do_later(work: Callable[[], None]) -> None:
+    """Do `work` beside the training; when the process ends it gets a little time more, and is dropped."""
+
+    def run() -> None:
+        try:
+            work()
+        except Exception:
+            log.exception("work beside the training failed")
+
+    thread = threading.Thread(target=run, name="tracker-later", daemon=True)
+    thread.start()
+    _later[:] = [other for other in _later if other.is_alive()] + [thread]
 
 
 def status_after(error: BaseException | None) -> RunStatus:
@@ -75,55 +100,77 @@ def _at_exit() -> None:
     # In an interactive session an exception does not end the process: it was some earlier cell's.
     if error is _exception_at_start or hasattr(sys, "ps1"):
         error = None
-    status = status_after(error)
+    _end_all(status_after(error), error, EXIT_TIMEOUT_S)
+    deadline = time.monotonic() + LATER_S
+    for thread in _later:
+        thread.join(max(deadline - time.monotonic(), 0.0))
+
+
+def _end_all(status: RunStatus, error: BaseException | None, timeout: float) -> None:
+    """End every run of this process, in `timeout` seconds for all of them."""
+    deadline = time.monotonic() + timeout
     for run in list(_live.values()):
-        run.end(status, error if status == "failed" else None)
+        try:
+            run.end(status, error, max(deadline - time.monotonic(), 0.0))
+        except Exception:
+            log.exception("run %s did not end as it should; its journal is kept", run.id)
 
 
 def _in_forked_child() -> None:
     for run in list(_live.values()):
         run.disown()
+    disown_all()
     _live.clear()
     _restore_handler()
 
 
+class _Handler:
+    """SIGTERM's handler while runs are open; `before` is what stood there when it was installed.
+
+    Each installation is another one: somebody who came between two of them may pass on to the first, and the second
+    to them.
+    """
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        # A child just forked may get the signal before it has let go of its parent's runs.
+        ours = os.getpid() == _pid
+        if callable(self.before):
+            # The handler that was there decides what happens next; if the process goes on and ends well, it was still
+            # preempted.
+            for run in list(_live.values()) if ours else ():
+                run.preempted = True
+            self.before(number, frame)
+            return
+        try:
+            if ours:
+                _end_all("preempted", None, SIGTERM_TIMEOUT_S)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _install_handler() -> None:
-    global _before, _installed
-    if _installed:
-        return
+    global _installed
     before = signal.getsignal(signal.SIGTERM)
-    if before is None or before is signal.SIG_IGN:
-        return  # set by C code, or ignored on purpose: not ours to change
+    if _installed is not None or before is None or before is signal.SIG_IGN:
+        return  # there already, set by C code, or ignored on purpose: not ours to change
+    handler = _Handler(before)
     try:
-        signal.signal(signal.SIGTERM, _on_sigterm)
+        signal.signal(signal.SIGTERM, handler)
     except ValueError:
         return  # only the main thread may
-    _before, _installed = before, True
+    _installed = handler
 
 
 def _restore_handler() -> None:
     global _installed
-    if not _installed:
-        return
     # Somebody who came after us keeps their handler; ours, below it in the chain, then only passes on.
-    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+    if _installed is not None and signal.getsignal(signal.SIGTERM) is _installed:
         try:
-            signal.signal(signal.SIGTERM, _before)
+            signal.signal(signal.SIGTERM, _installed.before)
         except ValueError:
-            return
-    _installed = False
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    before: Callable[[int, FrameType | None], Any] | Any = _before
-    if callable(before):
-        # The handler that was there decides what happens next; if the process goes on and ends well, it was still
-        # preempted.
-        for run in list(_live.values()):
-            run.preempted = True
-        before(number, frame)
-        return
-    for run in list(_live.values()):
-        run.end("preempted", None, SIGTERM_TIMEOUT_S)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGTERM)
+            return  # only the main thread may: it stays for the next run, and passes on
+    _installed = None

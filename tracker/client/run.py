@@ -48,7 +48,6 @@ from tracker.domain.records import RUN_STATUSES, Axis, Progress, RunStatus
 
 _T = TypeVar("_T")
 _time_ns = time.time_ns
-EXIT_TIMEOUT_S = 30.0
 
 
 class Run:
@@ -272,7 +271,7 @@ class Run:
         """Wait until all that was logged is stored, at most so many seconds; return how many points are not."""
         return self._writer.flush(timeout)
 
-    def finish(self, status: RunStatus = "finished", *, timeout: float = EXIT_TIMEOUT_S) -> int:
+    def finish(self, status: RunStatus = "finished", *, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
         """End the run and wait as `flush` does; return how many points are still in the journal.
 
         A second call changes nothing. A run that got SIGTERM meanwhile is not `finished` but `preempted`.
@@ -281,15 +280,20 @@ class Run:
             raise InvalidValue("status", f"{status!r} is not how a run ends", limit=", ".join(RUN_STATUSES[1:-1]))
         return self.end(status, None, timeout)
 
-    def end(self, status: RunStatus, error: BaseException | None, timeout: float = EXIT_TIMEOUT_S) -> int:
+    def end(self, status: RunStatus, error: BaseException | None, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
         """`finish`, with the exception that ended the run if one did."""
         if self._writer.ended:
             return self._writer.points_left
-        if status == "finished" and self.preempted:
+        # A handler of SIGTERM leaves by one of these.
+        if self.preempted and (status in ("finished", "interrupted") or isinstance(error, SystemExit)):
             status = "preempted"
         self.status = status
-        lifecycle.forget(self)
-        return self._writer.end(RunEnded(ms=now_ms(), status=status, error=_described(error)), timeout)
+        described = _described(error) if status == "failed" else None
+        try:
+            return self._writer.end(RunEnded(ms=now_ms(), status=status, error=described), timeout)
+        finally:
+            if self._writer.ended:
+                lifecycle.forget(self)
 
     def disown(self) -> None:
         """In a forked child: leave the run to the parent."""
@@ -301,7 +305,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.end(lifecycle.status_after(error), error if lifecycle.status_after(error) == "failed" else None)
+        self.end(lifecycle.status_after(error), error)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

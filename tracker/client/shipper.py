@@ -7,7 +7,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
+from tracker.client import lifecycle
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
 from tracker.domain.errors import StoreError
@@ -26,24 +29,25 @@ BACKOFF_S = (0.5, 30.0)
 class Shipper:
     """Owns the journal's delivery until everything is stored, or the process ends.
 
-    `after_start` runs once on the thread when the first batch went through: the place for work that may wait.
+    `after_start` is done later, on a thread of its own, when the first batch went through: the place for what may wait
+    and may take long.
     """
 
     def __init__(self, journal: Journal, delivery: Delivery, *, after_start: Callable[[], None] | None = None) -> None:
         self._journal = journal
         self._delivery = delivery
         self._after_start = after_start
-        self._wake = threading.Event()
+        # Not an Event: a signal handler that drains may interrupt a drain, and only this queue's `put` is re-entrant.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._changed = threading.Condition()
         self._closing = False
-        self._abandoned = False
-        self._attempt_after_wake = 0
         self._asked = 0
+        self._answered = 0
+        self._failing = False
         self._synced_number = -1
         self._synced_at = 0.0
         self._sent_at = time.monotonic()
         self._failures = 0
-        self._failing_since_ask = False
         self.last_error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="tracker-shipper", daemon=True)
 
@@ -52,7 +56,7 @@ class Shipper:
         self._thread.start()
 
     def drain(self, timeout: float, *, closing: bool = False, give_up_when_away: bool = False) -> bool:
-        """Ship now and wait until all is stored, `timeout` seconds at most; True if it is.
+        """Ship now and wait until all that is written by now is stored, `timeout` seconds at most; True if it is.
 
         With `give_up_when_away` one failed attempt ends the wait: the store is known to be away. With `closing` the
         thread ends as soon as all is stored, now or later, and the journal is removed.
@@ -62,47 +66,42 @@ class Shipper:
             self._closing = self._closing or closing
             self._asked += 1
             asked = self._asked
-            self._failing_since_ask = False
-        self._wake.set()
+            number = self._journal.last_number
+        self._wake.put(None)
         with self._changed:
-            while not (self._attempt_after_wake >= asked and self._delivery.complete and self._journal_is_whole()):
-                if give_up_when_away and self._failing_since_ask and self._attempt_after_wake >= asked:
-                    return False
+            while self._delivery.settled < number:
                 remaining = deadline - time.monotonic()
-                if remaining <= 0 or not self._thread.is_alive():
-                    break
+                away = give_up_when_away and self._failing and self._answered >= asked
+                if away or remaining <= 0 or not self._thread.is_alive():
+                    return False
                 self._changed.wait(min(remaining, 1.0))
-            return self._delivery.complete and self._journal_is_whole()
-
-    def abandon(self) -> None:
-        """Stop without waiting and leave the journal as it is, for whoever syncs it later."""
-        self._abandoned = True
-        self._wake.set()
-
-    def _journal_is_whole(self) -> bool:
-        return self._journal.disk_error is None
+        if closing:
+            self._thread.join(max(deadline - time.monotonic(), 0.0))
+        return True
 
     def _run(self) -> None:
-        while not self._abandoned:
+        while True:
             asked = self._asked
-            self._journal.retry_pending()
+            written = self._journal.retry_pending()
             self._sync_to_disk()
-            failed = not self._ship()
+            shipped = self._ship()
             with self._changed:
-                self._attempt_after_wake = asked
-                self._failing_since_ask = failed
+                self._answered, self._failing = asked, not (shipped and written)
                 self._changed.notify_all()
-                if self._closing and self._delivery.complete and self._journal_is_whole():
+                if self._closing and self._delivery.settled >= self._journal.last_number:
                     break
-            self._wake.wait(self._pause())
-            self._wake.clear()
-        self._end()
+            with suppress(Empty):
+                self._wake.get(timeout=self._pause())
+        try:
+            self._delivery.finish()
+        except OSError as error:
+            log.warning("everything of %s is stored, but it cannot be removed: %s", self._journal.path, error)
 
     def _pause(self) -> float:
         if not self._failures:
             return INTERVAL_S
         first, longest = BACKOFF_S
-        return min(first * 2 ** (self._failures - 1), longest) * random.uniform(0.7, 1.3)
+        return min(first * 2.0 ** min(self._failures - 1, 10), longest) * random.uniform(0.7, 1.3)
 
     def _sync_to_disk(self) -> None:
         number, now = self._journal.last_number, time.monotonic()
@@ -119,9 +118,10 @@ class Shipper:
         """Deliver all there is; False if the store is away."""
         try:
             sent = False
-            while not self._abandoned and self._delivery.deliver():
+            while self._delivery.deliver():
                 sent = True
                 self._delivered()
+                self._sync_to_disk()
             if not sent and (time.monotonic() - self._sent_at) * 1000 >= HEARTBEAT_MS:
                 self._delivery.renew()
                 self._delivered()
@@ -144,19 +144,10 @@ class Shipper:
             self._changed.notify_all()
         after_start, self._after_start = self._after_start, None
         if after_start is not None:
-            try:
-                after_start()
-            except Exception:
-                log.exception("shipping journals of earlier processes failed; `tracker sync` tries again")
+            lifecycle.do_later(after_start)
 
     def _note(self, error: Exception, message: str, *args: object, traceback: bool = False) -> None:
         """Say it once for as long as it stays the same."""
         if str(error) != str(self.last_error):
             log.warning(message, *args, exc_info=error if traceback else None)
         self.last_error = error
-
-    def _end(self) -> None:
-        if not self._abandoned and self._delivery.complete:
-            self._journal.finish(keep=bool(self._delivery.refused or self._delivery.garbage))
-        with self._changed:
-            self._changed.notify_all()

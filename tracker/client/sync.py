@@ -8,12 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracker.client.delivery import Delivery
-from tracker.client.journal import SUFFIX, Journal, adopt, folder
+from tracker.client.delivery import READ_BYTES, Delivery
+from tracker.client.journal import HEADER_BYTES, SUFFIX, Journal, adopt, folder, header_of
 from tracker.client.journal_reader import JournalReader
-from tracker.domain.errors import JournalError
-from tracker.domain.frames import Frame, RunEnded
+from tracker.domain.errors import JournalError, RunNotFound
+from tracker.domain.frames import Batch, Frame, RunEnded, RunStarted
+from tracker.domain.identity import new_run_name
 from tracker.domain.ports import ArtifactHome, Transport
+from tracker.domain.records import DEFAULT_EXPERIMENT
 from tracker.wire import JournalHeader
 
 log = logging.getLogger("tracker")
@@ -42,10 +44,11 @@ def sync(home: Path, connect: Connect) -> Iterator[Synced]:
     A run whose owner died without a word is ended as `lost`, at the time of its last frame. Journals of living owners
     are not touched; one that cannot be shipped is left as it is.
     """
-    for path in sorted(folder(home).glob(f"*{SUFFIX}")):
+    for path in _oldest_first(folder(home)):
         try:
             adopted = adopt(path)
-        except JournalError as error:
+        except (JournalError, OSError) as error:
+            log.warning("%s", error)
             yield Synced(path=path, run_id=path.name.split(".")[0], store="", points=0, error=str(error))
             continue
         if adopted is None:
@@ -61,14 +64,30 @@ def sync(home: Path, connect: Connect) -> Iterator[Synced]:
             journal.close()
 
 
+def _oldest_first(folder: Path) -> list[Path]:
+    """The journals in the order in which they were begun: of a run that was continued the last word must come last."""
+
+    def begun(path: Path) -> tuple[int, str]:
+        try:
+            with path.open("rb") as file:
+                return header_of(path, file.read(HEADER_BYTES))[0].created_ms, path.name
+        except (JournalError, OSError):
+            return 0, path.name
+
+    return sorted((path for path in folder.glob(f"*{SUFFIX}") if path.is_file()), key=begun)
+
+
 def _ship(journal: Journal, header: JournalHeader, transport: Transport, artifacts: ArtifactHome) -> Synced:
     delivery = Delivery(journal, header.run_id, header.writer, transport, artifacts)
     with closing(transport):
         _end_as_lost(journal, header)
         delivery.skip_known()
-        while delivery.deliver():
-            pass
-    journal.finish(keep=bool(delivery.refused or delivery.garbage))
+        try:
+            _deliver_all(delivery)
+        except RunNotFound:
+            transport.send(_beginning(header, artifacts))
+            _deliver_all(delivery)
+        delivery.finish()
     return Synced(
         path=journal.path,
         run_id=header.run_id,
@@ -79,15 +98,36 @@ def _ship(journal: Journal, header: JournalHeader, transport: Transport, artifac
     )
 
 
+def _deliver_all(delivery: Delivery) -> None:
+    while delivery.deliver():
+        pass
+
+
+def _beginning(header: JournalHeader, artifacts: ArtifactHome) -> Batch:
+    """The first frame of a journal in which it is damaged, as far as the header knows what it said."""
+    started = RunStarted(
+        ms=header.created_ms,
+        experiment=DEFAULT_EXPERIMENT,
+        name=new_run_name(header.run_id),
+        artifact_uri=artifacts.uri(header.run_id),
+        host=header.host,
+        pid=header.pid,
+    )
+    return Batch(run_id=header.run_id, writer=header.writer, first=1, last=1, items=[(1, started)])
+
+
 def _end_as_lost(journal: Journal, header: JournalHeader) -> None:
     """Give a journal whose owner died silently its last word, after cutting off a torn last write."""
     last: Frame | None = None
     ms = header.created_ms
     reader = JournalReader(journal.fd, journal.start)
-    while frames := reader.read(256 * 1024):
+    while frames := reader.read(READ_BYTES):
         last = frames[-1][1]
         ms = max(ms, last.ms)
     journal.last_number = reader.last_number
-    journal.cut(reader.torn_bytes())
-    if not isinstance(last, RunEnded):
-        journal.append(RunEnded(ms=ms, status="lost"))
+    if reader.torn():
+        journal.cut(reader.left_over())
+    if not reader.last_number:
+        return  # it died before it had begun
+    if not isinstance(last, RunEnded) and not journal.append(RunEnded(ms=ms, status="lost")):
+        raise JournalError(f"cannot write to {journal.path}: {journal.disk_error}")

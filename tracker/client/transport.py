@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
 from tracker.domain.ports import RunStore
 
@@ -17,10 +18,14 @@ class StoreTransport:
 
     def send(self, batch: Batch) -> Ack:
         if self._store is None:
-            self._store = self._open_store()
+            try:
+                self._store = self._open_store()
+            except InvalidStoreUrl as error:
+                # It was valid when the run began: its folder may come back, and no frame is to blame.
+                raise StoreUnavailable(str(error)) from error
         return self._store.append(batch)
 
     def close(self) -> None:
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()

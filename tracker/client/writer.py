@@ -10,6 +10,7 @@ from collections.abc import Callable
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
 from tracker.client.shipper import Shipper
+from tracker.domain.errors import TrackerError
 from tracker.domain.frames import Frame, RunEnded, Staged
 
 log = logging.getLogger("tracker")
@@ -35,17 +36,14 @@ class RunWriter:
         self._journal = journal
         self._delivery = delivery
         self._shipper = shipper
-        self._ended = threading.Event()
-        self._ending = threading.Lock()
+        self.ended = False
+        """Whether the run ended here, or was never this process's."""
+        # Re-entrant: a signal handler may end the run while the same thread is ending it.
+        self._ending = threading.RLock()
         self.problems: Counter[str] = Counter()
         self.write: Write = self._ignore if journal is None else journal.append
         if journal is not None:
-            journal.on_refusal = self._report_disk
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run ended here, or was never this process's."""
-        return self._ended.is_set()
+            journal.on_refusal = self._report_refusal
 
     @property
     def stop_requested(self) -> bool:
@@ -54,11 +52,11 @@ class RunWriter:
 
     @property
     def points_left(self) -> int:
-        """How many logged points are not in the store yet."""
+        """How many logged points are neither in the store yet nor refused by it."""
         if self._journal is None:
             return 0
-        delivered = self._delivery.delivered_points if self._delivery else 0
-        return max(self._journal.points - delivered, 0)
+        settled = self._delivery.delivered_points + self._delivery.refused_points if self._delivery else 0
+        return max(self._journal.points - settled, 0)
 
     def report(self, kind: str, problem: object) -> None:
         """Count a problem, and say it if it is the first of its kind."""
@@ -76,8 +74,8 @@ class RunWriter:
 
     def flush(self, timeout: float) -> int:
         """Wait until all is stored, `timeout` seconds at most; return the number of points that are not."""
-        if self._shipper is not None and not self.ended:
-            self._shipper.drain(timeout)
+        if self._shipper is not None and not self.ended and not self._shipper.drain(timeout):
+            self._say_what_is_left()
         return self.points_left
 
     def end(self, frame: RunEnded, timeout: float) -> int:
@@ -89,8 +87,9 @@ class RunWriter:
         with self._ending:
             if self.ended:
                 return self.points_left
+            # In this order, whatever interrupts it: a run that is said to have ended has its last word on disk.
             self.write(frame, 0)
-            self._ended.set()
+            self.ended = True
             self.write = self._refuse
         if self._journal is None:
             return 0
@@ -104,18 +103,23 @@ class RunWriter:
     def disown(self) -> None:
         """In a forked child: neither write nor end what is the parent's."""
         self.write = self._ignore_in_child
-        self._ended.set()
+        self.ended = True
         self._shipper = None
         if self._journal is not None:
-            self._journal.close()
+            self._journal.disown()
 
-    def _report_disk(self) -> None:
+    def _report_refusal(self, error: Exception) -> None:
         assert self._journal is not None
-        self.report(
-            "disk",
-            f"the disk of {self._journal.path.parent} takes nothing ({self._journal.disk_error}); "
-            "points are kept in memory up to 8 MiB, what is over that is lost and counted",
-        )
+        if isinstance(error, OSError):
+            self.report(
+                "disk",
+                f"the disk of {self._journal.path.parent} takes nothing ({error.strerror}); "
+                "points are kept in memory up to 8 MiB, what is over that is lost and counted",
+            )
+        elif isinstance(error, TrackerError):
+            self.report(type(error).__name__, error)
+        else:
+            self.report(type(error).__name__, f"something cannot be recorded: {error}")
 
     def _ignore(self, frame: Frame, points: int = 0) -> None:
         return None
@@ -128,6 +132,7 @@ class RunWriter:
 
     def _leave_offline(self) -> None:
         assert self._journal is not None
+        self._journal.retry_pending()
         try:
             self._journal.sync()
         except OSError as error:
@@ -136,13 +141,21 @@ class RunWriter:
 
     def _sum_up(self) -> None:
         assert self._journal is not None
-        if self._journal.dropped:
+        if lost := self._journal.dropped:
             log.error("run %s: %d log calls were lost because the disk of %s was full",
-                      self.run_id, self._journal.dropped, self._journal.path.parent)  # fmt: skip
+                      self.run_id, lost, self._journal.path.parent)  # fmt: skip
+        if waiting := self._journal.pending:
+            log.error("run %s: %d log calls are in memory only, and lost with this process unless the disk of %s takes "
+                      "them before it ends", self.run_id, waiting, self._journal.path.parent)  # fmt: skip
         if refused := sum(self.problems.values()):
             kinds = ", ".join(f"{kind}: {count}" for kind, count in self.problems.items())
             log.warning("run %s: %d problems in all (%s)", self.run_id, refused, kinds)
         if self._shipper is not None and self.points_left:
-            reason = self._shipper.last_error or "the time given was over"
-            log.warning("run %s: %d points are still in the journal %s (%s); `tracker sync` ships them",
-                        self.run_id, self.points_left, self._journal.path, reason)  # fmt: skip
+            self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        assert self._journal is not None
+        assert self._shipper is not None
+        reason = self._shipper.last_error or "the time given was over"
+        log.warning("run %s: %d points are still in the journal %s (%s); they are shipped as soon as the store takes "
+                    "them, or by `tracker sync`", self.run_id, self.points_left, self._journal.path, reason)  # fmt: skip

@@ -15,6 +15,8 @@ from tracker.domain.goals import Goal
 from tracker.domain.records import Run, Series
 from tracker.query.texts import aligned_numbers, printable, short_ids, value_text
 
+METRICS = "Metrics at each run's best epoch"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
@@ -78,7 +80,7 @@ class Comparison:
         ]
         sections = [
             Section(title="Runs", rows=self._run_rows()),
-            Section(title="Metrics at each run's best epoch", rows=values),
+            Section(title=METRICS, rows=values),
             Section(title="Parameters that differ", rows=params),
         ]
         return [section for section in sections if section.rows]

@@ -45,7 +45,7 @@ def aligned_numbers(values: Sequence[float]) -> list[str]:
     whole = all(size == int(size) for size in sizes)
     if whole or not 1e-3 <= top < 1e7 or min(sizes) < top / 1e3:
         return [number(value) for value in values]
-    places = _decimals(top)
+    places = min(_decimals(min(sizes)), _decimals(top) + 2)
     return [f"{value:.{places}f}" if math.isfinite(value) else number_text(value) for value in values]
 
 

@@ -1,4 +1,4 @@
-"""Filter trees → SQL over `runs`: a condition for each node, and the row sets that could drive a search.
+"""Filter trees → SQL: a condition on `runs` for each node.
 
 Every condition is true or false, never NULL, so that NOT is the complement: what stands in another table is an EXISTS,
 what may be NULL in `runs` is asked for first.
@@ -9,11 +9,25 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, false, func, literal, not_, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    FromClause,
+    Select,
+    and_,
+    any_,
+    exists,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
@@ -21,7 +35,6 @@ from tracker.query.syntax import (
     NUMBER_ATTRIBUTES,
     And,
     Comparison,
-    Field,
     In,
     IsNan,
     IsNull,
@@ -43,22 +56,10 @@ ATTRIBUTES = {
 """Attributes and their columns in `runs`; `experiment` stands in another table."""
 
 _TABLES: dict[Kind, FromClause] = {"metric": series, "param": params, "tag": tags, "attribute": runs}
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 _INT64 = 2**63
-
-
-@dataclass(frozen=True)
-class Driver:
-    """A set of run ids that holds every match: the union of `rows`, at most as many as `counted` rows.
-
-    They are just the runs of the node `exactly`, which then need not be asked for again.
-    """
-
-    counted: tuple[Select[Any], ...]
-    rows: tuple[Select[Any], ...]
-    exactly: Node | None = None
 
 
 @cache
@@ -77,6 +78,13 @@ def by_code(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     return column.collate("C") if dialect == "postgresql" else column
 
 
+def among(column: ColumnElement[Any], ids: Select[Any] | CompoundSelect[Any], dialect: str) -> Clause:
+    """Whether the column is one of some ids, found first and then looked up; PostgreSQL would rather read all rows."""
+    if dialect == "postgresql":
+        return column == any_(func.array(ids.scalar_subquery()))
+    return column.in_(ids)
+
+
 class Conditions:
     """Conditions in the SQL of one database, named by SQLAlchemy's name of the dialect."""
 
@@ -93,44 +101,18 @@ class Conditions:
             case Not(part):
                 return not_(self.of(part))
         if node.field.kind == "attribute":
-            return self._attribute(node, runs, unindexed(runs.c.experiment_id, self._dialect))
+            return self.attribute(node, runs)
         if node.field.kind == "dataset":
             return false()  # no run here has datasets
         rows = table_of(node.field.kind, "probed")
-        found = exists(select(literal(1)).where(rows.c.run_id == runs.c.id, *self.row(node, rows)))
+        found = self.probe(rows, self.row(node, rows))
         return not_(found) if isinstance(node, IsNull) and not node.negated else found
 
-    def drivers(self, node: Node) -> list[Driver]:
-        """What could drive a search for the node, as far as an index can tell its size."""
-        match node:
-            case And(parts):
-                return [driver for part in parts for driver in self.drivers(part)]
-            case Or(parts):
-                each = [found[0] for part in parts if (found := self.drivers(part))]
-                if len(each) < len(parts):
-                    return []
-                exactly = node if all(d.exactly is part for d, part in zip(each, parts, strict=True)) else None
-                return [Driver(sum((d.counted for d in each), ()), sum((d.rows for d in each), ()), exactly)]
-            case (
-                Not()
-                | IsNull(negated=False)
-                | IsNull(Field("attribute"))
-                | Comparison(Field("dataset"))
-                | In(Field("dataset"))
-            ):
-                return []
-        if node.field.kind == "attribute":
-            if node.field.key not in ("name", "run_id", "experiment", "started_ms") or not _narrow(node):
-                return []
-            other = table_of("attribute", "probed")
-            ids = select(other.c.id.label("run_id")).where(self._attribute(node, other, other.c.experiment_id))
-            return [Driver((ids,), (ids,), node)]
-        rows = table_of(node.field.kind, "probed")
-        key, *rest = self.row(node, rows)
-        ids = select(rows.c.run_id)
-        # Without an index on what the rest asks for, the rows of the key bound the size.
-        counted = ids.where(key, *rest) if _narrow(node) and node.field.stat in ("last", "best") else ids.where(key)
-        return [Driver((counted,), (ids.where(key, *rest),), node)]
+    def probe(self, rows: FromClause, clauses: Sequence[Clause]) -> Clause:
+        """Whether the run has a row that meets the clauses."""
+        found = select(literal(1)).where(rows.c.run_id == runs.c.id, *clauses)
+        # PostgreSQL would make it a join and read all such rows to show one page of runs; an OFFSET keeps it from that.
+        return exists(found.offset(0) if self._dialect == "postgresql" else found)
 
     def row(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
         """What a row of the field's table must meet: first its key, then what the leaf says about its value."""
@@ -181,10 +163,10 @@ class Conditions:
             return start if all(len(value) < HEAD for value in values) else and_(start, whole)
         pattern = values[0]
         if op == "LIKE":
-            return and_(*self._begins(head, _literal_start(pattern)), self._like(text, pattern))
+            return and_(*self._begins(head, literal_start(pattern)), self._like(text, pattern))
         if op == "ILIKE":
             return self._ilike(text, pattern)
-        return _COMPARE[op](by_code(text, self._dialect), pattern)  # type: ignore[no-any-return]
+        return COMPARE[op](by_code(text, self._dialect), pattern)  # type: ignore[no-any-return]
 
     def _begins(self, head: Any, start: str) -> list[Clause]:
         """What a LIKE pattern with such a start says about the indexed characters, in a form that an index takes."""
@@ -206,14 +188,17 @@ class Conditions:
             return text.like(pattern)
         return func.tracker_lower(text).op("GLOB", is_comparison=True)(_glob(pattern.lower()))
 
-    def _attribute(self, leaf: Leaf, table: FromClause, experiment_id: ColumnElement[Any]) -> Clause:
-        """The leaf about a column of `table`, which is `runs` or an alias of it."""
+    def attribute(self, leaf: Leaf, table: FromClause) -> Clause:
+        """The leaf about a column of `table`: of `runs` while an order is followed, or of an alias to find runs by."""
         key = leaf.field.key
+        column: ColumnElement[Any]
         if key == "experiment":
             if isinstance(leaf, (IsNull, IsNan)):
                 return true() if leaf.negated else false()
-            return experiment_id.in_(select(experiments.c.id).where(self._value(leaf, experiments.c.name, None, None)))
-        column: ColumnElement[Any] = table.c[ATTRIBUTES[key]]
+            theirs = select(experiments.c.id).where(self._value(leaf, experiments.c.name, None, None))
+            column = table.c.experiment_id
+            return among(unindexed(column, self._dialect) if table is runs else column, theirs, self._dialect)
+        column = table.c[ATTRIBUTES[key]]
         if isinstance(leaf, IsNull):
             return column.is_not(None) if leaf.negated else column.is_(None)
         assert not isinstance(leaf, IsNan)
@@ -231,26 +216,12 @@ def _negative(leaf: Comparison | In) -> bool:
     return leaf.negated if isinstance(leaf, In) else leaf.op in ("!=", "NOT LIKE", "NOT ILIKE")
 
 
-def _narrow(leaf: Leaf) -> bool:
-    """Whether an index on (key, value) finds the rows."""
-    match leaf:
-        case Comparison(op=op, value=str(value)):
-            return op == "=" or (op == "LIKE" and bool(_literal_start(value)))
-        case Comparison(op=op):
-            return op in _COMPARE
-        case In(negated=negated):
-            return not negated
-        case IsNan(negated=negated):
-            return not negated
-    return False
-
-
 def _numbers(leaf: Comparison | In, column: ColumnElement[Any]) -> Clause:
     """The leaf, but for a negation, about a column of floats."""
     if isinstance(leaf, In):
         return column.in_([float(v) for v in leaf.values if not isinstance(v, str) and not math.isnan(v)])
     value = float(leaf.value)
-    return false() if math.isnan(value) else _COMPARE[leaf.op.replace("!=", "=")](column, value)
+    return false() if math.isnan(value) else COMPARE[leaf.op.replace("!=", "=")](column, value)
 
 
 def _wholes(leaf: Comparison | In, column: ColumnElement[Any]) -> Clause:
@@ -259,7 +230,7 @@ def _wholes(leaf: Comparison | In, column: ColumnElement[Any]) -> Clause:
         return column.in_([int(v) for v in leaf.values if _is_int64(v)])
     op, value = leaf.op.replace("!=", "="), float(leaf.value) if isinstance(leaf.value, str) else leaf.value
     if _is_int64(value):
-        return _COMPARE[op](column, int(value))  # type: ignore[no-any-return]
+        return COMPARE[op](column, int(value))  # type: ignore[no-any-return]
     if op == "=" or math.isnan(value):
         return false()
     if not -_INT64 <= value < _INT64:
@@ -273,7 +244,7 @@ def _is_int64(value: Value) -> bool:
     return isinstance(value, int) or value.is_integer()
 
 
-def _literal_start(pattern: str) -> str:
+def literal_start(pattern: str) -> str:
     """What stands in a LIKE pattern before the first wildcard."""
     return pattern.partition("%")[0].partition("_")[0]
 

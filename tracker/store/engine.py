@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 
@@ -91,7 +91,8 @@ def _translated(engine: Engine) -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        # A plain DatabaseError is SQLite's word for a file that is no database, or a damaged one.
+        if error.connection_invalidated or type(error) is DatabaseError:
             raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error
         raise
 

@@ -25,7 +25,8 @@ from tracker.domain.errors import ExperimentNotFound, InvalidPageToken, InvalidV
 from tracker.domain.limits import check_experiment
 from tracker.query.filters import parse_filter, parse_order
 from tracker.query.syntax import And, Comparison, Field, In, IsNan, IsNull, Node, Not, Or, OrderTerm
-from tracker.store.conditions import Clause, Conditions, Driver, by_code, table_of, unindexed
+from tracker.store.conditions import Clause, Conditions, among, by_code, table_of, unindexed
+from tracker.store.drivers import Driver, drivers
 from tracker.store.sorting import (
     EXPERIMENT,
     MISSING,
@@ -43,6 +44,7 @@ from tracker.store.tables import experiments, runs
 
 MAX_LIMIT = 50_000
 _MOST_DRIVERS = 8
+_PLAIN = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 
 _Found = tuple[tuple[Value, ...], Row[Any]]
 """A run and its place: the values of the sort keys."""
@@ -110,19 +112,20 @@ class _Search:
         return self._sorted(self.sort(terms), place, count, driver=driver)
 
     def _drivers(self, sorting: bool) -> list[Driver]:
-        drivers = [driver for part in self._parts for driver in self._conditions.drivers(part)]
+        found = drivers(self._conditions, self._parts)
         ids = self._experiment_ids
         # One experiment's runs in order of start are an index: nothing better to drive with.
         if ids is not None and (sorting or len(ids) > 1):
-            of_experiments = select(runs.c.id).where(runs.c.experiment_id.in_(ids))
-            drivers.append(Driver((of_experiments,), (of_experiments,)))
-        return drivers[:_MOST_DRIVERS]
+            table = table_of("attribute", "probed")
+            theirs = select(table.c.id).where(table.c.experiment_id.in_(ids))
+            found.append(Driver((theirs.order_by(table.c.started_ms),), (theirs,)))
+        return found[:_MOST_DRIVERS]
 
-    def _driver(self, drivers: Sequence[Driver], count: int) -> Driver | None:
+    def _driver(self, found: Sequence[Driver], count: int) -> Driver | None:
         """The smallest driver, if it is small enough to be faster than a walk."""
-        if not drivers:
+        if not found:
             return None
-        total = self._connection.execute(select(func.max(runs.c.id))).scalar() or 0
+        total = self._total()
         # A walk passes total / size runs for each that it finds, a driven search fetches all: here they cost the same.
         enough = math.isqrt(total * count // 2) + 1
         counts = [
@@ -130,13 +133,21 @@ class _Search:
             select(func.count())
             .select_from(rows.with_only_columns(literal(1)).limit(enough).subquery())
             .scalar_subquery()
-            for driver in drivers
+            for driver in found
             for rows in driver.counted
         ]
         each = iter(self._connection.execute(select(*counts)).one())
-        sizes = [sum(itertools.islice(each, len(driver.counted))) for driver in drivers]
-        size, driver = min(zip(sizes, drivers, strict=True), key=lambda pair: pair[0])
+        sizes = [sum(itertools.islice(each, len(driver.counted))) for driver in found]
+        size, driver = min(zip(sizes, found, strict=True), key=lambda pair: pair[0])
         return driver if size < enough else None
+
+    def _total(self) -> int:
+        """About how many runs there are."""
+        columns: list[ColumnElement[Any]] = [func.max(runs.c.id)]
+        if self._dialect == "postgresql":
+            # Starting workers and compiling take longer than a page.
+            columns += [func.set_config(name, value, True) for name, value in _PLAIN.items()]
+        return self._connection.execute(select(*columns)).scalar() or 0
 
     def _sorted(
         self,
@@ -151,12 +162,13 @@ class _Search:
         for rows, on in sort.joins:
             source = source.outerjoin(rows, on)
         keys = [key.expression.label(f"key_{i}") for i, key in enumerate(sort.keys)]
-        exactly = None if driver is None else driver.exactly
-        clauses = [*(self._conditions.of(part) for part in self._parts if part is not exactly), *also]
+        known = () if driver is None else driver.exactly
+        clauses = [*(self._conditions.of(part) for part in self._parts if part not in known), *also]
         if place is not None:
             clauses.append(sort.after(place))
         if driver is not None:
-            clauses.append(runs.c.id.in_(union_all(*driver.rows) if len(driver.rows) > 1 else driver.rows[0]))
+            ids = union_all(*driver.rows) if len(driver.rows) > 1 else driver.rows[0]
+            clauses.append(among(runs.c.id, ids, self._dialect))
         statement = self._select(source, keys, clauses, in_order=driver is None).order_by(*sort.order).limit(count)
         return [(tuple(row[-len(keys) :]), row) for row in self._connection.execute(statement)]
 
@@ -242,7 +254,7 @@ class _Search:
     ) -> list[_Found]:
         """Runs that the term leaves equal, newest first, after `place`."""
         if stretch.leaf is not None:
-            drivers = self._conditions.drivers(stretch.leaf)
+            found = drivers(self._conditions, [stretch.leaf])
             clause = self._conditions.of(stretch.leaf)
         elif value is None:
             raise InvalidPageToken
@@ -250,13 +262,13 @@ class _Search:
             rows = table_of(term.field.kind, "probed")
             clauses = [*_in_stretch(stretch, term.field, rows), rows.c[str(stretch.column)] == value]
             ids = select(rows.c.run_id).where(*clauses)
-            drivers = [Driver((ids,), (ids,))]
-            clause = exists(select(literal(1)).where(rows.c.run_id == runs.c.id, *clauses))
-        driver = self._driver(drivers, count)
+            found = [Driver((ids.order_by(rows.c[str(stretch.column)]),), (ids,))]
+            clause = self._conditions.probe(rows, clauses)
+        driver = self._driver(found, count)
         tail = None if place is None else place[-2:]
         also = [clause] if driver is None else []
-        found = self._sorted(self.sort(()), tail, count, driver=driver, also=also)
-        return [(_place(term, stretch, value, row), row) for _, row in found]
+        equal = self._sorted(self.sort(()), tail, count, driver=driver, also=also)
+        return [(_place(term, stretch, value, row), row) for _, row in equal]
 
 
 def _in_stretch(stretch: Stretch, field: Field, rows: FromClause) -> list[Clause]:

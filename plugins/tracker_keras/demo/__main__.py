@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from tracker import TrackerError
+import tracker
 from tracker.domain.errors import RunNotFound
 from tracker_keras.demo import report
 
@@ -33,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("TRACKER_MODE is disabled, so there would be nothing to show; unset it for the demo.", file=sys.stderr)
         return 2
     try:
+        tracker.open_store(options.store).close()  # a typo in its URL is told before Keras takes its seconds to load
         _train(options)
     except RunNotFound as error:  # TRACKER_MODE=offline, or a store that is away
         print(f"The runs are recorded, but not in the store yet ({error}); `tracker sync` ships them.", file=sys.stderr)
         return 1
-    except TrackerError as error:
+    except tracker.TrackerError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

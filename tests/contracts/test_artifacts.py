@@ -1,0 +1,114 @@
+"""What ArtifactHome promises, over every implementation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tracker.artifacts.local import LocalArtifacts
+from tracker.domain.errors import ArtifactError, InvalidValue
+from tracker.domain.ports import ArtifactHome
+
+
+class ArtifactHomeContract:
+    """The contract of ArtifactHome."""
+
+    @pytest.fixture
+    def home_of_files(self, tmp_path: Path) -> ArtifactHome:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        path = tmp_path / "source.bin"
+        path.write_bytes(os.urandom(3_000_000))
+        return path
+
+    def test_put_and_fetch(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
+        """What is put comes back, byte for byte, under the URI and digest that put returned."""
+        uri, digest = home_of_files.put("run", "a/b.bin", source)
+        assert digest == hashlib.sha256(source.read_bytes()).hexdigest()
+        assert uri.startswith(home_of_files.uri("run"))
+        got = home_of_files.fetch(uri, tmp_path / "got.bin", sha256=digest)
+        assert got.read_bytes() == source.read_bytes()
+        assert home_of_files.list("run") == ["a/b.bin"]
+
+    def test_digest_in_the_path(self, home_of_files: ArtifactHome, source: Path) -> None:
+        """`{sha256}` in a path stands for the digest, so that equal bytes are stored once."""
+        first = home_of_files.put("run", "c/{sha256}.keras", source)
+        assert home_of_files.put("run", "c/{sha256}.keras", source) == first
+        assert home_of_files.list("run") == [f"c/{first[1]}.keras"]
+
+    def test_put_again_replaces(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
+        """Other bytes under the same path replace the old."""
+        home_of_files.put("run", "x", source)
+        source.write_bytes(b"new")
+        uri, _ = home_of_files.put("run", "x", source)
+        assert home_of_files.fetch(uri, tmp_path / "got").read_bytes() == b"new"
+
+    def test_runs_are_apart(self, home_of_files: ArtifactHome, source: Path) -> None:
+        """A run lists its own files alone; a run without files has none."""
+        home_of_files.put("one", "x", source)
+        assert home_of_files.list("two") == []
+
+    def test_missing_source(self, home_of_files: ArtifactHome, tmp_path: Path) -> None:
+        """A file that is gone is an error, and leaves nothing behind."""
+        with pytest.raises(ArtifactError, match="cannot store 'x'"):
+            home_of_files.put("run", "x", tmp_path / "gone")
+        assert home_of_files.list("run") == []
+
+    def test_missing_file(self, home_of_files: ArtifactHome, tmp_path: Path) -> None:
+        """Fetching what is not there is an error, and leaves nothing behind."""
+        with pytest.raises(ArtifactError):
+            home_of_files.fetch(home_of_files.uri("run") + "/gone", tmp_path / "got")
+        assert not (tmp_path / "got").exists()
+
+    def test_damaged_file(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
+        """Bytes that are not those that were recorded are not handed out."""
+        uri, _ = home_of_files.put("run", "x", source)
+        with pytest.raises(ArtifactError, match="damaged"):
+            home_of_files.fetch(uri, tmp_path / "got", sha256="0" * 64)
+        assert not (tmp_path / "got").exists()
+
+    @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "./a", "a/.", "C:x", "a\\b", "a\0b", "a\nb", "x" * 501,
+                                      "a/" + "x" * 256])  # fmt: skip
+    def test_paths_that_lead_elsewhere(self, home_of_files: ArtifactHome, source: Path, path: str) -> None:
+        """A path stays below the run's root, whatever is tried."""
+        with pytest.raises(InvalidValue, match="path"):
+            home_of_files.put("run", path, source)
+
+    @pytest.mark.parametrize("run_id", ["", "..", "a/b", "a.b", "-a", "x" * 65])
+    def test_run_ids_that_are_none(self, home_of_files: ArtifactHome, source: Path, run_id: str) -> None:
+        """What is no run id names no folder."""
+        with pytest.raises(InvalidValue, match="run_id"):
+            home_of_files.put(run_id, "x", source)
+
+
+class TestLocalArtifacts(ArtifactHomeContract):
+    """A local folder."""
+
+    @pytest.fixture
+    def home_of_files(self, tmp_path: Path) -> ArtifactHome:
+        return LocalArtifacts(tmp_path / "root with ü")
+
+    def test_full_disk_leaves_nothing_half_written(self, tmp_path: Path, source: Path) -> None:
+        """When the disk takes no more, the file is not there at all, and the old one still is."""
+        root = tmp_path / "root"
+        LocalArtifacts(root).put("run", "x", Path(__file__))
+        code = (
+            "import resource, signal, sys; from pathlib import Path; from tracker.artifacts.local import LocalArtifacts\n"
+            "from tracker.domain.errors import ArtifactError\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, -1))\n"
+            "try: LocalArtifacts(Path(sys.argv[1])).put('run', 'x', Path(sys.argv[2]))\n"
+            "except ArtifactError as error: print(error)\n"
+        )
+        assert resource.RLIMIT_FSIZE is not None
+        done = subprocess.run([sys.executable, "-c", code, root, source], capture_output=True, text=True, check=True)
+        assert "File too large" in done.stdout
+        assert [p.name for p in (root / "run").iterdir()] == ["x"]
+        assert (root / "run" / "x").read_bytes() == Path(__file__).read_bytes()

@@ -1,0 +1,76 @@
+"""What Transport promises, over every implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tracker.client.batches import make_batch
+from tracker.client.transport import StoreTransport
+from tracker.domain.errors import InvalidValue, RunNotFound, StoreError
+from tracker.domain.frames import Batch, EventLogged, Points, RunStarted
+from tracker.domain.ports import Transport
+from tracker.store.store import SqlRunStore
+
+START = RunStarted(1, "Default", "name", "file:///x", "host", 1)
+
+
+class TransportContract:
+    """The contract of Transport."""
+
+    @pytest.fixture
+    def transport(self, any_url: str) -> Iterator[Transport]:
+        raise NotImplementedError
+
+    def test_answer_means_committed(self, transport: Transport, any_url: str) -> None:
+        """When send returns, another process would find the frames."""
+        batch = make_batch("r", "w", [(1, START), (2, Points(1, "step", 0, 0, {"x": 1.0}))])
+        assert transport.send(batch).last == 2
+        with SqlRunStore.open(any_url) as store:
+            assert store.history("r", "x").values.tolist() == [1.0]
+
+    def test_sent_twice_is_stored_once(self, transport: Transport, any_url: str) -> None:
+        """A batch whose answer was lost is sent again without harm."""
+        batch = make_batch("r", "w", [(1, START), (2, EventLogged(1, "e", None, None, 0, {}))])
+        assert transport.send(batch) == transport.send(batch)
+        with SqlRunStore.open(any_url) as store:
+            assert len(store.events("r")) == 1
+
+    def test_refusal_is_no_outage(self, transport: Transport) -> None:
+        """What the store will never take is told apart from what may be sent again."""
+        with pytest.raises(RunNotFound) as unknown:
+            transport.send(Batch(run_id="nobody", writer="w", first=0, last=0))
+        with pytest.raises(InvalidValue) as invalid:
+            transport.send(make_batch("r", "w", [(1, START), (2, EventLogged(1, "e", 2**70, None, 0, {}))]))
+        assert not isinstance(unknown.value, StoreError)
+        assert not isinstance(invalid.value, StoreError)
+
+    def test_closed_transport_opens_again(self, transport: Transport) -> None:
+        """close() releases; the next send works."""
+        transport.send(make_batch("r", "w", [(1, START)]))
+        transport.close()
+        assert transport.send(Batch(run_id="r", writer="w", first=0, last=0)).last == 1
+
+
+class TestStoreTransport(TransportContract):
+    """The embedded store."""
+
+    @pytest.fixture
+    def transport(self, any_url: str) -> Iterator[Transport]:
+        transport = StoreTransport(lambda: SqlRunStore.open(any_url))
+        yield transport
+        transport.close()
+
+    def test_store_that_does_not_open_is_an_outage(self, tmp_path: Path) -> None:
+        """A store that is away is StoreError: the journal keeps the batch; when it is there, the same call succeeds."""
+        path = tmp_path / "folder" / "tracker.db"
+        path.parent.mkdir()
+        path.write_bytes(b"this is no database, but a file of more than a hundred bytes that stands in its place" * 2)
+        transport = StoreTransport(lambda: SqlRunStore.open(f"sqlite:///{path}"))
+        with pytest.raises(StoreError):
+            transport.send(make_batch("r", "w", [(1, START)]))
+        path.unlink()
+        assert transport.send(make_batch("r", "w", [(1, START)])).last == 1
+        transport.close()

@@ -1,0 +1,57 @@
+"""URLs: what names a store, what is shown of it, where its files go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tracker import compose
+from tracker.domain.errors import InvalidStoreUrl, InvalidValue
+from tracker.settings import Settings
+
+
+def test_sqlite_path_becomes_absolute(tmp_path: Path) -> None:
+    """A relative path means the working directory's, wherever the journal is shipped from later."""
+    assert compose.store_url("sqlite:///a.db") == f"sqlite:///{tmp_path / 'a.db'}"
+
+
+@pytest.mark.parametrize(("url", "said"), [
+    ("sqllite:///a.db", "did you mean 'sqlite'"), ("postgres://h/db", "did you mean 'postgresql'"), ("a.db", "not a kind of store"),
+    ("sqlite://a.db", "three slashes"), ("sqlite:///", "three slashes"), ("sqlite:///:memory:", "three slashes"),
+    ("sqlite:////no/such/folder/a.db", "folder '/no/such/folder' does not exist"), ("sqlite:////tmp", "is a folder"),
+    ("mysql://h/db", "not a kind of store"), ("", "not a kind of store"), ("postgresql://u:secret@[h/db", "Invalid IPv6"),
+])  # fmt: skip
+def test_what_is_no_store(url: str, said: str) -> None:
+    """The message says what is wrong with the URL and what one looks like."""
+    with pytest.raises(InvalidStoreUrl, match=said) as caught:
+        compose.store_url(url)
+    assert "sqlite:///path or postgresql://" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "shown"), [
+    ("postgresql://u:p@h:5432/db", "postgresql://u@h:5432/db"), ("postgresql://h/db?password=p&sslmode=on", "postgresql://h/db?sslmode=on"),
+    ("sqlite:////a/b c.db", "sqlite:////a/b c.db"), ("postgresql://u:p@w@h/db", "postgresql://u@h/db"),
+])  # fmt: skip
+def test_passwords_are_kept_out(url: str, shown: str) -> None:
+    """What a journal keeps, and what may be shown, has no password in it."""
+    assert compose.identity(url) == shown
+
+
+def test_artifacts_stand_beside_the_database(tmp_path: Path) -> None:
+    """By default files go beside the SQLite file; a folder or file URI may be named."""
+    assert compose.artifact_root(None, "sqlite:////a/b.db") == "file:///a/tracker-artifacts"
+    assert compose.artifact_root(None, "sqlite:////a%20b/t.db") == "file:///a%2520b/tracker-artifacts"
+    assert compose.artifact_root("x", "sqlite:////a/b.db") == (tmp_path / "x").as_uri()
+    assert compose.artifact_root("file:///x", "sqlite:////a/b.db") == "file:///x"
+    with pytest.raises(InvalidValue, match="local folder"):
+        compose.artifact_root("s3://bucket", "sqlite:////a/b.db")
+
+
+def test_settings_are_read_from_the_environment(tmp_path: Path) -> None:
+    """Variables are read when asked for; an empty one counts as unset."""
+    settings = Settings.from_environment({"TRACKER_HOME": "h", "TRACKER_STORE": "", "TRACKER_MODE": "offline"})
+    assert (settings.home, settings.store, settings.mode) == (tmp_path / "h", "sqlite:///tracker.db", "offline")
+    with pytest.raises(InvalidValue, match="TRACKER_MODE.*'off'.*online, offline, disabled"):
+        Settings.from_environment({"TRACKER_MODE": "off"})

@@ -1,0 +1,45 @@
+"""Everything that a store says about one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from tracker.domain.ports import RunReader
+from tracker.domain.records import Checkpoint, Epoch, Event, Fit, Run, Series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeRun:
+    """One run with all that belongs to it, except the points of its metrics."""
+
+    run: Run
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, Series]
+    fits: Sequence[Fit]
+    epochs: Sequence[Epoch]
+    events: Sequence[Event]
+    checkpoints: Sequence[Checkpoint]
+
+    @classmethod
+    def read(cls, store: RunReader, run_id: str) -> Self:
+        """What `store` has of the run; RunNotFound."""
+        return cls(
+            run=store.get_run(run_id),
+            params=store.params(run_id),
+            tags=store.tags(run_id),
+            metrics=store.metrics(run_id),
+            fits=store.fits(run_id),
+            epochs=store.epochs(run_id),
+            events=store.events(run_id),
+            checkpoints=store.checkpoints(run_id),
+        )
+
+    @property
+    def failure(self) -> Mapping[str, Any] | None:
+        """The type, message and traceback of what failed the run; None unless it stands as failed."""
+        if self.run.status != "failed":
+            return None
+        return next((event.detail for event in reversed(self.events) if event.kind == "run_failed"), None)

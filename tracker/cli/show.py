@@ -1,0 +1,36 @@
+"""`tracker show`: one run, as a person reads it or whole as JSON."""
+
+from __future__ import annotations
+
+import click
+
+from tracker.api import find_run
+from tracker.cli.facts import WholeRun
+from tracker.cli.output import jsonable, print_json, print_lines, width
+from tracker.cli.page import CURVE_WIDTH, MOST_CURVES, page, telling
+from tracker.cli.stores import existing_store, store_option
+from tracker.domain.identity import now_ms
+
+_POINTS = 4 * CURVE_WIDTH
+
+
+@click.command()
+@click.argument("run")
+@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--all", "everything", is_flag=True, help="Leave nothing out of long lists.")
+@store_option
+def show(run: str, format_: str, everything: bool, store: str | None) -> None:
+    """Show RUN: where it stands, its curves, parameters and decisions.
+
+    Epochs count from 0. JSON has the objects run, params, tags and metrics (summaries), and the lists fits, epochs,
+    events and checkpoints.
+    """
+    with existing_store(store) as opened:
+        run_id = find_run(opened, run).id
+        whole = WholeRun.read(opened, run_id)
+        if format_ == "json":
+            print_json(jsonable(whole))
+            return
+        keys = telling(whole.metrics, None if everything else MOST_CURVES)
+        curves = {key: opened.history(run_id, key, max_points=_POINTS) for key in keys}
+    print_lines(page(whole, curves, now=now_ms(), width=width(), everything=everything))

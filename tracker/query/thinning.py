@@ -1,0 +1,62 @@
+"""Fewer points that still show what all of them show: extremes stay, so a spike never vanishes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FEWEST = 4
+
+
+def thin(steps: ArrayLike, values: ArrayLike, max_points: int) -> NDArray[np.int64]:
+    """Indices (int64, sorted, at most `max_points`) of the points to show of a series of n, in step order.
+
+    `steps` and `values` are (n,). All are kept if n <= max_points. Else the first, the last, and the minimum and the
+    maximum of each of (max_points - 2) // 2 buckets of the points between. A bucket spans as much of the axis and of
+    the points as any other, half and half: neither a gap nor an outlying step takes the detail from the rest.
+
+    NaN is neither minimum nor maximum; it is kept where a bucket has nothing else. Infinities are extremes. Of equal
+    extremes the first is kept. Raises ValueError if max_points < 4 or the shapes differ.
+    """
+    x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
+    if x.shape != y.shape or y.ndim != 1:
+        raise ValueError(f"steps {x.shape} and values {y.shape} must be one-dimensional and equally long")
+    if max_points < FEWEST:
+        raise ValueError(f"max_points is {max_points}; at least {FEWEST} are needed")
+    count = len(y)
+    if count <= max_points:
+        return np.arange(count, dtype=np.int64)
+    starts = _bucket_starts(x, (max_points - 2) // 2)
+    inner = y[1:-1]
+    lowest = _first_of_each(inner, np.fmin.reduceat(inner, starts), starts)
+    highest = _first_of_each(inner, np.fmax.reduceat(inner, starts), starts)
+    return np.unique(np.concatenate(([0], lowest + 1, highest + 1, [count - 1])))
+
+
+def _bucket_starts(steps: NDArray[np.generic], buckets: int) -> NDArray[np.int64]:
+    """Where buckets of the inner points begin, counted from the second point; none is empty, so there may be fewer."""
+    count = len(steps)
+    first, span = float(steps[0]), float(steps[-1]) - float(steps[0])
+    edges = np.arange(buckets) / buckets
+    # Of each edge the first inner point at or after it, all by bisection at once: the places of a million points are
+    # not worth computing.
+    low, high = np.zeros(buckets, dtype=np.int64), np.full(buckets, count - 2)
+    for _ in range(count.bit_length()):
+        middle = (low + high) // 2
+        point = np.minimum(middle + 1, count - 1)
+        place = point / (count - 1)
+        if span > 0:
+            place = (place + (steps[point].astype(np.float64) - first) / span) / 2
+        before = (place < edges) & (low < high)
+        low, high = np.where(before, middle + 1, low), np.where(before | (low >= high), high, middle)
+    return np.unique(low[low < count - 2])
+
+
+def _first_of_each(
+    values: NDArray[np.float64], wanted: NDArray[np.float64], starts: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """For each bucket the index of the first value that is the wanted one, of NaN the first of the bucket."""
+    sizes = np.diff(starts, append=len(values))
+    equal = np.flatnonzero(values == np.repeat(wanted, sizes))
+    found = np.searchsorted(equal, starts)
+    return np.where(np.isnan(wanted), starts, equal[np.minimum(found, len(equal) - 1)] if len(equal) else starts)
