@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -214,12 +212,12 @@ def _open_writer(
     run_id = found.id if found else run_id
     header = JournalHeader(
         run_id=run_id,
-        writer=secrets.token_hex(6),
+        writer=os.urandom(6).hex(),
         store=compose.identity(url),
         artifacts=root,
         created_ms=now_ms(),
         pid=os.getpid(),
-        host=socket.gethostname(),
+        host=os.uname().nodename,
     )
     journal = Journal.create(settings.home, header)
     journal.append(

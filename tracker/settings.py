@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from tracker.domain.errors import InvalidValue
 
@@ -39,7 +39,7 @@ class Settings:
             store=env.get("TRACKER_STORE") or DEFAULT_STORE,
             artifacts=env.get("TRACKER_ARTIFACTS") or None,
             home=Path(env["TRACKER_HOME"]).absolute() if env.get("TRACKER_HOME") else _state_folder(),
-            mode=cast(Mode, mode),
+            mode=mode,
             run_id=env.get("TRACKER_RUN_ID") or None,
         )
 

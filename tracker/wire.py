@@ -38,7 +38,7 @@ HEADER_SIZE = _HEADER.size
 _pack = _HEADER.pack
 _unpack = _HEADER.unpack_from
 _encode = msgspec.msgpack.Encoder().encode
-_decode: Callable[[memoryview], Frame] = msgspec.msgpack.Decoder(Frame).decode  # type: ignore[assignment]
+_decode: Callable[[memoryview], Frame] = msgspec.msgpack.Decoder(Frame).decode
 _decode_header = msgspec.msgpack.Decoder(JournalHeader).decode
 
 

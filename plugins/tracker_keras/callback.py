@@ -72,6 +72,7 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """A fit begins. What an earlier one left that died, and so had no end, is forgotten here."""
         self._fit, self._new_list = None, False
+        self._is_in_fit(False)
         self._forget_first_batch()
         if (run := self._open()) is None:
             return

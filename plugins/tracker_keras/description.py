@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -36,7 +38,8 @@ class Description:
     def fit(self, model: Any, params: Mapping[str, Any]) -> None:
         """A fit of `model` begins; `params` are the arguments of `fit()` that are known."""
         self._say({key: value for key, value in params.items() if value is not None})
-        self._say(hyperparameters(model, self._guard))
+        with _quietly():
+            self._say(hyperparameters(model, self._guard))
 
     def model(self, model: Any, fit: int) -> None:
         """Sizes, summary and architecture of a model, if it is built and they are not those of its last fit.
@@ -55,7 +58,8 @@ class Description:
         self._has_files = True
         self._run.log_text(summary_text(model), f"{folder}/summary.txt")
         try:
-            architecture = model.to_json(indent=2)
+            with _quietly():
+                architecture = model.to_json(indent=2)
         except Exception as error:  # a subclassed model need not be able to say what it is made of
             log.debug("%s has no architecture to keep as JSON: %s", type(model).__name__, error)
         else:
@@ -85,3 +89,11 @@ class Description:
         if new:
             self._params.update(new)
             self._run.log_params(new)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Keras' warnings about what it serialises (lambdas): nobody asked for it, and nothing is loaded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

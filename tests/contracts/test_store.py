@@ -389,6 +389,14 @@ class TestStore:
         assert store.fits("r")[0].outcome == outcome
         assert store.events("r")[-1].detail == {"type": "E", "message": "m", "traceback": "t"}
 
+    def test_ended_run_stays_ended(self, store: SqlRunStore, run: Writer) -> None:
+        """Frames that come again, or late, do not bring a run back to life that its own writer ended."""
+        batch = run.send(RunEnded(7000, "lost"))
+        store.append(batch)
+        store.append(Batch(run_id="r", writer="w", first=0, last=0))
+        run.send(points(0, x=1.0))
+        assert store.get_run("r").status == "lost"
+
     def test_only_the_last_writer_ends_the_run(self, store: SqlRunStore, run: Writer) -> None:
         """The late word of a dead process does not end a run that another continues."""
         again = Writer(store, "r", "again").start(ms=8000)

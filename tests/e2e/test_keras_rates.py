@@ -36,8 +36,11 @@ def test_1_a_schedule_in_stairs(keras: Lab) -> None:
 
 
 def test_1_a_function(keras: Lab) -> None:
-    """An optimizer whose rate is a function shows what the function said."""
-    assert keras.values(keras.run("rates_of_a_function").id, "learning_rate") == pytest.approx([0.025] * 4)
+    """An optimizer whose rate is a function shows what the function said, and Keras is not made to warn of it."""
+    run = keras.run("rates_of_a_function")
+    assert keras.values(run.id, "learning_rate") == pytest.approx([0.025] * 4)
+    assert keras.store.params(run.id)["optimizer.learning_rate"] == "lambda"
+    assert not [warning for warning in keras.said("rates_of_a_function")["warned"] if "lambda" in warning]
 
 
 def test_1_several_optimizers(keras: Lab) -> None:

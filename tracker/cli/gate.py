@@ -63,39 +63,34 @@ class Condition:
     def failures(self, comparison: Comparison) -> Sequence[str]:
         """A sentence for each run after the first for which the condition holds, or cannot be judged."""
         values = comparison.metrics.get(self.key, {})
-        first, *others = comparison.runs
-        labels = dict(zip((run.id for run in comparison.runs), comparison.labels, strict=True))
-        if self.relative and not _is_number(values.get(first.id)):
-            return [
-                f"{self.text} cannot be judged: {labels[first.id]}, the baseline, has {_lack(self.key, values.get(first.id))}"
-            ]
+        first, *others = zip((run.id for run in comparison.runs), comparison.labels, strict=True)
+        baseline = values.get(first[0])
+        if self.relative and (lack := _lack(self.key, baseline)):
+            return [f"{self.text} cannot be judged: {first[1]}, the baseline, has {lack}"]
+        limit = self.threshold(math.nan if baseline is None else baseline)
         found = []
-        for run in others:
-            value, limit = values.get(run.id), self.threshold(values.get(first.id, math.nan))
-            if value is None or not _is_number(value) or math.isnan(limit):
-                found.append(f"{self.text} cannot be judged: {labels[run.id]} has {_lack(self.key, value)}")
+        for run_id, label in others:
+            value = values.get(run_id)
+            if value is None or (lack := _lack(self.key, value)):
+                found.append(f"{self.text} cannot be judged: {label} has {_lack(self.key, value)}")
+            elif math.isnan(limit):
+                found.append(f"{self.text} cannot be judged: the baseline is {number(baseline or 0.0)}")
             elif _OPERATORS[self.op](value, limit):
-                found.append(
-                    f"{self.text} holds for {labels[run.id]}: {_reason(value, limit, values.get(first.id), self)}"
-                )
+                found.append(f"{self.text} holds for {label}: {self._reason(value, limit, baseline)}")
         return found
+
+    def _reason(self, value: float, limit: float, baseline: float | None) -> str:
+        text = f"{number(value)} {self.op} {number(limit)}"
+        if not self.relative or baseline is None:
+            return text
+        change = f", {(value - baseline) / abs(baseline):+.2%}" if baseline else ""
+        return f"{text} (baseline {number(baseline)}{change})"
 
 
 def _unquoted(key: str) -> str:
     return key[1:-1] if len(key) > 2 and key[0] == key[-1] and key[0] in "`\"'" else key
 
 
-def _is_number(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)
-
-
 def _lack(key: str, value: float | None) -> str:
-    return f"no {key}" if value is None else f"{key} NaN"
-
-
-def _reason(value: float, limit: float, baseline: float | None, condition: Condition) -> str:
-    text = f"{number(value)} {condition.op} {number(limit)}"
-    if not condition.relative or baseline is None:
-        return text
-    change = f"{(value - baseline) / abs(baseline):+.2%}" if baseline else f"{value - baseline:+.4g}"
-    return f"{text} (baseline {number(baseline)}, {change})"
+    """What a run has instead of a number; empty if it has one."""
+    return f"no {key}" if value is None else f"{key} NaN" if math.isnan(value) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any, NamedTuple, cast
 
@@ -47,19 +48,48 @@ class Misused(Failed):
     exit_code = 2
 
 
+class Lazily(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is asked for."""
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self._entries = entries
+        self._added: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name in self._added:
+            return self._added[name]
+        return cast(click.Command, getattr(import_module(self._entries[name].module), name))
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._added[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._added[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._entries, **self._added})
+
+    def __len__(self) -> int:
+        return len({**self._entries, **self._added})
+
+    def short_help(self, name: str) -> str:
+        """The command's line in the help, without importing it."""
+        return self[name].get_short_help_str(80) if name in self._added else self._entries[name].help
+
+
 class Commands(click.Group):
     """The commands in the order of COMMANDS; TrackerErrors of all of them are made presentable."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+    def __init__(self, **settings: Any) -> None:
+        self._lazily = Lazily(COMMANDS)
+        super().__init__(commands=self._lazily, **settings)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = COMMANDS.get(cmd_name)
-        return cast(click.Command, getattr(import_module(entry.module), cmd_name)) if entry else None
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+            formatter.write_dl([(name, self._lazily.short_help(name)) for name in self.commands])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -83,9 +113,11 @@ def cli() -> None:
     2 bad usage. Data goes to stdout, talk to stderr. In JSON and CSV, numbers that JSON does not have are "NaN",
     "Infinity" and "-Infinity".
     """
-    handler = logging.StreamHandler()
+    context, logger, handler = click.get_current_context(), logging.getLogger("tracker"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("tracker: %(message)s"))
-    logging.getLogger("tracker").handlers[:] = [handler]
+    logger.addHandler(handler)
+    context.call_on_close(lambda: logger.removeHandler(handler))
+    context.obj = handler
 
 
 def main() -> None:

@@ -39,25 +39,25 @@ def page(whole: WholeRun, curves: Mapping[str, History], *, now: int, width: int
     """The page's lines; `curves` are the histories to draw, in order. `everything` leaves nothing out of long lists."""
     yield from standing(whole, now, width)
     hidden = len(whole.metrics) - len(curves)
-    yield from _section("metrics", _metrics(whole.metrics, curves, width), hidden)
+    yield from _section("Metrics", _metrics(whole.metrics, curves, width), hidden)
     params = [(cell(key, "dim"), cell(value_text(value))) for key, value in whole.params.items()]
     most = None if everything else _MOST_PARAMS
     yield from _section(
-        "parameters", pairs(params[:most], width=width, indent=_INDENT), len(params[most:] if most else ())
+        "Parameters", pairs(params[:most], width=width, indent=_INDENT), len(params[most:] if most else ())
     )
     tags = [(cell(key, "dim"), cell(value)) for key, value in whole.tags.items()]
-    yield from _section("tags", pairs(tags, width=width, indent=_INDENT))
+    yield from _section("Tags", pairs(tags, width=width, indent=_INDENT))
     if len(whole.fits) > 1:
-        yield from _section("fits", _fits(whole.fits, now, width))
-    yield from _section("timeline", _timeline(whole, width, None if everything else _MOST_EVENTS))
+        yield from _section("Fits", _fits(whole.fits, now, width))
+    yield from _section("Timeline", _timeline(whole, width, None if everything else _MOST_EVENTS))
     if whole.failure is not None:
         lines = str(whole.failure.get("traceback", "")).rstrip().split("\n")
         shown = lines if everything else lines[-_MOST_TRACEBACK:]
-        yield from _section("traceback", (Text.assemble(" " * _INDENT, cell(line, "dim")) for line in shown if line))
+        yield from _section("Traceback", (Text.assemble(" " * _INDENT, cell(line, "dim")) for line in shown if line))
     kept = list(whole.checkpoints) if everything else _notable(whole.checkpoints)
-    yield from _section("checkpoints", _checkpoints(kept, whole, width), len(whole.checkpoints) - len(kept))
+    yield from _section("Checkpoints", _checkpoints(kept, whole, width), len(whole.checkpoints) - len(kept))
     yield Text()
-    yield Text.assemble(("artifacts", "bold"), "  ", cell(place(whole.run.artifact_uri)))
+    yield Text.assemble(("Artifacts", "bold"), "  ", cell(place(whole.run.artifact_uri)))
 
 
 def _section(title: str, lines: Iterable[Text], hidden: int = 0) -> Iterator[Text]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from textwrap import wrap
 from urllib.parse import unquote
 
@@ -11,7 +11,7 @@ from rich.text import Text
 from tracker.cli import words
 from tracker.cli.facts import WholeRun
 from tracker.cli.tables import cell
-from tracker.domain.records import Epoch, Run
+from tracker.domain.records import Run
 from tracker.query.texts import number
 
 _LOST = (
@@ -38,7 +38,7 @@ def standing(whole: WholeRun, now: int, width: int) -> Iterator[Text]:
     if run.deleted_ms is not None:
         yield Text(f"Deleted {words.ago(run.deleted_ms, now)}; tracker undelete {run.id} shows it again.", "yellow")
     if run.best_epoch is not None:
-        yield _best(run, whole.epochs, width)
+        yield _best(whole, width)
 
 
 def _since(run: Run, now: int) -> str:
@@ -83,15 +83,18 @@ def _far(whole: WholeRun, done: int, planned: int | None) -> str:
     return words.plural(max(steps), "step") if steps else words.plural(len(whole.metrics), "metric")
 
 
-def _best(run: Run, epochs: Sequence[Epoch], width: int) -> Text:
+def _best(whole: WholeRun, width: int) -> Text:
     """The best epoch, its monitored metric, and as many of the others there as the line has room for."""
+    run = whole.run
     line = Text.assemble("best epoch ", (str(run.best_epoch), "bold green"))
     if run.best_metric is None or run.best_value is None:
         return line
     line = Text.assemble(line, ": ", cell(run.best_metric), " ", (number(run.best_value), "bold green"))
-    for key, value in next((epoch.metrics for epoch in epochs if epoch.number == run.best_epoch), {}).items():
-        more = cell(f", {key} {number(value)}", "dim")
-        if key != run.best_metric and line.cell_len + more.cell_len <= width:
+    there = next((epoch.metrics for epoch in whole.epochs if epoch.number == run.best_epoch), {})
+    for key in sorted(there, key=lambda key: (not key.startswith("val_"), key)):
+        judged = (series := whole.metrics.get(key)) is not None and series.goal is not None
+        more = cell(f", {key} {number(there[key])}", "dim")
+        if judged and key != run.best_metric and line.cell_len + more.cell_len <= width:
             line.append_text(more)
     return line
 

@@ -43,6 +43,13 @@ def full_url(url: str | None) -> str:
     return compose.store_url(url or Settings.from_environment().store)
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite store's full URL; None for other stores."""
+    if not url.startswith("sqlite:///"):
+        return None
+    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
+
+
 @contextmanager
 def existing_store(url: str | None) -> Iterator[RunStore]:
     """The store that is meant, open. Raises NoStore if there is none, and does not make it."""
@@ -71,7 +78,7 @@ class Database:
         from tracker.store.engine import make_engine
 
         self.url = compose.identity(url)
-        self.file = _file_of(url)
+        self.file = sqlite_file(url)
         try:
             self._engine = make_engine(url)
         except ModuleNotFoundError as error:
@@ -80,6 +87,13 @@ class Database:
             ) from error
         if self.exists and self.file is not None:
             _check_begin(self.file)
+
+    @property
+    def head(self) -> str:
+        """The revision that this version makes and needs."""
+        from tracker.store.schema import HEAD
+
+        return HEAD
 
     @property
     def exists(self) -> bool:
@@ -107,12 +121,6 @@ class Database:
     def close(self) -> None:
         """Release connections."""
         self._engine.dispose()
-
-
-def _file_of(url: str) -> Path | None:
-    if not url.startswith("sqlite:///"):
-        return None
-    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
 
 
 def _check_begin(file: Path) -> None:

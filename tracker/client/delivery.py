@@ -16,7 +16,7 @@ from tracker.domain.ports import ArtifactHome, Transport
 
 log = logging.getLogger("tracker")
 
-READ_BYTES = 512 * 1024
+READ_BYTES = 1024 * 1024
 """How much of the journal goes into one transaction."""
 PUBLISH_ATTEMPTS = 5
 """How often a file is tried before it is left beside the journal and the rest goes on."""
@@ -96,7 +96,7 @@ class Delivery:
         self.garbage = self._reader.garbage + self._reader.undecodable + self._reader.left_over()
         if keep := bool(self.refused or self.garbage):
             log.error(
-                "run %s: %d frames were refused by the store and %d bytes of its journal were no frames; it is kept as %s",
+                "run %s: %d frames were refused by the store, %d bytes of its journal were no frames; it is kept as %s",
                 self._run_id, self.refused, self.garbage, self._journal.refused_path,
             )  # fmt: skip
         self._transport.close()

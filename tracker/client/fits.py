@@ -49,6 +49,7 @@ class FitRecorder:
         write: Callable[[Frame], None],
         log_epoch: Callable[[int, Mapping[str, object], float | None, int | None], None],
         log_step: Callable[[int, Mapping[str, object]], None],
+        on_end: Callable[[], None],
         *,
         initial_epoch: int,
         epochs: int | None,
@@ -60,6 +61,7 @@ class FitRecorder:
         self._write = write
         self._log_epoch = log_epoch
         self._log_step = log_step
+        self._on_end = on_end
         self._initial_epoch = initial_epoch
         self.first_epoch, self.first_step = position.enter_fit(initial_epoch, steps_per_epoch)
         self.number = position.fits
@@ -117,6 +119,7 @@ class FitRecorder:
         self.ended = True
         self._write(FitEnded(ms=now_ms(), number=self.number, outcome=outcome))
         self._event("fit_ended", self._position.next_epoch - 1, {"fit": self.number, "outcome": outcome})
+        self._on_end()
 
     def _reached(self, steps: int | None) -> None:
         if steps is not None and steps > self._steps:

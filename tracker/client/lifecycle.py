@@ -168,7 +168,8 @@ def _install_handler() -> None:
 def _restore_handler() -> None:
     global _installed
     # Somebody who came after us keeps their handler; ours, below it in the chain, then only passes on.
-    if _installed is not None and signal.getsignal(signal.SIGTERM) is _installed:
+    stands: object = signal.getsignal(signal.SIGTERM)
+    if _installed is not None and stands is _installed:
         try:
             signal.signal(signal.SIGTERM, _installed.before)
         except ValueError:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
-from traceback import format_exception
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, get_args
 
 from tracker.client import lifecycle
 from tracker.client.fits import FitRecorder, Position
+from tracker.client.values import checkpoint_format, described, one_of
 from tracker.client.writer import RunWriter
 from tracker.domain.errors import InvalidValue, TrackerError
 from tracker.domain.frames import (
@@ -94,19 +94,26 @@ class Run:
         number = self._checked(lambda: check_step("epoch", epoch))
         if number is not None:
             self._position.next_epoch = max(self._position.next_epoch, number + 1)
-            self._write_epoch(number, metrics, seconds, None)
+            lasted = None if seconds is None else self._checked(lambda: as_number("seconds", seconds))
+            self._write_epoch(number, metrics, lasted, None)
 
     def define_metric(self, key: str, *, goal: Goal, source: GoalSource = "declared") -> None:
         """Say whether `key` is better small ("min") or large ("max"); it decides what its best value is."""
-        if goal not in ("min", "max"):
-            self._refuse(InvalidValue("goal", f"{goal!r} is no goal", limit="'min' or 'max'"))
-        elif (name := self._checked(lambda: check_key("metric", key))) is not None:
-            self._write(MetricDefined(ms=now_ms(), key=name, goal=goal, source=source))
+
+        def frame() -> MetricDefined:
+            better, who = one_of("goal", goal, get_args(Goal)), one_of("source", source, get_args(GoalSource))
+            return MetricDefined(ms=now_ms(), key=check_key("metric", key), goal=better, source=who)
+
+        self._write_checked(frame)
 
     def monitor_metric(self, key: str, *, source: GoalSource = "declared") -> None:
         """Say which metric decides the run's best epoch (default: val_loss, else loss)."""
-        if (name := self._checked(lambda: check_key("metric", key))) is not None:
-            self._write(MetricMonitored(ms=now_ms(), key=name, source=source))
+
+        def frame() -> MetricMonitored:
+            who = one_of("source", source, get_args(GoalSource))
+            return MetricMonitored(ms=now_ms(), key=check_key("metric", key), source=who)
+
+        self._write_checked(frame)
 
     def log_histogram(self, key: str, values: Any, *, step: int, bins: int = 30, axis: Axis = "step") -> None:
         """Record the distribution of the finite ones among `values` (an array of any shape) at a step."""
@@ -118,7 +125,8 @@ class Run:
                 raise InvalidValue("bins", f"{bins!r}", limit="1 to 10000")
             flat = np.asarray(values, dtype=np.float64).ravel()
             counts, edges = np.histogram(flat[np.isfinite(flat)], bins=bins)
-            return HistogramLogged(now_ms(), name, axis, number, self._fit_number, edges.tolist(), counts.tolist())
+            along = one_of("axis", axis, get_args(Axis))
+            return HistogramLogged(now_ms(), name, along, number, self._fit_number, edges.tolist(), counts.tolist())
 
         self._write_checked(frame)
 
@@ -168,7 +176,7 @@ class Run:
 
     def log_text(self, text: str, path: str) -> None:
         """Keep `text` as the artifact `path`, in UTF-8."""
-        self._guard(lambda: self._log_file(text.encode("utf-8", "backslashreplace"), check_artifact_path(path)))
+        self._guard(lambda: self._log_file(text.encode("utf-8", "backslashreplace"), path))
 
     def log_artifact(self, local_path: str | os.PathLike[str], path: str | None = None) -> None:
         """Keep a file, or a folder with all in it, as the artifact `path` (default: its own name).
@@ -178,12 +186,12 @@ class Run:
 
         def keep() -> None:
             source = Path(local_path)
-            target = check_artifact_path(path if path is not None else source.resolve().name)
+            target = source.resolve().name if path is None else path
             if not source.exists():
                 raise InvalidValue("artifact", f"{str(source)!r} does not exist")
             if source.is_dir():
                 for file in sorted(p for p in source.rglob("*") if p.is_file()):
-                    self._log_file(str(file), check_artifact_path(f"{target}/{file.relative_to(source).as_posix()}"))
+                    self._log_file(str(file), f"{target}/{file.relative_to(source).as_posix()}")
             else:
                 self._log_file(str(source), target)
 
@@ -219,7 +227,7 @@ class Run:
                         fit=self._fit_number,
                         format=kind,
                         metrics=self._numbers(metrics or {}),
-                        is_best=is_best,
+                        is_best=None if is_best is None else bool(is_best),
                         state=as_json(dict(state or {})),
                         file=staged,
                     )
@@ -246,11 +254,12 @@ class Run:
             self._write,
             self._write_epoch,
             self._write_step,
-            initial_epoch=initial_epoch,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            batch_size=batch_size,
-            resumed_from=resumed_from,
+            self._leave_fit,
+            initial_epoch=self._whole("initial_epoch", initial_epoch) or 0,
+            epochs=self._whole("epochs", epochs),
+            steps_per_epoch=self._whole("steps_per_epoch", steps_per_epoch),
+            batch_size=self._whole("batch_size", batch_size),
+            resumed_from=self._whole("resumed_from", resumed_from),
         )
         self._fit_number = self._fit.number
         return self._fit
@@ -288,9 +297,9 @@ class Run:
         if self.preempted and (status in ("finished", "interrupted") or isinstance(error, SystemExit)):
             status = "preempted"
         self.status = status
-        described = _described(error) if status == "failed" else None
+        failure = described(error) if status == "failed" else None
         try:
-            return self._writer.end(RunEnded(ms=now_ms(), status=status, error=described), timeout)
+            return self._writer.end(RunEnded(ms=now_ms(), status=status, error=failure), timeout)
         finally:
             if self._writer.ended:
                 lifecycle.forget(self)
@@ -311,6 +320,12 @@ class Run:
 
     def _write(self, frame: Frame) -> None:
         self._writer.write(frame, 0)
+
+    def _leave_fit(self) -> None:
+        self._fit_number = 0
+
+    def _whole(self, field: str, value: object) -> int | None:
+        return None if value is None else self._checked(lambda: check_step(field, value))
 
     def _log_checked(self, metrics: Mapping[str, Any], step: Any) -> None:
         number = self._checked(lambda: check_step("step", step))
@@ -347,14 +362,17 @@ class Run:
             return []
 
     def _log_file(self, source: str | bytes, path: str) -> None:
-        staged = self._writer.stage(source, path)
-        if staged is not None:
-            self._write(ArtifactLogged(ms=now_ms(), file=staged))
+        def keep() -> None:
+            staged = self._writer.stage(source, check_artifact_path(path))
+            if staged is not None:
+                self._write(ArtifactLogged(ms=now_ms(), file=staged))
+
+        self._guard(keep)
 
     def _checked(self, check: Callable[[], _T]) -> _T | None:
         try:
             return check()
-        except InvalidValue as error:
+        except Exception as error:
             self._refuse(error)
             return None
 
@@ -370,21 +388,3 @@ class Run:
     def _refuse(self, error: Exception) -> None:
         kind = error.field if isinstance(error, InvalidValue) else type(error).__name__
         self._writer.report(kind, error if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}")
-
-
-def checkpoint_format(path: Path) -> str:
-    """`.keras`, `.weights.h5`, `.h5`, or whatever the file's name ends in."""
-    for suffix in (".weights.h5", ".keras", ".h5"):
-        if path.name.endswith(suffix):
-            return suffix
-    return PurePosixPath(path.name).suffix
-
-
-def _described(error: BaseException | None) -> dict[str, str] | None:
-    if error is None:
-        return None
-    return cast(dict[str, str], as_json({
-        "type": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(format_exception(error))[-20_000:],
-    }))  # fmt: skip

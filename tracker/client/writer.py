@@ -157,5 +157,8 @@ class RunWriter:
         assert self._journal is not None
         assert self._shipper is not None
         reason = self._shipper.last_error or "the time given was over"
-        log.warning("run %s: %d points are still in the journal %s (%s); they are shipped as soon as the store takes "
-                    "them, or by `tracker sync`", self.run_id, self.points_left, self._journal.path, reason)  # fmt: skip
+        log.warning(
+            "run %s: %d points are still in the journal %s (%s); "
+            "they are shipped once the store takes them, at the latest by `tracker sync`",
+            self.run_id, self.points_left, self._journal.path, reason,
+        )  # fmt: skip

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from tracker.domain.errors import InvalidFilter
 from tracker.domain.records import RUN_STATUSES
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from lark import Lark, Token
 
 MAX_LENGTH = 10_000
-MAX_DEPTH = 50
+MAX_DEPTH = 20
+"""How high a tree of AND, OR and NOT may be: databases bound how deep an expression may nest, SQLite's parser most."""
+MAX_PARENTHESES = 100
 MAX_COMPARISONS = 500
 
 _KINDS: dict[str, Kind] = {
@@ -126,57 +128,69 @@ def _parser() -> Lark:
     return Lark(GRAMMAR, start=["filter", "order"], parser="lalr", transformer=_Builder())
 
 
+class _Part(NamedTuple):
+    """A node, how high it is, how deep in parentheses it stands at most, and where its comparisons are."""
+
+    node: Node
+    places: list[int]
+    height: int = 0
+    parentheses: int = 0
+
+
 class _Builder:
     """Called by the parser, bottom up, with the parts of each rule.
 
-    Conditions come as (node, depth of parentheses and NOTs, positions of comparisons), values as (value, position),
-    fields as (field, position, as it was written).
+    Conditions come as _Part, values as (value, position), fields as (field, position, as it was written).
     """
 
-    def filter(self, parts: list[Any]) -> Node:
-        node, _, places = parts[0]
+    def filter(self, parts: list[_Part]) -> Node:
+        node, places, *_ = parts[0]
         if len(places) > MAX_COMPARISONS:
             raise _Problem(places[MAX_COMPARISONS], f"more than {MAX_COMPARISONS} comparisons")
-        return cast("Node", node)
+        return node
 
-    def any(self, parts: list[Any]) -> Any:
+    def any(self, parts: list[_Part]) -> _Part:
         return _joined(Or, parts)
 
-    def all(self, parts: list[Any]) -> Any:
+    def all(self, parts: list[_Part]) -> _Part:
         return _joined(And, parts)
 
-    def negation(self, parts: list[Any]) -> Any:
-        token, (node, depth, places) = parts
-        return _bounded(token, node.part if isinstance(node, Not) else Not(node), depth + 1, places)
+    def negation(self, parts: list[Any]) -> _Part:
+        part: _Part = parts[1]
+        if isinstance(part.node, Not):
+            return part._replace(node=part.node.part, height=part.height - 1)
+        return _bounded(part._replace(node=Not(part.node), height=part.height + 1))
 
-    def group(self, parts: list[Any]) -> Any:
-        token, (node, depth, places) = parts
-        return _bounded(token, node, depth + 1, places)
+    def group(self, parts: list[Any]) -> _Part:
+        token, part = parts
+        if part.parentheses == MAX_PARENTHESES:
+            raise _Problem(token.start_pos, f"more than {MAX_PARENTHESES} parentheses inside each other")
+        return cast("_Part", part._replace(parentheses=part.parentheses + 1))
 
-    def comparison(self, parts: list[Any]) -> Any:
+    def comparison(self, parts: list[Any]) -> _Part:
         (field, start, name), *operator, (value, where) = parts
         op = cast("Operator", _OPERATORS.get(word := " ".join(operator).upper(), word))
         _check(field, name, op, operator[0], [(value, where)])
         if field == _STATUS:
-            return _statuses(op, (value,)), 0, [start]
-        return Comparison(field, op, _as(field, value)), 0, [start]
+            return _Part(_statuses(op, (value,)), [start])
+        return _Part(Comparison(field, op, _as(field, value)), [start])
 
-    def membership(self, parts: list[Any]) -> Any:
+    def membership(self, parts: list[Any]) -> _Part:
         (field, start, name), *words = parts
         values = [part for part in words if isinstance(part, tuple)]
         negated = words[0].type == "NOT"
         _check(field, name, "=", words[0], values)
         if field == _STATUS:
-            return _statuses("!=" if negated else "=", [value for value, _ in values]), 0, [start]
-        return In(field, tuple(_as(field, value) for value, _ in values), negated), 0, [start]
+            return _Part(_statuses("!=" if negated else "=", [value for value, _ in values]), [start])
+        return _Part(In(field, tuple(_as(field, value) for value, _ in values), negated), [start])
 
-    def presence(self, parts: list[Any]) -> Any:
+    def presence(self, parts: list[Any]) -> _Part:
         (field, start, _), *negated, what = parts
         if what.type == "NULL":
-            return IsNull(field, bool(negated)), 0, [start]
+            return _Part(IsNull(field, bool(negated)), [start])
         if field.kind != "metric":
             raise _Problem(what.start_pos, "only metrics can be NaN; IS NULL asks whether a field is missing")
-        return IsNan(field, bool(negated)), 0, [start]
+        return _Part(IsNan(field, bool(negated)), [start])
 
     def order(self, parts: list[Any]) -> OrderTerm:
         (field, where, _), *direction = parts
@@ -266,14 +280,18 @@ def _statuses(op: Operator, values: Iterable[Value]) -> In:
     return In(_STATUS, tuple(status for status in RUN_STATUSES if (status in chosen) != negated))
 
 
-def _joined(kind: type[And] | type[Or], parts: list[Any]) -> Any:
-    flat: list[Node] = []
-    for node, _, _ in parts:
-        flat.extend(node.parts if isinstance(node, kind) else (node,))
-    return kind(tuple(flat)), max(depth for _, depth, _ in parts), [place for _, _, places in parts for place in places]
+def _joined(kind: type[And] | type[Or], parts: list[_Part]) -> _Part:
+    nodes: list[Node] = []
+    height = 0
+    for part in parts:
+        same = isinstance(part.node, kind)
+        nodes.extend(part.node.parts if isinstance(part.node, (And, Or)) and same else (part.node,))
+        height = max(height, part.height if same else part.height + 1)
+    places = [place for part in parts for place in part.places]
+    return _bounded(_Part(kind(tuple(nodes)), places, height, max(part.parentheses for part in parts)))
 
 
-def _bounded(token: Token, node: Node, depth: int, places: list[int]) -> tuple[Node, int, list[int]]:
-    if depth > MAX_DEPTH:
-        raise _Problem(token.start_pos, f"nested more than {MAX_DEPTH} deep")
-    return node, depth, places
+def _bounded(part: _Part) -> _Part:
+    if part.height > MAX_DEPTH:
+        raise _Problem(part.places[0], f"AND, OR and NOT inside each other more than {MAX_DEPTH} deep")
+    return part

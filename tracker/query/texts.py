@@ -39,13 +39,21 @@ def number(value: float) -> str:
 
 
 def aligned_numbers(values: Sequence[float]) -> list[str]:
-    """`values` as texts to be read one below the other: as many decimals in each, as long as they are of one size."""
+    """`values` as texts to be read one below the other: as many decimals in each, as long as they are of one size.
+
+    About four digits count in the smallest, and some more where different values would look the same.
+    """
     sizes = [abs(value) for value in values if math.isfinite(value) and value]
     top = max(sizes, default=0.0)
     whole = all(size == int(size) for size in sizes)
     if whole or not 1e-3 <= top < 1e7 or min(sizes) < top / 1e3:
         return [number(value) for value in values]
-    places = min(_decimals(min(sizes)), _decimals(top) + 2)
+    least = min(_decimals(min(sizes)), _decimals(top) + 2)
+    finite = {value for value in values if math.isfinite(value)}
+    enough = (places for places in range(least, least + 3) if len({f"{v:.{places}f}" for v in finite}) == len(finite))
+    places = next(enough, least + 3)
+    while all(f"{value:.{places}f}".endswith("0") for value in finite) and places > 1:
+        places -= 1
     return [f"{value:.{places}f}" if math.isfinite(value) else number_text(value) for value in values]
 
 

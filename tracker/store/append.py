@@ -134,7 +134,7 @@ class _Changes:
         self._owner: str = run.writer
         self._row: dict[str, Any] = {}
         self._checkpoints: list[frames.CheckpointLogged] = []
-        self.book = SeriesBook(connection, run.id)
+        self.book = SeriesBook(connection, run.id, run.started_ms)
         self._appliers: dict[type, Callable[[Any], None]] = {
             frames.RunStarted: self._run_started,
             frames.RunEnded: self._run_ended,
@@ -190,7 +190,9 @@ class _Changes:
         )
         if self._owner != self._writer:
             return  # a later writer continues the run: an earlier one's end is not the run's
-        self._row.update(status=item.status, ended_ms=item.ms, alive_ms=item.ms)
+        # From here on it is nobody's: a batch that comes again must not bring the run back to life.
+        self._owner = ""
+        self._row.update(status=item.status, ended_ms=item.ms, alive_ms=item.ms, writer="")
         if item.error is not None:
             self._event(frames.EventLogged(item.ms, "run_failed", None, None, 0, dict(item.error)))
 

@@ -103,7 +103,8 @@ class Conditions:
         if node.field.kind == "attribute":
             return self.attribute(node, runs)
         if node.field.kind == "dataset":
-            return false()  # no run here has datasets
+            # No run here has datasets.
+            return true() if isinstance(node, IsNull) and not node.negated else false()
         rows = table_of(node.field.kind, "probed")
         found = self.probe(rows, self.row(node, rows))
         return not_(found) if isinstance(node, IsNull) and not node.negated else found

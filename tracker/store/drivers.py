@@ -60,11 +60,15 @@ def _either(conditions: Conditions, node: Or) -> list[Driver]:
 def _driver(conditions: Conditions, field: Field, leaves: Sequence[Leaf]) -> Driver:
     if field.kind == "attribute":
         table = table_of("attribute", "probed")
-        ids = select(table.c.id.label("run_id")).where(*(conditions.attribute(leaf, table) for leaf in leaves))
+        ids = (
+            select(table.c.id.label("run_id"))
+            .select_from(table)
+            .where(*(conditions.attribute(leaf, table) for leaf in leaves))
+        )
         column = _ATTRIBUTES[field.key]
         return Driver((ids.order_by(table.c[column]) if column else ids,), (ids,), tuple(leaves))
     rows = table_of(field.kind, "probed")
-    key, ids = rows.c.key == field.key, select(rows.c.run_id)
+    key, ids = rows.c.key == field.key, select(rows.c.run_id).select_from(rows)
     # What no index knows is left out of the count: the rows of the key bound the size.
     known = [clause for leaf in leaves if _narrow(leaf) for clause in conditions.row(leaf, rows)[1:]]
     asked = [clause for leaf in leaves for clause in conditions.row(leaf, rows)[1:]]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,34 +104,6 @@ def shown(engine: Engine) -> str:
     """The engine's URL as it may be shown: without its password."""
     url = engine.url.difference_update_query(["password", "passfile"])
     return url._replace(drivername=url.get_backend_name(), password=None).render_as_string()
-
-
-_COLUMNS = ("series_id", "step", "take", "fit", "ms", "value")
-_CHUNK = 400
-
-
-def insert_points(connection: Connection, rows: Sequence[tuple[int, int, int, int, int, float | None]]) -> None:
-    """Insert rows (series_id, step, take, fit, ms, value), sorted by the first three; one flat path for bulk.
-
-    SQLite takes them as statements of many rows: twice the speed of the driver's `executemany`, and the interpreter
-    lock is released for whole statements rather than between rows, so that the training thread can run meanwhile.
-    PostgreSQL takes them through COPY.
-    """
-    if connection.dialect.name == "postgresql":
-        cursor = connection.connection.cursor()
-        with cursor.copy(f"COPY metric_points ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy:  # type: ignore[attr-defined]
-            copy.set_types(("int4", "int8", "int4", "int4", "int8", "float8"))
-            for row in rows:
-                copy.write_row(row)
-        return
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK]
-        connection.exec_driver_sql(_insert_sql(len(part)), tuple(itertools.chain.from_iterable(part)))
-
-
-def _insert_sql(count: int) -> str:
-    values = ",".join(["(?,?,?,?,?,?)"] * count)
-    return f"INSERT INTO metric_points ({', '.join(_COLUMNS)}) VALUES {values}"
 
 
 def advisory_lock(connection: Connection, name: int) -> None:

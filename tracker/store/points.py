@@ -9,21 +9,19 @@ lie behind, so that a resumed training is the common case again.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from tracker.domain.frames import FitStarted, PointBlock
 from tracker.domain.goals import GOAL_RANK, Goal, GoalSource, infer_goal
 from tracker.domain.records import Axis
-from tracker.store.engine import insert_points
-from tracker.store.tables import fits, metric_points, series
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from tracker.store.bulk import PointColumns, insert_points
+from tracker.store.tables import metric_points, series
+from tracker.store.visible import cuts, read_points, visible
 
 Mark = tuple[float | None, int, int]
 """A value (None: NaN) with its step and time."""
@@ -46,7 +44,7 @@ class _Series:
     max: Mark | None = None
     dirty: bool = False
     stale: bool = False
-    blocks: list[tuple[PointBlock, int]] = field(default_factory=list)
+    blocks: list[tuple[PointBlock, int, list[int]]] = field(default_factory=list)
 
     @property
     def best(self) -> Mark | None:
@@ -65,9 +63,10 @@ class Best:
 class SeriesBook:
     """The series of one run while one batch is applied."""
 
-    def __init__(self, connection: Connection, run: int) -> None:
+    def __init__(self, connection: Connection, run: int, started_ms: int) -> None:
         self._connection = connection
         self._run = run
+        self._started_ms = started_ms
         self._known: dict[str, _Series] | None = None
         self._begins: dict[Axis, list[tuple[int, int]]] = {}
 
@@ -77,13 +76,14 @@ class SeriesBook:
             return
         self._create_missing(blocks)
         for block in blocks:
+            offsets = [ms - self._started_ms for ms in block.ms]
             for column, key in enumerate(block.keys):
-                self._series[key].blocks.append((block, column))
-        rows: list[tuple[int, int, int, int, int, float | None]] = []
+                self._series[key].blocks.append((block, column, offsets))
+        columns = PointColumns()
         for one in sorted((s for s in self._series.values() if s.blocks), key=lambda s: s.id):
-            rows.extend(self._rows(one))
+            self._rows(one, columns)
             one.blocks.clear()
-        insert_points(self._connection, rows)
+        insert_points(self._connection, columns)
 
     def define(self, key: str, goal: Goal, source: GoalSource) -> None:
         """Set what is better; a later word of lower rank changes nothing. Holds for points still to come as well."""
@@ -162,28 +162,34 @@ class SeriesBook:
         self._series.update({one.key: one for one in created})
         return created
 
-    def _rows(self, one: _Series) -> list[tuple[int, int, int, int, int, float | None]]:
-        rows: list[tuple[int, int, int, int, int, float | None]] = []
-        for block, column in one.blocks:
+    def _rows(self, one: _Series, out: PointColumns) -> None:
+        """Append the rows of what waits for `one` to `out`."""
+        first = len(out.steps)
+        for block, column, offsets in one.blocks:
             if one.count == 0 and one.top_step < 0:
                 one.axis = block.axis
             values = [None if value != value else value for value in block.values[column]]
             if self._is_late(block):
                 one.stale = True
             if _above(one.top_step, block.steps):
-                takes: Iterable[int] = (one.take,) * len(values)
+                takes = [one.take] * len(values)
                 if not one.stale:
                     _merge(one, block, values)
             else:
-                takes = self._takes(one, rows, block.steps)
+                takes = self._takes(one, zip(out.steps[first:], out.takes[first:], strict=True), block.steps)
                 one.stale = True
             one.top_step = max(one.top_step, max(block.steps))
             one.dirty = True
-            ids, numbers = (one.id,) * len(values), (block.fit,) * len(values)
-            rows.extend(zip(ids, block.steps, takes, numbers, block.ms, values, strict=True))
+            out.series.extend([one.id] * len(values))
+            out.steps.extend(block.steps)
+            out.takes.extend(takes)
+            out.fits.extend([block.fit] * len(values))
+            out.offsets.extend(offsets)
+            out.values.extend(values)
         if one.stale:
-            rows.sort(key=lambda row: row[1:3])
-        return rows
+            order = sorted(range(first, len(out.steps)), key=lambda row: (out.steps[row], out.takes[row]))
+            for rows in out.all():
+                rows[first:] = [rows[row] for row in order]
 
     def _is_late(self, block: PointBlock) -> bool:
         """Whether a later fit supersedes some of `block`: the journal of a dead process comes after its successor's."""
@@ -194,7 +200,7 @@ class SeriesBook:
         top = max(block.steps)
         return any(fit > block.fit and step <= top for fit, step in self._begins[block.axis])
 
-    def _takes(self, one: _Series, pending: Sequence[tuple[Any, ...]], steps: Sequence[int]) -> list[int]:
+    def _takes(self, one: _Series, pending: Iterable[tuple[int, int]], steps: Sequence[int]) -> list[int]:
         """The next free take of each of `steps`, counting what stands in the table and what is about to."""
         c = metric_points.c
         found = self._connection.execute(
@@ -203,8 +209,8 @@ class SeriesBook:
             .group_by(c.step)
         )
         top = {row.step: row.top for row in found}
-        for row in pending:
-            top[row[1]] = max(top.get(row[1], -1), row[2])
+        for step, take in pending:
+            top[step] = max(top.get(step, -1), take)
         takes = []
         for step in steps:
             top[step] = top.get(step, -1) + 1
@@ -235,7 +241,7 @@ def _above(top: int, steps: Sequence[int]) -> bool:
     """Whether `steps` rise strictly from above `top`."""
     if steps[0] <= top:
         return False
-    return len(steps) == 1 or all(map(int.__lt__, steps, steps[1:]))
+    return len(steps) == 1 or all(map(operator.lt, steps, steps[1:]))
 
 
 def _merge(one: _Series, block: PointBlock, values: Sequence[float | None]) -> None:
@@ -252,57 +258,6 @@ def _merge(one: _Series, block: PointBlock, values: Sequence[float | None]) -> N
     if one.max is None or one.max[0] is None or high > one.max[0]:  # type: ignore[operator]
         row = values.index(high)
         one.max = (high, steps[row], ms[row])
-
-
-@dataclass(frozen=True, slots=True)
-class Points:
-    """All rows of a series in order of step and take: int64 (n,), values float64 (n,) with NaN for NULL."""
-
-    steps: NDArray[np.int64]
-    fits: NDArray[np.int64]
-    ms: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-
-def read_points(connection: Connection, series_id: int) -> Points:
-    """The rows of a series, superseded ones included."""
-    import numpy as np
-
-    c = metric_points.c
-    statement = select(c.step, c.fit, c.ms, c.value).where(c.series_id == series_id).order_by(c.step, c.take)
-    rows = connection.execute(statement).cursor.fetchall()  # type: ignore[union-attr]
-    steps, numbers, ms, values = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Points(
-        steps=np.array(steps, dtype=np.int64),
-        fits=np.array(numbers, dtype=np.int64),
-        ms=np.array(ms, dtype=np.int64),
-        values=np.array(values, dtype=np.float64),
-    )
-
-
-def cuts(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:
-    """(fit, step): where each fit of the run begins on `axis`; nothing supersedes on the axis `time`."""
-    if axis == "time":
-        return []
-    first = fits.c.first_epoch if axis == "epoch" else fits.c.first_step
-    return [(fit, step) for fit, step in connection.execute(select(fits.c.number, first).where(fits.c.run_id == run))]
-
-
-def visible(points: Points, begins: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Which points are not superseded, bool (n,).
-
-    A fit supersedes what earlier fits wrote at or after its beginning (what was written outside fits stays); of what
-    remains the last written at each step counts.
-    """
-    import numpy as np
-
-    keep = np.ones(len(points.steps), dtype=np.bool_)
-    for fit, step in begins:
-        keep &= ~((points.fits > 0) & (points.fits < fit) & (points.steps >= step))
-    index = np.flatnonzero(keep)
-    steps = points.steps[index]
-    keep[index[:-1][steps[:-1] == steps[1:]]] = False
-    return keep
 
 
 _select_series = select(series).where(series.c.run_id == bindparam("run"))

@@ -24,7 +24,6 @@ from tracker.domain.records import (
     Series,
 )
 from tracker.store.params import param_value
-from tracker.store.points import cuts, read_points, visible
 from tracker.store.tables import (
     checkpoints,
     epochs,
@@ -37,6 +36,7 @@ from tracker.store.tables import (
     series,
     tags,
 )
+from tracker.store.visible import cuts, read_points, visible
 
 _runs: Select[Any] = select(runs, experiments.c.name.label("experiment")).join(
     experiments, experiments.c.id == runs.c.experiment_id

@@ -84,7 +84,7 @@ def _experiment_ids(connection: Connection, names: Iterable[str] | None) -> list
     statement = select(experiments.c.name, experiments.c.id).where(
         experiments.c.name.in_(wanted), experiments.c.deleted_ms.is_(None)
     )
-    found: dict[str, int] = dict(connection.execute(statement).tuples().all())
+    found: dict[str, int] = dict(connection.execute(statement).all())
     for name in wanted:
         if name not in found:
             raise ExperimentNotFound(name)

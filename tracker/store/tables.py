@@ -172,7 +172,8 @@ metric_points = Table(
     # 0 for the first value of a step, higher when a step is written again: the highest counts.
     Column("take", Integer, nullable=False),
     Column("fit", Integer, nullable=False),
-    Column("ms", BigInteger, nullable=False),
+    # Since the run's `started_ms`: two bytes a point less than since the epoch.
+    Column("offset_ms", BigInteger, nullable=False),
     Column("value", Double),
     PrimaryKeyConstraint("series_id", "step", "take"),
     sqlite_with_rowid=False,

@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("take", sa.Integer(), nullable=False),
         sa.Column("fit", sa.Integer(), nullable=False),
-        sa.Column("ms", sa.BigInteger(), nullable=False),
+        sa.Column("offset_ms", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("series_id", "step", "take", name=op.f("pk_metric_points")),
         sqlite_with_rowid=False,

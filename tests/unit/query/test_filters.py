@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.domain.errors import InvalidFilter
-from tracker.query.filters import MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, parse_filter, parse_order, quoted
+from tracker.query.filters import (
+    MAX_COMPARISONS,
+    MAX_DEPTH,
+    MAX_LENGTH,
+    MAX_PARENTHESES,
+    parse_filter,
+    parse_order,
+    quoted,
+)
 from tracker.query.syntax import (
     NUMBER_ATTRIBUTES,
     TEXT_ATTRIBUTES,
@@ -264,9 +272,12 @@ def test_error_names_place_and_expectation(text: str, position: int, words: str)
 
 BEYOND = {
     "length": ("metrics.a > 1".ljust(MAX_LENGTH + 1), f"longer than {MAX_LENGTH}"),
-    "parentheses": ("(" * 4000 + "metrics.a > 1" + ")" * 4000, f"nested more than {MAX_DEPTH} deep"),
+    "parentheses": ("(" * 4000 + "metrics.a > 1" + ")" * 4000, f"more than {MAX_PARENTHESES} parentheses"),
     "open parentheses": ("(" * MAX_LENGTH, CONDITION),
-    "negations": ("NOT " * 2000 + "metrics.a > 1", f"nested more than {MAX_DEPTH} deep"),
+    "depth": (
+        "NOT (id = 'x' AND " * (MAX_DEPTH // 2 + 1) + "id = 'y'" + ")" * (MAX_DEPTH // 2 + 1),
+        f"more than {MAX_DEPTH} deep",
+    ),
     "comparisons": (" OR ".join(["id=''"] * (MAX_COMPARISONS + 1)), f"more than {MAX_COMPARISONS} comparisons"),
     "quotes": ("'" * MAX_LENGTH, CONDITION),
 }
@@ -282,7 +293,14 @@ def test_bounds(name: str) -> None:
 
 def test_within_bounds() -> None:
     """The bounds themselves are allowed."""
-    assert parse_filter("(" * MAX_DEPTH + "metrics.a > 1" + ")" * MAX_DEPTH) == A
+    assert parse_filter("(" * MAX_PARENTHESES + "metrics.a > 1" + ")" * MAX_PARENTHESES) == A
+    assert parse_filter("NOT " * 2000 + "metrics.a > 1") == A
+    deepest = "NOT (id = 'x' AND " * (MAX_DEPTH // 2) + "id = 'y'" + ")" * (MAX_DEPTH // 2)
+    assert parse_filter(deepest) is not None
+    chain = "metrics.a > 1"
+    for _ in range(MAX_PARENTHESES):
+        chain = f"({chain} AND metrics.b > 1)"
+    assert parse_filter(chain) == And((A, *[B] * MAX_PARENTHESES))
     tree = parse_filter(" OR ".join(["id=''"] * MAX_COMPARISONS))
     assert isinstance(tree, Or)
     assert len(tree.parts) == MAX_COMPARISONS

@@ -1,0 +1,96 @@
+"""Real Python processes to interrupt, kill and watch; synchronised by lines on pipes, never by time."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from typing import IO, TypeVar
+
+T = TypeVar("T")
+DEADLINE_S = 60.0
+
+PREAMBLE = """
+import os, signal, sys
+import tracker
+
+def say(word):
+    print(word, flush=True)
+
+def wait():
+    sys.stdin.readline()
+
+"""
+
+
+class Child:
+    """A Python process that runs `code` after the preamble; use it as a context manager."""
+
+    def __init__(self, code: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.errors = ""
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def expect(self, word: str) -> None:
+        """Read lines until `word`; fail if the process ends before it."""
+        output: IO[str] | None = self._process.stdout
+        assert output is not None
+        for line in output:
+            if line.strip() == word:
+                return
+        raise AssertionError(f"the child never said {word!r}:\n{self._process.communicate()[1]}")
+
+    def go_on(self) -> None:
+        """Let a `wait()` of the child return."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """`kill -9`, and wait until it is dead; children that it forked may live on."""
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> int:
+        """Wait for the process to end; return its exit status and keep its standard error in `errors`."""
+        _, self.errors = self._process.communicate(timeout=DEADLINE_S)
+        return self._process.returncode
+
+
+def run_child(code: str) -> Child:
+    """Run `code` to its end, which must be exit status 0."""
+    with Child(code) as child:
+        assert child.end() == 0, child.errors
+        return child
+
+
+def eventually(ask: Callable[[], T]) -> T:
+    """The first true answer of `ask`, which is asked again and again until a deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return answer

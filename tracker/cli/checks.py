@@ -1,0 +1,191 @@
+"""What `tracker doctor` looks at: each check says what it found, and what to do where that is a problem."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Literal
+
+from tracker import compose
+from tracker.cli import words
+from tracker.cli.standing import place
+from tracker.cli.stores import Database, sqlite_file
+from tracker.cli.waiting import WaitingJournal, waiting_journals
+from tracker.domain.errors import TrackerError
+from tracker.settings import Settings
+
+LEAST_FREE = 200_000_000
+"""Bytes free below which a disk is a problem."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check found; `advice` is what to do about a problem."""
+
+    check: str
+    status: Literal["ok", "note", "problem"]
+    found: str
+    advice: str = ""
+
+
+def versions() -> dict[str, str | None]:
+    """The versions that matter, by package; None for what is not installed."""
+    return {
+        "tracker": _version("callback-tracker"),
+        "python": python_version(),
+        "keras": _version("keras"),
+        "tensorflow": _version("tensorflow") or _version("tensorflow-cpu"),
+        "sqlalchemy": _version("sqlalchemy"),
+        "sqlite": sqlite3.sqlite_version,
+    }
+
+
+def findings(store: str | None) -> Iterator[Finding]:
+    """All that is found, check by check; `store` is a URL, None for what the environment says."""
+    try:
+        settings = Settings.from_environment()
+    except TrackerError as error:
+        yield Finding(check="mode", status="problem", found=str(error), advice="unset TRACKER_MODE, or correct it")
+        settings = Settings.from_environment({**os.environ, "TRACKER_MODE": ""})
+    yield from _mode(settings)
+    try:
+        url = compose.store_url(store or settings.store)
+    except TrackerError as error:
+        yield Finding(check="store", status="problem", found=str(error), advice="correct TRACKER_STORE or --store")
+    else:
+        yield from _store(url)
+        yield _artifacts(settings, url)
+    yield _folder("home", settings.home, "TRACKER_HOME")
+    yield from _journals(settings)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _mode(settings: Settings) -> Iterator[Finding]:
+    meanings = {
+        "online": "runs are shipped to the store as they go",
+        "offline": "runs stay in the journal until `tracker sync`",
+        "disabled": "nothing is recorded",
+    }
+    status: Literal["ok", "note"] = "ok" if settings.mode == "online" else "note"
+    yield Finding(check="mode", status=status, found=f"{settings.mode}: {meanings[settings.mode]}")
+
+
+def _store(url: str) -> Iterator[Finding]:
+    try:
+        database = Database(url)
+    except TrackerError as error:
+        yield Finding(check="store", status="problem", found=str(error), advice="")
+        return
+    try:
+        yield _schema(database)
+    except TrackerError as error:
+        advice = "is the server up, the URL right, the password in it?" if database.file is None else ""
+        yield Finding(check="store", status="problem", found=str(error), advice=advice)
+    finally:
+        database.close()
+    if database.file is not None:
+        yield _writable_store(database.file)
+
+
+def _schema(database: Database) -> Finding:
+    found, head = database.revision(), database.head
+    if found is None:
+        text = f"nothing at {database.url} yet: the first run makes it"
+        return Finding(check="store", status="note", found=text)
+    text = f"{database.url} at revision {found}"
+    if found == head:
+        return Finding(check="store", status="ok", found=text)
+    advice = (
+        f"make a backup, then: tracker db upgrade --store {database.url}"
+        if found < head
+        else f"it is newer than this version knows ({head}): upgrade callback-tracker"
+    )
+    return Finding(check="store", status="problem", found=text, advice=advice)
+
+
+def _writable_store(file: Path) -> Finding:
+    """SQLite writes beside the file as well as into it."""
+    if file.exists() and not os.access(file, os.W_OK):
+        return Finding(check="store file", status="problem", found=f"{file} cannot be written",
+                       advice=f"give yourself the right to: chmod u+w {file}")  # fmt: skip
+    return _folder("store file", file.parent, "TRACKER_STORE")
+
+
+def _artifacts(settings: Settings, url: str) -> Finding:
+    try:
+        root = compose.artifact_root(settings.artifacts, url)
+    except TrackerError as error:
+        return Finding(check="artifacts", status="problem", found=str(error), advice="correct TRACKER_ARTIFACTS")
+    return _folder("artifacts", Path(place(root)), "TRACKER_ARTIFACTS")
+
+
+def _folder(check: str, folder: Path, variable: str) -> Finding:
+    """Whether files can be made in `folder`, or it can be made, and its disk has room."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    elsewhere = f"set {variable} to another place"
+    if not there.is_dir():
+        return Finding(check=check, status="problem", found=f"{there} is not a folder", advice=elsewhere)
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"?")
+            file.flush()
+    except OSError as error:
+        found = f"nothing can be written in {there}: {error.strerror or error}"
+        return Finding(check=check, status="problem", found=found, advice=f"make room or rights there, or {elsewhere}")
+    free = shutil.disk_usage(there).free
+    text = f"{folder}, {words.size(free)} free" + ("" if there == folder else "; made when it is needed")
+    if free < LEAST_FREE:
+        return Finding(check=check, status="problem", found=text, advice=f"make room, or {elsewhere}")
+    return Finding(check=check, status="ok", found=text)
+
+
+def _journals(settings: Settings) -> Iterator[Finding]:
+    journals = list(waiting_journals(settings.home))
+    if not journals:
+        yield Finding(check="journals", status="ok", found="none waits")
+    say: dict[str, Callable[[WaitingJournal], Finding]] = {
+        "live": _live,
+        "dead": lambda one: _dead(one, wanted=settings.mode == "offline"),
+        "refused": _refused,
+        "unreadable": _unreadable,
+    }
+    for journal in journals:
+        yield say[journal.state](journal)
+
+
+def _live(one: WaitingJournal) -> Finding:
+    text = f"run {one.run_id}: process {one.pid} is writing it, {words.size(one.size)}, for {one.store}"
+    return Finding(check="journals", status="ok", found=text)
+
+
+def _dead(one: WaitingJournal, *, wanted: bool) -> Finding:
+    text = f"run {one.run_id}: its process is gone, {words.size(one.size)} wait for {one.store}"
+    file = sqlite_file(one.store)
+    advice = "tracker sync" if file is not None else "tracker sync, with TRACKER_STORE set to this store"
+    if file is not None and not file.parent.is_dir():
+        advice = f"bring the folder {file.parent} back, then tracker sync; or delete {one.path}"
+    return Finding(check="journals", status="note" if wanted else "problem", found=text, advice=advice)
+
+
+def _refused(one: WaitingJournal) -> Finding:
+    text = f"run {one.run_id}: the store refused some of it, or some was damaged; all the rest is stored"
+    plain = one.path.with_name(one.path.name.removesuffix(".refused"))
+    advice = f"delete it if that is no loss: {one.path}\nto try again: rename it to {plain.name}, then tracker sync"
+    return Finding(check="journals", status="problem", found=text, advice=advice)
+
+
+def _unreadable(one: WaitingJournal) -> Finding:
+    return Finding(check="journals", status="problem", found=one.problem, advice=f"move it away: {one.path}")

@@ -1,0 +1,85 @@
+"""`tracker db`: the database below a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from tracker.cli.integrity import damages
+from tracker.cli.output import print_text, say
+from tracker.cli.stores import Database, NoStore, full_url, store_option
+from tracker.domain.errors import SchemaOutdated, SchemaTooNew
+from tracker.query.texts import printable
+
+
+@click.group()
+def db() -> None:
+    """Look after the database of a SQL store."""
+
+
+@db.command()
+@store_option
+def upgrade(store: str | None) -> None:
+    """Bring the database to this version's schema, making it if there is none.
+
+    All or nothing: what fails changes nothing. Make a backup first all the same.
+    """
+    with _database(store) as database:
+        before = database.revision()
+        database.upgrade()
+        after = database.revision()
+        how = "made" if before is None else "nothing to do" if before == after else f"upgraded from {before}"
+        say(f"{database.url} is at revision {after}: {how}")
+
+
+@db.command()
+@store_option
+def current(store: str | None) -> None:
+    """Print the revision of the database's schema."""
+    with _database(store) as database:
+        found = _revision(database)
+        print_text(f"{found}\n")
+        if found < database.head:
+            say(f"this version needs {database.head}; after a backup: tracker db upgrade --store {database.url}")
+        elif found > database.head:
+            say(f"newer than {database.head}, the newest that this version knows; upgrade callback-tracker")
+
+
+@db.command()
+@store_option
+def check(store: str | None) -> None:
+    """Check that the database is whole, and its schema as this version expects it; print what is not.
+
+    Reads everything, so it takes a while on a large database. Exit code 1 if anything is found.
+    """
+    with _database(store) as database:
+        found = list(damages(database.file)) if database.exists and database.file is not None else []
+        if not found:
+            revision = _revision(database)
+            if revision < database.head:
+                raise SchemaOutdated(database.url, revision, database.head)
+            if revision > database.head:
+                raise SchemaTooNew(database.url, revision, database.head)
+            found = [f"schema: {difference}" for difference in database.differences()]
+        print_text("".join(f"{printable(line)}\n" for line in found))
+        say(f"{database.url}: {f'{len(found)} found' if found else 'all is well'}")
+        if found:
+            click.get_current_context().exit(1)
+
+
+@contextmanager
+def _database(url: str | None) -> Iterator[Database]:
+    database = Database(full_url(url))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _revision(database: Database) -> str:
+    found = database.revision()
+    if found is None:
+        raise NoStore(database.url)
+    return found

@@ -1,0 +1,111 @@
+"""`tracker sync`: ship what dead processes left behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from tracker import api
+from tracker.cli import words
+from tracker.cli.output import jsonable, print_json, print_lines, say, table_width
+from tracker.cli.stores import store_option
+from tracker.cli.tables import Column, cell, table
+from tracker.cli.waiting import waiting_journals
+from tracker.client.journal import REFUSED
+from tracker.client.sync import Synced
+from tracker.query.texts import printable
+from tracker.settings import Settings
+
+
+@click.command()
+@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@store_option
+@click.pass_obj
+def sync(log: logging.Handler, format_: str, store: str | None) -> None:
+    """Ship the journals of processes that died, or of TRACKER_MODE=offline, to their stores.
+
+    Journals of SQLite stores go where they belong; those of another store only while --store or TRACKER_STORE names
+    it. Journals of living processes are left alone. Exit code 1 if anything could not be shipped.
+    """
+    log.setLevel(logging.ERROR)  # what stays where it is, is in the list
+    done = list(_with_progress(api.sync_journals(store=store)))
+    if format_ == "json":
+        print_json([{**jsonable(one), "path": str(one.path)} for one in done])
+    elif done:
+        print_lines(_lines(done))
+    say(_sum_up(done))
+    if any(one.error is not None or _is_kept(one) for one in done):
+        click.get_current_context().exit(1)
+
+
+def _with_progress(journals: Iterable[Synced]) -> Iterator[Synced]:
+    """The same, with a line on a terminal's stderr that says how far it is."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        yield from journals
+        return
+    count = points = 0
+    with console.status("shipping journals") as status:
+        for one in journals:
+            count, points = count + 1, points + one.points
+            status.update(f"shipping journals: {count} done, {words.plural(points, 'point')}")
+            yield one
+
+
+def _lines(done: Sequence[Synced]) -> Iterator[Text]:
+    """A line a journal, and below those that need somebody what is the matter."""
+    columns = [
+        Column(title="run"), Column(title="points", right=True), Column(title="refused", right=True),
+        Column(title="outcome"), Column(title="store", flexible=True),
+    ]  # fmt: skip
+    rows = [
+        [
+            cell(one.run_id, "yellow"),
+            Text(words.thousands(one.points)),
+            Text(words.thousands(one.refused), "red" if one.refused else ""),
+            _outcome(one),
+            cell(one.store),
+        ]
+        for one in done
+    ]
+    titles, *lines = table(columns, rows, width=table_width())
+    yield titles
+    for one, line in zip(done, lines, strict=True):
+        yield line
+        for remark in _remarks(one):
+            yield Text.assemble("  ", cell(remark, "dim"))
+
+
+def _outcome(one: Synced) -> Text:
+    if one.error is not None:
+        return Text("not shipped", "red")
+    return Text("stored in part", "yellow") if _is_kept(one) else Text("stored", "green")
+
+
+def _remarks(one: Synced) -> Iterator[str]:
+    if one.error is not None:
+        yield one.error
+        yield f"it stays in {one.path}"
+    elif _is_kept(one):
+        if one.garbage:
+            yield f"{words.size(one.garbage)} of it were damaged"
+        yield f"it is kept in {one.path}{REFUSED}"
+
+
+def _is_kept(one: Synced) -> bool:
+    return bool(one.refused or one.garbage)
+
+
+def _sum_up(done: Sequence[Synced]) -> str:
+    home = Settings.from_environment().home
+    alive = sum(one.state == "live" for one in waiting_journals(home))
+    left = sum(one.error is not None for one in done)
+    text = (
+        f"shipped {words.plural(len(done) - left, 'journal')}" if done else f"nothing to ship in {printable(str(home))}"
+    )
+    text += f", {left} could not be" if left else ""
+    return text + (f"; {words.plural(alive, 'journal')} of living processes left alone" if alive else "")

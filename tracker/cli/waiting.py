@@ -1,0 +1,57 @@
+"""The journals in TRACKER_HOME, and who they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tracker.client.journal import HEADER_BYTES, REFUSED, SUFFIX, adopt, folder, header_of
+from tracker.domain.errors import JournalError
+
+State = Literal["live", "dead", "refused", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingJournal:
+    """A journal file of so many bytes.
+
+    `live`: its process lives and ships it. `dead`: `tracker sync` will. `refused`: kept because the store refused
+    some of it, or some was damaged. `unreadable`: no journal at all, or not to be opened; `problem` says why.
+    """
+
+    path: Path
+    state: State
+    size: int
+    run_id: str
+    store: str = ""
+    pid: int = 0
+    host: str = ""
+    problem: str = ""
+
+
+def waiting_journals(home: Path) -> Iterator[WaitingJournal]:
+    """All journals below `home`, by name. None of them is changed."""
+    for path in sorted(folder(home).glob(f"*{SUFFIX}*")):
+        if path.name.endswith((SUFFIX, SUFFIX + REFUSED)) and path.is_file():
+            try:
+                yield _looked_at(path)
+            except FileNotFoundError:
+                continue  # its process ended well meanwhile
+            except (JournalError, OSError) as error:
+                run_id = path.name.partition(".")[0]
+                yield WaitingJournal(path=path, state="unreadable", size=0, run_id=run_id, problem=str(error))
+
+
+def _looked_at(path: Path) -> WaitingJournal:
+    with path.open("rb") as file:
+        header, _ = header_of(path, file.read(HEADER_BYTES))
+        size = file.seek(0, 2)
+    state: State = "refused" if path.name.endswith(REFUSED) else "live"
+    if state == "live" and (adopted := adopt(path)) is not None:
+        adopted[0].close()
+        state = "dead"
+    return WaitingJournal(
+        path=path, state=state, size=size, run_id=header.run_id, store=header.store, pid=header.pid, host=header.host
+    )
