@@ -34,6 +34,8 @@ log = logging.getLogger("tracker")
 
 Resume = Literal["never", "allow", "must", "auto"]
 RESUMES: tuple[Resume, ...] = get_args(Resume)
+CLAIM_S = 5.0
+"""How long a start waits for the store to know that a run goes on."""
 _CANDIDATES = 5
 """How many runs an ambiguous name lists."""
 
@@ -90,6 +92,8 @@ def start_run(
         progress=progress,
     )
     lifecycle.watch(run)
+    if found is not None and settings.mode == "online":
+        run.flush(CLAIM_S)  # from now on nobody else finds it unfinished
     if params:
         run.log_params(params)
     if tags:

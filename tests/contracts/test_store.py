@@ -153,8 +153,10 @@ class TestStore:
         run.send(*[points(i, x=v) for i, v in enumerate(values)])
         np.testing.assert_array_equal(store.history("r", "x").values, np.array(values))
         one = store.metrics("r")["x"]
-        assert one.last is not None and math.isnan(one.last.value)
-        assert one.min is not None and one.max is not None
+        assert one.last is not None
+        assert math.isnan(one.last.value)
+        assert one.min is not None
+        assert one.max is not None
         assert (one.min.value, one.max.value, one.best) == (-math.inf, math.inf, None)
 
     def test_series_of_nan_only_has_no_extreme(self, store: SqlRunStore, run: Writer) -> None:
@@ -176,11 +178,14 @@ class TestStore:
         assert (history.steps.tolist(), history.values.tolist()) == ([0, 1, 2], [4.0, 5.0, 6.0])
         one = store.metrics("r")["x"]
         assert one.count == 3
-        assert one.min is not None and (one.min.value, one.min.step) == (4.0, 0)
-        assert one.max is not None and (one.max.value, one.max.step) == (6.0, 2)
+        assert one.min is not None
+        assert (one.min.value, one.min.step) == (4.0, 0)
+        assert one.max is not None
+        assert (one.max.value, one.max.step) == (6.0, 2)
         raw = store.history("r", "x", raw=True)
         assert raw.values.tolist() == [9.0, 4.0, 1.0, 5.0, 6.0]
-        assert raw.superseded is not None and raw.superseded.tolist() == [True, False, True, False, False]
+        assert raw.superseded is not None
+        assert raw.superseded.tolist() == [True, False, True, False, False]
 
     def test_points_may_come_in_any_order(self, store: SqlRunStore, run: Writer) -> None:
         """History is in step order, whatever the order of arrival, and the summary's last is the last step's."""
@@ -189,7 +194,8 @@ class TestStore:
             run.send(points(step, x=float(step)))
         assert store.history("r", "x").steps.tolist() == list(range(50))
         last = store.metrics("r")["x"].last
-        assert last is not None and last.step == 49
+        assert last is not None
+        assert last.step == 49
 
     def test_keys_may_come_and_go(self, store: SqlRunStore, run: Writer) -> None:
         """Frames of different keys, and of the same in another order, do not get mixed up."""
@@ -218,7 +224,8 @@ class TestStore:
         run.send(MetricDefined(1, "loss", "max", "declared"))
         run.send(MetricDefined(1, "loss", "min", "keras"))
         best = store.metrics("r")["loss"].best
-        assert best is not None and best.value == 2.0
+        assert best is not None
+        assert best.value == 2.0
 
     def test_goal_may_be_said_first(self, store: SqlRunStore, run: Writer) -> None:
         """A goal defined before any point holds for the points to come, and shows no empty metric."""
@@ -227,7 +234,8 @@ class TestStore:
         run.send(points(5, gap=2.0), points(6, gap=3.0))
         one = store.metrics("r")["gap"]
         assert (one.axis, one.goal) == ("step", "min")
-        assert one.best is not None and one.best.step == 5
+        assert one.best is not None
+        assert one.best.step == 5
 
     # -- fits ------------------------------------------------------------------------------------------------------
 
@@ -259,11 +267,14 @@ class TestStore:
         assert store.history("r", "batch").steps.tolist() == list(range(1, 22))
         one = store.metrics("r")["val_loss"]
         assert one.count == 3
-        assert one.best is not None and (one.best.value, one.best.step) == (3.0, 2)
-        assert one.last is not None and one.last.step == 2
+        assert one.best is not None
+        assert (one.best.value, one.best.step) == (3.0, 2)
+        assert one.last is not None
+        assert one.last.step == 2
         assert store.get_run("r").best_epoch == 2
         raw = store.history("r", "val_loss", raw=True)
-        assert raw.fits is not None and raw.superseded is not None
+        assert raw.fits is not None
+        assert raw.superseded is not None
         assert list(zip(raw.steps.tolist(), raw.fits.tolist(), raw.superseded.tolist(), strict=True)) == [
             (0, 1, False), (1, 1, False), (2, 1, True), (2, 2, False), (3, 1, True)]  # fmt: skip
 
@@ -278,8 +289,10 @@ class TestStore:
         assert history.steps.tolist() == list(range(12))
         one = store.metrics("r")["val_loss"]
         assert one.count == 12
-        assert one.min is not None and one.min.value == history.values.min()
-        assert one.max is not None and one.max.value == history.values.max()
+        assert one.min is not None
+        assert one.min.value == history.values.min()
+        assert one.max is not None
+        assert one.max.value == history.values.max()
         assert len(store.history("r", "val_loss", raw=True)) == 12 + 8 + 11 + 12
 
     def test_points_outside_fits_are_not_superseded(self, store: SqlRunStore, run: Writer) -> None:
@@ -470,7 +483,8 @@ class TestStore:
             one = store.metrics(f"run{i}")["x"]
             assert one.count == 2000
             assert store.history(f"run{i}", "x").steps.tolist() == list(range(2000))
-            assert one.min is not None and one.max is not None
+            assert one.min is not None
+            assert one.max is not None
             assert (one.min.value, one.max.value) == (0.0, 1999.0)
 
 

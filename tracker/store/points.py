@@ -286,7 +286,7 @@ _update_series = (
                 "best_value",
             )
         }
-    )  # fmt: skip
+    )
 )
 
 _MARKS: tuple[Literal["last", "min", "max"], ...] = ("last", "min", "max")
