@@ -121,12 +121,12 @@ def compare(run_ids: Iterable[str], *, store: RunStore | str | None = None) -> C
             opened.close()
 
 
-def find_run(store: RunReader, text: str) -> RunRecord:
-    """The run that `text` means: its id, else its name, else what its id begins with.
+def find_run(store: RunReader, text: str, *, deleted: bool = False) -> RunRecord:
+    """The run, with `deleted` the deleted run, that `text` means: its id, else its name, else what its id begins with.
 
     Raises RunNotFound, or InvalidValue naming the candidates if several runs could be meant.
     """
-    found = store.find_runs(text, limit=_CANDIDATES + 1) if text else ()
+    found = store.find_runs(text, limit=_CANDIDATES + 1, deleted=deleted) if text else ()
     if not found:
         raise RunNotFound(text)
     found = [run for run in found if run.id == text] or [run for run in found if run.name == text] or found

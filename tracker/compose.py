@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tracker.artifacts.local import LocalArtifacts, path_of
 from tracker.client.transport import StoreTransport
@@ -35,12 +35,13 @@ def store_url(url: str) -> str:
     path, question, query = rest.partition("?")
     if not path.startswith("/") or path in ("/", "/:memory:"):
         raise InvalidStoreUrl(url, "three slashes and a path belong behind sqlite:")
-    file = Path(path[1:]).absolute()
+    file = Path(unquote(path[1:])).absolute()
     if not file.parent.is_dir():
         raise InvalidStoreUrl(url, f"the folder {str(file.parent)!r} does not exist")
     if file.is_dir():
         raise InvalidStoreUrl(url, f"{str(file)!r} is a folder, not a database file")
-    return f"sqlite:///{file}{question}{query}"
+    escaped = str(file).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{escaped}{question}{query}"
 
 
 def _did_you_mean(kind: str) -> str:
@@ -50,11 +51,18 @@ def _did_you_mean(kind: str) -> str:
     return f"; did you mean {'postgresql' if near[0] == 'postgres' else near[0]!r}?" if near else ""
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite store, whose URL is as `store_url` returns it; None for other stores."""
+    if not url.startswith("sqlite:///"):
+        return None
+    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
+
+
 def identity(url: str) -> str:
     """A store's URL without its password: what journals keep, and what may be shown."""
-    if url.startswith("sqlite:"):
-        return url
     parts = urlsplit(url)
+    if not parts.netloc:
+        return url
     user, at, host = parts.netloc.rpartition("@")
     shown = [pair for pair in parts.query.split("&") if not pair.lower().startswith(("password=", "passfile="))]
     return urlunsplit(parts._replace(netloc=f"{user.split(':')[0]}{at}{host}", query="&".join(shown)))
@@ -90,8 +98,8 @@ def artifact_root(root: str | None, url: str) -> str:
                 "artifacts", f"{root!r} is not a place for artifacts", limit="a local folder or file:// URI"
             )
         return root
-    base = Path(url.removeprefix("sqlite:///").partition("?")[0]).parent if url.startswith("sqlite:") else Path()
-    return (base / "tracker-artifacts").absolute().as_uri()
+    file = sqlite_file(url)
+    return ((file.parent if file else Path()) / "tracker-artifacts").absolute().as_uri()
 
 
 def open_artifacts(root: str) -> ArtifactHome:

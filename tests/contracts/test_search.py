@@ -144,6 +144,7 @@ class Fleet:
             page = self.store.search_runs(filter, limit=limit, page_token=token, **more)
             assert len(page.runs) <= limit
             ids += [run.id for run in page.runs]
+            assert len(ids) == len(set(ids))
             token = page.next_page_token
             if token is None:
                 return ids
@@ -321,7 +322,7 @@ FILTERS = [
     "dataset.name = 'x'", "dataset.name != 'x'", "NOT dataset.digest IN ('x')", "dataset.name IS NULL",
     "metrics.loss > 0 AND params.optimizer = 'adam'",
     "metrics.loss > 0 OR params.optimizer = 'adam' OR run_id = 'r03'", "run_id = 'r03' OR run_id = 'r04'",
-    "(run_id = 'r03' AND name = 'run-3') OR tags.team = 'vision'",
+    "(run_id = 'r03' AND name = 'run-4') OR tags.team = 'vision'",
     "NOT (metrics.loss > 0 AND params.optimizer = 'adam')", "NOT (metrics.loss IS NULL OR tags.team = 'vision')",
     "metrics.loss > 0 AND NOT (status = 'failed' OR (name = 'run-1' AND metrics.`val/acc` > 0.5))",
 ]  # fmt: skip

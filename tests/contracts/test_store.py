@@ -467,6 +467,10 @@ class TestStore:
         assert [r.id for r in store.find_runs("abc1")] == ["abc1"]
         assert [r.id for r in store.find_runs("name-abc2")] == ["abc2"]
         assert [r.id for r in store.find_runs("%")] == []
+        store.delete_run("abc1")
+        assert [r.id for r in store.find_runs("name-abc1")] == []
+        assert [r.id for r in store.find_runs("name-abc1", deleted=True)] == ["abc1"]
+        assert [r.id for r in store.find_runs("abc1")] == ["abc1"]
 
     # -- writers at once ---------------------------------------------------------------------------------------------
 

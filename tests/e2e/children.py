@@ -14,7 +14,7 @@ T = TypeVar("T")
 DEADLINE_S = 60.0
 
 PREAMBLE = """
-import os, signal, sys
+import os, resource, signal, sys
 import tracker
 
 def say(word):
@@ -22,6 +22,17 @@ def say(word):
 
 def wait():
     sys.stdin.readline()
+
+def limit(size):
+    "No file of this process may grow beyond `size` bytes: as full as a disk can be."
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def room():
+    limit(resource.RLIM_INFINITY)
+
+def memory():
+    "The most memory that this process has had, in KiB."
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 """
 
@@ -60,10 +71,10 @@ class Child:
                 return
         raise AssertionError(f"the child never said {word!r}:\n{self._process.communicate()[1]}")
 
-    def go_on(self) -> None:
-        """Let a `wait()` of the child return."""
+    def go_on(self, line: str = "") -> None:
+        """Let a `wait()` of the child return, or send it a line to read."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     def send(self, number: signal.Signals) -> None:

@@ -75,8 +75,9 @@ def test_a_reader_that_goes_away_is_no_error(store_url: str, format_: str) -> No
     assert done.stderr == ""
 
 
-def test_a_reader_that_never_listens_is_no_error(store_url: str) -> None:
+def test_a_reader_that_never_listens_is_no_error(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Output small enough to wait in a buffer until the end is no complaint either."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     record("small")
     done = subprocess.run(["bash", "-c", f"{COMMAND} runs | true"], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""

@@ -55,13 +55,22 @@ def test_a_deleted_run_is_hidden_until_it_is_undeleted(store_url: str) -> None:
     assert listed() == ["keeper", "mistake"]
 
 
-@pytest.mark.parametrize("command", ["delete", "undelete"])
-def test_deleting_what_is_not_there_fails(store_url: str, command: str) -> None:
+def test_deleting_what_is_not_there_fails(store_url: str) -> None:
     """An unknown run exits with 1, an ambiguous one with 2, and neither changes anything."""
     record("same")
     record("same")
-    assert invoke(command, "nope").exit_code == 1
-    assert invoke(command, "same").exit_code == 2
+    assert invoke("delete", "nope").exit_code == 1
+    assert invoke("delete", "same").exit_code == 2
+    assert invoke("undelete", "same").exit_code == 1
+    assert listed() == ["same", "same"]
+
+
+def test_undelete_means_the_deleted_one(store_url: str) -> None:
+    """A name that a deleted run and another have means the deleted one to undelete, the other to delete."""
+    record("same")
+    assert invoke("delete", "same").exit_code == 0
+    record("same")
+    assert invoke("undelete", "same").exit_code == 0
     assert listed() == ["same", "same"]
 
 

@@ -16,6 +16,19 @@ def test_sqlite_path_becomes_absolute(tmp_path: Path) -> None:
     assert compose.store_url("sqlite:///a.db") == f"sqlite:///{tmp_path / 'a.db'}"
 
 
+def test_odd_folder_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A percent sign or question mark in a folder's name is part of the name, in the store and in the artifacts."""
+    odd = tmp_path / "a%20b?c d"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    url = compose.store_url("sqlite:///t.db")
+    assert compose.store_url(url) == url
+    compose.open_store(url).close()
+    assert (odd / "t.db").exists()
+    assert compose.sqlite_file(url) == odd / "t.db"
+    assert compose.artifact_root(None, url) == (odd / "tracker-artifacts").as_uri()
+
+
 @pytest.mark.parametrize(("url", "said"), [
     ("sqllite:///a.db", "did you mean 'sqlite'"), ("postgres://h/db", "did you mean 'postgresql'"), ("a.db", "not a kind of store"),
     ("sqlite://a.db", "three slashes"), ("sqlite:///", "three slashes"), ("sqlite:///:memory:", "three slashes"),
@@ -42,7 +55,7 @@ def test_passwords_are_kept_out(url: str, shown: str) -> None:
 def test_artifacts_stand_beside_the_database(tmp_path: Path) -> None:
     """By default files go beside the SQLite file; a folder or file URI may be named."""
     assert compose.artifact_root(None, "sqlite:////a/b.db") == "file:///a/tracker-artifacts"
-    assert compose.artifact_root(None, "sqlite:////a%20b/t.db") == "file:///a%2520b/tracker-artifacts"
+    assert compose.artifact_root(None, "sqlite:////a%20b/t.db") == "file:///a%20b/tracker-artifacts"
     assert compose.artifact_root("x", "sqlite:////a/b.db") == (tmp_path / "x").as_uri()
     assert compose.artifact_root("file:///x", "sqlite:////a/b.db") == "file:///x"
     with pytest.raises(InvalidValue, match="local folder"):

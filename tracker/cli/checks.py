@@ -16,7 +16,7 @@ from typing import Literal
 from tracker import compose
 from tracker.cli import words
 from tracker.cli.standing import place
-from tracker.cli.stores import Database, sqlite_file
+from tracker.cli.stores import Database
 from tracker.cli.waiting import WaitingJournal, waiting_journals
 from tracker.domain.errors import TrackerError
 from tracker.settings import Settings
@@ -173,7 +173,7 @@ def _live(one: WaitingJournal) -> Finding:
 
 def _dead(one: WaitingJournal, *, wanted: bool) -> Finding:
     text = f"run {one.run_id}: its process is gone, {words.size(one.size)} wait for {one.store}"
-    file = sqlite_file(one.store)
+    file = compose.sqlite_file(one.store)
     advice = "tracker sync" if file is not None else "tracker sync, with TRACKER_STORE set to this store"
     if file is not None and not file.parent.is_dir():
         advice = f"bring the folder {file.parent} back, then tracker sync; or delete {one.path}"

@@ -7,7 +7,6 @@ import click
 from tracker.api import find_run
 from tracker.cli.output import say
 from tracker.cli.stores import existing_store, store_option
-from tracker.domain.errors import RunNotFound, TrackerError
 from tracker.query.texts import printable
 
 
@@ -26,11 +25,8 @@ def delete(run: str, store: str | None) -> None:
 @click.argument("run")
 @store_option
 def undelete(run: str, store: str | None) -> None:
-    """Show the deleted RUN again; it takes the whole id, which `tracker delete` printed."""
+    """Show the deleted RUN again."""
     with existing_store(store) as opened:
-        try:
-            found = find_run(opened, run)
-        except RunNotFound as error:
-            raise TrackerError(f"{error}; a deleted run is found by its whole id only") from error
+        found = find_run(opened, run, deleted=True)
         opened.restore_run(found.id)
     say(f"{printable(found.name)} ({found.id}) is shown again")

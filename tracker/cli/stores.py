@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import click
 
@@ -43,13 +42,6 @@ def full_url(url: str | None) -> str:
     return compose.store_url(url or Settings.from_environment().store)
 
 
-def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite store's full URL; None for other stores."""
-    if not url.startswith("sqlite:///"):
-        return None
-    return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
-
-
 @contextmanager
 def existing_store(url: str | None) -> Iterator[RunStore]:
     """The store that is meant, open. Raises NoStore if there is none, and does not make it."""
@@ -78,7 +70,7 @@ class Database:
         from tracker.store.engine import make_engine
 
         self.url = compose.identity(url)
-        self.file = sqlite_file(url)
+        self.file = compose.sqlite_file(url)
         try:
             self._engine = make_engine(url)
         except ModuleNotFoundError as error:

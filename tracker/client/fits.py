@@ -21,13 +21,16 @@ class Position:
         self.phase_epoch = progress.phase_epoch
         self.phase_step = progress.phase_step
 
-    def enter_fit(self, initial_epoch: int, steps_per_epoch: int | None) -> tuple[int, int]:
+    def enter_fit(self, initial_epoch: int, epochs: int | None, steps_per_epoch: int | None) -> tuple[int, int]:
         """Begin the next fit; return the run's numbers of its first epoch and of its first optimizer step.
 
         A fit from epoch 0 in a run that has epochs already begins a phase, numbered on from the last. A later
-        `initial_epoch` continues the phase: what lies at and after it will be superseded.
+        `initial_epoch` continues the phase: what lies at and after it will be superseded. A fit that plans no epoch at
+        all changes nothing.
         """
         self.fits += 1
+        if epochs == 0:
+            return self.next_epoch, self.steps + 1
         if initial_epoch == 0 or self.phase == 0:
             self.phase += 1
             self.phase_epoch = self.next_epoch if initial_epoch == 0 else 0
@@ -63,7 +66,7 @@ class FitRecorder:
         self._log_step = log_step
         self._on_end = on_end
         self._initial_epoch = initial_epoch
-        self.first_epoch, self.first_step = position.enter_fit(initial_epoch, steps_per_epoch)
+        self.first_epoch, self.first_step = position.enter_fit(initial_epoch, epochs, steps_per_epoch)
         self.number = position.fits
         self.phase = position.phase
         self.ended = False

@@ -93,8 +93,11 @@ class RunReader(Protocol):
         """The run, deleted or not."""
         ...
 
-    def find_runs(self, text: str, *, limit: int = 10) -> Sequence[Run]:
-        """Runs whose id is or begins with `text`, or whose name is `text`, newest first; for people who type."""
+    def find_runs(self, text: str, *, limit: int = 10, deleted: bool = False) -> Sequence[Run]:
+        """Runs whose id is or begins with `text`, or whose name is `text`, newest first; for people who type.
+
+        Runs that are deleted, with `deleted`, else those that are not; a whole id finds its run either way.
+        """
         ...
 
     def progress(self, run_id: str) -> Progress:

@@ -187,7 +187,10 @@ class Comparison:
 
 def compare_facts(facts: Iterable[RunFacts]) -> Comparison:
     """The comparison of runs, in their order; of a run that comes twice only the first counts."""
-    sides = list({side.run.id: side for side in reversed(list(facts))}.values())[::-1]
+    first: dict[str, RunFacts] = {}
+    for side in facts:
+        first.setdefault(side.run.id, side)
+    sides = list(first.values())
     keys = {key: None for side in sides for key in sorted(side.params)}
     params = {key: {s.run.id: s.params[key] for s in sides if key in s.params} for key in keys}
     names = {key: None for side in sides for key, one in sorted(side.series.items()) if one.axis != "time" and one.last}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, func, or_, select
 
 from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.records import (
@@ -82,12 +82,14 @@ def get_run(connection: Connection, run_id: str) -> Run:
     return run_record(row)
 
 
-def find_runs(connection: Connection, text: str, limit: int) -> Sequence[Run]:
-    # The id's upper bound: every id that begins with `text` sorts below it, in ASCII, which ids are made of.
-    begins = (runs.c.uid >= text) & (runs.c.uid < text + "~") if text.isascii() else runs.c.uid == text
+def find_runs(connection: Connection, text: str, limit: int, deleted: bool) -> Sequence[Run]:
+    # Ids are ASCII and sort as bytes (see `runs.uid`), so those that begin with `text` lie below the last character.
+    begins = and_(runs.c.uid >= text, runs.c.uid < text + "\x7f")
+    of_kind = runs.c.deleted_ms.is_not(None) if deleted else runs.c.deleted_ms.is_(None)
+    exactly = runs.c.uid == text
     rows = connection.execute(
-        _runs.where(runs.c.deleted_ms.is_(None) | (runs.c.uid == text), or_(begins, runs.c.name == text))
-        .order_by(runs.c.uid == text, runs.c.started_ms.desc(), runs.c.id.desc())
+        _runs.where(or_(exactly, and_(of_kind, or_(begins, runs.c.name == text))))
+        .order_by(exactly.desc(), runs.c.started_ms.desc(), runs.c.id.desc())
         .limit(limit)
     ).all()
     exact = [row for row in rows if row.uid == text]

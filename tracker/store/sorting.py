@@ -47,18 +47,14 @@ class Sort:
         """The keys of the terms, and then newest first."""
         keys: list[Key] = []
         joins: list[tuple[FromClause, Clause]] = []
-        by_start = False
         for number, term in enumerate(terms):
             if term.field.kind == "attribute":
                 keys += _attribute_keys(term, dialect)
-                by_start = by_start or term.field.key == "started_ms"
                 continue
             rows = table_of(term.field.kind, f"sorted_{number}")
             joins.append((rows, and_(rows.c.run_id == runs.c.id, rows.c.key == term.field.key)))
             keys += _row_keys(term, rows, dialect)
-        if not by_start:
-            keys.append(Key(runs.c.started_ms, True, int))
-        return cls((*keys, Key(runs.c.id, True, int)), tuple(joins))
+        return cls((*keys, Key(runs.c.started_ms, True, int), Key(runs.c.id, True, int)), tuple(joins))
 
     @property
     def order(self) -> list[ColumnElement[Any]]:
@@ -73,10 +69,9 @@ class Sort:
         clause: Clause = false()
         for key, value in zip(reversed(self.keys), reversed(place), strict=True):
             if value is None:
-                clause = and_(key.expression.is_(None), clause)
-            else:
-                beyond = key.expression < value if key.descending else key.expression > value
-                clause = or_(beyond, and_(key.expression == value, clause))
+                continue  # so it is for all runs that an earlier key leaves here
+            beyond = key.expression < value if key.descending else key.expression > value
+            clause = or_(beyond, and_(key.expression == value, clause))
         # Says nothing new, but in a form that an index on the first key can begin with.
         start = first.expression <= place[0] if first.descending else first.expression >= place[0]
         return and_(start, clause) if place[0] is not None else clause
@@ -145,19 +140,21 @@ def _head(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.substr(column, 1, HEAD)
 
 
+_DIGEST = 8
+
+
 def write_token(query: bytes, place: Sequence[Value]) -> str:
     """A token of a place in the results of `query`, which stands for filter, experiments and order."""
     payload = msgspec.msgpack.encode(place)
-    return base64.urlsafe_b64encode(_digest(query, payload) + payload).decode().rstrip("=")
+    digest = hashlib.blake2b(query + b"\0" + payload, digest_size=_DIGEST).digest()
+    return base64.urlsafe_b64encode(digest + payload).decode().rstrip("=")
 
 
 def read_token(token: str, query: bytes, keys: Sequence[Key]) -> list[Value]:
     """The place that `write_token` wrote for the same query; InvalidPageToken for anything else."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        if _digest(query, raw[8:]) != raw[:8]:
-            raise InvalidPageToken
-        place: list[Value] = msgspec.msgpack.decode(raw[8:], type=list[int | float | str | None])
+        place: list[Value] = msgspec.msgpack.decode(raw[_DIGEST:], type=list[int | float | str | None])
     except (binascii.Error, ValueError, TypeError) as error:  # msgspec's errors are ValueErrors
         raise InvalidPageToken from error
     if write_token(query, place) != token or len(place) != len(keys) or not all(map(_fits, keys, place)):
@@ -170,7 +167,3 @@ def _fits(key: Key, value: Value) -> bool:
     if isinstance(value, int) and value >= 2**63:
         return False
     return value is None or (isinstance(value, key.type) and "\0" not in str(value))
-
-
-def _digest(query: bytes, payload: bytes) -> bytes:
-    return hashlib.blake2b(query + b"\0" + payload, digest_size=8).digest()

@@ -118,10 +118,10 @@ class SqlRunStore:
         with reading(self._engine) as connection:
             return read.get_run(connection, run_id)
 
-    def find_runs(self, text: str, *, limit: int = 10) -> Sequence[Run]:
+    def find_runs(self, text: str, *, limit: int = 10, deleted: bool = False) -> Sequence[Run]:
         self.sweep()
         with reading(self._engine) as connection:
-            return read.find_runs(connection, text, limit)
+            return read.find_runs(connection, text, limit, deleted)
 
     def progress(self, run_id: str) -> Progress:
         return self._of_run(run_id, read.progress)

@@ -58,7 +58,8 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("uid", String(64), nullable=False, unique=True),
+    # Sorted as bytes, whatever the database's own collation, so that a beginning of an id is a range.
+    Column("uid", String(64).with_variant(String(64, collation="C"), "postgresql"), nullable=False, unique=True),
     Column("experiment_id", Integer, ForeignKey("experiments.id"), nullable=False),
     Column("name", String(250), nullable=False),
     Column("status", String(16), nullable=False),

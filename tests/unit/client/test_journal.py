@@ -283,8 +283,8 @@ def test_a_journal_of_a_newer_format_waits_for_a_newer_tracker(store: RunStore, 
     """It is not misread: the message says to upgrade, and the file stays."""
     path = Journal.create(home, header(store_url, version=2)).path
     assert path.exists()
+    shutil.copy(path, path.with_name("copy.journal"))
     with pytest.raises(JournalError, match="newer Tracker"):
-        shutil.copy(path, path.with_name("copy.journal"))
         adopt(path.with_name("copy.journal"))
 
 
@@ -298,7 +298,9 @@ def test_a_journal_half_made_is_nobodys(store_url: str, home: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, store_url: str) -> None:
     """The message names the folder, the reason and the setting that helps."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(JournalError, match=r"cannot create a journal in .*file/journals.*Not a directory.*TRACKER_HOME"):
+    with pytest.raises(
+        JournalError, match=r"cannot create a journal in .*file/journals.*Not a directory.*TRACKER_HOME"
+    ):
         Journal.create(tmp_path / "file", header(store_url))
 
 

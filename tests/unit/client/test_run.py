@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from e2e.children import eventually
 
 from tracker.api import open_store, start_run
@@ -421,7 +420,7 @@ def test_disabled_writes_nothing_anywhere(
 
 
 def test_resume_never_allow_must(store: RunStore) -> None:
-    """"never" refuses an id that is taken, "must" one that is not, and "allow" takes either."""
+    """ "never" refuses an id that is taken, "must" one that is not, and "allow" takes either."""
     with pytest.raises(RunNotFound):
         start_run(run_id="mine", resume="must")
     with start_run(run_id="mine", resume="allow", experiment="E", name="first") as run:
