@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -55,7 +55,8 @@ ATTRIBUTES = {
 }  # fmt: skip
 """Attributes and their columns in `runs`; `experiment` stands in another table."""
 
-_TABLES: dict[Kind, FromClause] = {"metric": series, "param": params, "tag": tags, "attribute": runs}
+_ROWS: dict[Kind, FromClause] = {"metric": series, "param": params, "tag": tags}
+_TABLES = _ROWS | {"attribute": runs}
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -95,9 +96,9 @@ class Conditions:
         """The condition on `runs` that the node states."""
         match node:
             case And(parts):
-                return and_(*map(self.of, parts))
+                return and_(*self.together(parts, and_))
             case Or(parts):
-                return or_(*map(self.of, parts))
+                return or_(*self.together(parts, or_))
             case Not(part):
                 return not_(self.of(part))
         if node.field.kind == "attribute":
@@ -105,9 +106,26 @@ class Conditions:
         if node.field.kind == "dataset":
             # No run here has datasets.
             return true() if isinstance(node, IsNull) and not node.negated else false()
-        rows = table_of(node.field.kind, "probed")
-        found = self.probe(rows, self.row(node, rows))
-        return not_(found) if isinstance(node, IsNull) and not node.negated else found
+        found = self._found([node], and_)
+        return found if has_row(node) else not_(found)
+
+    def together(self, parts: Iterable[Node], join: Callable[..., Clause]) -> list[Clause]:
+        """The conditions of parts that `join` will join; those about one key look for its row once."""
+        clauses: list[Clause] = []
+        leaves: dict[tuple[str, str], list[Leaf]] = {}
+        for part in parts:
+            if not isinstance(part, (And, Or, Not)) and part.field.kind in _ROWS and has_row(part):
+                leaves.setdefault((part.field.kind, part.field.key), []).append(part)
+            else:
+                clauses.append(self.of(part))
+        return [*clauses, *(self._found(about, join) for about in leaves.values())]
+
+    def _found(self, leaves: Sequence[Leaf], join: Callable[..., Clause]) -> Clause:
+        """Whether the run has a row that the leaves, all about its key, describe; a run has at most one of each key."""
+        field = leaves[0].field
+        rows = table_of(field.kind, "probed")
+        described = join(*(and_(true(), *self.row(leaf, rows)) for leaf in leaves))
+        return self.probe(rows, [rows.c.key == field.key, described])
 
     def probe(self, rows: FromClause, clauses: Sequence[Clause]) -> Clause:
         """Whether the run has a row that meets the clauses."""
@@ -116,15 +134,14 @@ class Conditions:
         return exists(found.offset(0) if self._dialect == "postgresql" else found)
 
     def row(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
-        """What a row of the field's table must meet: first its key, then what the leaf says about its value."""
-        key = rows.c.key == leaf.field.key
+        """What the leaf says about the row of its key; about that there is one, if it is IS NULL."""
         if leaf.field.kind == "metric":
-            return [key, *self._metric(leaf, rows)]
+            return self._metric(leaf, rows)
         if isinstance(leaf, (IsNull, IsNan)):
-            return [key]
+            return []
         text = rows.c.text if leaf.field.kind == "param" else rows.c.value
         number = rows.c.number if leaf.field.kind == "param" else None
-        return [key, self._value(leaf, text, rows.c.head, number)]
+        return [self._value(leaf, text, rows.c.head, number)]
 
     def _metric(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
         value = rows.c[f"{leaf.field.stat}_value"]
@@ -211,6 +228,11 @@ class Conditions:
             meets = _numbers(leaf, column) if key == "best_value" else _wholes(leaf, column)
             meets = not_(meets) if _negative(leaf) else meets
         return and_(column.is_not(None), meets) if runs.c[ATTRIBUTES[key]].nullable else meets
+
+
+def has_row(leaf: Leaf) -> bool:
+    """Whether the leaf is about a row that is there, not about one that is not."""
+    return leaf.negated if isinstance(leaf, IsNull) else True
 
 
 def _negative(leaf: Comparison | In) -> bool:

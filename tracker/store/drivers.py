@@ -8,12 +8,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, select
 
-from tracker.query.syntax import And, Comparison, Field, In, IsNan, IsNull, Node, Not, Or
-from tracker.store.conditions import COMPARE, Conditions, Leaf, literal_start, table_of
+from tracker.query.syntax import And, Comparison, Field, In, IsNan, Node, Not, Or
+from tracker.store.conditions import COMPARE, Conditions, Leaf, has_row, literal_start, table_of
 
 _ATTRIBUTES = {"name": "name", "run_id": "uid", "started_ms": "started_ms", "experiment": None}
 """Attributes that an index finds runs by, and the column to count in order of."""
-_MOST_PARTS = 50
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,13 @@ def drivers(conditions: Conditions, parts: Sequence[Node]) -> list[Driver]:
     for part in parts:
         if isinstance(part, Or):
             found += _either(conditions, part)
-        elif not isinstance(part, (And, Not)) and _has_rows(part):
+        elif not isinstance(part, (And, Not)) and _findable(part):
             leaves.setdefault(part.field, []).append(part)
     return [*found, *(_driver(conditions, field, about) for field, about in leaves.items())]
 
 
 def _either(conditions: Conditions, node: Or) -> list[Driver]:
     """The first driver of each part, together, if each has one."""
-    if len(node.parts) > _MOST_PARTS:
-        return []
     firsts = []
     exactly = True
     for part in node.parts:
@@ -70,21 +67,17 @@ def _driver(conditions: Conditions, field: Field, leaves: Sequence[Leaf]) -> Dri
     rows = table_of(field.kind, "probed")
     key, ids = rows.c.key == field.key, select(rows.c.run_id).select_from(rows)
     # What no index knows is left out of the count: the rows of the key bound the size.
-    known = [clause for leaf in leaves if _narrow(leaf) for clause in conditions.row(leaf, rows)[1:]]
-    asked = [clause for leaf in leaves for clause in conditions.row(leaf, rows)[1:]]
+    known = [clause for leaf in leaves if _narrow(leaf) for clause in conditions.row(leaf, rows)]
+    asked = [clause for leaf in leaves for clause in conditions.row(leaf, rows)]
     counted = ids.where(key, *known).order_by(_indexed(leaves[0], rows))
     return Driver((counted,), (ids.where(key, *asked),), tuple(leaves))
 
 
-def _finds_runs(leaf: Leaf) -> bool:
-    return leaf.field.kind == "attribute" and leaf.field.key in _ATTRIBUTES and _narrow(leaf)
-
-
-def _has_rows(leaf: Leaf) -> bool:
+def _findable(leaf: Leaf) -> bool:
     """Whether there are rows to find the leaf's runs by."""
     if leaf.field.kind == "attribute":
         return leaf.field.key in _ATTRIBUTES and _narrow(leaf)
-    return leaf.field.kind != "dataset" and not (isinstance(leaf, IsNull) and not leaf.negated)
+    return leaf.field.kind != "dataset" and has_row(leaf)
 
 
 def _narrow(leaf: Leaf) -> bool:

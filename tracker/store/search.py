@@ -19,18 +19,28 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, exists, func, literal, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    and_,
+    exists,
+    func,
+    literal,
+    select,
+    union_all,
+)
 
 from tracker.domain.errors import ExperimentNotFound, InvalidPageToken, InvalidValue
 from tracker.domain.limits import check_experiment
 from tracker.query.filters import parse_filter, parse_order
-from tracker.query.syntax import And, Comparison, Field, In, IsNan, IsNull, Node, Not, Or, OrderTerm
+from tracker.query.syntax import And, Comparison, Field, In, IsNan, Node, OrderTerm
 from tracker.store.conditions import Clause, Conditions, among, by_code, table_of, unindexed
 from tracker.store.drivers import Driver, drivers
 from tracker.store.sorting import (
     EXPERIMENT,
-    MISSING,
-    NOT_A_NUMBER,
     NUMBER,
     Sort,
     Stretch,
@@ -163,7 +173,7 @@ class _Search:
             source = source.outerjoin(rows, on)
         keys = [key.expression.label(f"key_{i}") for i, key in enumerate(sort.keys)]
         known = () if driver is None else driver.exactly
-        clauses = [*(self._conditions.of(part) for part in self._parts if part not in known), *also]
+        clauses = [*self._conditions.together((part for part in self._parts if part not in known), and_), *also]
         if place is not None:
             clauses.append(sort.after(place))
         if driver is not None:
@@ -188,26 +198,16 @@ class _Search:
         return select(*columns).select_from(source).where(runs.c.deleted_ms.is_(None), where, *clauses)
 
     def _walked(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
-        first, last = NUMBER if place is None else place[0], self._last_rank(term.field)
+        first = NUMBER if place is None else place[0]
         if not isinstance(first, int):
             raise InvalidPageToken
         found: list[_Found] = []
         for stretch in stretches(term.field):
-            if len(found) == count or not first <= stretch.rank <= last:
-                continue
-            start = place if stretch.rank == first else None
-            step = self._equal if stretch.column is None else self._in_order
-            found += step(term, stretch, start, count - len(found))
+            if len(found) < count and stretch.rank >= first:
+                start = place if stretch.rank == first else None
+                step = self._equal if stretch.column is None else self._in_order
+                found += step(term, stretch, start, count - len(found))
         return found
-
-    def _last_rank(self, field: Field) -> int:
-        """The last rank that the filter lets through."""
-        about = [part for part in self._parts if not isinstance(part, (And, Or, Not)) and part.field == field]
-        if any(
-            isinstance(part, Comparison) and part.op[0] in "<=>" and part.value != str(part.value) for part in about
-        ):
-            return NUMBER
-        return NOT_A_NUMBER if any(part != IsNull(field) for part in about) else MISSING
 
     def _in_order(self, term: OrderTerm, stretch: Stretch, place: Sequence[Value] | None, count: int) -> list[_Found]:
         """Runs with a value, by it: first the rest of those equal to the last page's last, then a walk."""
@@ -237,11 +237,9 @@ class _Search:
         else:
             ordered = by_code(value, self._dialect) if isinstance(start, str) else value
             clauses.append(ordered < start if term.descending else ordered > start)
-        for part in self._parts:
-            if isinstance(part, (Comparison, In, IsNan)) and part.field == term.field:
-                clauses += self._conditions.row(part, rows)[1:]
-            else:
-                clauses.append(self._conditions.of(part))
+        here = [part for part in self._parts if isinstance(part, (Comparison, In, IsNan)) and part.field == term.field]
+        clauses += [clause for part in here for clause in self._conditions.row(part, rows)]
+        clauses += self._conditions.together((part for part in self._parts if part not in here), and_)
         source = rows.join(runs, runs.c.id == rows.c.run_id)
         statement = self._select(source, [value.label("value")], clauses, in_order=False)
         order = by_code(value, self._dialect) if stretch.column == "head" else value
