@@ -21,13 +21,13 @@ from tracker.domain.frames import RunStarted
 from tracker.domain.identity import new_run_id, new_run_name, now_ms
 from tracker.domain.limits import check_experiment, check_name, check_run_id
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
-from tracker.domain.records import DEFAULT_EXPERIMENT, Progress
-from tracker.domain.records import Run as RunRecord
-from tracker.query.filters import quoted
+from tracker.domain.progress import Progress
+from tracker.domain.words import DEFAULT_EXPERIMENT
 from tracker.settings import Settings
 from tracker.wire import JournalHeader
 
 if TYPE_CHECKING:
+    from tracker.domain.records import Run as RunRecord
     from tracker.query.comparison import Comparison, RunFacts
 
 log = logging.getLogger("tracker")
@@ -199,6 +199,8 @@ def _existing(store: RunStore, run_id: str, resume: Resume) -> RunRecord | None:
 
 def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> RunRecord | None:
     """The newest run that ended otherwise than `finished`; one that is running is somebody else's."""
+    from tracker.query.filters import quoted
+
     text = "status IN ('failed', 'interrupted', 'preempted', 'lost')"
     if name is not None:
         text += f" AND attributes.name = {quoted(name)}"

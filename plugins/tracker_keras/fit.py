@@ -14,7 +14,7 @@ from tracker_keras.optimizers import iterations, learning_rates, scheduled_rates
 if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
     from tracker.client.run import Run
-    from tracker.domain.records import FitOutcome
+    from tracker.domain.words import FitOutcome
     from tracker_keras.description import Description
     from tracker_keras.guard import Guard
     from tracker_keras.surroundings import Surroundings

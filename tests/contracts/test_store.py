@@ -31,7 +31,7 @@ from tracker.domain.frames import (
     Staged,
     Tags,
 )
-from tracker.domain.records import LEASE_MS
+from tracker.domain.words import LEASE_MS
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
 

@@ -187,6 +187,7 @@ def test_a_store_of_another_revision_is_refused_and_waited_for(
 
 # -- the disk is full ------------------------------------------------------------------------------------------------
 
+
 def test_a_full_disk_stops_nothing_and_loses_nothing(store: RunStore, home: Path) -> None:
     """While the journal's disk takes nothing points are kept in memory, which is said once; then they are written."""
     child = run_child("""

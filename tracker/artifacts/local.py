@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -67,6 +65,9 @@ _PART = ".part-"
 
 def _copy(source: Path, folder: Path) -> tuple[Path, str]:
     """Copy `source` to a new file in `folder`, on disk when this returns; return it and the SHA-256 of its bytes."""
+    import hashlib
+    import tempfile
+
     digest = hashlib.sha256()
     handle, name = tempfile.mkstemp(prefix=_PART, dir=folder)
     try:

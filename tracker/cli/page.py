@@ -12,7 +12,8 @@ from tracker.cli.facts import WholeRun
 from tracker.cli.standing import place, standing
 from tracker.cli.tables import GAP, Column, cell, pairs, table
 from tracker.cli.timeline import condensed, described
-from tracker.domain.records import Axis, Checkpoint, Extreme, Fit, History, Series
+from tracker.domain.records import Checkpoint, Extreme, Fit, History, Series
+from tracker.domain.words import Axis
 from tracker.query.texts import number, value_text
 
 CURVE_WIDTH = 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from tracker.domain.records import RunStatus
+from tracker.domain.words import RunStatus
 
 STATUS_STYLES: dict[RunStatus, str] = {
     "running": "cyan",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 
 from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
 from tracker.domain.identity import now_ms
-from tracker.domain.records import FitOutcome, Progress
+from tracker.domain.progress import Progress
+from tracker.domain.words import FitOutcome
 
 
 class Position:

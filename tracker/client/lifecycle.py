@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tracker.client.journal import disown_all
-from tracker.domain.records import RunStatus
+from tracker.domain.words import RunStatus
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

@@ -44,7 +44,8 @@ from tracker.domain.limits import (
     flatten,
     json_size,
 )
-from tracker.domain.records import RUN_STATUSES, Axis, Progress, RunStatus
+from tracker.domain.progress import Progress
+from tracker.domain.words import RUN_STATUSES, Axis, RunStatus
 
 _T = TypeVar("_T")
 _time_ns = time.time_ns

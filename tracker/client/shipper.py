@@ -14,7 +14,7 @@ from tracker.client import lifecycle
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
 from tracker.domain.errors import StoreError
-from tracker.domain.records import HEARTBEAT_MS
+from tracker.domain.words import HEARTBEAT_MS
 
 log = logging.getLogger("tracker")
 

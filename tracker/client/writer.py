@@ -132,7 +132,6 @@ class RunWriter:
 
     def _leave_offline(self) -> None:
         assert self._journal is not None
-        self._journal.retry_pending()
         try:
             self._journal.sync()
         except OSError as error:

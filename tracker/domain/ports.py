@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tracker.domain.frames import Ack, Batch
-from tracker.domain.records import (
-    Checkpoint,
-    Epoch,
-    Event,
-    Experiment,
-    Fit,
-    Histogram,
-    History,
-    Progress,
-    Run,
-    RunPage,
-    Series,
-)
+
+if TYPE_CHECKING:
+    from tracker.domain.progress import Progress
+    from tracker.domain.records import (
+        Checkpoint,
+        Epoch,
+        Event,
+        Experiment,
+        Fit,
+        Histogram,
+        History,
+        Run,
+        RunPage,
+        Series,
+    )
 
 
 class Transport(Protocol):

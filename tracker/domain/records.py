@@ -7,25 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tracker.domain.goals import Goal
+from tracker.domain.words import Axis, FitOutcome, RunStatus
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-RunStatus = Literal["running", "finished", "failed", "interrupted", "preempted", "lost"]
-FitOutcome = Literal["completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost"]
-Axis = Literal["epoch", "step", "time"]
-
-RUN_STATUSES: tuple[RunStatus, ...] = ("running", "finished", "failed", "interrupted", "preempted", "lost")
-FIT_OUTCOMES: tuple[FitOutcome, ...] = (
-    "completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost",
-)  # fmt: skip
-
-DEFAULT_EXPERIMENT = "Default"
-LEASE_MS = 120_000
-"""A run that gave no sign of life for this long is `lost`."""
-HEARTBEAT_MS = 15_000
-"""How often a client renews its run's lease."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,20 +175,3 @@ class RunPage:
 
     def __len__(self) -> int:
         return len(self.runs)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a run stands: what a client must know to continue it.
-
-    `next_epoch` and `next_step` follow the last visible ones; `steps` is how many steps the optimizer did.
-    `phase_epoch` and `phase_step` are what `next_epoch` and `steps` were when the current phase began.
-    """
-
-    fits: int = 0
-    phase: int = 0
-    next_epoch: int = 0
-    next_step: int = 0
-    steps: int = 0
-    phase_epoch: int = 0
-    phase_step: int = 0

@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from tracker.domain.errors import InvalidFilter
-from tracker.domain.records import RUN_STATUSES
+from tracker.domain.words import RUN_STATUSES
 from tracker.query.grammar import GRAMMAR, explained
 from tracker.query.syntax import (
     NUMBER_ATTRIBUTES,

@@ -14,7 +14,7 @@ from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import number_text
-from tracker.domain.records import FitOutcome, RunStatus
+from tracker.domain.words import FitOutcome, RunStatus
 from tracker.store.dialect import upsert
 from tracker.store.params import add_params
 from tracker.store.points import SeriesBook

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from tracker.domain.frames import FitStarted, PointBlock
 from tracker.domain.goals import GOAL_RANK, Goal, GoalSource, infer_goal
-from tracker.domain.records import Axis
+from tracker.domain.words import Axis
 from tracker.store.bulk import PointColumns, insert_points
 from tracker.store.tables import metric_points, series
 from tracker.store.visible import cuts, read_points, visible

@@ -9,20 +9,9 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select
 
 from tracker.domain.errors import RunNotFound, SeriesNotFound
-from tracker.domain.records import (
-    Axis,
-    Checkpoint,
-    Epoch,
-    Event,
-    Experiment,
-    Extreme,
-    Fit,
-    Histogram,
-    History,
-    Progress,
-    Run,
-    Series,
-)
+from tracker.domain.progress import Progress
+from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Extreme, Fit, Histogram, History, Run, Series
+from tracker.domain.words import Axis
 from tracker.store.params import param_value
 from tracker.store.tables import (
     checkpoints,

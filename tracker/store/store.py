@@ -12,20 +12,9 @@ from tracker.domain.errors import InvalidValue, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_step
-from tracker.domain.records import (
-    LEASE_MS,
-    Checkpoint,
-    Epoch,
-    Event,
-    Experiment,
-    Fit,
-    Histogram,
-    History,
-    Progress,
-    Run,
-    RunPage,
-    Series,
-)
+from tracker.domain.progress import Progress
+from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
+from tracker.domain.words import LEASE_MS
 from tracker.store import read, schema
 from tracker.store.append import apply, as_text
 from tracker.store.engine import make_engine, reading, shown, writing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
-from tracker.domain.records import Axis
+from tracker.domain.words import Axis
 from tracker.store.tables import fits, metric_points, runs, series
 
 if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracker.api import open_store, start_run, sync_journals
+from tracker.artifacts.local import LocalArtifacts
+from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal, adopt, folder
 from tracker.client.journal_reader import JournalReader
 from tracker.client.sync import Synced
-from tracker.domain.errors import JournalError
-from tracker.domain.frames import EventLogged, Params, Points, RunEnded, RunStarted, Tags
+from tracker.client.transport import StoreTransport
+from tracker.domain.errors import JournalError, StoreUnavailable
+from tracker.domain.frames import Ack, Batch, EventLogged, Params, Points, RunEnded, RunStarted, Tags
 from tracker.domain.ports import RunStore
 from tracker.wire import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_frame, seal
 
@@ -250,6 +254,62 @@ def test_a_frame_of_the_future_is_reported_not_lost(store: RunStore, store_url: 
     assert left(home) == [f"{path.name}.refused"]
 
 
+def test_a_frame_that_the_store_can_never_take_costs_only_itself(
+    store: RunStore, store_url: str, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often the store goes away meanwhile, the others are stored once; the refusal is said once and counted."""
+    journal = Journal.create(home, header(store_url))
+    journal.append(RunStarted(1000, "Default", "run", "file:///nowhere", "host", 1))
+    for number in range(64):
+        journal.append(Points(1, "step", number, 0, {"loss": float(number)}), 1)
+        if number in (20, 50):
+            journal.append(Points(1, "step", 2**63, 0, {"loss": 0.0}), 1)
+    journal.append(RunEnded(5000, "finished"))
+
+    class Flaky(StoreTransport):
+        calls = 0
+
+        def send(self, batch: Batch) -> Ack:
+            self.calls += 1
+            if self.calls % 3 == 0:
+                raise StoreUnavailable("away for a moment")
+            return super().send(batch)
+
+    transport = Flaky(lambda: open_store(store_url))
+    delivery = Delivery(journal, "run", "writer", transport, LocalArtifacts(home))
+    more = True
+    while more:
+        with suppress(StoreUnavailable):
+            more = delivery.deliver()
+    assert (delivery.delivered_points, delivery.refused, delivery.refused_points) == (64, 2, 2)
+    assert delivery.settled == journal.last_number
+    delivery.finish()
+    assert steps_in(store) == list(range(64))
+    assert store.get_run("run").status == "finished"
+    assert caplog.text.count("was refused (said once, then counted)") == 1
+    assert left(home) == ["run.writer.journal.refused"]
+
+
+def test_damage_to_what_the_store_has_costs_nothing(store: RunStore, store_url: str, home: Path) -> None:
+    """When the beginning of a journal is destroyed after it was shipped, the rest is shipped behind it."""
+    path, size = write(home, store_url, points=10, end=False)
+    adopted = adopt(path)
+    assert adopted is not None
+    journal, found = adopted
+    transport = StoreTransport(lambda: open_store(store_url))
+    assert Delivery(journal, "run", found.writer, transport, LocalArtifacts(home)).deliver()
+    transport.close()
+    journal.last_number = 11
+    for number in range(10, 20):
+        journal.append(Points(2000 + number, "step", number, 0, {"loss": float(number)}), 1)
+    journal.close()
+    data = bytearray(path.read_bytes())
+    data[adopted[0].start : len(data) - 10 * size] = bytes(300)
+    path.write_bytes(bytes(data))
+    assert sync_one().error is None
+    assert steps_in(store) == list(range(20))
+
+
 # -- what is no journal ----------------------------------------------------------------------------------------------
 
 
@@ -323,16 +383,30 @@ def test_a_living_owners_journal_is_not_touched(store: RunStore, store_url: str,
 
 
 def test_only_one_takes_over(store_url: str, home: Path) -> None:
-    """Of two that adopt a journal one gets it; who comes after it was shipped or renamed gets nothing."""
+    """Of two that adopt a journal one gets it; who comes after it was set aside gets nothing."""
     path, _ = write(home, store_url)
-    copy = os.open(path, os.O_RDONLY)
     first = adopt(path)
     assert first is not None
     assert adopt(path) is None
     first[0].finish(keep=True)
     assert adopt(path) is None
     assert left(home) == [f"{path.name}.refused"]
-    os.close(copy)
+
+
+@pytest.mark.parametrize("fate", ["removed", "renamed"])
+def test_who_gets_the_lock_too_late_gets_nothing(
+    store_url: str, home: Path, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    """A journal that somebody else ships between our opening and our locking it is not shipped again."""
+    path, _ = write(home, store_url)
+    lock = fcntl.flock
+
+    def lock_late(fd: int, how: int) -> None:
+        path.unlink() if fate == "removed" else path.rename(path.with_suffix(".refused"))
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    assert adopt(path) is None
 
 
 # -- appending -------------------------------------------------------------------------------------------------------

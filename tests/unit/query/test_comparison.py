@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tracker.domain.goals import Goal
-from tracker.domain.records import Axis, Extreme, Run, Series
+from tracker.domain.records import Extreme, Run, Series
+from tracker.domain.words import Axis
 from tracker.query.comparison import Comparison, RunFacts, compare_facts
 
 

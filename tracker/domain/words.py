@@ -1,0 +1,20 @@
+"""The words for how things stand, and the numbers that go with them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+RunStatus = Literal["running", "finished", "failed", "interrupted", "preempted", "lost"]
+FitOutcome = Literal["completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost"]
+Axis = Literal["epoch", "step", "time"]
+
+RUN_STATUSES: tuple[RunStatus, ...] = ("running", "finished", "failed", "interrupted", "preempted", "lost")
+FIT_OUTCOMES: tuple[FitOutcome, ...] = (
+    "completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost",
+)  # fmt: skip
+
+DEFAULT_EXPERIMENT = "Default"
+LEASE_MS = 120_000
+"""A run that gave no sign of life for this long is `lost`."""
+HEARTBEAT_MS = 15_000
+"""How often a client renews its run's lease."""
