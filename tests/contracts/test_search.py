@@ -24,7 +24,7 @@ from tracker.query.filters import MAX_COMPARISONS, MAX_DEPTH, parse_filter, pars
 from tracker.query.syntax import And, Comparison, Field, In, IsNan, IsNull, Node, Not, Or
 from tracker.store import schema
 from tracker.store.engine import make_engine, reading, writing
-from tracker.store.search import search
+from tracker.store.search import MAX_EXPERIMENTS, MAX_TERMS, search
 from tracker.store.store import SqlRunStore
 from tracker.store.tables import experiments, params, runs, series
 
@@ -415,6 +415,18 @@ class TestSearch:
         """The limit is a whole number from 1 to 50 000."""
         with pytest.raises(InvalidValue, match="limit"):
             fleet.store.search_runs(limit=limit)
+
+    def test_too_much_at_once(self, fleet: Fleet) -> None:
+        """Order terms and experiments are bounded; the bounds themselves are fine."""
+        terms = [f"metrics.m{i}" for i in range(MAX_TERMS)]
+        assert fleet.found(order_by=terms, limit=7) == fleet.expected()
+        with pytest.raises(InvalidValue, match="21 fields"):
+            fleet.store.search_runs(order_by=[*terms, "name"])
+        names = [f"e{i}" for i in range(MAX_EXPERIMENTS + 1)]
+        with pytest.raises(ExperimentNotFound, match="'e0'"):
+            fleet.store.search_runs(experiments=names[:-1])
+        with pytest.raises(InvalidValue, match="10001 names"):
+            fleet.store.search_runs(experiments=names)
 
     def test_last_page_has_no_token(self, fleet: Fleet) -> None:
         """A full last page is known to be the last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -38,7 +39,8 @@ class Delivery:
         self._writer = writer
         self._transport = transport
         self._artifacts = artifacts
-        self._waiting: list[tuple[int, Frame]] = []
+        # What was read and is not settled, in order: one part, unless the store refused something in it.
+        self._parts: deque[Sequence[tuple[int, Frame]]] = deque()
         self._published: dict[int, Item | None] = {}
         self._failed_puts = 0
         self.delivered_points = 0
@@ -60,22 +62,24 @@ class Delivery:
 
         RunNotFound if the store does not know the run and the journal does not start it.
         """
-        if not self._waiting:
-            self._waiting = self._reader.read(READ_BYTES)
-        if not self._waiting:
+        if not self._parts:
+            self._published.clear()
+            self._parts.extend([piece] if (piece := self._reader.read(READ_BYTES)) else ())
+        if not self._parts:
             return False
+        frames = self._parts[0]
         try:
-            self._send(self._waiting)
+            self._send(frames)
         except StoreError:
-            # Of what was sent apart some may be settled.
-            self._waiting = [(number, frame) for number, frame in self._waiting if number > self.settled]
             raise
         except RunNotFound as error:
             self._begin_anew(error)
             return True
-        self.settled = self._waiting[-1][0]
-        self._waiting = []
-        self._published.clear()
+        except TrackerError as error:
+            self._parts.popleft()
+            self._parts.extendleft(reversed(self._split(frames, error)))
+        else:
+            self._parts.popleft()
         return True
 
     def skip_known(self) -> None:
@@ -86,7 +90,8 @@ class Delivery:
             return
         while self._reader.last_number < known and (frames := self._reader.read(READ_BYTES)):
             seen = [(number, frame) for number, frame in frames if number <= known]
-            self._waiting = frames[len(seen) :]
+            if len(seen) < len(frames):
+                self._parts.append(frames[len(seen) :])
             if seen:
                 self.delivered_points += make_batch(self._run_id, self._writer, seen).points
         self.settled = known
@@ -111,36 +116,26 @@ class Delivery:
             raise error
         log.warning("run %s is not in the store any more; it is shipped again from its beginning", self._run_id)
         self._reader = JournalReader(self._journal.fd, self._journal.start)
-        self._waiting = []
+        self._parts.clear()
         self._published.clear()
         self.settled = self.delivered_points = self.refused = self.refused_points = 0
 
     def _send(self, frames: Sequence[tuple[int, Frame]]) -> None:
         batch = make_batch(self._run_id, self._writer, frames)
         self._publish_files(batch)
-        try:
-            ack = self._transport.send(batch)
-        except (StoreError, RunNotFound):
-            raise
-        except TrackerError as error:
-            self._send_apart(frames, error)
-            return
-        self._heed(ack)
-        if batch.last > self.settled:
-            self.settled = batch.last
-            self.delivered_points += batch.points
+        self._heed(self._transport.send(batch))
+        self.settled = batch.last
+        self.delivered_points += batch.points
 
-    def _send_apart(self, frames: Sequence[tuple[int, Frame]], error: TrackerError) -> None:
-        """Halve what the store refused until the frame at fault stands alone; the rest goes through."""
+    def _split(self, frames: Sequence[tuple[int, Frame]], error: TrackerError) -> Sequence[Sequence[tuple[int, Frame]]]:
+        """Halve what the store refused, until the frame at fault stands alone; the rest goes through."""
         if len(frames) > 1:
             middle = len(frames) // 2
-            self._send(frames[:middle])
-            self._send(frames[middle:])
-            return
-        number = frames[0][0]
-        self.settled = max(self.settled, number)
+            return frames[:middle], frames[middle:]
+        self.settled = frames[0][0]
         self.refused_points += make_batch(self._run_id, self._writer, frames).points
-        self._refuse(f"frame {number} of {self._journal.path.name}", error)
+        self._refuse(f"frame {self.settled} of {self._journal.path.name}", error)
+        return ()
 
     def _refuse(self, what: str, error: TrackerError) -> None:
         self.refused += 1

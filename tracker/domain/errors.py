@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+_WINDOW = 60
+"""How much of a long filter is shown on each side of what is wrong with it."""
+
+
 class TrackerError(Exception):
     """Base class of every error that Tracker raises on purpose."""
 
@@ -23,7 +27,11 @@ class InvalidFilter(InvalidValue):
     """A filter or order-by string does not parse; `position` is the 0-based offset of the first bad character."""
 
     def __init__(self, text: str, position: int, problem: str) -> None:
-        super().__init__("filter", f"{problem} at position {position}\n  {text}\n  {' ' * position}^")
+        start = max(position - _WINDOW, 0)
+        part = text[start : position + _WINDOW]
+        before, after = "…" * (start > 0), "…" * (position + _WINDOW < len(text))
+        where = " " * (len(before) + position - start)
+        super().__init__("filter", f"{problem} at position {position}\n  {before}{part}{after}\n  {where}^")
         self.text = text
         self.position = position
 

@@ -47,8 +47,8 @@ NAME: /(?!(?:and|or|in|is|like|ilike|null)\b)[A-Za-z_][\w\-\/]*(?:\.[\w\-\/]+)*/
 KEY: /[^\s'"`()<>=!,;]+/
 STAT: /\.(?:best|min|max|last)\b/
 BACKTICKED: /`(?:``|[^`])*`/
-DOUBLE: /"(?:""|\\"|[^"])*"/
-SINGLE: /'(?:''|\\'|[^'])*'/
+DOUBLE: /"(?:""|[\\]["]|[^"])*"/
+SINGLE: /'(?:''|[\\][']|[^'])*'/
 ESCAPED.3: /e'(?:\\.|[^'\\])*'/is
 NUMBER: /[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|inf(?:inity)?|nan)(?![\w.])/i
 %ignore /\s+/

@@ -56,7 +56,7 @@ ATTRIBUTES = {
 """Attributes and their columns in `runs`; `experiment` stands in another table."""
 
 _ROWS: dict[Kind, FromClause] = {"metric": series, "param": params, "tag": tags}
-_TABLES = _ROWS | {"attribute": runs}
+_TABLES: dict[Kind, FromClause] = {**_ROWS, "attribute": runs}
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip

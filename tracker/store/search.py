@@ -53,6 +53,8 @@ from tracker.store.sorting import (
 from tracker.store.tables import experiments, runs
 
 MAX_LIMIT = 50_000
+MAX_TERMS = 20
+MAX_EXPERIMENTS = 10_000
 _MOST_DRIVERS = 8
 _PLAIN = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 
@@ -71,13 +73,16 @@ def search(
 ) -> tuple[list[Row[Any]], str | None]:
     """One page of runs, and the token of the next page or None after the last.
 
-    Rows have the columns of `runs` and `experiment`, its name. Deleted runs and those of deleted experiments are left
-    out; `experiments` None means all. The order is newest first, also among runs that `order_by` leaves equal; text
-    sorts by its first 200 characters. Raises InvalidFilter, InvalidPageToken, ExperimentNotFound, InvalidValue.
+    Rows have the columns of `runs` and `experiment`, its name; those after are sort keys. Deleted runs and those of
+    deleted experiments are left out; `experiments` None means all. The order is newest first, also among runs that
+    `order_by` leaves equal; text sorts by its first 200 characters. Raises InvalidFilter, InvalidPageToken,
+    ExperimentNotFound, InvalidValue.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise InvalidValue("limit", repr(limit), limit=f"a whole number from 1 to {MAX_LIMIT}")
     node, terms = parse_filter(filter), normal(parse_order(order_by))
+    if len(terms) > MAX_TERMS:
+        raise InvalidValue("order_by", f"{len(terms)} fields", limit=f"{MAX_TERMS} fields")
     ids = _experiment_ids(connection, experiments)
     found = _Search(connection, node, ids)
     query = repr((node, terms, ids)).encode()
@@ -91,6 +96,8 @@ def _experiment_ids(connection: Connection, names: Iterable[str] | None) -> list
     if names is None:
         return None
     wanted = {check_experiment(name): None for name in ([names] if isinstance(names, str) else names)}
+    if len(wanted) > MAX_EXPERIMENTS:
+        raise InvalidValue("experiments", f"{len(wanted)} names", limit=f"{MAX_EXPERIMENTS} names, or None for all")
     statement = select(experiments.c.name, experiments.c.id).where(
         experiments.c.name.in_(wanted), experiments.c.deleted_ms.is_(None)
     )
@@ -152,7 +159,7 @@ class _Search:
         return driver if size < enough else None
 
     def _total(self) -> int:
-        """About how many runs there are."""
+        """About how many runs there are. The statement also readies PostgreSQL's transaction for small answers."""
         columns: list[ColumnElement[Any]] = [func.max(runs.c.id)]
         if self._dialect == "postgresql":
             # Starting workers and compiling take longer than a page.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, FromClause, and_, case, false, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, and_, case, func, literal, or_, select, tuple_
 
 from tracker.domain.errors import InvalidPageToken
 from tracker.query.syntax import NUMBER_ATTRIBUTES, Field, IsNan, IsNull, OrderTerm
@@ -66,12 +66,15 @@ class Sort:
         first, *rest = self.keys
         if len(rest) == 1 and first.descending and rest[0].descending and None not in place:
             return tuple_(first.expression, rest[0].expression) < tuple_(*map(literal, place))
-        clause: Clause = false()
-        for key, value in zip(reversed(self.keys), reversed(place), strict=True):
+        # Flat, though each key is compared many times: SQLite's parser does not take it nested for many terms.
+        equal: list[Clause] = []
+        either: list[Clause] = []
+        for key, value in zip(self.keys, place, strict=True):
             if value is None:
                 continue  # so it is for all runs that an earlier key leaves here
-            beyond = key.expression < value if key.descending else key.expression > value
-            clause = or_(beyond, and_(key.expression == value, clause))
+            either.append(and_(*equal, key.expression < value if key.descending else key.expression > value))
+            equal.append(key.expression == value)
+        clause = or_(*either)
         # Says nothing new, but in a form that an index on the first key can begin with.
         start = first.expression <= place[0] if first.descending else first.expression >= place[0]
         return and_(start, clause) if place[0] is not None else clause

@@ -41,8 +41,13 @@ def _run_id() -> Column[int]:
     return Column("run_id", Integer, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False)
 
 
+def _as_bytes(length: int) -> String:
+    """Text that sorts by its code points, whatever the database's own collation; so does SQLite's by itself."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 def _head(of: str) -> Column[str]:
-    return Column("head", String(HEAD), Computed(f"substr({of}, 1, {HEAD})", persisted=True))
+    return Column("head", _as_bytes(HEAD), Computed(f"substr({of}, 1, {HEAD})", persisted=True))
 
 
 experiments = Table(
@@ -58,8 +63,8 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Integer, primary_key=True),
-    # Sorted as bytes, whatever the database's own collation, so that a beginning of an id is a range.
-    Column("uid", String(64).with_variant(String(64, collation="C"), "postgresql"), nullable=False, unique=True),
+    # Sorted by code points, so that a beginning of an id is a range.
+    Column("uid", _as_bytes(64), nullable=False, unique=True),
     Column("experiment_id", Integer, ForeignKey("experiments.id"), nullable=False),
     Column("name", String(250), nullable=False),
     Column("status", String(16), nullable=False),

@@ -94,6 +94,11 @@ MLFLOW: list[tuple[str, Node]] = [
     ("params.a = 'C:\\'", Comparison(param("a"), "=", "C:\\")),
     (r"params.a = 'x\ny'", Comparison(param("a"), "=", r"x\ny")),
     ('params.a = "a ""q"" b"', Comparison(param("a"), "=", 'a ""q"" b')),
+    (r'params.a = "it\"s"', Comparison(param("a"), "=", r'it\"s')),
+    ('params.a = "C:\\"', Comparison(param("a"), "=", "C:\\")),
+    ('params."a b" = "x" AND tags."c" = "y"', And((Comparison(param("a b"), "=", "x"), Comparison(tag("c"), "=", "y")))),
+    ("params.'a b' = 'x' AND tags.'c' = 'y'", And((Comparison(param("a b"), "=", "x"), Comparison(tag("c"), "=", "y")))),
+    ("params.`a b` = '' AND tags.`c` = ''", And((Comparison(param("a b"), "=", ""), Comparison(tag("c"), "=", "")))),
     ("params.`a``b` = 'x'", Comparison(param("a``b"), "=", "x")),
     (
         "params.a = 'AND' and params.and = 'x'",
