@@ -187,6 +187,13 @@ class TestStore:
         assert raw.superseded is not None
         assert raw.superseded.tolist() == [True, False, True, False, False]
 
+    def test_infinities_beside_nan(self, store: SqlRunStore, run: Writer) -> None:
+        """NaN is no extreme beside infinities either, in a summary that is computed anew."""
+        run.send(points(1, x=math.inf), points(0, x=math.nan), points(3, y=-math.inf), points(2, y=math.nan))
+        x, y = store.metrics("r")["x"], store.metrics("r")["y"]
+        assert [e and (e.value, e.step) for e in (x.min, x.max)] == [(math.inf, 1)] * 2
+        assert [e and (e.value, e.step) for e in (y.min, y.max)] == [(-math.inf, 3)] * 2
+
     def test_points_may_come_in_any_order(self, store: SqlRunStore, run: Writer) -> None:
         """History is in step order, whatever the order of arrival, and the summary's last is the last step's."""
         order = np.random.default_rng(0).permutation(50).tolist()

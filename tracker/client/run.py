@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, get_args
@@ -67,7 +67,8 @@ class Run:
         self._position = Position(progress)
         self._fit: FitRecorder | None = None
         self._fit_number = 0
-        self._known_keys: set[str] = set()
+        self._step_keys: set[str] = set()
+        self._epoch_keys: set[str] = set()
         self._next_step = progress.next_step
 
     def __repr__(self) -> str:
@@ -77,7 +78,7 @@ class Run:
 
     def log(self, metrics: Mapping[str, Any], *, step: int | None = None) -> None:
         """Record numbers at a step of the optimizer, counted from 0 since the run began; None: one after the last."""
-        known = self._known_keys
+        known = self._step_keys
         if type(metrics) is dict and type(step) is int and 0 <= step < 2**63:
             for key, value in metrics.items():
                 if type(value) is not float or key not in known:
@@ -227,7 +228,7 @@ class Run:
                         step=None if step is None else check_step("step", step),
                         fit=self._fit_number,
                         format=kind,
-                        metrics=self._numbers(metrics or {}),
+                        metrics=self._numbers(metrics or {}, self._epoch_keys | self._step_keys),
                         is_best=None if is_best is None else bool(is_best),
                         state=as_json(dict(state or {})),
                         file=staged,
@@ -335,21 +336,29 @@ class Run:
             self._write_step(number, metrics)
 
     def _write_step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        if values := self._numbers(metrics):
+        if values := self._numbers(metrics, self._step_keys, self._epoch_keys):
             self._writer.write(Points(now_ms(), "step", step, self._fit_number, values), len(values))
 
     def _write_epoch(self, epoch: int, metrics: Mapping[str, Any], seconds: float | None, step: int | None) -> None:
-        values = self._numbers(metrics)
+        values = self._numbers(metrics, self._epoch_keys, self._step_keys)
         frame = EpochEnded(ms=now_ms(), epoch=epoch, fit=self._fit_number, seconds=seconds, values=values, step=step)
         self._writer.write(frame, len(values))
 
-    def _numbers(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """The good ones among `metrics`, as floats; each bad one is refused alone."""
+    def _numbers(
+        self, metrics: Mapping[str, Any], known: set[str], elsewhere: Collection[str] = ()
+    ) -> dict[str, float]:
+        """The good ones among `metrics`, as floats; each bad one is refused alone.
+
+        A key is one series, of steps or of epochs: one that was logged `elsewhere` is refused, not mixed in.
+        """
         values: dict[str, float] = {}
         for key, value in self._items("metrics", metrics):
             try:
-                if key not in self._known_keys:
-                    self._known_keys.add(check_key("metric", key))
+                if key not in known:
+                    if check_key("metric", key) in elsewhere:
+                        raise InvalidValue(f"metric {key!r}", "is logged both at steps and at epochs",
+                                           limit="one axis a key; batch/loss beside loss is usual")  # fmt: skip
+                    known.add(key)
                 values[key] = value if type(value) is float else as_number(key, value)
             except Exception as error:
                 self._refuse(error)

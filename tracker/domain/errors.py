@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 _WINDOW = 60
 """How much of a long filter is shown on each side of what is wrong with it."""
 

@@ -233,8 +233,10 @@ class SeriesBook:
             return (None if math.isnan(value) else value, int(steps[index]), int(ms[index]))
 
         one.last = mark(len(steps) - 1)
-        if not np.isnan(values).all():
-            one.min, one.max = mark(int(np.nanargmin(values))), mark(int(np.nanargmax(values)))
+        numbers = np.flatnonzero(~np.isnan(values))
+        if len(numbers):
+            one.min = mark(int(numbers[np.argmin(values[numbers])]))
+            one.max = mark(int(numbers[np.argmax(values[numbers])]))
 
 
 def _above(top: int, steps: Sequence[int]) -> bool:

@@ -150,6 +150,19 @@ def test_keys_may_be_long_and_in_any_script(run: Run, store: RunStore) -> None:
     assert stored(store, run) == {str(key): [(0, 1.0), (1, 2.0)] for key in keys}
 
 
+def test_a_key_has_one_axis(run: Run, store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that is logged at steps and at epochs is refused where it came second, and costs nothing else."""
+    run.log_epoch(0, {"loss": 1.0})
+    run.log({"loss": 5.0, "batch/loss": 6.0}, step=0)
+    run.log_epoch(1, {"batch/loss": 7.0, "loss": 0.5})
+    assert run.flush() == 0
+    assert {key: list(store.history(run.id, key).values) for key in ("loss", "batch/loss")} == {
+        "loss": [1.0, 0.5],
+        "batch/loss": [6.0],
+    }
+    assert "metric 'loss': is logged both at steps and at epochs" in caplog.text
+
+
 @pytest.mark.parametrize("step", [-1, 1.5, 2**63, "3", math.nan, math.inf, True, np.array([1, 2]), object()], ids=repr)
 def test_bad_steps_are_refused(run: Run, store: RunStore, caplog: pytest.LogCaptureFixture, step: Any) -> None:
     """A step or epoch that is no whole number in range is refused with its limit, and nothing else is."""
