@@ -171,6 +171,9 @@ def _find(
         raise InvalidValue("run_id", "none was given", limit="resume='must' needs run_id or TRACKER_RUN_ID")
     if run_id is None and resume != "auto":
         return None, Progress()
+    file = compose.sqlite_file(url)
+    if settings.mode == "offline" and resume != "must" and file is not None and not file.exists():
+        return None, Progress()  # offline writes the journal and nothing else
     try:
         if settings.mode == "online":
             _sync_store(settings, url)

@@ -16,6 +16,16 @@ BUSY_SECONDS = 60.0
 """How long a SQLite writer waits for its turn."""
 
 
+# A server that vanishes without a word is noticed within a minute, not after the kernel's hours.
+_POSTGRES = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+
 def make_engine(url: str) -> Engine:
     """An engine for `sqlite:///path` or `postgresql://…` (psycopg 3); InvalidStoreUrl for anything else."""
     try:
@@ -25,7 +35,7 @@ def make_engine(url: str) -> Engine:
     kind = parsed.get_backend_name()
     if kind == "postgresql":
         return create_engine(
-            parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args={"connect_timeout": 10}
+            parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=dict(_POSTGRES)
         )
     if kind != "sqlite":
         raise InvalidStoreUrl(url, f"{kind!r} is not a database that Tracker keeps runs in")

@@ -18,6 +18,9 @@ from tracker.api import open_store, start_run
 from tracker.client.run import Run
 from tracker.domain.errors import InvalidStoreUrl, InvalidValue, JournalError, RunExists, RunNotFound
 from tracker.domain.ports import RunStore
+from tracker.domain.words import LEASE_MS
+from tracker.store.engine import make_engine
+from tracker.store.store import SqlRunStore
 
 
 @pytest.fixture
@@ -360,6 +363,38 @@ def test_a_run_is_used_from_many_threads(run: Run, store: RunStore) -> None:
     assert stored(store, run) == {f"thread/{number}": expected for number in range(8)}
 
 
+# -- signs of life ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases are renewed, and requests to stop heard, at every look at the journal instead of every 15 seconds."""
+    monkeypatch.setattr("tracker.client.shipper.HEARTBEAT_MS", 0)
+
+
+def test_a_run_is_asked_to_stop(quick: None, run: Run, store: RunStore) -> None:
+    """A request made in the store reaches the training without its doing anything, and is on the timeline."""
+    assert run.flush() == 0
+    assert not run.should_stop
+    store.request_stop(run.id)
+    assert eventually(lambda: run.should_stop)
+    assert [event.kind for event in store.events(run.id)] == ["stop_requested"]
+
+
+def test_a_run_that_was_taken_for_lost_is_running_again(quick: None, run: Run, store: RunStore, store_url: str) -> None:
+    """The next sign of life of a run whose lease had run out, and of its open fit, undoes the verdict."""
+    run.start_fit(epochs=3)
+    run.flush()
+    alive = store.get_run(run.id).alive_ms
+    with closing(SqlRunStore(make_engine(store_url), clock=lambda: alive + 10 * LEASE_MS)) as later:
+        later.sweep()
+    eventually(lambda: store.get_run(run.id).status == "running")
+    assert store.fits(run.id)[0].outcome is None
+    assert store.get_run(run.id).ended_ms is None
+    run.finish("interrupted")
+    assert store.fits(run.id)[0].outcome == "interrupted"
+
+
 # -- starting --------------------------------------------------------------------------------------------------------
 
 
@@ -476,6 +511,17 @@ def test_the_environment_names_the_run(store: RunStore, monkeypatch: pytest.Monk
     monkeypatch.setenv("TRACKER_RUN_ID", "not/an/id")
     with pytest.raises(InvalidValue, match="run_id"):
         start_run()
+
+
+@pytest.mark.parametrize("resume", ["allow", "auto"])
+def test_offline_makes_no_store(
+    store_url: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, resume: Any
+) -> None:
+    """Offline writes the journal and nothing else, also where a run is to be continued if there is one."""
+    monkeypatch.setenv("TRACKER_MODE", "offline")
+    start_run(run_id="mine" if resume == "allow" else None, resume=resume).finish()
+    assert len(list((home / "journals").iterdir())) == 1
+    assert not (tmp_path / "tracker.db").exists()
 
 
 def test_a_run_starts_without_a_store_to_ask(
