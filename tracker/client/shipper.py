@@ -18,7 +18,7 @@ from tracker.domain.words import HEARTBEAT_MS
 
 log = logging.getLogger("tracker")
 
-INTERVAL_S = 0.25
+INTERVAL_S = 1.0
 """How often the journal is looked at."""
 SYNC_S = 1.0
 """How often it is forced to disk while it grows."""
