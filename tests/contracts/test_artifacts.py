@@ -17,11 +17,7 @@ from tracker.domain.ports import ArtifactHome
 
 
 class ArtifactHomeContract:
-    """The contract of ArtifactHome."""
-
-    @pytest.fixture
-    def home_of_files(self, tmp_path: Path) -> ArtifactHome:
-        raise NotImplementedError
+    """The contract of ArtifactHome; heirs have the fixture `home_of_files`."""
 
     @pytest.fixture
     def source(self, tmp_path: Path) -> Path:
