@@ -155,7 +155,7 @@ class RunWriter:
     def _say_what_is_left(self) -> None:
         assert self._journal is not None
         assert self._shipper is not None
-        reason = self._shipper.last_error or "the time given was over"
+        reason = self._shipper.last_error or self._journal.disk_error or "the time given was over"
         log.warning(
             "run %s: %d points are still in the journal %s (%s); "
             "they are shipped once the store takes them, at the latest by `tracker sync`",
