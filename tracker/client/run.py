@@ -229,9 +229,14 @@ class Run:
         batch_size: int | None = None,
         resumed_from: int | None = None,
     ) -> FitRecorder:
-        """Begin a fit; for the callbacks of training libraries. One that was left open ended as failed."""
+        """Begin a fit and return its recorder, which takes epochs and steps in the fit's own numbers from 0 on.
+
+        The recorder is a context manager; otherwise call its `end`. A fit that was left open ended as failed.
+        """
         if self._fit is not None:
             self._fit.end("failed")
+        # A new phase begins after all steps that there are, those logged by `log` included: it supersedes none.
+        self._position.steps = max(self._position.steps, self._next_step - 1)
         self._fit = FitRecorder(
             self._position,
             self._write,
@@ -257,7 +262,7 @@ class Run:
     @property
     def problems(self) -> Mapping[str, int]:
         """How often something could not be recorded, by kind."""
-        return dict(self._writer.problems)
+        return self._writer.all_problems
 
     def flush(self, timeout: float = 30.0) -> int:
         """Wait until all that was logged is stored, at most so many seconds; return how many points are not."""

@@ -306,6 +306,21 @@ def test_what_is_logged_after_a_fit_belongs_to_none(run: Run, store: RunStore) -
 # -- endings ---------------------------------------------------------------------------------------------------------
 
 
+def test_fits_of_a_loop_of_ones_own(run: Run, store: RunStore) -> None:
+    """A fit is a context manager; the next one numbers on, and hides nothing, also not what `log` wrote beside it."""
+    for phase in range(2):
+        with run.start_fit(epochs=2) as fit:
+            for epoch in range(2):
+                run.log({"beside": float(phase * 2 + epoch)})
+                fit.log_epoch(epoch, {"loss": float(phase * 2 + epoch)})
+    with pytest.raises(ZeroDivisionError), run.start_fit(epochs=1):
+        _ = 1 / 0
+    assert run.flush() == 0
+    assert store.history(run.id, "loss").values.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert store.history(run.id, "beside").values.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert [fit.outcome for fit in store.fits(run.id)] == ["completed", "completed", "failed"]
+
+
 def test_finishing_twice_changes_nothing(store: RunStore) -> None:
     """The first word counts, whatever comes later; and `with` around a run that was finished adds nothing."""
     with start_run() as run:
