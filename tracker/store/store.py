@@ -17,7 +17,7 @@ from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Hi
 from tracker.domain.words import LEASE_MS
 from tracker.store import read, schema
 from tracker.store.append import apply, as_text
-from tracker.store.engine import make_engine, reading, shown, writing
+from tracker.store.engine import file_identity, make_engine, reading, shown, writing
 from tracker.store.tables import events, fits, runs
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class SqlRunStore:
         self._engine = engine
         self._clock = clock
         self.url = shown(engine)
+        self._file = file_identity(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -54,6 +55,7 @@ class SqlRunStore:
     # -- the one way in ------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> Ack:
+        self._follow_file()
         try:
             with writing(self._engine) as connection:
                 return apply(connection, batch)
@@ -171,6 +173,16 @@ class SqlRunStore:
                     )
         except StoreUnavailable:
             return
+
+    def _follow_file(self) -> None:
+        """Go on in the file that the URL names: what was opened may have been moved or deleted since.
+
+        A connection to a deleted file goes on writing to it, and all would be lost with the process.
+        """
+        if file_identity(self._engine) != self._file:
+            self._engine.dispose()
+            schema.ensure(self._engine)
+            self._file = file_identity(self._engine)
 
     def _of_run(self, run_id: str, of: Callable[[Connection, int], T]) -> T:
         with reading(self._engine) as connection:

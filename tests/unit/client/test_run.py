@@ -539,6 +539,23 @@ def test_offline_makes_no_store(
     assert not (tmp_path / "tracker.db").exists()
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_database_that_goes_away_under_a_run(store_url: str, tmp_path: Path, home: Path, moved: bool) -> None:
+    """A database file that is moved or deleted while a run goes on costs nothing: the run is told anew, in a new file."""
+    with start_run(params={"a": 1}) as run:
+        run.log({"loss": 1.0}, step=0)
+        assert run.flush() == 0
+        for file in tmp_path.glob("tracker.db*"):
+            file.rename(tmp_path / f"old-{file.name}") if moved else file.unlink()
+        run.log({"loss": 2.0}, step=1)
+        assert run.flush() == 0
+        run.log({"loss": 3.0}, step=2)
+    assert not list((home / "journals").iterdir())
+    with closing(open_store(store_url)) as store:
+        assert store.history(run.id, "loss").values.tolist() == [1.0, 2.0, 3.0]
+        assert (store.params(run.id), store.get_run(run.id).status) == ({"a": 1}, "finished")
+
+
 def test_a_run_starts_without_a_store_to_ask(
     store_url: str, tmp_path: Path, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
