@@ -229,7 +229,8 @@ def _fit(variants: Mapping[str, Results]) -> str:
         title,
         f"Target: ≤ 1 %. The demo's digits MLP ({result['backend']} backend), {result['epochs']} epochs of "
         f"{result['steps']} steps with validation, epoch logging into SQLite; {len(pairs)} pairs in the order A B B A "
-        "in one process, the weights put back before each fit, the run opened and finished outside the clock.",
+        "in one process, TensorFlow on one thread, the weights put back before each fit, the run opened and finished "
+        "outside the clock.",
         _table(("", ""), rows),
         _verdict("median of the pairs", median(ratios) * 100, 1.0, "%"),
     )
