@@ -41,17 +41,17 @@ class Description:
         with _quietly():
             self._say(hyperparameters(model, self._guard))
 
-    def model(self, model: Any, fit: int) -> None:
-        """Sizes, summary and architecture of a model, if it is built and they are not those of its last fit.
+    def model(self, model: Any, fit: int) -> bool:
+        """Sizes, summary and architecture of a model, if they are not those of its last fit; False if it is not built.
 
         The first model's files are `model/…`; those of a later one, or of the same with other sizes, are
         `model/fit.<number>/…`.
         """
         if not getattr(model, "built", False):
-            return
+            return False
         counts = parameter_counts(model)
         if self._models.get(model) == counts:
-            return
+            return True
         self._models[model] = counts
         self._say(counts)
         folder = f"model/fit.{fit}" if self._has_files else "model"
@@ -64,6 +64,7 @@ class Description:
             log.debug("%s has no architecture to keep as JSON: %s", type(model).__name__, error)
         else:
             self._run.log_text(architecture, f"{folder}/architecture.json")
+        return True
 
     def goals(self, model: Any, keys: Iterable[str], callbacks: Iterable[Any], *, batches: bool) -> None:
         """Which of the logs' `keys` is better small or large, and which one a callback watches.

@@ -57,6 +57,7 @@ class ObservedFit:
         self._began = 0.0
         self._rates: dict[str, float] = {}
         self._loss: Any = None
+        self._is_described = False
         self.last_epoch: int | None = None
         """The run's number of the epoch that ended last."""
 
@@ -101,8 +102,8 @@ class ObservedFit:
         self._recorder.log_epoch(epoch, metrics, seconds=seconds, steps=self._steps)
         self._loss = logs.get("loss")
         self.last_epoch = self._recorder.epoch(epoch)
-        with self._guard("describing the model"):
-            self._description.model(self._model, self._recorder.number)
+        if not self._is_described:
+            self._describe_model(self._recorder)
 
     def end(self) -> None:
         """The fit returns."""
@@ -130,8 +131,12 @@ class ObservedFit:
                     "batch_size": self._surroundings.batch_size,
                 },
             )
+        self._describe_model(recorder)
+
+    def _describe_model(self, recorder: FitRecorder) -> None:
+        """Once a fit; a model that is not built yet is so by the end of its first epoch."""
         with self._guard("describing the model"):
-            self._description.model(self._model, recorder.number)
+            self._is_described = self._description.model(self._model, recorder.number)
 
     def _start_empty(self) -> None:
         """A fit without epochs. It is recorded as starting anew, so that it supersedes nothing that was trained."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
+from tracker.domain.errors import TrackerError
+
 log = logging.getLogger("tracker")
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
@@ -33,7 +35,10 @@ class Guard:
         self.errors += 1
         if doing not in self._said:
             self._said.add(doing)
-            log.warning("Error while %s; training goes on, this is not recorded", doing, exc_info=error)
+            # One of ours says in a sentence what is wrong; anything else is a bug, and needs its traceback.
+            known = isinstance(error, TrackerError)
+            message = f"Error while {doing}; training goes on, this is not recorded" + (f": {error}" if known else "")
+            log.warning("%s", message, exc_info=None if known else error)
 
     def sum_up(self) -> None:
         """Say how many errors there were that nobody was told of."""

@@ -24,11 +24,7 @@ from tracker.store.store import SqlRunStore
 
 
 class ArtifactHomeContract:
-    """The contract of ArtifactHome."""
-
-    @pytest.fixture
-    def home_of_files(self, tmp_path: Path) -> ArtifactHome:
-        raise NotImplementedError
+    """The contract of ArtifactHome; heirs have the fixture `home_of_files`."""
 
     @pytest.fixture
     def source(self, tmp_path: Path) -> Path:

@@ -22,11 +22,7 @@ START = RunStarted(1, "Default", "name", "file:///x", "host", 1)
 
 
 class TransportContract:
-    """The contract of Transport."""
-
-    @pytest.fixture
-    def transport(self, any_url: str) -> Iterator[Transport]:
-        raise NotImplementedError
+    """The contract of Transport; heirs have the fixture `transport`."""
 
     def test_answer_means_committed(self, transport: Transport, any_url: str) -> None:
         """When send returns, another process would find the frames."""

@@ -61,8 +61,10 @@ def test_deleting_what_is_not_there_fails(store_url: str) -> None:
     record("same")
     assert invoke("delete", "nope").exit_code == 1
     assert invoke("delete", "same").exit_code == 2
-    assert invoke("undelete", "same").exit_code == 1
-    assert listed() == ["same", "same"]
+    record("alone")
+    shown = invoke("undelete", "alone")
+    assert (shown.exit_code, "alone is not deleted" in shown.stderr) == (1, True)
+    assert listed() == ["alone", "same", "same"]
 
 
 def test_undelete_means_the_deleted_one(store_url: str) -> None:

@@ -490,9 +490,9 @@ def test_a_forked_child_does_not_keep_the_journal_of_its_dead_parent(store: RunS
         gone.finish()
         pid = os.fork()
         if pid == 0:
-            sys.stdin.readline()
+            say("ready")
+            wait()
             os._exit(0)
-        say("ready")
         os.waitpid(pid, 0)
     """) as child:
         child.expect("ready")

@@ -7,6 +7,7 @@ import click
 from tracker.api import find_run
 from tracker.cli.output import say
 from tracker.cli.stores import existing_store, store_option
+from tracker.domain.errors import RunNotFound, TrackerError
 from tracker.query.texts import printable
 
 
@@ -27,6 +28,9 @@ def delete(run: str, store: str | None) -> None:
 def undelete(run: str, store: str | None) -> None:
     """Show the deleted RUN again."""
     with existing_store(store) as opened:
-        found = find_run(opened, run, deleted=True)
+        try:
+            found = find_run(opened, run, deleted=True)
+        except RunNotFound:
+            raise TrackerError(f"{printable(find_run(opened, run).name)} is not deleted") from None
         opened.restore_run(found.id)
     say(f"{printable(found.name)} ({found.id}) is shown again")

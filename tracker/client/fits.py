@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
 
 from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
 from tracker.domain.identity import now_ms
@@ -45,7 +47,10 @@ class Position:
 
 
 class FitRecorder:
-    """One `model.fit()` of a run, in Keras' own numbers: epochs as `on_epoch_end` counts them, steps done in it."""
+    """One `model.fit()` of a run, in Keras' own numbers: epochs as `on_epoch_end` counts them, steps done in it.
+
+    It is over when `end` is called; as a context manager it ends by itself, as its block does.
+    """
 
     def __init__(
         self,
@@ -89,7 +94,7 @@ class FitRecorder:
                 steps_per_epoch=steps_per_epoch,
                 batch_size=batch_size,
                 resumed_from=resumed_from,
-                host=socket.gethostname(),
+                host=os.uname().nodename,
             )
         )
         self._event("fit_started", self.first_epoch, {"fit": self.number, "phase": self.phase, "epochs": planned})
@@ -124,6 +129,13 @@ class FitRecorder:
         self._write(FitEnded(ms=now_ms(), number=self.number, outcome=outcome))
         self._event("fit_ended", self._position.next_epoch - 1, {"fit": self.number, "outcome": outcome})
         self._on_end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        self.end("completed" if error is None else "interrupted" if interrupted else "failed")
 
     def _reached(self, steps: int | None) -> None:
         if steps is not None and steps > self._steps:

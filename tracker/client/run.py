@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Self, get_args
 
 from tracker.client import lifecycle
 from tracker.client.fits import FitRecorder, Position
+from tracker.client.intake import Intake
 from tracker.client.values import checkpoint_format, described, one_of
 from tracker.client.writer import RunWriter
-from tracker.domain.errors import InvalidValue, TrackerError
+from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import (
     ArtifactLogged,
     CheckpointLogged,
@@ -34,20 +35,15 @@ from tracker.domain.frames import (
 from tracker.domain.goals import Goal, GoalSource
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import (
-    PARAM_BYTES,
     as_json,
     as_number,
-    as_tag,
     check_artifact_path,
     check_key,
     check_step,
-    flatten,
-    json_size,
 )
 from tracker.domain.progress import Progress
 from tracker.domain.words import RUN_STATUSES, Axis, RunStatus
 
-_T = TypeVar("_T")
 _time_ns = time.time_ns
 
 
@@ -67,8 +63,8 @@ class Run:
         self._position = Position(progress)
         self._fit: FitRecorder | None = None
         self._fit_number = 0
-        self._step_keys: set[str] = set()
-        self._epoch_keys: set[str] = set()
+        self._intake = Intake(writer.report)
+        self._known_keys = self._intake.step_keys
         self._next_step = progress.next_step
 
     def __repr__(self) -> str:
@@ -78,7 +74,7 @@ class Run:
 
     def log(self, metrics: Mapping[str, Any], *, step: int | None = None) -> None:
         """Record numbers at a step of the optimizer, counted from 0 since the run began; None: one after the last."""
-        known = self._step_keys
+        known = self._known_keys
         if type(metrics) is dict and type(step) is int and 0 <= step < 2**63:
             for key, value in metrics.items():
                 if type(value) is not float or key not in known:
@@ -93,10 +89,10 @@ class Run:
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, Any], *, seconds: float | None = None) -> None:
         """Record an epoch that ended, counted from 0 since the run began, and its metrics."""
-        number = self._checked(lambda: check_step("epoch", epoch))
+        number = self._intake.checked(lambda: check_step("epoch", epoch))
         if number is not None:
             self._position.next_epoch = max(self._position.next_epoch, number + 1)
-            lasted = None if seconds is None else self._checked(lambda: as_number("seconds", seconds))
+            lasted = None if seconds is None else self._intake.checked(lambda: as_number("seconds", seconds))
             self._write_epoch(number, metrics, lasted, None)
 
     def define_metric(self, key: str, *, goal: Goal, source: GoalSource = "declared") -> None:
@@ -136,27 +132,12 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record parameters; nested mappings flatten with dots. The first value of a key stays."""
-        good: dict[str, Any] = {}
-        for key, value in self._items("params", params, flat=True):
-            try:
-                stored = as_json(value)
-                if (size := json_size(stored)) > PARAM_BYTES:
-                    raise InvalidValue(f"parameter {key!r}", f"{size} bytes", limit=f"{PARAM_BYTES} bytes of JSON")
-                good[check_key("parameter", key)] = stored
-            except Exception as error:
-                self._refuse(error)
-        if good:
+        if good := self._intake.params(params):
             self._write(Params(ms=now_ms(), fit=self._fit_number, values=good))
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags; values become strings, the last one of a key stays."""
-        good: dict[str, str] = {}
-        for key, value in self._items("tags", tags):
-            try:
-                good[check_key("tag", key)] = as_tag(key, value)
-            except Exception as error:
-                self._refuse(error)
-        if good:
+        if good := self._intake.tags(tags):
             self._write(Tags(ms=now_ms(), values=good))
 
     def log_event(self, kind: str, *, epoch: int | None = None, step: int | None = None, **detail: Any) -> None:
@@ -178,7 +159,7 @@ class Run:
 
     def log_text(self, text: str, path: str) -> None:
         """Keep `text` as the artifact `path`, in UTF-8."""
-        self._guard(lambda: self._log_file(text.encode("utf-8", "backslashreplace"), path))
+        self._intake.checked(lambda: self._log_file(text.encode("utf-8", "backslashreplace"), path))
 
     def log_artifact(self, local_path: str | os.PathLike[str], path: str | None = None) -> None:
         """Keep a file, or a folder with all in it, as the artifact `path` (default: its own name).
@@ -197,7 +178,7 @@ class Run:
             else:
                 self._log_file(str(source), target)
 
-        self._guard(keep)
+        self._intake.checked(keep)
 
     def log_checkpoint(
         self,
@@ -228,14 +209,14 @@ class Run:
                         step=None if step is None else check_step("step", step),
                         fit=self._fit_number,
                         format=kind,
-                        metrics=self._numbers(metrics or {}, self._epoch_keys | self._step_keys),
+                        metrics=self._intake.beside(metrics or {}),
                         is_best=None if is_best is None else bool(is_best),
                         state=as_json(dict(state or {})),
                         file=staged,
                     )
                 )
 
-        self._guard(keep)
+        self._intake.checked(keep)
 
     # -- fits ----------------------------------------------------------------------------------------------------
 
@@ -248,20 +229,25 @@ class Run:
         batch_size: int | None = None,
         resumed_from: int | None = None,
     ) -> FitRecorder:
-        """Begin a fit; for the callbacks of training libraries. One that was left open ended as failed."""
+        """Begin a fit and return its recorder, which takes epochs and steps in the fit's own numbers from 0 on.
+
+        The recorder is a context manager; otherwise call its `end`. A fit that was left open ended as failed.
+        """
         if self._fit is not None:
             self._fit.end("failed")
+        # A new phase begins after all steps that there are, those logged by `log` included: it supersedes none.
+        self._position.steps = max(self._position.steps, self._next_step - 1)
         self._fit = FitRecorder(
             self._position,
             self._write,
             self._write_epoch,
             self._write_step,
             self._leave_fit,
-            initial_epoch=self._whole("initial_epoch", initial_epoch) or 0,
-            epochs=self._whole("epochs", epochs),
-            steps_per_epoch=self._whole("steps_per_epoch", steps_per_epoch),
-            batch_size=self._whole("batch_size", batch_size),
-            resumed_from=self._whole("resumed_from", resumed_from),
+            initial_epoch=self._intake.whole("initial_epoch", initial_epoch) or 0,
+            epochs=self._intake.whole("epochs", epochs),
+            steps_per_epoch=self._intake.whole("steps_per_epoch", steps_per_epoch),
+            batch_size=self._intake.whole("batch_size", batch_size),
+            resumed_from=self._intake.whole("resumed_from", resumed_from),
         )
         self._fit_number = self._fit.number
         return self._fit
@@ -276,7 +262,7 @@ class Run:
     @property
     def problems(self) -> Mapping[str, int]:
         """How often something could not be recorded, by kind."""
-        return dict(self._writer.problems)
+        return self._writer.all_problems
 
     def flush(self, timeout: float = 30.0) -> int:
         """Wait until all that was logged is stored, at most so many seconds; return how many points are not."""
@@ -326,50 +312,20 @@ class Run:
     def _leave_fit(self) -> None:
         self._fit_number = 0
 
-    def _whole(self, field: str, value: object) -> int | None:
-        return None if value is None else self._checked(lambda: check_step(field, value))
-
     def _log_checked(self, metrics: Mapping[str, Any], step: Any) -> None:
-        number = self._checked(lambda: check_step("step", step))
+        number = self._intake.checked(lambda: check_step("step", step))
         if number is not None:
             self._next_step = number + 1
             self._write_step(number, metrics)
 
     def _write_step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        if values := self._numbers(metrics, self._step_keys, self._epoch_keys):
+        if values := self._intake.at_step(metrics):
             self._writer.write(Points(now_ms(), "step", step, self._fit_number, values), len(values))
 
     def _write_epoch(self, epoch: int, metrics: Mapping[str, Any], seconds: float | None, step: int | None) -> None:
-        values = self._numbers(metrics, self._epoch_keys, self._step_keys)
+        values = self._intake.at_epoch(metrics)
         frame = EpochEnded(ms=now_ms(), epoch=epoch, fit=self._fit_number, seconds=seconds, values=values, step=step)
         self._writer.write(frame, len(values))
-
-    def _numbers(
-        self, metrics: Mapping[str, Any], known: set[str], elsewhere: Collection[str] = ()
-    ) -> dict[str, float]:
-        """The good ones among `metrics`, as floats; each bad one is refused alone.
-
-        A key is one series, of steps or of epochs: one that was logged `elsewhere` is refused, not mixed in.
-        """
-        values: dict[str, float] = {}
-        for key, value in self._items("metrics", metrics):
-            try:
-                if key not in known:
-                    if check_key("metric", key) in elsewhere:
-                        raise InvalidValue(f"metric {key!r}", "is logged both at steps and at epochs",
-                                           limit="one axis a key; batch/loss beside loss is usual")  # fmt: skip
-                    known.add(key)
-                values[key] = value if type(value) is float else as_number(key, value)
-            except Exception as error:
-                self._refuse(error)
-        return values
-
-    def _items(self, what: str, mapping: Any, *, flat: bool = False) -> list[tuple[Any, Any]]:
-        try:
-            return list((flatten(mapping) if flat else mapping).items())
-        except Exception:
-            self._refuse(InvalidValue(what, f"a {type(mapping).__name__} is not a mapping of names to values"))
-            return []
 
     def _log_file(self, source: str | bytes, path: str) -> None:
         def keep() -> None:
@@ -377,24 +333,7 @@ class Run:
             if staged is not None:
                 self._write(ArtifactLogged(ms=now_ms(), file=staged))
 
-        self._guard(keep)
-
-    def _checked(self, check: Callable[[], _T]) -> _T | None:
-        try:
-            return check()
-        except Exception as error:
-            self._refuse(error)
-            return None
+        self._intake.checked(keep)
 
     def _write_checked(self, make: Callable[[], Frame]) -> None:
-        self._guard(lambda: self._write(make()))
-
-    def _guard(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:
-            self._refuse(error)
-
-    def _refuse(self, error: Exception) -> None:
-        kind = error.field if isinstance(error, InvalidValue) else type(error).__name__
-        self._writer.report(kind, error if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}")
+        self._intake.checked(lambda: self._write(make()))

@@ -51,6 +51,12 @@ class RunWriter:
         return self._delivery is not None and self._delivery.stop_requested
 
     @property
+    def all_problems(self) -> dict[str, int]:
+        """How often something could not be recorded, by kind; `refused` is what the store or its files did not take."""
+        refused = self._delivery.refused if self._delivery else 0
+        return {**self.problems, **({"refused": refused} if refused else {})}
+
+    @property
     def points_left(self) -> int:
         """How many logged points are neither in the store yet nor refused by it."""
         if self._journal is None:
@@ -146,16 +152,16 @@ class RunWriter:
         if waiting := self._journal.pending:
             log.error("run %s: %d log calls are in memory only, and lost with this process unless the disk of %s takes "
                       "them before it ends", self.run_id, waiting, self._journal.path.parent)  # fmt: skip
-        if refused := sum(self.problems.values()):
-            kinds = ", ".join(f"{kind}: {count}" for kind, count in self.problems.items())
-            log.warning("run %s: %d problems in all (%s)", self.run_id, refused, kinds)
+        if problems := self.all_problems:
+            kinds = ", ".join(f"{kind}: {count}" for kind, count in problems.items())
+            log.warning("run %s: %d problems in all (%s)", self.run_id, sum(problems.values()), kinds)
         if self._shipper is not None and self.points_left:
             self._say_what_is_left()
 
     def _say_what_is_left(self) -> None:
         assert self._journal is not None
         assert self._shipper is not None
-        reason = self._shipper.last_error or "the time given was over"
+        reason = self._shipper.last_error or self._journal.disk_error or "the time given was over"
         log.warning(
             "run %s: %d points are still in the journal %s (%s); "
             "they are shipped once the store takes them, at the latest by `tracker sync`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,6 +116,17 @@ def shown(engine: Engine) -> str:
     """The engine's URL as it may be shown: without its password."""
     url = engine.url.difference_update_query(["password", "passfile"])
     return url._replace(drivername=url.get_backend_name(), password=None).render_as_string()
+
+
+def file_identity(engine: Engine) -> tuple[int, int] | None:
+    """Which file the engine's URL names at this moment; None if there is none, or no file is behind the URL."""
+    if engine.dialect.name != "sqlite":
+        return None
+    try:
+        found = os.stat(str(engine.url.database))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def advisory_lock(connection: Connection, name: int) -> None:

@@ -17,7 +17,7 @@ from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Hi
 from tracker.domain.words import LEASE_MS
 from tracker.store import read, schema
 from tracker.store.append import apply
-from tracker.store.engine import make_engine, reading, shown, translated, writing
+from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
 from tracker.store.tables import events, fits, runs
 from tracker.store.texts import as_text
 
@@ -31,6 +31,7 @@ class SqlRunStore:
         self._engine = engine
         self._clock = clock
         self.url = shown(engine)
+        self._file = file_identity(engine)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -65,6 +66,7 @@ class SqlRunStore:
 
         A batch that fails changes nothing and fails alone. Raises StoreUnavailable if none was applied.
         """
+        self._follow_file()
         results: list[Ack | Exception] = [Ack(last=0)] * len(batches)
         with writing(self._engine) as connection:
             # Every process takes the runs' locks in the same order, so that none waits for another in a circle.
@@ -196,6 +198,16 @@ class SqlRunStore:
                     )
         except StoreUnavailable:
             return
+
+    def _follow_file(self) -> None:
+        """Go on in the file that the URL names: what was opened may have been moved or deleted since.
+
+        A connection to a deleted file goes on writing to it, and all would be lost with the process.
+        """
+        if file_identity(self._engine) != self._file:
+            self._engine.dispose()
+            schema.ensure(self._engine)
+            self._file = file_identity(self._engine)
 
     def _of_run(self, run_id: str, of: Callable[[Connection, int], T]) -> T:
         with reading(self._engine) as connection:

@@ -306,6 +306,21 @@ def test_what_is_logged_after_a_fit_belongs_to_none(run: Run, store: RunStore) -
 # -- endings ---------------------------------------------------------------------------------------------------------
 
 
+def test_fits_of_a_loop_of_ones_own(run: Run, store: RunStore) -> None:
+    """A fit is a context manager; the next one numbers on, and hides nothing, also not what `log` wrote beside it."""
+    for phase in range(2):
+        with run.start_fit(epochs=2) as fit:
+            for epoch in range(2):
+                run.log({"beside": float(phase * 2 + epoch)})
+                fit.log_epoch(epoch, {"loss": float(phase * 2 + epoch)})
+    with pytest.raises(ZeroDivisionError), run.start_fit(epochs=1):
+        _ = 1 / 0
+    assert run.flush() == 0
+    assert store.history(run.id, "loss").values.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert store.history(run.id, "beside").values.tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert [fit.outcome for fit in store.fits(run.id)] == ["completed", "completed", "failed"]
+
+
 def test_finishing_twice_changes_nothing(store: RunStore) -> None:
     """The first word counts, whatever comes later; and `with` around a run that was finished adds nothing."""
     with start_run() as run:
@@ -522,6 +537,23 @@ def test_offline_makes_no_store(
     start_run(run_id="mine" if resume == "allow" else None, resume=resume).finish()
     assert len(list((home / "journals").iterdir())) == 1
     assert not (tmp_path / "tracker.db").exists()
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_database_that_goes_away_under_a_run(store_url: str, tmp_path: Path, home: Path, moved: bool) -> None:
+    """A database file that is moved or deleted while a run goes on costs nothing: the run is told anew, in a new file."""
+    with start_run(params={"a": 1}) as run:
+        run.log({"loss": 1.0}, step=0)
+        assert run.flush() == 0
+        for file in tmp_path.glob("tracker.db*"):
+            file.rename(tmp_path / f"old-{file.name}") if moved else file.unlink()
+        run.log({"loss": 2.0}, step=1)
+        assert run.flush() == 0
+        run.log({"loss": 3.0}, step=2)
+    assert not list((home / "journals").iterdir())
+    with closing(open_store(store_url)) as store:
+        assert store.history(run.id, "loss").values.tolist() == [1.0, 2.0, 3.0]
+        assert (store.params(run.id), store.get_run(run.id).status) == ({"a": 1}, "finished")
 
 
 def test_a_run_starts_without_a_store_to_ask(

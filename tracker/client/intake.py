@@ -1,0 +1,102 @@
+"""What training code hands over, as frames may carry it: the good is kept, each bad value is refused alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+from tracker.domain.errors import InvalidValue, TrackerError
+from tracker.domain.limits import (
+    PARAM_BYTES,
+    as_json,
+    as_number,
+    as_tag,
+    check_key,
+    check_step,
+    flatten,
+    json_size,
+)
+
+_T = TypeVar("_T")
+
+
+class Intake:
+    """Checks what one run is given; nothing here raises, `report(kind, problem)` hears what was refused.
+
+    A metric's key is one series, of steps or of epochs: `step_keys` and `epoch_keys` are those known so far.
+    """
+
+    def __init__(self, report: Callable[[str, object], None]) -> None:
+        self._report = report
+        self.step_keys: set[str] = set()
+        self.epoch_keys: set[str] = set()
+
+    def at_step(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Metrics of a step, as floats."""
+        return self._numbers(metrics, self.step_keys, self.epoch_keys)
+
+    def at_epoch(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Metrics of an epoch, as floats."""
+        return self._numbers(metrics, self.epoch_keys, self.step_keys)
+
+    def beside(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Metrics that are told beside something else and are no points, as floats."""
+        return self._numbers(metrics, self.epoch_keys | self.step_keys, ())
+
+    def params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters, flat and as JSON."""
+
+        def stored(key: str, value: Any) -> Any:
+            json = as_json(value)
+            if (size := json_size(json)) > PARAM_BYTES:
+                raise InvalidValue(f"parameter {key!r}", f"{size} bytes", limit=f"{PARAM_BYTES} bytes of JSON")
+            check_key("parameter", key)
+            return json
+
+        return self._each("params", params, stored, flat=True)
+
+    def tags(self, tags: Mapping[str, Any]) -> dict[str, str]:
+        """Tags, as strings."""
+        return self._each("tags", tags, lambda key, value: as_tag(check_key("tag", key), value))
+
+    def whole(self, field: str, value: object) -> int | None:
+        """A whole number, or None."""
+        return None if value is None else self.checked(lambda: check_step(field, value))
+
+    def checked(self, check: Callable[[], _T]) -> _T | None:
+        """What `check` returns; None if it was refused."""
+        try:
+            return check()
+        except Exception as error:
+            self.refuse(error)
+            return None
+
+    def refuse(self, error: Exception) -> None:
+        """Report what cannot be recorded."""
+        kind = error.field if isinstance(error, InvalidValue) else type(error).__name__
+        self._report(kind, error if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}")
+
+    def _numbers(self, metrics: Mapping[str, Any], known: set[str], elsewhere: Collection[str]) -> dict[str, float]:
+        def number(key: str, value: Any) -> float:
+            if key not in known:
+                if check_key("metric", key) in elsewhere:
+                    limit = "one axis a key; batch/loss beside loss is usual"
+                    raise InvalidValue(f"metric {key!r}", "is logged both at steps and at epochs", limit=limit)
+                known.add(key)
+            return value if type(value) is float else as_number(key, value)
+
+        return self._each("metrics", metrics, number)
+
+    def _each(self, what: str, mapping: Any, take: Callable[[str, Any], _T], *, flat: bool = False) -> dict[str, _T]:
+        good: dict[str, _T] = {}
+        try:
+            items = list((flatten(mapping) if flat else mapping).items())
+        except Exception:
+            self.refuse(InvalidValue(what, f"a {type(mapping).__name__} is not a mapping of names to values"))
+            return good
+        for key, value in items:
+            try:
+                good[key] = take(key, value)
+            except Exception as error:
+                self.refuse(error)
+        return good
