@@ -24,7 +24,7 @@ from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.domain.progress import Progress
 from tracker.domain.words import DEFAULT_EXPERIMENT
 from tracker.settings import Settings
-from tracker.wire import JournalHeader
+from tracker.wire.frames import JournalHeader
 
 if TYPE_CHECKING:
     from tracker.domain.records import Run as RunRecord
@@ -150,7 +150,8 @@ def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
         url = given if header.store == compose.identity(given) else header.store
         if url != given and not url.startswith("sqlite:"):
             raise InvalidStoreUrl(header.store, "set TRACKER_STORE to this store, with its password, and sync again")
-        return compose.make_transport(compose.store_url(url)), compose.open_artifacts(header.artifacts)
+        full = compose.store_url(url)
+        return compose.make_transport(full), compose.open_artifacts(header.artifacts, full)
 
     return sync(settings.home, connect)
 
@@ -177,7 +178,7 @@ def _find(
     try:
         if settings.mode == "online":
             _sync_store(settings, url)
-        store = compose.open_sql_store(url)
+        store = compose.open_store(url)
     except StoreError as error:
         if resume == "must":
             raise
@@ -217,7 +218,7 @@ def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> Ru
 def _open_writer(
     settings: Settings, url: str, root: str, found: RunRecord | None, run_id: str, name: str, experiment: str
 ) -> RunWriter:
-    artifacts = compose.open_artifacts(root)
+    artifacts = compose.open_artifacts(root, url)
     run_id = found.id if found else run_id
     header = JournalHeader(
         run_id=run_id,
@@ -253,7 +254,7 @@ def _sync_store(settings: Settings, url: str) -> None:
     def connect(header: JournalHeader) -> tuple[Transport, ArtifactHome] | None:
         if header.store != compose.identity(url):
             return None
-        return compose.make_transport(url), compose.open_artifacts(header.artifacts)
+        return compose.make_transport(url), compose.open_artifacts(header.artifacts, url)
 
     for synced in sync(settings.home, connect):
         if synced.error is None:

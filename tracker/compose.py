@@ -10,11 +10,13 @@ from tracker.artifacts.local import LocalArtifacts, path_of
 from tracker.client.transport import StoreTransport
 from tracker.domain.errors import InvalidStoreUrl, InvalidValue
 from tracker.domain.ports import ArtifactHome, RunStore, Transport
+from tracker.remote import address
 
 if TYPE_CHECKING:
+    from tracker.remote.store import HttpRunStore
     from tracker.store.store import SqlRunStore
 
-SCHEMES = ("sqlite", "postgresql")
+SCHEMES = ("sqlite", "postgresql", "http", "https")
 
 
 def store_url(url: str) -> str:
@@ -27,9 +29,11 @@ def store_url(url: str) -> str:
     except ValueError as error:
         raise InvalidStoreUrl(url.rpartition("@")[2], str(error)) from error
     scheme, separator, rest = url.partition("://")
-    kind = scheme.partition("+")[0]
+    kind = scheme.lower() if is_server(url) else scheme.partition("+")[0]
     if not separator or kind not in SCHEMES:
         raise InvalidStoreUrl(_hidden(url), f"{scheme!r} is not a kind of store" + _did_you_mean(kind))
+    if kind in address.SCHEMES:
+        return address.normal(url)
     if kind == "postgresql":
         return f"postgresql://{rest}"
     path, question, query = rest.partition("?")
@@ -58,8 +62,15 @@ def sqlite_file(url: str) -> Path | None:
     return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
 
 
+def is_server(url: str) -> bool:
+    """Whether the store at `url` is behind a tracking server."""
+    return urlsplit(url).scheme in address.SCHEMES
+
+
 def identity(url: str) -> str:
     """A store's URL without its password: what journals keep, and what may be shown."""
+    if is_server(url):
+        return address.identity(url)
     parts = urlsplit(url)
     if not parts.netloc:
         return url
@@ -79,17 +90,39 @@ def open_sql_store(url: str) -> SqlRunStore:
 
 
 def open_store(url: str) -> RunStore:
-    """The store at `url`."""
-    return open_sql_store(store_url(url))
+    """The store at `url`; a database's schema is made if there is none."""
+    full = store_url(url)
+    if not is_server(full):
+        return open_sql_store(full)
+    from tracker.remote.store import HttpRunStore
+
+    return HttpRunStore.open(full)
+
+
+def _server_store(url: str) -> HttpRunStore:
+    from tracker.remote.store import HttpRunStore
+
+    return HttpRunStore(url)
 
 
 def make_transport(url: str) -> Transport:
-    """How batches get to the store at `url`; nothing is opened before the first."""
+    """How batches get to the store at `url`; nothing is opened, and no server asked, before the first."""
+    if is_server(url):
+        return StoreTransport(lambda: _server_store(url))
     return StoreTransport(lambda: open_sql_store(url))
 
 
 def artifact_root(root: str | None, url: str) -> str:
-    """Where artifacts go, as a URI: `root`, else `tracker-artifacts/` beside the SQLite file, else in this folder."""
+    """Where artifacts go, as a URI: `root`, else `tracker-artifacts/` beside the SQLite file, else in this folder.
+
+    A tracking server keeps the files of its runs itself.
+    """
+    if is_server(url):
+        if root is not None:
+            raise InvalidValue(
+                "artifacts", f"{root!r}, but files of runs go to the server {identity(url)}", limit="none with a server"
+            )
+        return identity(url)
     if root is not None and "://" not in root and not root.startswith("file:"):
         return Path(root).absolute().as_uri()
     if root is not None:
@@ -102,6 +135,10 @@ def artifact_root(root: str | None, url: str) -> str:
     return ((file.parent if file else Path()) / "tracker-artifacts").absolute().as_uri()
 
 
-def open_artifacts(root: str) -> ArtifactHome:
-    """The artifact home at a URI that `artifact_root` returned."""
+def open_artifacts(root: str, url: str = "") -> ArtifactHome:
+    """The artifact home at a URI that `artifact_root` returned for the store at `url`, whose password it takes."""
+    if is_server(root):
+        from tracker.remote.artifacts import HttpArtifacts
+
+        return HttpArtifacts(url if identity(url) == root else root)
     return LocalArtifacts(path_of(root))

@@ -7,13 +7,20 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from serving import free_port, served
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.domain.errors import ArtifactError, InvalidValue
+from tracker.client.batches import make_batch
+from tracker.compose import make_transport, open_artifacts
+from tracker.domain.errors import ArtifactError, InvalidValue, StoreUnavailable
+from tracker.domain.frames import RunStarted
 from tracker.domain.ports import ArtifactHome
+from tracker.store.store import SqlRunStore
 
 
 class ArtifactHomeContract:
@@ -29,9 +36,9 @@ class ArtifactHomeContract:
         """What is put comes back, byte for byte, under the URI and digest that put returned."""
         uri, digest = home_of_files.put("run", "a/b.bin", source)
         assert digest == hashlib.sha256(source.read_bytes()).hexdigest()
-        assert uri.startswith(home_of_files.uri("run"))
-        got = home_of_files.fetch(uri, tmp_path / "got.bin", sha256=digest)
-        assert got.read_bytes() == source.read_bytes()
+        for place in (uri, home_of_files.uri("run") + "/a/b.bin"):
+            got = home_of_files.fetch(place, tmp_path / "got.bin", sha256=digest)
+            assert got.read_bytes() == source.read_bytes()
         assert home_of_files.list("run") == ["a/b.bin"]
 
     def test_digest_in_the_path(self, home_of_files: ArtifactHome, source: Path) -> None:
@@ -108,3 +115,42 @@ class TestLocalArtifacts(ArtifactHomeContract):
         assert "File too large" in done.stdout
         assert [p.name for p in (root / "run").iterdir()] == ["x"]
         assert (root / "run" / "x").read_bytes() == Path(__file__).read_bytes()
+
+
+class TestHttpArtifacts(ArtifactHomeContract):
+    """A tracking server."""
+
+    @pytest.fixture
+    def store(self, store_url: str) -> Iterator[SqlRunStore]:
+        with SqlRunStore.open(store_url) as store:
+            yield store
+
+    @pytest.fixture
+    def home_of_files(self, store: SqlRunStore, tmp_path: Path) -> Iterator[ArtifactHome]:
+        with served(store, LocalArtifacts(tmp_path / "root with ü")) as url:
+            yield open_artifacts(url)
+
+    def test_what_the_store_says_is_fetched(
+        self, home_of_files: ArtifactHome, store: SqlRunStore, source: Path, tmp_path: Path
+    ) -> None:
+        """Who never put anything finds a file by the URI that the store has."""
+        uri, digest = home_of_files.put("run", "ü/b c.bin", source)
+        with closing(make_transport(home_of_files.uri("run").partition("/api/")[0])) as transport:
+            transport.send(
+                make_batch("run", "w", [(1, RunStarted(1, "Default", "n", home_of_files.uri("run"), "h", 1))])
+            )
+        assert uri.startswith(store.get_run("run").artifact_uri)
+        other = open_artifacts(home_of_files.uri("run").partition("/api/")[0])
+        assert other.fetch(uri, tmp_path / "got.bin", sha256=digest).read_bytes() == source.read_bytes()
+        with pytest.raises(ArtifactError, match="no file of a run"):
+            other.fetch("file:///etc/passwd", tmp_path / "got")
+
+    def test_no_server_is_an_outage(self, source: Path, tmp_path: Path) -> None:
+        """While the server is away everything is StoreUnavailable: the file is not to blame."""
+        away = open_artifacts(f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(StoreUnavailable):
+            away.put("run", "x", source)
+        with pytest.raises(StoreUnavailable):
+            away.fetch(away.uri("run") + "/x", tmp_path / "got")
+        with pytest.raises(StoreUnavailable):
+            away.list("run")

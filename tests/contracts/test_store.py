@@ -1,17 +1,23 @@
-"""What RunStore promises, over every database that we support."""
+"""What RunStore promises, over every database that we support, and over HTTP."""
 
 from __future__ import annotations
 
 import math
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from serving import served
 
+from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batches import make_batch
+from tracker.compose import open_store
 from tracker.domain.errors import InvalidValue, NotFound, RunNotFound, SeriesNotFound
 from tracker.domain.frames import (
     Batch,
@@ -31,6 +37,7 @@ from tracker.domain.frames import (
     Staged,
     Tags,
 )
+from tracker.domain.ports import RunStore
 from tracker.domain.words import LEASE_MS
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
@@ -39,7 +46,7 @@ from tracker.store.store import SqlRunStore
 class Writer:
     """Numbers frames as a journal does."""
 
-    def __init__(self, store: SqlRunStore, run_id: str = "r", writer: str = "w") -> None:
+    def __init__(self, store: RunStore, run_id: str = "r", writer: str = "w") -> None:
         self.store, self.run_id, self.writer, self.number = store, run_id, writer, 0
 
     def batch(self, *frames: Frame) -> Batch:
@@ -69,7 +76,7 @@ def fit(number: int, first: int, *, phase: int = 1, phase_epoch: int = 0) -> Fit
     return FitStarted(3000, number, phase, first, first * 10 + 1, phase_epoch, phase_epoch * 10, 10, 10, 32, None, "h")
 
 
-class TestStore:
+class StoreContract:
     """The contract of RunStore."""
 
     @pytest.fixture
@@ -78,20 +85,23 @@ class TestStore:
         return [1_000_000]
 
     @pytest.fixture
-    def store(self, any_url: str, now: list[int]) -> Iterator[SqlRunStore]:
-        SqlRunStore.open(any_url).close()
-        with SqlRunStore(make_engine(any_url), clock=lambda: now[0]) as store:
-            yield store
+    def store(self, now: list[int]) -> Iterator[RunStore]:
+        raise NotImplementedError
 
     @pytest.fixture
-    def run(self, store: SqlRunStore) -> Writer:
+    def url(self) -> str:
+        """Where other processes find the store."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def run(self, store: RunStore) -> Writer:
         return Writer(store).start()
 
-    def test_new_store_has_the_default_experiment(self, store: SqlRunStore) -> None:
+    def test_new_store_has_the_default_experiment(self, store: RunStore) -> None:
         """Experiment 0 is Default, from the first moment."""
         assert [(e.id, e.name) for e in store.experiments()] == [(0, "Default")]
 
-    def test_run_is_made_by_its_first_batch(self, store: SqlRunStore) -> None:
+    def test_run_is_made_by_its_first_batch(self, store: RunStore) -> None:
         """RunStarted makes the run and, if need be, its experiment."""
         Writer(store, "a").start(ms=5, experiment="digits")
         run = store.get_run("a")
@@ -99,19 +109,19 @@ class TestStore:
         assert (run.started_ms, run.ended_ms, run.best_epoch) == (5, None, None)
         assert [e.name for e in store.experiments()] == ["Default", "digits"]
 
-    def test_batch_of_an_unknown_run_is_refused(self, store: SqlRunStore) -> None:
+    def test_batch_of_an_unknown_run_is_refused(self, store: RunStore) -> None:
         """A batch that does not start its run needs the run to be there."""
         with pytest.raises(RunNotFound, match="'gone' not found"):
             store.append(Writer(store, "gone").batch(points(0, loss=1.0)))
 
     @pytest.mark.parametrize("read", ["get_run", "progress", "params", "tags", "metrics", "fits", "epochs", "events",
                                       "checkpoints", "histograms", "request_stop", "delete_run", "restore_run"])  # fmt: skip
-    def test_unknown_run(self, store: SqlRunStore, read: str) -> None:
+    def test_unknown_run(self, store: RunStore, read: str) -> None:
         """Whatever is asked of a run that is not there is RunNotFound."""
         with pytest.raises(RunNotFound):
             getattr(store, read)("nobody")
 
-    def test_same_batch_twice_is_stored_once(self, store: SqlRunStore, run: Writer) -> None:
+    def test_same_batch_twice_is_stored_once(self, store: RunStore, run: Writer) -> None:
         """Frames that were seen are skipped, whatever batch they come in."""
         batch = run.send(points(0, loss=1.0), EventLogged(1, "thing", None, None, 0, {}))
         assert store.append(batch).last == 3
@@ -120,14 +130,14 @@ class TestStore:
         assert store.history("r", "loss", raw=True).values.tolist() == [1.0, 2.0]
         assert len(store.events("r")) == 1
 
-    def test_writers_of_a_run_are_numbered_apart(self, store: SqlRunStore, run: Writer) -> None:
+    def test_writers_of_a_run_are_numbered_apart(self, store: RunStore, run: Writer) -> None:
         """The last number is remembered for each writer."""
         other = Writer(store, "r", "other")
         other.send(points(0, a=1.0))
         assert store.append(Batch(run_id="r", writer="w", first=0, last=0)).last == 1
         assert store.append(Batch(run_id="r", writer="other", first=0, last=0)).last == 1
 
-    def test_bad_batch_changes_nothing(self, store: SqlRunStore, run: Writer) -> None:
+    def test_bad_batch_changes_nothing(self, store: RunStore, run: Writer) -> None:
         """A batch that cannot be stored is refused whole, with its numbers still free."""
         with pytest.raises(InvalidValue):
             store.append(run.batch(points(0, loss=1.0), EventLogged(1, "x", 2**70, None, 0, {})))
@@ -137,7 +147,7 @@ class TestStore:
 
     # -- series ----------------------------------------------------------------------------------------------------
 
-    def test_summary_follows_the_points(self, store: SqlRunStore, run: Writer) -> None:
+    def test_summary_follows_the_points(self, store: RunStore, run: Writer) -> None:
         """Count, last, min, max and best are those of the points, each with its step and time."""
         run.send(points(0, val_loss=3.0), points(1, val_loss=1.0))
         run.send(points(2, val_loss=2.0))
@@ -147,7 +157,7 @@ class TestStore:
         assert [(e.value, e.step, e.ms) for e in (one.last, one.min, one.max, one.best) if e] == [
             (2.0, 2, 2002), (1.0, 1, 2001), (3.0, 0, 2000), (1.0, 1, 2001)]  # fmt: skip
 
-    def test_nan_and_infinities_come_back(self, store: SqlRunStore, run: Writer) -> None:
+    def test_nan_and_infinities_come_back(self, store: RunStore, run: Writer) -> None:
         """Values are IEEE doubles: NaN and infinities are kept, and NaN is never an extreme."""
         values = [math.nan, 1.0, -math.inf, math.inf, 5e-324, 1.7976931348623157e308, math.nan]
         run.send(*[points(i, x=v) for i, v in enumerate(values)])
@@ -159,14 +169,14 @@ class TestStore:
         assert one.max is not None
         assert (one.min.value, one.max.value, one.best) == (-math.inf, math.inf, None)
 
-    def test_series_of_nan_only_has_no_extreme(self, store: SqlRunStore, run: Writer) -> None:
+    def test_series_of_nan_only_has_no_extreme(self, store: RunStore, run: Writer) -> None:
         """Without a number there is neither min, max nor best."""
         run.send(points(0, loss=math.nan))
         one = store.metrics("r")["loss"]
         assert (one.count, one.min, one.max, one.best) == (1, None, None, None)
 
     @pytest.mark.parametrize("as_one", [True, False])
-    def test_step_written_again_counts_once(self, store: SqlRunStore, run: Writer, as_one: bool) -> None:
+    def test_step_written_again_counts_once(self, store: RunStore, run: Writer, as_one: bool) -> None:
         """The last value written at a step is shown; the summary forgets the others; raw history has all."""
         frames = [points(0, x=9.0), points(1, x=1.0), points(1, x=5.0), points(0, x=4.0), points(2, x=6.0)]
         if as_one:
@@ -187,14 +197,14 @@ class TestStore:
         assert raw.superseded is not None
         assert raw.superseded.tolist() == [True, False, True, False, False]
 
-    def test_infinities_beside_nan(self, store: SqlRunStore, run: Writer) -> None:
+    def test_infinities_beside_nan(self, store: RunStore, run: Writer) -> None:
         """NaN is no extreme beside infinities either, in a summary that is computed anew."""
         run.send(points(1, x=math.inf), points(0, x=math.nan), points(3, y=-math.inf), points(2, y=math.nan))
         x, y = store.metrics("r")["x"], store.metrics("r")["y"]
         assert [e and (e.value, e.step) for e in (x.min, x.max)] == [(math.inf, 1)] * 2
         assert [e and (e.value, e.step) for e in (y.min, y.max)] == [(-math.inf, 3)] * 2
 
-    def test_points_may_come_in_any_order(self, store: SqlRunStore, run: Writer) -> None:
+    def test_points_may_come_in_any_order(self, store: RunStore, run: Writer) -> None:
         """History is in step order, whatever the order of arrival, and the summary's last is the last step's."""
         order = np.random.default_rng(0).permutation(50).tolist()
         for step in order:
@@ -204,19 +214,19 @@ class TestStore:
         assert last is not None
         assert last.step == 49
 
-    def test_keys_may_come_and_go(self, store: SqlRunStore, run: Writer) -> None:
+    def test_keys_may_come_and_go(self, store: RunStore, run: Writer) -> None:
         """Frames of different keys, and of the same in another order, do not get mixed up."""
         run.send(points(0, a=1.0, b=2.0), points(1, b=3.0, a=4.0), points(2, a=5.0), points(3, b=6.0), points(4))
         assert store.history("r", "a").values.tolist() == [1.0, 4.0, 5.0]
         assert store.history("r", "b").values.tolist() == [2.0, 3.0, 6.0]
 
-    def test_history_of_an_unknown_key(self, store: SqlRunStore, run: Writer) -> None:
+    def test_history_of_an_unknown_key(self, store: RunStore, run: Writer) -> None:
         """A metric that is not there is an error that says so."""
         with pytest.raises(SeriesNotFound, match="no metric 'nope'"):
             store.history("r", "nope")
         assert issubclass(SeriesNotFound, NotFound)
 
-    def test_thinned_history_keeps_the_spike(self, store: SqlRunStore, run: Writer) -> None:
+    def test_thinned_history_keeps_the_spike(self, store: RunStore, run: Writer) -> None:
         """Down-sampling keeps the first, the last and the extremes."""
         run.send(*[points(i, x=1e6 if i == 777 else float(i % 7)) for i in range(2000)])
         thinned = store.history("r", "x", max_points=40)
@@ -225,7 +235,7 @@ class TestStore:
         with pytest.raises(InvalidValue, match="max_points"):
             store.history("r", "x", max_points=3)
 
-    def test_goal_of_higher_rank_wins(self, store: SqlRunStore, run: Writer) -> None:
+    def test_goal_of_higher_rank_wins(self, store: RunStore, run: Writer) -> None:
         """A declared goal beats Keras', which beats the name's; the best value follows at once."""
         run.send(points(0, loss=1.0), points(1, loss=2.0))
         run.send(MetricDefined(1, "loss", "max", "declared"))
@@ -234,7 +244,7 @@ class TestStore:
         assert best is not None
         assert best.value == 2.0
 
-    def test_goal_may_be_said_first(self, store: SqlRunStore, run: Writer) -> None:
+    def test_goal_may_be_said_first(self, store: RunStore, run: Writer) -> None:
         """A goal defined before any point holds for the points to come, and shows no empty metric."""
         run.send(MetricDefined(1, "gap", "min", "declared"))
         assert store.metrics("r") == {}
@@ -246,7 +256,7 @@ class TestStore:
 
     # -- fits ------------------------------------------------------------------------------------------------------
 
-    def test_fit_and_epochs(self, store: SqlRunStore, run: Writer) -> None:
+    def test_fit_and_epochs(self, store: RunStore, run: Writer) -> None:
         """A fit's row, its epochs and their metrics."""
         run.send(fit(1, 0), epoch(0, loss=2.0, val_loss=3.0), epoch(1, loss=1.0, val_loss=2.5))
         run.send(FitEnded(4000, 1, "completed"))
@@ -259,7 +269,7 @@ class TestStore:
         assert store.metrics("r")["loss"].axis == "epoch"
 
     @pytest.mark.parametrize("as_one", [True, False])
-    def test_continued_fit_supersedes(self, store: SqlRunStore, run: Writer, as_one: bool) -> None:
+    def test_continued_fit_supersedes(self, store: RunStore, run: Writer, as_one: bool) -> None:
         """A fit that starts at a later epoch replaces what earlier ones wrote from there on, in all views."""
         first = [fit(1, 0), *[epoch(i, val_loss=[5.0, 4.0, 0.1, 9.0][i]) for i in range(4)],
                  *[points(s, fit=1, batch=float(s)) for s in range(1, 41)]]  # fmt: skip
@@ -285,7 +295,7 @@ class TestStore:
         assert list(zip(raw.steps.tolist(), raw.fits.tolist(), raw.superseded.tolist(), strict=True)) == [
             (0, 1, False), (1, 1, False), (2, 1, True), (2, 2, False), (3, 1, True)]  # fmt: skip
 
-    def test_superseded_thrice(self, store: SqlRunStore, run: Writer) -> None:
+    def test_superseded_thrice(self, store: RunStore, run: Writer) -> None:
         """However often a training is taken up again, each step is shown once and the summaries agree."""
         for number in range(1, 5):
             begin = max(0, 10 - 3 * number) if number > 1 else 0
@@ -302,12 +312,12 @@ class TestStore:
         assert one.max.value == history.values.max()
         assert len(store.history("r", "val_loss", raw=True)) == 12 + 8 + 11 + 12
 
-    def test_points_outside_fits_are_not_superseded(self, store: SqlRunStore, run: Writer) -> None:
+    def test_points_outside_fits_are_not_superseded(self, store: RunStore, run: Writer) -> None:
         """What the user logged beside fits is not the fit's to replace."""
         run.send(points(500, note=1.0), fit(1, 0), epoch(0, loss=1.0), fit(2, 1), epoch(1, fit=2, loss=0.5))
         assert store.history("r", "note").steps.tolist() == [500]
 
-    def test_progress(self, store: SqlRunStore, run: Writer) -> None:
+    def test_progress(self, store: RunStore, run: Writer) -> None:
         """Where a run stands is what a client needs to number on."""
         assert store.progress("r").next_epoch == 0
         run.send(fit(1, 0), epoch(0, loss=1.0), epoch(1, loss=1.0), points(15, fit=1, x=1.0))
@@ -318,7 +328,7 @@ class TestStore:
 
     # -- best epoch ------------------------------------------------------------------------------------------------
 
-    def test_best_epoch_is_of_val_loss(self, store: SqlRunStore, run: Writer) -> None:
+    def test_best_epoch_is_of_val_loss(self, store: RunStore, run: Writer) -> None:
         """val_loss decides, else loss."""
         run.send(fit(1, 0), epoch(0, loss=1.0), epoch(1, loss=0.5))
         assert (store.get_run("r").best_metric, store.get_run("r").best_epoch) == ("loss", 1)
@@ -326,7 +336,7 @@ class TestStore:
         got = store.get_run("r")
         assert (got.best_metric, got.best_epoch, got.best_value) == ("val_loss", 2, 3.0)
 
-    def test_monitored_metric_decides(self, store: SqlRunStore, run: Writer) -> None:
+    def test_monitored_metric_decides(self, store: RunStore, run: Writer) -> None:
         """A declared metric beats a callback's, which beats val_loss."""
         run.send(
             fit(1, 0), epoch(0, val_loss=1.0, auc=0.5), epoch(1, val_loss=2.0, auc=0.9), epoch(2, val_loss=3.0, auc=0.7)
@@ -339,7 +349,7 @@ class TestStore:
 
     # -- parameters, tags, events, files -----------------------------------------------------------------------------
 
-    def test_params_keep_their_types(self, store: SqlRunStore, run: Writer) -> None:
+    def test_params_keep_their_types(self, store: RunStore, run: Writer) -> None:
         """Numbers stay numbers, strings strings, and structures structures."""
         values = {
             "i": 3,
@@ -355,39 +365,40 @@ class TestStore:
         assert store.params("r") == values
         assert [type(store.params("r")[k]) for k in ("i", "f", "b", "s")] == [int, float, bool, str]
 
-    def test_first_value_of_a_param_stays(self, store: SqlRunStore, run: Writer) -> None:
+    def test_first_value_of_a_param_stays(self, store: RunStore, run: Writer) -> None:
         """A later different value is kept under its fit and costs nothing else of the batch."""
         run.send(Params(1, 1, {"lr": 0.1, "same": 1}))
         run.send(Params(2, 2, {"lr": 0.2, "same": 1, "new": 3}))
         run.send(Params(3, 2, {"lr": 0.3}))
         assert store.params("r") == {"lr": 0.1, "same": 1, "new": 3, "fit.2.lr": 0.3}
 
-    def test_tags_are_mutable(self, store: SqlRunStore, run: Writer) -> None:
+    def test_tags_are_mutable(self, store: RunStore, run: Writer) -> None:
         """The last value of a tag stays."""
         run.send(Tags(1, {"a": "1", "b": "x" * 10_000}))
         run.send(Tags(2, {"a": "2"}))
         assert store.tags("r") == {"a": "2", "b": "x" * 10_000}
 
-    def test_events_in_order(self, store: SqlRunStore, run: Writer) -> None:
+    def test_events_in_order(self, store: RunStore, run: Writer) -> None:
         """Events come back by time, with their JSON."""
         run.send(EventLogged(9, "late", 1, 2, 0, {"k": [1]}), EventLogged(5, "early", None, None, 0, {}))
         assert [(e.kind, e.epoch, e.step, e.detail) for e in store.events("r")] == [
             ("early", None, None, {}), ("late", 1, 2, {"k": [1]})]  # fmt: skip
 
-    def test_checkpoints(self, store: SqlRunStore, run: Writer) -> None:
+    def test_checkpoints(self, store: RunStore, run: Writer) -> None:
         """A checkpoint's row says what it is, and whether it was the best so far when nobody said."""
         staged = Staged("1", "p", 10)
+        uri = store.get_run("r").artifact_uri + "/c"
         ck = CheckpointLogged(
-            1, 0, 10, 1, ".keras", {"val_loss": 1.0, "x": math.inf}, None, {"wait": 1}, staged, "ab", "file:///c"
+            1, 0, 10, 1, ".keras", {"val_loss": 1.0, "x": math.inf}, None, {"wait": 1}, staged, "ab", uri
         )
         run.send(fit(1, 0), epoch(0, val_loss=1.0), ck, epoch(1, val_loss=2.0), replace(ck, epoch=1))
         first, second = store.checkpoints("r")
         assert (first.epoch, first.step, first.format, first.size, first.sha256) == (0, 10, ".keras", 10, "ab")
         assert (first.metrics, first.state, first.uri, first.status) == (
-            {"val_loss": 1.0, "x": math.inf}, {"wait": 1}, "file:///c", "published")  # fmt: skip
+            {"val_loss": 1.0, "x": math.inf}, {"wait": 1}, uri, "published")  # fmt: skip
         assert (first.is_best, second.is_best) == (True, False)
 
-    def test_histograms(self, store: SqlRunStore, run: Writer) -> None:
+    def test_histograms(self, store: RunStore, run: Writer) -> None:
         """Histograms come back by key and step; a step written again counts once."""
         run.send(HistogramLogged(1, "w", "step", 0, 0, [0.0, 1.0, 2.0], [3, 4]))
         run.send(
@@ -401,7 +412,7 @@ class TestStore:
 
     @pytest.mark.parametrize(("status", "outcome"), [("finished", "failed"), ("failed", "failed"), ("interrupted", "interrupted"),
                                                      ("preempted", "preempted"), ("lost", "lost")])  # fmt: skip
-    def test_end_closes_open_fits(self, store: SqlRunStore, run: Writer, status: Any, outcome: str) -> None:
+    def test_end_closes_open_fits(self, store: RunStore, run: Writer, status: Any, outcome: str) -> None:
         """A run's end is its status, and that of a fit nobody closed."""
         run.send(fit(1, 0), RunEnded(7000, status, {"type": "E", "message": "m", "traceback": "t"}))
         got = store.get_run("r")
@@ -409,7 +420,7 @@ class TestStore:
         assert store.fits("r")[0].outcome == outcome
         assert store.events("r")[-1].detail == {"type": "E", "message": "m", "traceback": "t"}
 
-    def test_ended_run_stays_ended(self, store: SqlRunStore, run: Writer) -> None:
+    def test_ended_run_stays_ended(self, store: RunStore, run: Writer) -> None:
         """Frames that come again, or late, do not bring a run back to life that its own writer ended."""
         batch = run.send(RunEnded(7000, "lost"))
         store.append(batch)
@@ -417,7 +428,7 @@ class TestStore:
         run.send(points(0, x=1.0))
         assert store.get_run("r").status == "lost"
 
-    def test_only_the_last_writer_ends_the_run(self, store: SqlRunStore, run: Writer) -> None:
+    def test_only_the_last_writer_ends_the_run(self, store: RunStore, run: Writer) -> None:
         """The late word of a dead process does not end a run that another continues."""
         again = Writer(store, "r", "again").start(ms=8000)
         run.send(RunEnded(7000, "lost"))
@@ -425,7 +436,7 @@ class TestStore:
         again.send(RunEnded(9000, "finished"))
         assert store.get_run("r").status == "finished"
 
-    def test_lease(self, store: SqlRunStore, run: Writer, now: list[int]) -> None:
+    def test_lease(self, store: RunStore, run: Writer, now: list[int]) -> None:
         """A run without a sign of life is lost as of the last one; one that comes back is running again."""
         run.send(fit(1, 0))
         alive = store.get_run("r").alive_ms
@@ -441,14 +452,12 @@ class TestStore:
         assert (back.status, back.ended_ms) == ("running", None)
         assert store.fits("r")[0].outcome is None
 
-    def test_every_read_of_a_status_knows_of_lapsed_leases(
-        self, store: SqlRunStore, run: Writer, now: list[int]
-    ) -> None:
+    def test_every_read_of_a_status_knows_of_lapsed_leases(self, store: RunStore, run: Writer, now: list[int]) -> None:
         """Search and find say `lost` as get_run does."""
         now[0] = store.get_run("r").alive_ms + LEASE_MS + 1
         assert [r.status for r in store.search_runs("status = 'lost'")] == ["lost"]
 
-    def test_stop_request(self, store: SqlRunStore, run: Writer) -> None:
+    def test_stop_request(self, store: RunStore, run: Writer) -> None:
         """A request to stop is an event, and the answer to the next batch; a new start forgets it."""
         assert not store.append(Batch(run_id="r", writer="w", first=0, last=0)).stop
         store.request_stop("r")
@@ -458,7 +467,7 @@ class TestStore:
         Writer(store, "r", "again").start()
         assert not store.append(Batch(run_id="r", writer="again", first=0, last=0)).stop
 
-    def test_delete_and_restore(self, store: SqlRunStore, run: Writer) -> None:
+    def test_delete_and_restore(self, store: RunStore, run: Writer) -> None:
         """A deleted run is in no list, and can be had back."""
         store.delete_run("r")
         assert store.search_runs().runs == []
@@ -466,7 +475,7 @@ class TestStore:
         store.restore_run("r")
         assert [r.id for r in store.search_runs()] == ["r"]
 
-    def test_find_runs(self, store: SqlRunStore, run: Writer) -> None:
+    def test_find_runs(self, store: RunStore, run: Writer) -> None:
         """People type ids, beginnings of ids, and names."""
         for id in ("abc1", "abc2"):
             Writer(store, id).start()
@@ -479,12 +488,20 @@ class TestStore:
         assert [r.id for r in store.find_runs("name-abc1", deleted=True)] == ["abc1"]
         assert [r.id for r in store.find_runs("abc1")] == ["abc1"]
 
-    # -- writers at once ---------------------------------------------------------------------------------------------
+    # -- many at once ------------------------------------------------------------------------------------------------
 
-    def test_eight_processes_write_at_once(self, store: SqlRunStore, any_url: str) -> None:
+    def test_threads_share_a_store(self, store: RunStore) -> None:
+        """Many threads ask one store at once, and each gets its own answers."""
+        names = [f"t{number}" for number in range(8)]
+        for name in names:
+            Writer(store, name).start()
+        with ThreadPoolExecutor(8) as pool:
+            assert [run.id for run in pool.map(store.get_run, names * 20)] == names * 20
+
+    def test_eight_processes_write_at_once(self, store: RunStore, url: str) -> None:
         """Eight writers, two to a run, all succeed and nothing is lost."""
         context = multiprocessing.get_context("spawn")
-        workers = [context.Process(target=_write, args=(any_url, f"run{i // 2}", f"w{i}", i % 2)) for i in range(8)]
+        workers = [context.Process(target=_write, args=(url, f"run{i // 2}", f"w{i}", i % 2)) for i in range(8)]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -499,8 +516,38 @@ class TestStore:
             assert (one.min.value, one.max.value) == (0.0, 1999.0)
 
 
+class TestSqlRunStore(StoreContract):
+    """SQLite and PostgreSQL."""
+
+    @pytest.fixture
+    def url(self, any_url: str) -> str:
+        return any_url
+
+    @pytest.fixture
+    def store(self, url: str, now: list[int]) -> Iterator[RunStore]:
+        SqlRunStore.open(url).close()
+        with SqlRunStore(make_engine(url), clock=lambda: now[0]) as store:
+            yield store
+
+
+class TestHttpRunStore(StoreContract):
+    """A tracking server over SQLite."""
+
+    @pytest.fixture
+    def url(self, store_url: str, now: list[int], tmp_path: Path) -> Iterator[str]:
+        SqlRunStore.open(store_url).close()
+        with SqlRunStore(make_engine(store_url), clock=lambda: now[0]) as store:
+            with served(store, LocalArtifacts(tmp_path / "artifacts")) as url:
+                yield url
+
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[RunStore]:
+        with closing(open_store(url)) as store:
+            yield store
+
+
 def _write(url: str, run: str, name: str, odd: int) -> None:
-    with SqlRunStore.open(url) as store:
+    with closing(open_store(url)) as store:
         writer = Writer(store, run, name).start()
         steps: Sequence[int] = range(odd, 2000, 2)
         for start in range(0, 1000, 50):

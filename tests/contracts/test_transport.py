@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from serving import ServerProcess, served
 
+from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batches import make_batch
 from tracker.client.transport import StoreTransport
-from tracker.domain.errors import InvalidValue, RunNotFound, StoreError
+from tracker.compose import make_transport
+from tracker.domain.errors import InvalidValue, RunNotFound, StoreError, StoreUnavailable
 from tracker.domain.frames import Batch, EventLogged, Points, RunStarted
 from tracker.domain.ports import Transport
 from tracker.store.store import SqlRunStore
@@ -55,9 +59,8 @@ class TestStoreTransport(TransportContract):
 
     @pytest.fixture
     def transport(self, any_url: str) -> Iterator[Transport]:
-        transport = StoreTransport(lambda: SqlRunStore.open(any_url))
-        yield transport
-        transport.close()
+        with closing(make_transport(any_url)) as transport:
+            yield transport
 
     def test_store_that_does_not_open_is_an_outage(self, tmp_path: Path) -> None:
         """A store that is away is StoreError: the journal keeps the batch; when it is there, the same call succeeds."""
@@ -70,3 +73,29 @@ class TestStoreTransport(TransportContract):
         path.unlink()
         assert transport.send(make_batch("r", "w", [(1, START)])).last == 1
         transport.close()
+
+
+class TestHttpTransport(TransportContract):
+    """A tracking server."""
+
+    @pytest.fixture
+    def transport(self, any_url: str, tmp_path: Path) -> Iterator[Transport]:
+        with SqlRunStore.open(any_url) as store, served(store, LocalArtifacts(tmp_path)) as url:
+            with closing(make_transport(url)) as transport:
+                yield transport
+
+    def test_server_that_is_away_is_an_outage(self, store_url: str, tmp_path: Path) -> None:
+        """Without a server send is StoreError; when it is there, the same transport delivers."""
+        with ServerProcess(store_url) as server, closing(make_transport(server.url)) as transport:
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                transport.send(make_batch("r", "w", [(1, START)]))
+            server.start()
+            assert transport.send(make_batch("r", "w", [(1, START)])).last == 1
+
+    def test_connection_that_the_server_closed_is_no_outage(self, store_url: str) -> None:
+        """A server that was restarted between two batches takes the second at once."""
+        with ServerProcess(store_url).start() as server, closing(make_transport(server.url)) as transport:
+            assert transport.send(make_batch("r", "w", [(1, START)])).last == 1
+            server.kill()
+            server.start()
+            assert transport.send(make_batch("r", "w", [(2, Points(1, "step", 0, 0, {"x": 1.0}))])).last == 2

@@ -17,6 +17,9 @@ PREAMBLE = """
 import os, resource, signal, sys
 import tracker
 
+# A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def say(word):
     print(word, flush=True)
 

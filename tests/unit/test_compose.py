@@ -33,6 +33,9 @@ def test_odd_folder_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("sqllite:///a.db", "did you mean 'sqlite'"), ("postgres://h/db", "did you mean 'postgresql'"), ("a.db", "not a kind of store"),
     ("sqlite://a.db", "three slashes"), ("sqlite:///", "three slashes"), ("sqlite:///:memory:", "three slashes"),
     ("sqlite:////no/such/folder/a.db", "folder '/no/such/folder' does not exist"), ("sqlite:////tmp", "is a folder"),
+    ("http://", "a host belongs"), ("https:///x", "a host belongs"), ("http://h:x", "Port could not be cast"), ("http://h:99999", "out of range"),
+    ("http://u:secret@h?x=1", "nothing belongs behind"), ("http://h#x", "nothing belongs behind"), ("http://a b", "a host belongs"),
+    ("http://" + "h" * 64 + ".example", "label"), ("htp://h", "did you mean 'http'"),
     ("mysql://h/db", "not a kind of store"), ("", "not a kind of store"), ("postgresql://u:secret@[h/db", "Invalid IPv6"),
 ])  # fmt: skip
 def test_what_is_no_store(url: str, said: str) -> None:
@@ -45,11 +48,30 @@ def test_what_is_no_store(url: str, said: str) -> None:
 
 @pytest.mark.parametrize(("url", "shown"), [
     ("postgresql://u:p@h:5432/db", "postgresql://u@h:5432/db"), ("postgresql://h/db?password=p&sslmode=on", "postgresql://h/db?sslmode=on"),
-    ("sqlite:////a/b c.db", "sqlite:////a/b c.db"), ("postgresql://u:p@w@h/db", "postgresql://u@h/db"),
+    ("http://u:p@h:5000/x", "http://h:5000/x"), ("https://p@h", "https://h"), ("sqlite:////a/b c.db", "sqlite:////a/b c.db"), ("postgresql://u:p@w@h/db", "postgresql://u@h/db"),
 ])  # fmt: skip
 def test_passwords_are_kept_out(url: str, shown: str) -> None:
     """What a journal keeps, and what may be shown, has no password in it."""
     assert compose.identity(url) == shown
+
+
+@pytest.mark.parametrize(("url", "normal"), [
+    ("HTTP://Tracker.Example:80/", "http://tracker.example:80"), ("https://u:P%40@H", "https://u:P%40@h"),
+    ("http://[::1]:5000/ml/", "http://[::1]:5000/ml"), ("http://h/ü", "http://h/%C3%BC"),
+])  # fmt: skip
+def test_address_of_a_server_has_one_form(url: str, normal: str) -> None:
+    """Journals of one server are for one server, however its address was typed."""
+    assert compose.store_url(url) == normal
+    assert compose.store_url(normal) == normal
+
+
+def test_a_server_keeps_the_files_of_its_runs() -> None:
+    """Files go to the server, with its password, under a root that shows none; another place cannot be named."""
+    url = "http://u:p@h:5000"
+    assert compose.artifact_root(None, url) == "http://h:5000"
+    assert compose.open_artifacts("http://h:5000", url).uri("r") == "http://h:5000/api/v1/runs/r/artifacts"
+    with pytest.raises(InvalidValue, match="files of runs go to the server http://h:5000"):
+        compose.artifact_root("/mnt/files", url)
 
 
 def test_artifacts_stand_beside_the_database(tmp_path: Path) -> None:

@@ -84,6 +84,9 @@ def _mode(settings: Settings) -> Iterator[Finding]:
 
 
 def _store(url: str) -> Iterator[Finding]:
+    if compose.is_server(url):
+        yield _server(url)
+        return
     try:
         database = Database(url)
     except TrackerError as error:
@@ -98,6 +101,15 @@ def _store(url: str) -> Iterator[Finding]:
         database.close()
     if database.file is not None:
         yield _writable_store(database.file)
+
+
+def _server(url: str) -> Finding:
+    try:
+        compose.open_store(url).close()
+    except TrackerError as error:
+        advice = f"is the address right, and the server up? On its machine: curl {compose.identity(url)}/readyz"
+        return Finding(check="store", status="problem", found=str(error), advice=advice)
+    return Finding(check="store", status="ok", found=f"{compose.identity(url)} answers, and the store behind it")
 
 
 def _schema(database: Database) -> Finding:
@@ -129,6 +141,8 @@ def _artifacts(settings: Settings, url: str) -> Finding:
         root = compose.artifact_root(settings.artifacts, url)
     except TrackerError as error:
         return Finding(check="artifacts", status="problem", found=str(error), advice="correct TRACKER_ARTIFACTS")
+    if compose.is_server(root):
+        return Finding(check="artifacts", status="ok", found=f"kept by the server at {root}")
     return _folder("artifacts", Path(place(root)), "TRACKER_ARTIFACTS")
 
 

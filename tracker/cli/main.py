@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "compare": Entry("tracker.cli.compare", "Set runs side by side, and fail if one is worse than it may be."),
     "delete": Entry("tracker.cli.deletion", "Hide a run from every list."),
     "undelete": Entry("tracker.cli.deletion", "Show a deleted run again."),
+    "server": Entry("tracker.cli.server", "Serve the store over HTTP to many trainers and readers."),
     "sync": Entry("tracker.cli.journals", "Ship what processes that died left behind."),
     "db": Entry("tracker.cli.db", "Look after the database: upgrade, current, check."),
     "doctor": Entry("tracker.cli.doctor", "Find out what is wrong, and what to do about it."),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from tracker import compose
-from tracker.domain.errors import StoreError
+from tracker.domain.errors import InvalidStoreUrl, StoreError
 from tracker.domain.ports import RunStore
 from tracker.settings import Settings
 
@@ -46,12 +46,13 @@ def full_url(url: str | None) -> str:
 def existing_store(url: str | None) -> Iterator[RunStore]:
     """The store that is meant, open. Raises NoStore if there is none, and does not make it."""
     full = full_url(url)
-    database = Database(full)
-    try:
-        if database.revision() is None:
-            raise NoStore(database.url)
-    finally:
-        database.close()
+    if not compose.is_server(full):  # a server has a store, or does not start
+        database = Database(full)
+        try:
+            if database.revision() is None:
+                raise NoStore(database.url)
+        finally:
+            database.close()
     store = compose.open_store(full)
     try:
         yield store
@@ -67,9 +68,13 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """`url` as `full_url` returns it."""
+        self.url = compose.identity(url)
+        if compose.is_server(url):
+            raise InvalidStoreUrl(
+                self.url, "a tracking server; this command needs the URL of the database behind it, with --store"
+            )
         from tracker.store.engine import make_engine
 
-        self.url = compose.identity(url)
         self.file = compose.sqlite_file(url)
         try:
             self._engine = make_engine(url)

@@ -169,6 +169,8 @@ class Delivery:
                 self._failed_puts = PUBLISH_ATTEMPTS  # another attempt will not bring it back
                 raise ArtifactError(f"{source} is gone or damaged")
             uri, digest = self._artifacts.put(self._run_id, item.file.path, source)
+        except StoreError:
+            raise  # away, for as long as it takes: no fault of the file
         except TrackerError as error:
             self._failed_puts += 1
             if self._failed_puts < PUBLISH_ATTEMPTS:

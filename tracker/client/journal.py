@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Frame, Staged
-from tracker.wire import MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
+from tracker.wire.frames import MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
 
 SUFFIX = ".journal"
 REFUSED = ".refused"

@@ -16,7 +16,7 @@ from tracker.domain.frames import Batch, Frame, RunEnded, RunStarted
 from tracker.domain.identity import new_run_name
 from tracker.domain.ports import ArtifactHome, Transport
 from tracker.domain.words import DEFAULT_EXPERIMENT
-from tracker.wire import JournalHeader
+from tracker.wire.frames import JournalHeader
 
 log = logging.getLogger("tracker")
 

@@ -1,4 +1,4 @@
-"""The transport of the embedded store: the batch is applied in this process, on the shipper's thread."""
+"""The transport to any store: the batch is handed to it, or sent if it is behind a server, on the shipper's thread."""
 
 from __future__ import annotations
 

@@ -46,7 +46,11 @@ class InvalidStoreUrl(InvalidValue):
     """A store URL names no kind of store that we know, or a place that cannot be."""
 
     def __init__(self, url: str, problem: str) -> None:
-        super().__init__("store", f"{url!r}: {problem}", limit="sqlite:///path or postgresql://user@host/database")
+        super().__init__(
+            "store",
+            f"{url!r}: {problem}",
+            limit="sqlite:///path or postgresql://user@host/database or http://host:port",
+        )
 
 
 class NotFound(TrackerError, LookupError):

@@ -41,7 +41,10 @@ class Transport(Protocol):
 
 
 class ArtifactHome(Protocol):
-    """Where files of runs live. `path` is relative, of `/`-separated names, below the run's own root."""
+    """Where files of runs live. `path` is relative, of `/`-separated names, below the run's own root.
+
+    Every method but `uri`, which asks nobody, raises StoreError while the home is away: call again.
+    """
 
     def uri(self, run_id: str) -> str:
         """The root of the run's files."""
@@ -55,7 +58,10 @@ class ArtifactHome(Protocol):
         ...
 
     def fetch(self, uri: str, target: Path, *, sha256: str | None = None) -> Path:
-        """Copy the file at `uri` to `target`, whole or not at all; ArtifactError if its digest is not `sha256`."""
+        """Copy the file at `uri` to `target`, whole or not at all.
+
+        ArtifactError if it is not there, or its digest is not `sha256`.
+        """
         ...
 
     def list(self, run_id: str) -> Sequence[str]:

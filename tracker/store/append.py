@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from tracker.domain import frames
@@ -13,7 +12,6 @@ from tracker.domain.errors import RunNotFound
 from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK
 from tracker.domain.identity import now_ms
-from tracker.domain.limits import number_text
 from tracker.domain.words import FitOutcome, RunStatus
 from tracker.store.dialect import upsert
 from tracker.store.params import add_params
@@ -29,6 +27,7 @@ from tracker.store.tables import (
     runs,
     tags,
 )
+from tracker.store.texts import as_text, json_number
 
 _CUT: dict[RunStatus, FitOutcome] = {
     "finished": "failed",
@@ -309,13 +308,3 @@ class _Changes:
                 "status": "published",
             },
         )
-
-
-def as_text(value: Any) -> str:
-    """JSON."""
-    return msgspec.json.encode(value).decode()
-
-
-def json_number(value: float) -> float | str:
-    """A float as JSON can keep it."""
-    return value if value - value == 0 else number_text(value)

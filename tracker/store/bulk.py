@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 _COLUMNS = ("series_id", "step", "take", "fit", "offset_ms", "value")
 _CHUNKS = (2000, 200, 20)
@@ -41,11 +42,7 @@ def insert_points(connection: Connection, columns: PointColumns) -> None:
     PostgreSQL takes them through COPY.
     """
     if connection.dialect.name == "postgresql":
-        cursor = connection.connection.cursor()
-        with cursor.copy(f"COPY metric_points ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(("int4", "int8", "int4", "int4", "int8", "float8"))
-            for row in zip(*columns.all(), strict=True):
-                copy.write_row(row)
+        _copy(connection, columns)
         return
     width = len(_COLUMNS)
     flat: list[Any] = [None] * (width * len(columns.steps))
@@ -59,6 +56,24 @@ def insert_points(connection: Connection, columns: PointColumns) -> None:
     if start < len(flat):
         rest = [tuple(flat[at : at + width]) for at in range(start, len(flat), width)]
         connection.exec_driver_sql(_insert_sql(1), rest)
+
+
+def _copy(connection: Connection, columns: PointColumns) -> None:
+    statement = f"COPY metric_points ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+    driver, cursor = connection.dialect.loaded_dbapi, connection.connection.cursor()
+    try:
+        with cursor.copy(statement) as copy:
+            copy.set_types(("int4", "int8", "int4", "int4", "int8", "float8"))
+            for row in zip(*columns.all(), strict=True):
+                copy.write_row(row)
+    except driver.Error as error:
+        # SQLAlchemy knows nothing of COPY: that the connection broke, and as what it tells errors, is for us to say.
+        gone = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
+        if gone:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement, None, error, driver.Error, connection_invalidated=gone, dialect=connection.dialect
+        ) from error
 
 
 @cache

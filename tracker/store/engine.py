@@ -82,7 +82,7 @@ def _on_sqlite_begin(connection: Connection) -> None:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes; StoreUnavailable if the database did not take it and a retry may succeed."""
-    with _translated(engine), engine.connect().execution_options(tracker_writes=True) as connection:
+    with translated(engine), engine.connect().execution_options(tracker_writes=True) as connection:
         with connection.begin():
             yield connection
 
@@ -90,12 +90,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent snapshot to read from."""
-    with _translated(engine), engine.connect() as connection:
+    with translated(engine), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
-def _translated(engine: Engine) -> Iterator[None]:
+def translated(engine: Engine) -> Iterator[None]:
+    """The drivers' words for a database that does not answer now become StoreUnavailable."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:

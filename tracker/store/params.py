@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from tracker.store.dialect import upsert
 from tracker.store.tables import params
+from tracker.store.texts import as_text
 
 
 def add_params(connection: Connection, run: int, fit: int, values: Mapping[str, Any]) -> None:
@@ -46,7 +47,7 @@ def _row(run: int, key: str, value: Any) -> dict[str, Any]:
         type_, text = "str", value
     else:
         type_ = {type(None): "null", bool: "bool", int: "num", float: "num"}.get(type(value), "json")
-        text = msgspec.json.encode(value).decode()
+        text = as_text(value)
     return {"run_id": run, "key": key, "type": type_, "text": text, "number": _number(type_, text)}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, select, update
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from tracker.domain.errors import InvalidValue, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
@@ -16,9 +16,10 @@ from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
 from tracker.domain.words import LEASE_MS
 from tracker.store import read, schema
-from tracker.store.append import apply, as_text
-from tracker.store.engine import file_identity, make_engine, reading, shown, writing
+from tracker.store.append import apply
+from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
 from tracker.store.tables import events, fits, runs
+from tracker.store.texts import as_text
 
 T = TypeVar("T")
 
@@ -55,13 +56,37 @@ class SqlRunStore:
     # -- the one way in ------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> Ack:
+        (result,) = self.append_many([batch])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def append_many(self, batches: Sequence[Batch]) -> list[Ack | Exception]:
+        """Apply `batches` in one transaction; return once it is committed, with what `append` would return or raise.
+
+        A batch that fails changes nothing and fails alone. Raises StoreUnavailable if none was applied.
+        """
         self._follow_file()
+        results: list[Ack | Exception] = [Ack(last=0)] * len(batches)
+        with writing(self._engine) as connection:
+            # Every process takes the runs' locks in the same order, so that none waits for another in a circle.
+            for index in sorted(range(len(batches)), key=lambda index: batches[index].run_id):
+                results[index] = self._apply_alone(connection, batches[index])
+        return results
+
+    def _apply_alone(self, connection: Connection, batch: Batch) -> Ack | Exception:
+        connection.exec_driver_sql("SAVEPOINT batch")
         try:
-            with writing(self._engine) as connection:
-                return apply(connection, batch)
-        except (DataError, IntegrityError, OverflowError, UnicodeError) as error:
-            cause = getattr(error, "orig", error)
-            raise InvalidValue(f"frames {batch.first} to {batch.last}", f"cannot be stored: {cause}") from error
+            with translated(self._engine):
+                ack = apply(connection, batch)
+        except Exception as error:
+            try:
+                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT batch")
+            except SQLAlchemyError:
+                raise error from None  # the whole transaction is gone
+            return _refusal(batch, error)
+        connection.exec_driver_sql("RELEASE SAVEPOINT batch")
+        return ack
 
     def request_stop(self, run_id: str) -> None:
         def change(connection: Connection, run: int) -> None:
@@ -195,3 +220,13 @@ class SqlRunStore:
 
 def _set_deleted(run: int, ms: int | None) -> Any:
     return update(runs).where(runs.c.id == run).values(deleted_ms=ms)
+
+
+def _refusal(batch: Batch, error: Exception) -> Exception:
+    if not isinstance(error, (DataError, IntegrityError, OverflowError, UnicodeError)):
+        return error
+    refusal = InvalidValue(
+        f"frames {batch.first} to {batch.last}", f"cannot be stored: {getattr(error, 'orig', error)}"
+    )
+    refusal.__cause__ = error
+    return refusal

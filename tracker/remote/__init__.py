@@ -1,0 +1,1 @@
+"""A store behind a tracking server: the ports over HTTP."""

@@ -1,0 +1,192 @@
+"""Artifacts that go through a tracking server.
+
+A run makes one when it starts, and uses it on the shipper's thread: what that needs is imported there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+
+from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreError, StoreUnavailable
+from tracker.domain.limits import check_run_id
+from tracker.remote.address import API, artifact_path, identity, run_path
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+    from io import FileIO
+
+    from tracker.remote.connection import Server
+
+T = TypeVar("T")
+
+_CHUNK = 1024 * 1024
+_OURS = re.compile(rf".*{API}/runs/(?P<run>[^/]+)/artifacts/(?P<path>.+)\Z")
+
+
+class _Stored(msgspec.Struct):
+    uri: str
+    sha256: str
+
+
+class HttpArtifacts:
+    """ArtifactHome (see `tracker.domain.ports`) over HTTP; StoreUnavailable while the server does not answer.
+
+    `uri` gives an address on the server, known before the server answers; `put` returns what the server writes down,
+    which is where the file lies in its own home. `fetch` takes either.
+    """
+
+    def __init__(self, url: str) -> None:
+        """`url` as `address.normal` returns it. Nothing is asked yet."""
+        self._url = url
+        self._shown = identity(url)
+        self._home = ""
+
+    @cached_property
+    def _server(self) -> Server:
+        from tracker.remote.connection import Server
+
+        return Server(self._url)
+
+    def uri(self, run_id: str) -> str:
+        return self._shown + run_path(check_run_id(run_id), "artifacts")
+
+    def put(self, run_id: str, path: str, source: Path) -> tuple[str, str]:
+        target = artifact_path(run_id, path)
+        doing = f"cannot store {path!r}: {source}"
+        with _local(doing):
+            size, digest = _measure(source)
+
+        def opened() -> BinaryIO:
+            with _local(doing):
+                return source.open("rb")
+
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(size),
+            "X-Tracker-SHA256": digest,
+        }
+        try:
+            with self._server.stream("PUT", target, body=opened, headers=headers) as response:
+                stored = self._read(response.read(), _Stored)
+        except NotFound as error:
+            raise StoreError(f"{self._shown} is no tracking server of this version: {error}") from error
+        if stored.sha256 != digest:
+            raise ArtifactError(f"{path!r} did not arrive whole: its SHA-256 is {stored.sha256} there, {digest} here")
+        self._learn(stored.uri, f"/{run_id}/{path.replace('{sha256}', digest)}")
+        return stored.uri, digest
+
+    def fetch(self, uri: str, target: Path, *, sha256: str | None = None) -> Path:
+        try:
+            run_id, path = self._place(uri)
+            where = artifact_path(run_id, path)
+        except InvalidValue as error:
+            raise ArtifactError(f"{uri!r} is no file of a run: {error}") from error
+        try:
+            with self._server.stream("GET", where, headers={"Accept": "*/*"}) as response:
+                part, digest = _receive(response, target.parent)
+        except NotFound as error:
+            raise ArtifactError(f"{uri} is not there: {error}") from error
+        if sha256 is not None and digest != sha256:
+            part.unlink(missing_ok=True)
+            raise ArtifactError(f"{uri} is damaged: its SHA-256 is {digest}, recorded was {sha256}")
+        os.replace(part, target)
+        return target
+
+    def list(self, run_id: str) -> Sequence[str]:
+        return self._read(self._server.ask("GET", run_path(check_run_id(run_id), "artifacts")), list[str])
+
+    def _read(self, answer: bytes, type: type[T]) -> T:
+        from tracker.wire.records import from_msgpack
+
+        try:
+            return from_msgpack(answer, type)
+        except InvalidValue as error:
+            raise StoreUnavailable(f"{self._shown} gave an answer that cannot be read: {error}") from error
+
+    def _place(self, uri: str) -> tuple[str, str]:
+        """The run and the path that `uri` means: an address on a server, or what the server wrote down."""
+        parts = urlsplit(uri)
+        if parts.scheme in ("http", "https"):
+            if found := _OURS.fullmatch(parts.path):
+                return unquote(found["run"]), unquote(found["path"])
+            raise ArtifactError(f"{uri!r} is no file on {self._shown}")
+        # What the server wrote down: its home, the run's id, the path.
+        if self._home and uri.startswith(f"{self._home}/"):
+            run_id, _, path = uri.removeprefix(f"{self._home}/").partition("/")
+            return unquote(run_id), unquote(path)
+        for index, name in enumerate(names := uri.split("/")):
+            if index > 2 and self._root_of(unquote(name)) == "/".join(names[: index + 1]):
+                self._learn("/".join(names[: index + 1]), f"/{unquote(name)}")
+                return unquote(name), unquote("/".join(names[index + 1 :]))
+        raise ArtifactError(f"{uri!r} is no file of a run on {self._shown}")
+
+    def _root_of(self, run_id: str) -> str | None:
+        from tracker.domain.records import Run
+
+        try:
+            return self._read(self._server.ask("GET", run_path(check_run_id(run_id))), Run).artifact_uri
+        except (InvalidValue, NotFound):
+            return None
+
+    def _learn(self, uri: str, ending: str) -> None:
+        if unquote(uri).endswith(ending):
+            self._home = uri[: -len(quote(ending))]
+
+
+def _measure(source: Path) -> tuple[int, str]:
+    """Size and SHA-256: the server keeps what agrees with them, and nothing else."""
+    import hashlib
+
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
+
+
+def _receive(response: HTTPResponse, folder: Path) -> tuple[Path, str]:
+    """Write the answer to a new file in `folder`, on disk when this returns; return it and the SHA-256 of its bytes."""
+    import hashlib
+    import tempfile
+    from http.client import IncompleteRead
+
+    digest = hashlib.sha256()
+    with _local(f"cannot write in {folder}"):
+        handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            while chunk := response.read(_CHUNK):
+                digest.update(chunk)
+                with _local(f"cannot write {name}"):
+                    _write_all(file, chunk)
+            if response.length:
+                raise IncompleteRead(b"", response.length)  # `read` of a part does not say so
+            with _local(f"cannot write {name}"):
+                os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name), digest.hexdigest()
+
+
+def _write_all(file: FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+@contextmanager
+def _local(doing: str) -> Iterator[None]:
+    """Tell the trouble with files from that with the server."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"{doing}: {error.strerror or error}") from error

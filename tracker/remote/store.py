@@ -1,0 +1,174 @@
+"""The run store behind a tracking server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+from tracker.domain.errors import InvalidValue, NotFound, RunNotFound, StoreError, StoreUnavailable
+from tracker.domain.frames import Ack, Batch
+from tracker.domain.progress import Progress
+from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
+from tracker.remote.address import API, run_path
+from tracker.remote.connection import Query, Server
+from tracker.wire.batches import encode_batch
+from tracker.wire.records import from_msgpack
+
+T = TypeVar("T")
+
+
+class HttpRunStore:
+    """RunStore (see `tracker.domain.ports`) over HTTP; safe for threads."""
+
+    def __init__(self, url: str) -> None:
+        """`url` as `address.normal` returns it. Nothing is asked yet."""
+        self._server = Server(url)
+        self.url = self._server.url
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The store at `url`, which answers. Raises StoreUnavailable, or StoreError if no tracking server is there."""
+        store = cls(url)
+        try:
+            store.ready()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def ready(self) -> None:
+        """Return if the server and the store behind it answer; see `open` for what is raised."""
+        self._ask("GET", "/readyz")
+
+    def close(self) -> None:
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the one way in ------------------------------------------------------------------------------------------
+
+    def append(self, batch: Batch) -> Ack:
+        headers = {"Content-Type": "application/msgpack"}
+        answer = self._ask("POST", f"{API}/batches", body=encode_batch(batch), headers=headers)
+        return self._read(answer, Ack)
+
+    def request_stop(self, run_id: str) -> None:
+        self._ask("POST", _path(run_id, "stop"), twice=False)  # each request is an event of its own
+
+    def delete_run(self, run_id: str) -> None:
+        self._ask("DELETE", _path(run_id))
+
+    def restore_run(self, run_id: str) -> None:
+        self._ask("POST", _path(run_id, "restore"))
+
+    # -- reads ---------------------------------------------------------------------------------------------------
+
+    def experiments(self) -> Sequence[Experiment]:
+        return self._get(f"{API}/experiments", list[Experiment])
+
+    def search_runs(
+        self,
+        filter: str = "",
+        *,
+        experiments: Iterable[str] | None = None,
+        order_by: Iterable[str] = (),
+        limit: int = 100,
+        page_token: str | None = None,
+    ) -> RunPage:
+        named = None if experiments is None else _texts(experiments)
+        query = _query(filter=filter, experiment=named, order_by=_texts(order_by), limit=limit, page_token=page_token)
+        page = self._get(f"{API}/runs", RunPage, query)
+        return RunPage(runs=[], next_page_token=None) if named == [] else page  # a query cannot say "of none"
+
+    def get_run(self, run_id: str) -> Run:
+        return self._get(_path(run_id), Run)
+
+    def find_runs(self, text: str, *, limit: int = 10, deleted: bool = False) -> Sequence[Run]:
+        return self._get(f"{API}/runs:find", list[Run], _query(text=text, limit=limit, deleted=deleted))
+
+    def progress(self, run_id: str) -> Progress:
+        return self._get(_path(run_id, "progress"), Progress)
+
+    def params(self, run_id: str) -> Mapping[str, Any]:
+        return self._get(_path(run_id, "params"), dict[str, Any])
+
+    def tags(self, run_id: str) -> Mapping[str, str]:
+        return self._get(_path(run_id, "tags"), dict[str, str])
+
+    def metrics(self, run_id: str) -> Mapping[str, Series]:
+        return self._get(_path(run_id, "metrics"), dict[str, Series])
+
+    def history(self, run_id: str, key: str, *, max_points: int | None = None, raw: bool = False) -> History:
+        return self._get(_path(run_id, "history"), History, _query(key=key, max_points=max_points, raw=raw))
+
+    def fits(self, run_id: str) -> Sequence[Fit]:
+        return self._get(_path(run_id, "fits"), list[Fit])
+
+    def epochs(self, run_id: str) -> Sequence[Epoch]:
+        return self._get(_path(run_id, "epochs"), list[Epoch])
+
+    def events(self, run_id: str) -> Sequence[Event]:
+        return self._get(_path(run_id, "events"), list[Event])
+
+    def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:
+        return self._get(_path(run_id, "checkpoints"), list[Checkpoint])
+
+    def histograms(self, run_id: str, key: str | None = None) -> Sequence[Histogram]:
+        return self._get(_path(run_id, "histograms"), list[Histogram], _query(key=key))
+
+    def sweep(self) -> None:
+        """Make runs whose lease ran out `lost`; see `SqlRunStore.sweep`. The server does so when it looks at runs."""
+        self.search_runs(limit=1)
+
+    def _ask(self, method: str, path: str, **more: Any) -> bytes:
+        try:
+            return self._server.ask(method, path, **more)
+        except NotFound as error:
+            if type(error) is not NotFound:
+                raise
+            # Not a run, but the way to it: nothing is known about what was asked.
+            raise StoreError(f"{self.url} is no tracking server of this version: {error}") from error
+
+    def _get(self, path: str, type: type[T], query: Query | None = None) -> T:
+        return self._read(self._ask("GET", path, query=query), type)
+
+    def _read(self, answer: bytes, type: type[T]) -> T:
+        try:
+            return from_msgpack(answer, type)
+        except InvalidValue as error:
+            raise StoreUnavailable(f"{self.url} gave an answer that cannot be read: {error}") from error
+
+
+def _texts(values: Iterable[str]) -> list[str]:
+    return [values] if isinstance(values, str) else list(values)
+
+
+def _path(run_id: str, *more: str) -> str:
+    """The path of a run's resource; RunNotFound for what can be in no path, and so is no run."""
+    if not run_id or not _is_text(run_id):
+        raise RunNotFound(run_id)
+    return run_path(run_id, *more)
+
+
+def _query(**values: str | int | bool | list[str] | None) -> Query:
+    """The values that are given, as a query has them."""
+    query: dict[str, list[str]] = {}
+    for key, value in values.items():
+        if value is not None:
+            texts = value if isinstance(value, list) else [value if isinstance(value, str) else str(value).lower()]
+            query[key] = texts
+            if not all(map(_is_text, texts)):
+                raise InvalidValue(key, f"{value!r} is no text that can be sent", limit="no lone surrogates")
+    return query
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,135 @@
+"""What the server can be asked, as values: a route is made of each, and the OpenAPI document of all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tracker.domain.errors import InvalidValue, RunNotFound
+from tracker.domain.limits import check_run_id
+from tracker.domain.ports import ArtifactHome, RunStore
+from tracker.server.intake import Intake
+from tracker.server.writer import Writer
+from tracker.wire.batches import invalid
+from tracker.wire.records import to_json, to_msgpack
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+MSGPACK = "application/msgpack"
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the routes work with. The store is asked in threads of a small pool, never on the event loop."""
+
+    store: RunStore
+    writer: Writer
+    artifacts: ArtifactHome
+    intake: Intake = field(default_factory=Intake)
+    readers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
+    probes: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """What `question` returns, asked in a thread."""
+        return await anyio.to_thread.run_sync(question, limiter=self.readers)
+
+
+Handler = Callable[[Services, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path. `answers` is the type of what it returns, None for nothing.
+
+    `query` has its query parameters as fields. `failures` are the statuses of its problems, but for those that any
+    operation may have. `takes` is the type of its body in MessagePack; `body` and `content` are
+    OpenAPI's words for a request and an answer that are no records.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handle: Handler
+    answers: Any = None
+    takes: Any = None
+    status: int = 200
+    query: type[msgspec.Struct] | None = None
+    headers: Sequence[Mapping[str, Any]] = ()
+    failures: Sequence[int] = ()
+    body: Mapping[str, Any] | None = None
+    content: Mapping[str, Any] | None = None
+
+
+def routes(operations: Sequence[Operation], services: Services) -> list[Route]:
+    """One route a path, so that the answer to a method that it does not take names all that it does."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    return [_route(path, by_method, services) for path, by_method in by_path.items()]
+
+
+def _route(path: str, by_method: Mapping[str, Operation], services: Services) -> Route:
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await by_method[method].handle(services, request)
+
+    return Route(path, endpoint, methods=list(by_method))
+
+
+def run_id(request: Request) -> str:
+    """The run id of the path; what cannot be one is not found."""
+    given: str = request.path_params["run_id"]
+    try:
+        return check_run_id(given)
+    except InvalidValue:
+        raise RunNotFound(given) from None
+
+
+def query(request: Request, kind: type[S]) -> S:
+    """The query parameters as a `kind`, a Struct whose lists are parameters that may be repeated."""
+    known = {one.name: one for one in msgspec.structs.fields(kind)}
+    given: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise InvalidValue(name[:100], "no such parameter", limit=", ".join(known) or "none")
+        if "\x00" in value:
+            raise InvalidValue(name, "a NUL character, which no store keeps")
+        if "list" in str(known[name].type):
+            given.setdefault(name, []).append(value)
+        elif name in given:
+            raise InvalidValue(name, "given twice", limit="once")
+        else:
+            given[name] = value
+    try:
+        found = msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error, "query") from None
+    for name, value in given.items():
+        if getattr(found, name) is None:
+            raise InvalidValue(name, f"{value!r}; to give none, leave the parameter out")
+    return found
+
+
+def encoder(request: Request) -> tuple[str, Callable[[Any], bytes]]:
+    """The media type that the client wants, and how to write it: JSON unless it names MessagePack."""
+    wants_msgpack = "msgpack" in request.headers.get("accept", "")
+    return (MSGPACK, to_msgpack) if wants_msgpack else (JSON, to_json)
+
+
+def payload(body: bytes, media_type: str, status: int = 200) -> Response:
+    """`body` as a response of `media_type`, one of two that the same path may have."""
+    return Response(body, status, {"Vary": "Accept", "X-Content-Type-Options": "nosniff"}, media_type=media_type)
+
+
+async def asked(services: Services, request: Request, question: Callable[[], Any]) -> Response:
+    """What `question` returns; asked and written in a thread, since both may take a while."""
+    media_type, encode = encoder(request)
+    return payload(await services.ask(lambda: encode(question())), media_type)

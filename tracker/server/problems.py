@@ -1,0 +1,126 @@
+"""Errors as problem details (RFC 9457). Which error is which status stands here, once."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from tracker.domain import errors
+from tracker.server.writer import Busy
+
+TYPE = "application/problem+json"
+
+STATUS: dict[type[Exception], int] = {
+    errors.NotFound: 404,
+    errors.RunExists: 409,
+    errors.InvalidValue: 400,
+    errors.StoreUnavailable: 503,
+    errors.SchemaOutdated: 503,
+    errors.SchemaTooNew: 503,
+    errors.ArtifactError: 500,
+    errors.TrackerError: 500,
+}
+"""The nearest base class counts."""
+RETRY_AFTER_S = 2
+
+
+class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What went wrong. `error` is the class of `tracker.domain.errors` that a Python client raises for it.
+
+    `field` and `limit` say which value broke which rule.
+    """
+
+    type: str = msgspec.field(default_factory=lambda: "about:blank")
+    title: str
+    status: int
+    detail: str
+    error: str
+    field: str = ""
+    limit: str = ""
+
+
+class Refused(Exception):
+    """A request that is refused before it is anything to the store."""
+
+    def __init__(
+        self, status: int, detail: str, *, field: str = "", limit: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.field = field
+        self.limit = limit
+        self.headers = headers or {}
+
+
+class Unreadable(Refused):
+    """A body that is not what it must be, 422."""
+
+    def __init__(self, error: errors.InvalidValue) -> None:
+        super().__init__(422, str(error), field=error.field, limit=error.limit)
+
+
+def response(
+    status: int, detail: str, error: str, *, field: str = "", limit: str = "", headers: dict[str, str] | None = None
+) -> Response:
+    """A problem as a response."""
+    problem = Problem(
+        title=HTTPStatus(status).phrase, status=status, detail=detail, error=error, field=field, limit=limit
+    )
+    return Response(
+        msgspec.json.encode(problem), status, {"X-Content-Type-Options": "nosniff", **(headers or {})}, media_type=TYPE
+    )
+
+
+_REFUSED_AS = {404: "NotFound", 503: "StoreUnavailable"}
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    name = _REFUSED_AS.get(error.status, "InvalidValue")
+    return response(error.status, str(error), name, field=error.field, limit=error.limit, headers=error.headers)
+
+
+def _tracker_error(request: Request, error: Exception) -> Response:
+    status = next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
+    name = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
+    headers = {}
+    if status == 503:
+        headers["Retry-After"] = "1" if isinstance(error, Busy) else str(RETRY_AFTER_S)
+    text = str(error)
+    return response(
+        status, text, name, field=getattr(error, "field", ""), limit=getattr(error, "limit", ""), headers=headers
+    )
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    detail = {404: f"nothing is at {path}", 405: f"{path} does not take {request.method}"}.get(
+        error.status_code, error.detail
+    )
+    name = "NotFound" if error.status_code == 404 else "InvalidValue"
+    return response(error.status_code, detail, name, headers=dict(error.headers or {}))
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    # What happened is on the log; a body with the inside of the server helps nobody who may read it.
+    return response(500, "the server failed; its log says how", "TrackerError")
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it
+
+
+HANDLERS: dict[Any, ExceptionHandler] = {
+    errors.TrackerError: _tracker_error,
+    Refused: _refused,
+    HTTPException: _http,
+    ClientDisconnect: _gone,
+    Exception: _unexpected,
+}

@@ -1,0 +1,63 @@
+"""The way in: a client's batch to the writer's thread."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec.structs import replace
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tracker.domain.errors import InvalidValue
+from tracker.domain.frames import Ack, Batch, RunStarted
+from tracker.domain.ports import ArtifactHome
+from tracker.server.operations import MSGPACK, Operation, Services, encoder, payload
+from tracker.server.problems import Refused, Unreadable
+from tracker.wire.batches import decode_batch
+
+_LARGE = 128 * 1024
+"""Bodies above it are decoded in a thread, so that other requests need not wait for milliseconds."""
+
+
+async def post_batch(services: Services, request: Request) -> Response:
+    """Answers once the batch is committed to disk; sending it again changes nothing."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != MSGPACK:
+        raise Refused(415, f"Content-Type {given!r}", field="Content-Type", limit=MSGPACK)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "a compressed body", field="Content-Encoding", limit="identity")
+    async with services.intake.body(request) as body:
+        try:
+            batch = decode_batch(body) if len(body) <= _LARGE else await asyncio.to_thread(decode_batch, body)
+        except InvalidValue as error:
+            raise Unreadable(error) from error
+        ack = await services.writer.append(at_home(batch, services.artifacts))
+    media_type, encode = encoder(request)
+    return payload(encode(ack), media_type)
+
+
+def at_home(batch: Batch, artifacts: ArtifactHome) -> Batch:
+    """`batch` with the run's artifacts where this server keeps them, whatever the client says."""
+    if not any(isinstance(item, RunStarted) for _, item in batch.items):
+        return batch
+    root = artifacts.uri(batch.run_id)
+    return replace(
+        batch,
+        items=[
+            (number, replace(item, artifact_uri=root) if isinstance(item, RunStarted) else item)
+            for number, item in batch.items
+        ],
+    )
+
+
+OPERATIONS = [
+    Operation(
+        method="POST",
+        path="/api/v1/batches",
+        summary="Apply a batch of a journal's frames, exactly once",
+        handle=post_batch,
+        answers=Ack,
+        failures=(404, 408, 413, 415, 422),
+        takes=Batch,
+    )
+]

@@ -1,0 +1,177 @@
+"""Reading runs, and the few changes that are asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tracker.domain.ports import RunStore
+from tracker.domain.progress import Progress
+from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
+from tracker.server.operations import Operation, Services, asked, query, run_id
+
+_RUN = "/api/v1/runs/{run_id}"
+
+
+class SearchQuery(Struct, frozen=True):
+    """What RunReader.search_runs takes."""
+
+    filter: str = ""
+    experiment: list[str] | None = None
+    order_by: list[str] = []
+    limit: Annotated[int, Meta(ge=1, le=50_000)] = 100
+    page_token: str | None = None
+
+
+class FindQuery(Struct, frozen=True):
+    """What RunReader.find_runs takes."""
+
+    text: str
+    limit: Annotated[int, Meta(ge=1, le=50_000)] = 10
+    deleted: bool = False
+
+
+class HistoryQuery(Struct, frozen=True):
+    """What RunReader.history takes."""
+
+    key: str
+    max_points: Annotated[int, Meta(ge=4, le=2**53)] | None = None
+    raw: bool = False
+
+
+class HistogramsQuery(Struct, frozen=True):
+    """What RunReader.histograms takes."""
+
+    key: str | None = None
+
+
+async def list_experiments(services: Services, request: Request) -> Response:
+    """All experiments that are not deleted."""
+    return await asked(services, request, services.store.experiments)
+
+
+async def search_runs(services: Services, request: Request) -> Response:
+    """A page of the runs that match."""
+    wanted = query(request, SearchQuery)
+    return await asked(
+        services,
+        request,
+        lambda: services.store.search_runs(
+            wanted.filter,
+            experiments=wanted.experiment,
+            order_by=wanted.order_by,
+            limit=wanted.limit,
+            page_token=wanted.page_token,
+        ),
+    )
+
+
+async def find_runs(services: Services, request: Request) -> Response:
+    """Runs that a person may mean."""
+    wanted = query(request, FindQuery)
+    return await asked(
+        services,
+        request,
+        lambda: services.store.find_runs(wanted.text, limit=wanted.limit, deleted=wanted.deleted),
+    )
+
+
+async def history(services: Services, request: Request) -> Response:
+    """The points of one series."""
+    wanted, run = query(request, HistoryQuery), run_id(request)
+    return await asked(
+        services,
+        request,
+        lambda: services.store.history(run, wanted.key, max_points=wanted.max_points, raw=wanted.raw),
+    )
+
+
+async def histograms(services: Services, request: Request) -> Response:
+    """The histograms of one key or of all."""
+    wanted, run = query(request, HistogramsQuery), run_id(request)
+    return await asked(services, request, lambda: services.store.histograms(run, wanted.key))
+
+
+def _read(path: str, summary: str, answers: Any, read: Callable[[RunStore, str], Any]) -> Operation:
+    async def handle(services: Services, request: Request) -> Response:
+        query(request, _Nothing)
+        run = run_id(request)
+        return await asked(services, request, lambda: read(services.store, run))
+
+    return Operation(method="GET", path=_RUN + path, summary=summary, handle=handle, answers=answers, failures=(404,))
+
+
+def _change(method: str, path: str, summary: str, change: Callable[[RunStore, str], None]) -> Operation:
+    async def handle(services: Services, request: Request) -> Response:
+        query(request, _Nothing)
+        run = run_id(request)
+        await services.ask(lambda: change(services.store, run))
+        return Response(status_code=204)
+
+    return Operation(method=method, path=_RUN + path, summary=summary, handle=handle, status=204, failures=(404,))
+
+
+class _Nothing(Struct):
+    """No parameters."""
+
+
+OPERATIONS = [
+    Operation(
+        method="GET",
+        path="/api/v1/experiments",
+        summary="All experiments that are not deleted",
+        handle=list_experiments,
+        answers=list[Experiment],
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/runs",
+        summary="Search runs, a page at a time",
+        handle=search_runs,
+        answers=RunPage,
+        query=SearchQuery,
+        failures=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/runs:find",
+        summary="Runs by a beginning of their id, or by name",
+        handle=find_runs,
+        answers=list[Run],
+        query=FindQuery,
+    ),
+    Operation(
+        method="GET",
+        path=f"{_RUN}/history",
+        summary="The points of one series; in MessagePack the arrays are little-endian bytes",
+        handle=history,
+        answers=History,
+        query=HistoryQuery,
+        failures=(404,),
+    ),
+    Operation(
+        method="GET",
+        path=f"{_RUN}/histograms",
+        summary="Histograms in order of key and step",
+        handle=histograms,
+        answers=list[Histogram],
+        query=HistogramsQuery,
+        failures=(404,),
+    ),
+    _read("", "One run, deleted or not", Run, lambda store, run: store.get_run(run)),
+    _read("/progress", "Where the run stands", Progress, lambda store, run: store.progress(run)),
+    _read("/params", "Parameters by key", dict[str, Any], lambda store, run: store.params(run)),
+    _read("/tags", "Tags by key", dict[str, str], lambda store, run: store.tags(run)),
+    _read("/metrics", "Summaries of the run's series by key", dict[str, Series], lambda store, run: store.metrics(run)),
+    _read("/fits", "Fits by number", list[Fit], lambda store, run: store.fits(run)),
+    _read("/epochs", "Epochs by number, with their metrics", list[Epoch], lambda store, run: store.epochs(run)),
+    _read("/events", "Events by time", list[Event], lambda store, run: store.events(run)),
+    _read("/checkpoints", "Checkpoints, oldest first", list[Checkpoint], lambda store, run: store.checkpoints(run)),
+    _change("POST", "/stop", "Ask the run to stop", lambda store, run: store.request_stop(run)),
+    _change("DELETE", "", "Hide the run from every list", lambda store, run: store.delete_run(run)),
+    _change("POST", "/restore", "Show a deleted run again", lambda store, run: store.restore_run(run)),
+]

@@ -1,0 +1,89 @@
+"""A socket, and the application on it until the process is told to end."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tracker.domain.errors import InvalidValue, TrackerError
+
+_GRACE_S = 30
+_IDLE_S = 75
+"""How long a connection may be idle: longer than clients' heartbeats, so that they need not connect anew."""
+
+
+class PortTaken(TrackerError):
+    """The address cannot be listened on."""
+
+
+def listen(host: str, port: int, *, insecure: bool = False) -> socket.socket:
+    """A socket that listens on `host` and `port`, 0 for any that is free.
+
+    Raises InvalidValue for an address that others can reach, unless `insecure`; PortTaken.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise InvalidValue("host", f"{host!r} is no address of this machine: {error}") from error
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    if not insecure and not is_loopback(str(address[0])):
+        raise InvalidValue(
+            "host",
+            f"{host!r} can be reached from other machines, and this version has no access tokens yet: "
+            "whoever reaches it may read, change and delete everything",
+            limit="127.0.0.1, ::1 or localhost; --insecure if the network keeps others out",
+        )
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(2048)
+    except OSError as error:
+        opened.close()
+        raise PortTaken(
+            f"cannot listen on {host} port {port}: {error.strerror}; --port names another, --port 0 takes any"
+        ) from error
+    return opened
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches `address`."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def address_of(opened: socket.socket) -> str:
+    """The URL of what listens on the socket."""
+    host, port = opened.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(app: ASGIApp, opened: socket.socket) -> None:
+    """Answer on the socket until SIGTERM or SIGINT; what was begun is finished first, for half a minute at most."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_IDLE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    # uvicorn raises the signal again when it is done; the caller still has batches to commit then.
+    before = {number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        uvicorn.Server(config).run(sockets=[opened])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """The server is ending already."""

@@ -1,0 +1,1 @@
+"""What crosses a boundary, and its bytes: frames on disk, batches and records over HTTP."""
