@@ -77,21 +77,12 @@ def fit(number: int, first: int, *, phase: int = 1, phase_epoch: int = 0) -> Fit
 
 
 class StoreContract:
-    """The contract of RunStore."""
+    """The contract of RunStore; heirs have the fixtures `store` and `url`, where other processes find it."""
 
     @pytest.fixture
     def now(self) -> list[int]:
         """The store's clock, in a list to move it."""
         return [1_000_000]
-
-    @pytest.fixture
-    def store(self, now: list[int]) -> Iterator[RunStore]:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def url(self) -> str:
-        """Where other processes find the store."""
-        raise NotImplementedError
 
     @pytest.fixture
     def run(self, store: RunStore) -> Writer:
