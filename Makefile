@@ -52,9 +52,9 @@ clean: ## remove what was installed and made
 	@touch $@
 
 .venv/test.stamp: .venv/bin/python pyproject.toml $(LOCK)
-	$(PIP) --editable '.[demo,pandas,postgres,server]' --group test
+	$(PIP) --editable '.[demo,mlflow,pandas,postgres,server]' --group test
 	@touch $@
 
 .venv/check.stamp: .venv/bin/python pyproject.toml $(LOCK)
-	$(PIP) --editable '.[demo,pandas,postgres,server]' --group dev
+	$(PIP) --editable '.[demo,mlflow,pandas,postgres,server]' --group dev
 	@touch $@

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from tracker.store.tables import metadata
+from tracker.store.catalogue_tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

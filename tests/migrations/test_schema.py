@@ -15,9 +15,9 @@ from sqlalchemy import text
 
 from tracker.domain.errors import InvalidStoreUrl, SchemaOutdated, SchemaTooNew
 from tracker.store import schema
+from tracker.store.catalogue_tables import metadata
 from tracker.store.engine import make_engine, reading, writing
 from tracker.store.store import SqlRunStore
-from tracker.store.tables import metadata
 
 DATABASES = Path(__file__).parent / "databases"
 

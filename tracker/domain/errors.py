@@ -86,6 +86,57 @@ class CheckpointNotFound(NotFound):
         super().__init__(f"run {run_id!r} has no checkpoint {which!r}; `store.checkpoints({run_id!r})` lists them")
 
 
+class ModelNotFound(NotFound):
+    """No logged model has this id."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"logged model {model_id!r} not found")
+
+
+class KeyNotFound(NotFound):
+    """What was to be removed is not there: a tag of a run, an experiment or a model."""
+
+    def __init__(self, owner: str, key: str) -> None:
+        super().__init__(f"{owner} has no tag {key!r}")
+        self.key = key
+
+
+class ExperimentExists(TrackerError):
+    """An experiment of this name is there already, perhaps deleted."""
+
+    def __init__(self, name: str, *, deleted: bool) -> None:
+        hint = "; it is deleted: restore it, or take another name" if deleted else ""
+        super().__init__(f"experiment {name!r} exists already{hint}")
+        self.name = name
+        self.deleted = deleted
+
+
+class ExperimentDeleted(TrackerError):
+    """The experiment is deleted, and what was asked needs one that is not."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"experiment {name!r} is deleted; restore it first")
+
+
+class RunDeleted(TrackerError):
+    """The run is deleted, and what was asked needs one that is not."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id!r} is deleted; restore it first")
+        self.run_id = run_id
+
+
+class ParamConflict(InvalidValue):
+    """A parameter has another value already, and the caller is one whose parameters never change."""
+
+    def __init__(self, run_id: str, key: str, old: str, new: str) -> None:
+        super().__init__(f"params.{key}", f"run {run_id!r} has it as {old!r}, not {new!r}", limit="one value a run")
+        self.run_id = run_id
+        self.key = key
+        self.old = old
+        self.new = new
+
+
 class RunExists(TrackerError):
     """A run with this id is there already and `resume="never"` was asked for."""
 

@@ -13,6 +13,8 @@ FIT_OUTCOMES: tuple[FitOutcome, ...] = (
     "completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost",
 )  # fmt: skip
 
+UNNUMBERED = -1
+"""In place of a fit's number: the point came from a client without a journal, and stands beside others of its step."""
 DEFAULT_EXPERIMENT = "Default"
 LEASE_MS = 120_000
 """A run that gave no sign of life for this long is `lost`."""

@@ -13,7 +13,7 @@ from tracker.store.engine import BUSY_SECONDS, advisory_lock, reading, shown, wr
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in `migrations/tracker_migrations/versions`; a test holds the two together."""
 
 _LOCK = 7_210_483
@@ -57,7 +57,7 @@ def differences(engine: Engine) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    from tracker.store.tables import metadata
+    from tracker.store.catalogue_tables import metadata
 
     with reading(engine) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "include_object": _ours})
@@ -66,7 +66,7 @@ def differences(engine: Engine) -> list[str]:
 
 def _ours(obj: object, name: str | None, type_: str, reflected: bool, compare_to: object) -> bool:
     """Whether a reflected object is ours to compare: other tables in the same database are left alone."""
-    from tracker.store.tables import metadata
+    from tracker.store.catalogue_tables import metadata
 
     return not (type_ == "table" and reflected and name not in metadata.tables)
 

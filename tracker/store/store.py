@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, and_, select, update
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from tracker.domain.errors import InvalidValue, StoreUnavailable
@@ -18,7 +18,7 @@ from tracker.domain.words import LEASE_MS
 from tracker.store import read, schema
 from tracker.store.append import apply
 from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
-from tracker.store.tables import events, fits, runs
+from tracker.store.tables import LEASED, events, fits, runs
 from tracker.store.texts import as_text
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class SqlRunStore:
         Reads of a run's status call it, so that nobody has to run a service for the truth. Where the database cannot
         be written the last known status stands.
         """
-        lapsed = (runs.c.status == "running") & (runs.c.alive_ms < self._clock() - LEASE_MS)
+        lapsed = and_(LEASED, runs.c.alive_ms < self._clock() - LEASE_MS)
         with reading(self._engine) as connection:
             if connection.execute(select(runs.c.id).where(lapsed).limit(1)).scalar() is None:
                 return

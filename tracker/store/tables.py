@@ -35,19 +35,22 @@ metadata = MetaData(
 )
 
 HEAD = 200
+LEASED = text("status = 'running' AND writer != ''")
+"""Runs that a writer keeps alive. Written out, without parameters, so that queries can use the index on such runs."""
 
 
-def _run_id() -> Column[int]:
+def run_column() -> Column[int]:
+    """The run that a row belongs to."""
     return Column("run_id", Integer, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False)
 
 
-def _as_bytes(length: int) -> String:
+def as_bytes(length: int) -> String:
     """Text that sorts by its code points, whatever the database's own collation; so does SQLite's by itself."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
 def _head(of: str) -> Column[str]:
-    return Column("head", _as_bytes(HEAD), Computed(f"substr({of}, 1, {HEAD})", persisted=True))
+    return Column("head", as_bytes(HEAD), Computed(f"substr({of}, 1, {HEAD})", persisted=True))
 
 
 experiments = Table(
@@ -57,6 +60,9 @@ experiments = Table(
     Column("name", String(500), nullable=False, unique=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
+    # NULL: files of its runs go where the store's artifacts go.
+    Column("artifact_location", Text),
+    Column("updated_ms", BigInteger),
 )
 
 runs = Table(
@@ -64,7 +70,7 @@ runs = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     # Sorted by code points, so that a beginning of an id is a range.
-    Column("uid", _as_bytes(64), nullable=False, unique=True),
+    Column("uid", as_bytes(64), nullable=False, unique=True),
     Column("experiment_id", Integer, ForeignKey("experiments.id"), nullable=False),
     Column("name", String(250), nullable=False),
     Column("status", String(16), nullable=False),
@@ -73,7 +79,7 @@ runs = Table(
     Column("alive_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
     Column("stop_requested_ms", BigInteger),
-    # The writer that opened the run last: only its word ends the run.
+    # The writer that opened the run last: only its word ends the run. Empty for a run that nobody's lease keeps.
     Column("writer", String(64), nullable=False),
     Column("artifact_uri", Text, nullable=False),
     # The metric declared, or read from a callback, to say which epoch is best; NULL: val_loss, else loss.
@@ -82,6 +88,8 @@ runs = Table(
     Column("best_metric", String(250)),
     Column("best_epoch", BigInteger),
     Column("best_value", Double),
+    # Rises with every change of the run or of anything it has: what was read at one version is good while it stands.
+    Column("version", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_runs_started_ms_id", "started_ms", "id"),
     Index("ix_runs_experiment_id_started_ms_id", "experiment_id", "started_ms", "id"),
     Index("ix_runs_name", "name"),
@@ -89,15 +97,15 @@ runs = Table(
     Index(
         "ix_runs_alive_ms",
         "alive_ms",
-        sqlite_where=text("status = 'running'"),
-        postgresql_where=text("status = 'running'"),
+        sqlite_where=LEASED,
+        postgresql_where=LEASED,
     ),
 )
 
 journals = Table(
     "journals",
     metadata,
-    _run_id(),
+    run_column(),
     Column("writer", String(64), nullable=False),
     Column("last_number", BigInteger, nullable=False),
     PrimaryKeyConstraint("run_id", "writer"),
@@ -107,7 +115,7 @@ journals = Table(
 fits = Table(
     "fits",
     metadata,
-    _run_id(),
+    run_column(),
     Column("number", Integer, nullable=False),
     Column("phase", Integer, nullable=False),
     Column("first_epoch", BigInteger, nullable=False),
@@ -130,7 +138,7 @@ fits = Table(
 epochs = Table(
     "epochs",
     metadata,
-    _run_id(),
+    run_column(),
     Column("number", BigInteger, nullable=False),
     Column("fit", Integer, nullable=False),
     Column("ms", BigInteger, nullable=False),
@@ -144,7 +152,7 @@ series = Table(
     "series",
     metadata,
     Column("id", Integer, primary_key=True),
-    _run_id(),
+    run_column(),
     Column("key", String(250), nullable=False),
     Column("axis", String(8), nullable=False),
     Column("goal", String(3)),
@@ -164,6 +172,9 @@ series = Table(
     Column("max_ms", BigInteger),
     # min_value or max_value by the goal, so that an index can order runs by it.
     Column("best_value", Double),
+    # Points up to this step stand in `metric_rollups`; -1: none.
+    Column("rolled_step", BigInteger, nullable=False, server_default=text("-1")),
+    Column("rolled_count", BigInteger, nullable=False, server_default=text("0")),
     UniqueConstraint("run_id", "key"),
     Index("ix_series_key_last_value", "key", "last_value", "run_id"),
     Index("ix_series_key_best_value", "key", "best_value", "run_id"),
@@ -185,10 +196,29 @@ metric_points = Table(
     sqlite_with_rowid=False,
 )
 
+metric_rollups = Table(
+    "metric_rollups",
+    metadata,
+    # Stretches of a long series, in order and without gaps up to `series.rolled_step`: what is shown of them is their
+    # minimum and maximum. Derived from `metric_points`, and thrown away where older points change.
+    Column("series_id", Integer, nullable=False),
+    Column("first_step", BigInteger, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("min_value", Double),
+    Column("min_step", BigInteger),
+    Column("min_offset_ms", BigInteger),
+    Column("max_value", Double),
+    Column("max_step", BigInteger),
+    Column("max_offset_ms", BigInteger),
+    PrimaryKeyConstraint("series_id", "first_step"),
+    sqlite_with_rowid=False,
+)
+
 params = Table(
     "params",
     metadata,
-    _run_id(),
+    run_column(),
     Column("key", String(250), nullable=False),
     # "str", "num", "bool", "null" or "json"; strings stand in `text` as they are, the rest as JSON.
     Column("type", String(4), nullable=False),
@@ -205,7 +235,7 @@ params = Table(
 tags = Table(
     "tags",
     metadata,
-    _run_id(),
+    run_column(),
     Column("key", String(250), nullable=False),
     Column("value", Text, nullable=False),
     _head("value"),
@@ -218,7 +248,7 @@ events = Table(
     "events",
     metadata,
     Column("id", Integer, primary_key=True),
-    _run_id(),
+    run_column(),
     Column("ms", BigInteger, nullable=False),
     Column("kind", String(250), nullable=False),
     Column("epoch", BigInteger),
@@ -232,7 +262,7 @@ checkpoints = Table(
     "checkpoints",
     metadata,
     Column("id", Integer, primary_key=True),
-    _run_id(),
+    run_column(),
     Column("fit", Integer, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("step", BigInteger),
@@ -251,7 +281,7 @@ checkpoints = Table(
 histograms = Table(
     "histograms",
     metadata,
-    _run_id(),
+    run_column(),
     Column("key", String(250), nullable=False),
     Column("axis", String(8), nullable=False),
     Column("step", BigInteger, nullable=False),
