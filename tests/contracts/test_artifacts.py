@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from serving import free_port, served
+from e2e.server_lab import free_port, served
 
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batches import make_batch

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from e2e.server_lab import served
 from msgspec.structs import replace
-from serving import served
 
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batches import make_batch

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from serving import ServerProcess, served
+from e2e.server_lab import Server, away, served
 
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batches import make_batch
@@ -86,7 +86,7 @@ class TestHttpTransport(TransportContract):
 
     def test_server_that_is_away_is_an_outage(self, store_url: str, tmp_path: Path) -> None:
         """Without a server send is StoreError; when it is there, the same transport delivers."""
-        with ServerProcess(store_url) as server, closing(make_transport(server.url)) as transport:
+        with away(store_url) as server, closing(make_transport(server.url)) as transport:
             with pytest.raises(StoreUnavailable, match="does not answer"):
                 transport.send(make_batch("r", "w", [(1, START)]))
             server.start()
@@ -94,7 +94,7 @@ class TestHttpTransport(TransportContract):
 
     def test_connection_that_the_server_closed_is_no_outage(self, store_url: str) -> None:
         """A server that was restarted between two batches takes the second at once."""
-        with ServerProcess(store_url).start() as server, closing(make_transport(server.url)) as transport:
+        with Server(store_url) as server, closing(make_transport(server.url)) as transport:
             assert transport.send(make_batch("r", "w", [(1, START)])).last == 1
             server.kill()
             server.start()

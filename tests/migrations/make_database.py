@@ -12,7 +12,10 @@ import tempfile
 from pathlib import Path
 
 import tracker
+from tracker.domain.catalogue import Dataset, DatasetUse, Logged, ModelLink
 from tracker.store.schema import HEAD
+from tracker.store.store import SqlRunStore
+from tracker.store.tokens import SqlTokens
 
 target = Path(__file__).parent / "databases" / f"{HEAD}.db"
 if target.exists():
@@ -35,6 +38,19 @@ with tempfile.TemporaryDirectory() as folder:
         run.log_histogram("kernel", [1.0, 2.0, 3.0], step=3)
         run.log({"batch/loss": 1.0}, step=5)
         fit.end("completed")
+    with SqlRunStore.open(url) as store:
+        books = store.catalogue
+        books.set_experiment_tag(1, "owner", "ana")
+        uri = "file:///artifacts/foreign"
+        books.create_run("foreign", 1, name="foreign", started_ms=1000, artifact_uri=uri, tags={"mlflow.user": "ana"})
+        books.log(Logged("foreign", ("m", "m"), (1, 1), (2000, 3000), (0.5, 0.25), params={"depth": "3"}))
+        data = Dataset(name="digits", digest="abc", source_type="local", source="digits.csv")
+        books.add_inputs("foreign", datasets=[DatasetUse(dataset=data, tags={"mlflow.data.context": "training"})])
+        books.create_model("m-kept", 1, name="model", artifact_uri="file:///artifacts/m-kept", run_id="foreign")
+        books.add_outputs("foreign", [ModelLink(model_id="m-kept", step=1)])
+        books.change_run("foreign", status="finished", ended_ms=4000)
+    with SqlTokens.open(url) as tokens:
+        tokens.create("ana", "writer")
     database = sqlite3.connect(f"{folder}/kept.db")
     database.execute(f"VACUUM INTO '{target}'")
     database.close()

@@ -18,6 +18,7 @@ from tracker.store import schema
 from tracker.store.catalogue_tables import metadata
 from tracker.store.engine import make_engine, reading, writing
 from tracker.store.store import SqlRunStore
+from tracker.store.tokens import SqlTokens
 
 DATABASES = Path(__file__).parent / "databases"
 
@@ -182,3 +183,22 @@ def test_old_database_is_upgraded_and_read(revision: str, tmp_path: Path) -> Non
             "note",
             "fit_ended",
         ]
+
+
+@pytest.mark.parametrize("revision", [one for one in revisions() if one >= "0002"])
+def test_what_came_with_0002_is_read(revision: str, tmp_path: Path) -> None:
+    """Runs, data sets and models of MLflow's clients, and tokens, are what they were."""
+    shutil.copy(DATABASES / f"{revision}.db", tmp_path / "old.db")
+    engine = make_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    schema.upgrade(engine)
+    with SqlRunStore(engine) as store:
+        found = store.catalogue.run_detail("foreign")
+        assert (found.run.status, found.run.ended_ms, found.params) == ("finished", 4000, {"depth": "3"})
+        assert [use.dataset.name for use in found.datasets] == ["digits"]
+        assert [link.model_id for link in found.outputs] == ["m-kept"]
+        assert store.history("foreign", "m").values.tolist() == [0.5, 0.25]
+        assert store.catalogue.experiment(1).tags == {"owner": "ana"}
+        assert store.catalogue.model("m-kept").run_id == "foreign"
+        assert store.find_runs("kept-run")[0].id == "kept"
+    with SqlTokens(make_engine(f"sqlite:///{tmp_path / 'old.db'}")) as tokens:
+        assert [(one.name, one.role) for one in tokens.list()] == [("ana", "writer")]

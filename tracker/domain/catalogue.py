@@ -26,7 +26,8 @@ class Logged(Struct, frozen=True):
 
     Metrics stand by column, all equally long, in the client's order: keys, steps, ms since the Unix epoch, values.
     A point equal to one that stands (key, step, ms, value) is stored once; points of one step stand side by side. A
-    parameter that stands with another value refuses the whole (ParamConflict).
+    parameter that stands with another value refuses the whole (ParamConflict). `name` renames the run, `stop` asks its
+    training to stop.
     """
 
     run_id: str
@@ -36,6 +37,8 @@ class Logged(Struct, frozen=True):
     values: Sequence[float] = ()
     params: Mapping[str, str] = {}
     tags: Mapping[str, str] = {}
+    name: str | None = None
+    stop: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +170,10 @@ class Catalogue(Protocol):
         """Show it and its runs again."""
         ...
 
+    def hard_delete_experiment(self, id: int) -> None:
+        """Remove the rows of all that it has, and its own but for `Default`'s; files stay."""
+        ...
+
     def set_experiment_tag(self, id: int, key: str, value: str) -> None: ...
 
     def delete_experiment_tag(self, id: int, key: str) -> None:
@@ -216,7 +223,7 @@ class Catalogue(Protocol):
     ) -> tuple[Sequence[RunDetail], str | None]:
         """A page of runs of these experiments (unknown ids are passed over), and the token of the next page or None.
 
-        Filter and order mean what MLflow's search means by them; ties go newest start first.
+        Filter and order mean what MLflow's search means by them; ties go newest start first, then by run id.
         """
         ...
 
@@ -278,6 +285,14 @@ class Catalogue(Protocol):
 
     def delete_model(self, model_id: str) -> None:
         """Hide it."""
+        ...
+
+    def hard_delete_model(self, model_id: str) -> None:
+        """Remove the model's rows for good; its files stay."""
+        ...
+
+    def deleted_models(self, before_ms: int) -> Sequence[str]:
+        """Ids of models that were deleted before that time."""
         ...
 
     def log_model_metrics(self, model_id: str, metrics: Sequence[ModelMetric]) -> None:

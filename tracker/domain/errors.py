@@ -91,6 +91,7 @@ class ModelNotFound(NotFound):
 
     def __init__(self, model_id: str) -> None:
         super().__init__(f"logged model {model_id!r} not found")
+        self.model_id = model_id
 
 
 class KeyNotFound(NotFound):

@@ -20,6 +20,7 @@ PATH_LENGTH = 500
 STEP_MAX = 2**63 - 1
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_DRIVE = re.compile(r"[A-Za-z]:")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 
 
@@ -146,14 +147,15 @@ def json_size(value: Any) -> int:
 
 def check_artifact_path(path: object) -> str:
     """`path` if it names a place below a run's artifacts: relative, `/`-separated, without `.` and `..`."""
-    limit = f"relative names joined by '/', at most {PATH_LENGTH} bytes, no '..', '\\', ':' or control characters"
+    limit = f"relative names joined by '/', at most {PATH_LENGTH} bytes, no '..', '\\', drive or control characters"
     if not isinstance(path, str) or not path:
         raise InvalidValue("path", f"{_shown(path)} is not a path", limit=limit)
     parts = path.split("/")
     too_long = len(path.encode("utf-8", "surrogatepass")) > PATH_LENGTH or any(
         len(p.encode("utf-8", "surrogatepass")) > 255 for p in parts
     )
-    if too_long or _CONTROL.search(path) or "\\" in path or ":" in path or any(p in ("", ".", "..") for p in parts):
+    elsewhere = "\\" in path or _DRIVE.match(path) or any(part in ("", ".", "..") for part in parts)
+    if too_long or elsewhere or _CONTROL.search(path):
         raise InvalidValue("path", f"{_shown(path)} is not allowed", limit=limit)
     return path
 

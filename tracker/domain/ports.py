@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tracker.domain.progress import Progress
     from tracker.domain.records import (
         Checkpoint,
+        Entry,
         Epoch,
         Event,
         Experiment,
@@ -66,6 +67,25 @@ class ArtifactHome(Protocol):
 
     def list(self, run_id: str) -> Sequence[str]:
         """The paths of all files of the run, sorted."""
+        ...
+
+
+@runtime_checkable
+class Folders(Protocol):
+    """An artifact home whose folders can be looked into, and whose files can be removed."""
+
+    def entries(self, run_id: str, path: str = "") -> Sequence[Entry]:
+        """What lies directly in a folder, "" for the run's root, by path; nothing if there is no such folder.
+
+        Symbolic links are left out.
+        """
+        ...
+
+    def delete(self, run_id: str, path: str = "") -> None:
+        """Remove a file, or a folder with all that is in it; what is not there is no error.
+
+        Symbolic links are removed, not followed. Raises ArtifactError.
+        """
         ...
 
 
@@ -124,11 +144,21 @@ class RunReader(Protocol):
         """Summaries of the run's series by key."""
         ...
 
-    def history(self, run_id: str, key: str, *, max_points: int | None = None, raw: bool = False) -> History:
+    def history(
+        self,
+        run_id: str,
+        key: str,
+        *,
+        max_points: int | None = None,
+        raw: bool = False,
+        first_step: int | None = None,
+        last_step: int | None = None,
+    ) -> History:
         """The series' points in step order, each step once; SeriesNotFound if the run has no such metric.
 
-        With `max_points` at most that many (at least 4): the first, the last and every bucket's minimum and maximum.
-        With `raw` every point ever written, in order of step and then of arrival.
+        Those of the steps from `first_step` to `last_step`, both included. With `max_points` at most that many (at
+        least 4): the first, the last and every bucket's minimum and maximum. With `raw` every point ever written, in
+        order of step and then of arrival. Points that clients without a journal logged to one step are all there.
         """
         ...
 

@@ -107,6 +107,15 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file or folder among a run's artifacts; `path` is below the run's root, `size` in bytes, None of a folder."""
+
+    path: str
+    is_dir: bool
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extreme:
     """A value of a series and where it stands."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
@@ -61,12 +62,20 @@ _ALIASES = {
 }  # fmt: skip
 _OPERATORS = {"==": "=", "<>": "!="}
 _STATUS = Field("attribute", "status")
-# What MLflow keeps as a tag and we as an attribute, or the other way round.
+_BEST_EPOCH, _BEST_VALUE = Field("attribute", "best_epoch"), Field("attribute", "best_value")
+# What MLflow has as a tag or a metric and we as an attribute, or the other way round.
 _SAME = {
     Field("tag", "mlflow.runName"): Field("attribute", "name"),
     Field("tag", "tracker.status"): _STATUS,
+    Field("tag", "tracker.best_metric"): Field("attribute", "best_metric"),
+    Field("tag", "tracker.best_epoch"): _BEST_EPOCH,
+    Field("tag", "tracker.best_value"): _BEST_VALUE,
+    Field("metric", "tracker.best_epoch"): _BEST_EPOCH,
+    Field("metric", "tracker.best_value"): _BEST_VALUE,
     Field("attribute", "user_id"): Field("tag", "mlflow.user"),
 }
+_NUMBERS_AS_TEXT = {_BEST_EPOCH, _BEST_VALUE}
+"""Numbers that are also tags, which compare with texts."""
 _MLFLOW_STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _STATS: tuple[str, ...] = get_args(Stat)
@@ -170,6 +179,7 @@ class _Builder:
     def comparison(self, parts: list[Any]) -> _Part:
         (field, start, name), *operator, (value, where) = parts
         op = cast("Operator", _OPERATORS.get(word := " ".join(operator).upper(), word))
+        value = _number(field, value)
         _check(field, name, op, operator[0], [(value, where)])
         if field == _STATUS:
             return _Part(_statuses(op, (value,)), [start])
@@ -177,7 +187,7 @@ class _Builder:
 
     def membership(self, parts: list[Any]) -> _Part:
         (field, start, name), *words = parts
-        values = [part for part in words if isinstance(part, tuple)]
+        values = [(_number(field, part[0]), part[1]) for part in words if isinstance(part, tuple)]
         negated = words[0].type == "NOT"
         _check(field, name, "=", words[0], values)
         if field == _STATUS:
@@ -256,6 +266,14 @@ def _check(field: Field, name: str, op: Operator, sign: Token, values: Iterable[
             raise _Problem(where, f"{name} is a number; expected a number, found a text")
         if not isinstance(value, str) and ("LIKE" in op or not (field.is_number or field.kind == "param")):
             raise _Problem(where, f"{name} is compared as text; expected a text in quotes, found a number")
+
+
+def _number(field: Field, value: Value) -> Value:
+    """The value, as a number if it is the text of one and the field is one that MLflow's clients see as text."""
+    if field in _NUMBERS_AS_TEXT and isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _as(field: Field, value: Value) -> Value:

@@ -36,7 +36,8 @@ class Comparison:
     """`field op value`. A parameter compares as text with a str and as a number with a number.
 
     NaN differs from every number: `!=` is true, all else is false. Text compares by code points; LIKE minds case,
-    ILIKE does not, `%` stands for any characters, `_` for one, and nothing escapes them.
+    ILIKE does not, `%` stands for any characters, `_` for one, and nothing escapes them. Of a run's data sets one
+    suffices, perhaps another one for each comparison, and with In too.
     """
 
     field: Field

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -33,10 +35,45 @@ def thin(steps: ArrayLike, values: ArrayLike, max_points: int) -> NDArray[np.int
     return np.unique(np.concatenate(([0], lowest + 1, highest + 1, [count - 1])))
 
 
-def _bucket_starts(steps: NDArray[np.generic], buckets: int) -> NDArray[np.int64]:
-    """Where buckets of the inner points begin, counted from the second point; none is empty, so there may be fewer."""
+def thin_spans(
+    steps: ArrayLike, counts: ArrayLike, lows: ArrayLike, highs: ArrayLike, max_points: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`thin` for a series of which only extremes are at hand: which spans' low and which spans' high points to show.
+
+    Each of the n spans stands for `counts` consecutive points from its step in `steps` on, and has the smallest and the
+    largest of their values; both are NaN where there is no number. The first and the last span are points themselves,
+    and stand in both answers. A bucket is made of whole spans. All are kept where 2 (n - 1) <= max_points. Returns two
+    arrays of indices (int64, sorted), together of at most `max_points` points. Raises ValueError as `thin` does.
+    """
+    x, sizes = np.asarray(steps), np.asarray(counts)
+    low, high = np.asarray(lows, dtype=np.float64), np.asarray(highs, dtype=np.float64)
+    if not x.shape == sizes.shape == low.shape == high.shape or x.ndim != 1:
+        raise ValueError(
+            f"{x.shape}, {sizes.shape}, {low.shape} and {high.shape} must be one-dimensional and equally long"
+        )
+    if max_points < FEWEST:
+        raise ValueError(f"max_points is {max_points}; at least {FEWEST} are needed")
+    end = len(x) - 1
+    if 2 * end <= max_points:
+        every = np.arange(end + 1, dtype=np.int64)
+        return every, every
+    starts = _bucket_starts(x, (max_points - 2) // 2, np.cumsum(sizes) - sizes)
+    edges = ([0], [end])
+    lowest = _first_of_each(low[1:-1], np.fmin.reduceat(low[1:-1], starts), starts)
+    highest = _first_of_each(high[1:-1], np.fmax.reduceat(high[1:-1], starts), starts)
+    return np.concatenate((edges[0], lowest + 1, edges[1])), np.concatenate((edges[0], highest + 1, edges[1]))
+
+
+def _bucket_starts(
+    steps: NDArray[np.generic], buckets: int, places: NDArray[np.integer[Any]] | None = None
+) -> NDArray[np.int64]:
+    """Where buckets of the inner points begin, counted from the second point; none is empty, so there may be fewer.
+
+    `places` are the places of the points in the series, if they are not those of the array.
+    """
     count = len(steps)
     first, span = float(steps[0]), float(steps[-1]) - float(steps[0])
+    total = count - 1 if places is None else int(places[-1])
     edges = np.arange(buckets) / buckets
     # Of each edge the first inner point at or after it, all by bisection at once: the places of a million points are
     # not worth computing.
@@ -44,7 +81,7 @@ def _bucket_starts(steps: NDArray[np.generic], buckets: int) -> NDArray[np.int64
     for _ in range(count.bit_length()):
         middle = (low + high) // 2
         point = np.minimum(middle + 1, count - 1)
-        place = point / (count - 1)
+        place = (point if places is None else places[point]) / total
         if span > 0:
             place = (place + (steps[point].astype(np.float64) - first) / span) / 2
         before = (place < edges) & (low < high)

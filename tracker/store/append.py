@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, select, update
 
 from tracker.domain import frames
 from tracker.domain.errors import RunNotFound
 from tracker.domain.frames import Ack, Batch, Item, PointBlock
-from tracker.domain.goals import GOAL_RANK
+from tracker.domain.goals import GOAL_RANK, GoalSource
 from tracker.domain.identity import now_ms
 from tracker.domain.words import FitOutcome, RunStatus
 from tracker.store.dialect import upsert
+from tracker.store.memory import Recall
 from tracker.store.params import add_params
 from tracker.store.points import SeriesBook
+from tracker.store.raw import Raw, driver_errors
 from tracker.store.tables import (
     checkpoints,
     epochs,
@@ -23,7 +27,6 @@ from tracker.store.tables import (
     experiments,
     fits,
     histograms,
-    journals,
     runs,
     tags,
 )
@@ -38,17 +41,41 @@ _CUT: dict[RunStatus, FitOutcome] = {
 }
 """What became of a fit that was open when its run ended: one that nobody closed did not complete."""
 
-_select_run = select(runs).where(runs.c.uid == bindparam("uid")).with_for_update()
-_select_last = select(journals.c.last_number).where(
-    journals.c.run_id == bindparam("run"), journals.c.writer == bindparam("writer")
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What of a run's row an append looks at, in the order of `_SELECT_RUN`."""
+
+    id: int
+    uid: str
+    version: int
+    started_ms: int
+    status: RunStatus
+    writer: str
+    stop_requested_ms: int | None
+    monitor: str | None
+    monitor_source: GoalSource | None
+    best_metric: str | None
+    best_epoch: int | None
+    best_value: float | None
+
+
+_SELECT_RUN = f"SELECT {', '.join(one.name for one in fields(_Run))} FROM runs WHERE uid = ?"
+_SELECT_LAST = "SELECT last_number FROM journals WHERE run_id = ? AND writer = ?"
+_SET_LAST = (
+    "INSERT INTO journals (run_id, writer, last_number) VALUES (?, ?, ?)"
+    " ON CONFLICT (run_id, writer) DO UPDATE SET last_number = excluded.last_number"
 )
 
 
-def apply(connection: Connection, batch: Batch) -> Ack:
+def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
     """Apply `batch`; RunStore.append says what that means. The transaction must hold the write lock."""
-    run = _claim(connection, batch)
-    last = connection.execute(_select_last, {"run": run.id, "writer": batch.writer}).scalar() or 0
-    changes = _Changes(connection, run, batch.writer)
+    raw = Raw(connection)
+    run = _claim(connection, raw, batch)
+    with driver_errors(connection, _SELECT_LAST):
+        found = raw.rows(_SELECT_LAST, (run.id, batch.writer))
+    last: int = found[0][0] if found else 0
+    changes = _Changes(connection, run, batch.writer, recall)
     if batch.last > last:
         blocks = [part for block in batch.blocks if (part := _unseen(block, last)) is not None]
         for number, item in batch.items:
@@ -61,17 +88,15 @@ def apply(connection: Connection, batch: Batch) -> Ack:
         changes.book.add(blocks)
         changes.finish()
         last = batch.last
-        connection.execute(
-            upsert(connection, journals, ("run_id", "writer"), ("last_number",)),
-            {"run_id": run.id, "writer": batch.writer, "last_number": last},
-        )
+        with driver_errors(connection, _SET_LAST):
+            raw.run(_SET_LAST, (run.id, batch.writer, last))
     changes.renew(batch.writer)
     return Ack(last=last, stop=run.stop_requested_ms is not None)
 
 
-def _claim(connection: Connection, batch: Batch) -> Row[Any]:
+def _claim(connection: Connection, raw: Raw, batch: Batch) -> _Run:
     """The run's row, locked; made from the batch's RunStarted if it is new."""
-    found = connection.execute(_select_run, {"uid": batch.run_id}).one_or_none()
+    found = _locked(connection, raw, batch.run_id)
     if found is not None:
         return found
     started = next((item for _, item in batch.items if isinstance(item, frames.RunStarted)), None)
@@ -88,9 +113,21 @@ def _claim(connection: Connection, batch: Batch) -> Row[Any]:
             "alive_ms": started.ms,
             "writer": batch.writer,
             "artifact_uri": started.artifact_uri,
+            # Not 0: a run that was removed and made again must have no version that it had before.
+            "version": now_ms(),
         },
     )
-    return connection.execute(_select_run, {"uid": batch.run_id}).one()
+    found = _locked(connection, raw, batch.run_id)
+    if found is None:
+        raise RunNotFound(batch.run_id)
+    return found
+
+
+def _locked(connection: Connection, raw: Raw, uid: str) -> _Run | None:
+    with driver_errors(connection, _SELECT_RUN):
+        for row in raw.rows(f"{_SELECT_RUN} FOR UPDATE" if raw.postgres else _SELECT_RUN, (uid,)):
+            return _Run(*row)
+    return None
 
 
 def experiment_id(connection: Connection, name: str, ms: int) -> int:
@@ -126,14 +163,17 @@ def _unseen(block: PointBlock, last: int) -> PointBlock | None:
 class _Changes:
     """What one batch does to one run. Changes of the run's own row are collected and written once."""
 
-    def __init__(self, connection: Connection, run: Row[Any], writer: str) -> None:
+    def __init__(self, connection: Connection, run: _Run, writer: str, recall: Recall) -> None:
         self._connection = connection
         self._run = run
         self._writer = writer
         self._owner: str = run.writer
         self._row: dict[str, Any] = {}
         self._checkpoints: list[frames.CheckpointLogged] = []
-        self.book = SeriesBook(connection, run.id, run.started_ms)
+        self._recall = recall
+        self.book = SeriesBook(
+            connection, run.id, run.started_ms, lambda raw: recall.series(raw, run.uid, run.id, run.version)
+        )
         self._appliers: dict[type, Callable[[Any], None]] = {
             frames.RunStarted: self._run_started,
             frames.RunEnded: self._run_ended,
@@ -159,6 +199,7 @@ class _Changes:
         self._find_best_epoch()
         for item in self._checkpoints:
             self._checkpoint(item)
+        self._row["version"] = self._run.version + 1
 
     def renew(self, writer: str) -> None:
         """Renew the lease, if it is this writer's to renew, and write the run's row."""
@@ -166,14 +207,17 @@ class _Changes:
             self._row.setdefault("alive_ms", now_ms())
             if "status" not in self._row and self._run.status == "lost":
                 # It comes back to life: what declared it lost was wrong.
-                self._row.update(status="running", ended_ms=None)
+                self._row.update(status="running", ended_ms=None, version=self._run.version + 1)
                 self._connection.execute(
                     update(fits)
                     .where(fits.c.run_id == self._run.id, fits.c.writer == writer, fits.c.outcome == "lost")
                     .values(outcome=None, ended_ms=None)
                 )
         if self._row:
-            self._connection.execute(update(runs).where(runs.c.id == self._run.id).values(self._row))
+            with driver_errors(self._connection, "UPDATE runs"):
+                Raw(self._connection).run(_update_run(tuple(self._row)), (*self._row.values(), self._run.id))
+            if "version" in self._row:
+                self._recall.raised(self._run.uid, self._run.id, self._row["version"])
 
     def _run_started(self, item: frames.RunStarted) -> None:
         self._owner = self._writer
@@ -308,3 +352,8 @@ class _Changes:
                 "status": "published",
             },
         )
+
+
+@cache
+def _update_run(names: tuple[str, ...]) -> str:
+    return f"UPDATE runs SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"

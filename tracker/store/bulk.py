@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+
+from tracker.store.raw import Raw, driver_errors
 
 _COLUMNS = ("series_id", "step", "take", "fit", "offset_ms", "value")
+_TYPES = ("int4", "int8", "int4", "int4", "int8", "float8")
+_COPY = f"COPY metric_points ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+_WIDTH = len(_COLUMNS)
 _CHUNKS = (2000, 200, 20)
 """Rows a statement. Few sizes, so that the driver keeps few prepared statements; the last rows go one by one."""
 
@@ -42,38 +47,37 @@ def insert_points(connection: Connection, columns: PointColumns) -> None:
     PostgreSQL takes them through COPY.
     """
     if connection.dialect.name == "postgresql":
-        _copy(connection, columns)
+        with driver_errors(connection, "COPY metric_points"):
+            Raw(connection).copy(_COPY, _TYPES, zip(*columns.all(), strict=True))
         return
-    width = len(_COLUMNS)
-    flat: list[Any] = [None] * (width * len(columns.steps))
+    flat: list[Any] = [None] * (_WIDTH * len(columns.steps))
     for place, column in enumerate(columns.all()):
-        flat[place::width] = column
+        flat[place::_WIDTH] = column
+    with driver_errors(connection, _insert_sql(1)):
+        _insert_flat(Raw(connection), flat)
+
+
+def insert_flat(raw: Raw, flat: list[Any]) -> None:
+    """The same for rows one after the other in one list. Raises the driver's errors."""
+    if raw.postgres:
+        raw.copy(_COPY, _TYPES, _rows(flat))
+    else:
+        _insert_flat(raw, flat)
+
+
+def _insert_flat(raw: Raw, flat: list[Any]) -> None:
     start = 0
     for rows in _CHUNKS:
-        while start + rows * width <= len(flat):
-            connection.exec_driver_sql(_insert_sql(rows), tuple(flat[start : start + rows * width]))
-            start += rows * width
+        while start + rows * _WIDTH <= len(flat):
+            raw.run(_insert_sql(rows), flat[start : start + rows * _WIDTH])
+            start += rows * _WIDTH
     if start < len(flat):
-        rest = [tuple(flat[at : at + width]) for at in range(start, len(flat), width)]
-        connection.exec_driver_sql(_insert_sql(1), rest)
+        raw.many(_insert_sql(1), list(_rows(flat, start)))
 
 
-def _copy(connection: Connection, columns: PointColumns) -> None:
-    statement = f"COPY metric_points ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
-    driver, cursor = connection.dialect.loaded_dbapi, connection.connection.cursor()
-    try:
-        with cursor.copy(statement) as copy:
-            copy.set_types(("int4", "int8", "int4", "int4", "int8", "float8"))
-            for row in zip(*columns.all(), strict=True):
-                copy.write_row(row)
-    except driver.Error as error:
-        # SQLAlchemy knows nothing of COPY: that the connection broke, and as what it tells errors, is for us to say.
-        gone = connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, cursor)
-        if gone:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            statement, None, error, driver.Error, connection_invalidated=gone, dialect=connection.dialect
-        ) from error
+def _rows(flat: list[Any], start: int = 0) -> Iterator[tuple[Any, ...]]:
+    for at in range(start, len(flat), _WIDTH):
+        yield tuple(flat[at : at + _WIDTH])
 
 
 @cache

@@ -19,7 +19,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from tracker.store.tables import as_bytes, metadata, run_column
+from tracker.store.tables import as_bytes, run_column
+from tracker.store.tables import metadata as metadata
 
 experiment_tags = Table(
     "experiment_tags",

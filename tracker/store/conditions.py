@@ -44,6 +44,8 @@ from tracker.query.syntax import (
     Or,
     Value,
 )
+from tracker.store.catalogue_tables import datasets, run_datasets
+from tracker.store.dialect import text_of_json
 from tracker.store.tables import HEAD, experiments, params, runs, series, tags
 
 Clause = ColumnElement[bool]
@@ -61,6 +63,10 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 _INT64 = 2**63
+CONTEXT = "mlflow.data.context"
+"""The tag of a data set's use that says what for: training, evaluation …"""
+
+_used, _dataset = run_datasets.alias("used"), datasets.alias("dataset_used")
 
 
 @cache
@@ -104,8 +110,9 @@ class Conditions:
         if node.field.kind == "attribute":
             return self.attribute(node, runs)
         if node.field.kind == "dataset":
-            # No run here has datasets.
-            return true() if isinstance(node, IsNull) and not node.negated else false()
+            used = self.uses(node).where(_used.c.run_id == runs.c.id)
+            there = exists(used.offset(0) if self._dialect == "postgresql" else used)
+            return there if has_row(node) else not_(there)
         found = self._found([node], and_)
         return found if has_row(node) else not_(found)
 
@@ -132,6 +139,21 @@ class Conditions:
         found = select(literal(1)).where(rows.c.run_id == runs.c.id, *clauses)
         # PostgreSQL would make it a join and read all such rows to show one page of runs; an OFFSET keeps it from that.
         return exists(found.offset(0) if self._dialect == "postgresql" else found)
+
+    def uses(self, leaf: Leaf) -> Select[Any]:
+        """The uses (column `run_id`) of data sets such as the leaf says, which may be many of one run.
+
+        Each leaf asks for a use of its own: of two about one run's data sets, each may hold for another.
+        """
+        uses: Select[Any] = select(_used.c.run_id)
+        if leaf.field.key == "context":
+            text = text_of_json(_used.c.tags, CONTEXT, self._dialect)
+        else:
+            uses = uses.join(_dataset, _dataset.c.id == _used.c.dataset_id)
+            text = _dataset.c[leaf.field.key]
+        return uses.where(
+            text.is_not(None) if isinstance(leaf, (IsNull, IsNan)) else self._value(leaf, text, None, None)
+        )
 
     def row(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
         """What the leaf says about the row of its key; about that there is one, if it is IS NULL."""

@@ -35,7 +35,13 @@ def drivers(conditions: Conditions, parts: Sequence[Node]) -> list[Driver]:
     for part in parts:
         if isinstance(part, Or):
             found += _either(conditions, part)
-        elif not isinstance(part, (And, Not)) and _findable(part):
+        elif isinstance(part, (And, Not)):
+            continue
+        elif part.field.kind == "dataset":
+            if has_row(part):
+                uses = conditions.uses(part)
+                found.append(Driver((uses,), (uses,), (part,)))
+        elif _findable(part):
             leaves.setdefault(part.field, []).append(part)
     return [*found, *(_driver(conditions, field, about) for field, about in leaves.items())]
 
@@ -77,7 +83,7 @@ def _findable(leaf: Leaf) -> bool:
     """Whether there are rows to find the leaf's runs by."""
     if leaf.field.kind == "attribute":
         return leaf.field.key in _ATTRIBUTES and _narrow(leaf)
-    return leaf.field.kind != "dataset" and has_row(leaf)
+    return has_row(leaf)
 
 
 def _narrow(leaf: Leaf) -> bool:

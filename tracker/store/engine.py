@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
+from tracker.store.raw import driver_errors, is_farewell
 
 BUSY_SECONDS = 60.0
 """How long a SQLite writer waits for its turn."""
@@ -35,9 +37,11 @@ def make_engine(url: str) -> Engine:
         raise InvalidStoreUrl(url, "cannot be read as a URL") from error
     kind = parsed.get_backend_name()
     if kind == "postgresql":
-        return create_engine(
+        engine = create_engine(
             parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=dict(_POSTGRES)
         )
+        event.listen(engine, "handle_error", _on_postgres_error)
+        return engine
     if kind != "sqlite":
         raise InvalidStoreUrl(url, f"{kind!r} is not a database that Tracker keeps runs in")
     if not parsed.database or parsed.database == ":memory:":
@@ -53,13 +57,20 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
+def _on_postgres_error(context: ExceptionContext) -> None:
+    if is_farewell(context.original_exception):
+        context.is_disconnect = True
+
+
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     # SQLAlchemy's own "begin" event opens transactions, not the driver, which would do so only at the first write.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA cache_size = -16384")
+    cursor.execute("PRAGMA cache_size = -32768")
+    # The pages that a writer changes are the same ones over and over; each checkpoint copies them and syncs twice.
+    cursor.execute("PRAGMA wal_autocheckpoint = 8000")
     cursor.close()
     _add_functions(connection)
 
@@ -76,7 +87,10 @@ def _lower(text: str | None) -> str | None:
 def _on_sqlite_begin(connection: Connection) -> None:
     # A transaction that will write takes the write lock at once: upgrading a read lock later fails without waiting.
     mode = "IMMEDIATE" if connection.get_execution_options().get("tracker_writes") else "DEFERRED"
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    driver: Any = connection.connection.dbapi_connection
+    if not driver.in_transaction:
+        with driver_errors(connection, "BEGIN"):
+            driver.execute(f"BEGIN {mode}")
 
 
 @contextmanager
@@ -91,6 +105,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent snapshot to read from."""
     with translated(engine), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            # By itself PostgreSQL takes a new snapshot for every statement.
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        before = connection.get_execution_options().get("tracker_before_read")
+        if before is not None:
+            before(connection)
         yield connection
 
 

@@ -48,12 +48,18 @@ def _row(run: int, key: str, value: Any) -> dict[str, Any]:
     else:
         type_ = {type(None): "null", bool: "bool", int: "num", float: "num"}.get(type(value), "json")
         text = as_text(value)
-    return {"run_id": run, "key": key, "type": type_, "text": text, "number": _number(type_, text)}
+    return {
+        "run_id": run,
+        "key": key,
+        "type": type_,
+        "text": text,
+        "number": text_number(text) if type_ in ("num", "str") else None,
+    }
 
 
-def _number(type_: str, text: str) -> float | None:
+def text_number(text: str) -> float | None:
     """The value as a number; strings that read as one count, since MLflow clients send every value as a string."""
-    if type_ not in ("num", "str") or len(text) > 400:
+    if len(text) > 400:
         return None
     try:
         number = float(text)

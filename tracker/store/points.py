@@ -10,45 +10,20 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, func, select
 
 from tracker.domain.frames import FitStarted, PointBlock
-from tracker.domain.goals import GOAL_RANK, Goal, GoalSource, infer_goal
+from tracker.domain.goals import GOAL_RANK, Goal, GoalSource
 from tracker.domain.words import Axis
+from tracker.store import rollups
 from tracker.store.bulk import PointColumns, insert_points
-from tracker.store.tables import metric_points, series
+from tracker.store.raw import Raw, driver_errors
+from tracker.store.summaries import Mark, Summary, new_summary, save_summaries
+from tracker.store.tables import metric_points
 from tracker.store.visible import cuts, read_points, visible
-
-Mark = tuple[float | None, int, int]
-"""A value (None: NaN) with its step and time."""
-
-
-@dataclass(slots=True)
-class _Series:
-    """A series' row while a batch changes it."""
-
-    id: int
-    key: str
-    axis: Axis
-    goal: Goal | None
-    goal_source: GoalSource | None
-    top_step: int
-    take: int
-    count: int
-    last: Mark | None = None
-    min: Mark | None = None
-    max: Mark | None = None
-    dirty: bool = False
-    stale: bool = False
-    blocks: list[tuple[PointBlock, int, list[int]]] = field(default_factory=list)
-
-    @property
-    def best(self) -> Mark | None:
-        return self.min if self.goal == "min" else self.max if self.goal == "max" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +38,14 @@ class Best:
 class SeriesBook:
     """The series of one run while one batch is applied."""
 
-    def __init__(self, connection: Connection, run: int, started_ms: int) -> None:
+    def __init__(
+        self, connection: Connection, run: int, started_ms: int, load: Callable[[Raw], dict[str, Summary]]
+    ) -> None:
         self._connection = connection
         self._run = run
         self._started_ms = started_ms
-        self._known: dict[str, _Series] | None = None
+        self._load = load
+        self._known: dict[str, Summary] | None = None
         self._begins: dict[Axis, list[tuple[int, int]]] = {}
 
     def add(self, blocks: Sequence[PointBlock]) -> None:
@@ -78,18 +56,21 @@ class SeriesBook:
         for block in blocks:
             offsets = [ms - self._started_ms for ms in block.ms]
             for column, key in enumerate(block.keys):
-                self._series[key].blocks.append((block, column, offsets))
+                one = self._series[key]
+                if one.blocks is None:
+                    one.blocks = []
+                one.blocks.append((block, column, offsets))
         columns = PointColumns()
         for one in sorted((s for s in self._series.values() if s.blocks), key=lambda s: s.id):
             self._rows(one, columns)
-            one.blocks.clear()
+            one.blocks = None
         insert_points(self._connection, columns)
 
     def define(self, key: str, goal: Goal, source: GoalSource) -> None:
         """Set what is better; a later word of lower rank changes nothing. Holds for points still to come as well."""
         one = self._series.get(key) or self._create([(key, "epoch")])[0]
         if one.goal_source is None or GOAL_RANK[source] >= GOAL_RANK[one.goal_source]:
-            one.goal, one.goal_source, one.dirty = goal, source, True
+            one.goal, one.goal_source, one.dirty, one.bounds_dirty = goal, source, True, True
 
     def supersede(self, fit: FitStarted) -> None:
         """Cut back the series that reach past the new fit's beginning; the fit's own row must stand already."""
@@ -100,7 +81,8 @@ class SeriesBook:
             if begin is not None and one.top_step >= begin:
                 c = metric_points.c
                 behind = select(func.max(c.take)).where(c.series_id == one.id, c.step >= begin)
-                one.take = (self._connection.execute(behind).scalar() or 0) + 1
+                one.take = max(one.take, (self._connection.execute(behind).scalar() or 0) + 1)
+                rollups.cut(self._connection, one, begin)
                 self._recompute(one)
                 one.top_step = one.last[1] if one.last else -1
 
@@ -111,9 +93,15 @@ class SeriesBook:
         for one in self._known.values():
             if one.stale:
                 self._recompute(one)
-        changed = [_summary_row(one) for one in self._known.values() if one.dirty]
-        if changed:
-            self._connection.execute(_update_series, changed)
+        changed = [one for one in self._known.values() if one.dirty]
+        self._save(changed)
+        long = [one for one in changed if one.count - one.rolled_count >= rollups.LEAST]
+        if long:
+            rollups.extend(self._connection, long)
+
+    def _save(self, changed: Iterable[Summary]) -> None:
+        with driver_errors(self._connection, "series"):
+            save_summaries(Raw(self._connection), changed)
 
     @property
     def touched(self) -> bool:
@@ -129,10 +117,10 @@ class SeriesBook:
         return None
 
     @property
-    def _series(self) -> dict[str, _Series]:
+    def _series(self) -> dict[str, Summary]:
         if self._known is None:
-            found = self._connection.execute(_select_series, {"run": self._run})
-            self._known = {row.key: _from_row(row) for row in found}
+            with driver_errors(self._connection, "series"):
+                self._known = self._load(Raw(self._connection))
         return self._known
 
     def _create_missing(self, blocks: Sequence[PointBlock]) -> None:
@@ -141,33 +129,18 @@ class SeriesBook:
         if missing:
             self._create(missing.items())
 
-    def _create(self, keys: Iterable[tuple[str, Axis]]) -> list[_Series]:
-        rows = [
-            {
-                "run_id": self._run,
-                "key": key,
-                "axis": axis,
-                "goal": (goal := infer_goal(key)),
-                "goal_source": None if goal is None else "inferred",
-                "top_step": -1,
-                "take": 0,
-                "count": 0,
-            }
-            for key, axis in sorted(keys)
-        ]
-        self._connection.execute(series.insert(), rows)
-        names = [row["key"] for row in rows]
-        found = self._connection.execute(_select_series.where(series.c.key.in_(names)), {"run": self._run})
-        created = [_from_row(row) for row in found]
+    def _create(self, keys: Iterable[tuple[str, Axis]]) -> list[Summary]:
+        created = [new_summary(self._run, key, axis) for key, axis in keys]
+        self._save(created)
         self._series.update({one.key: one for one in created})
         return created
 
-    def _rows(self, one: _Series, out: PointColumns) -> None:
+    def _rows(self, one: Summary, out: PointColumns) -> None:
         """Append the rows of what waits for `one` to `out`."""
         first = len(out.steps)
-        for block, column, offsets in one.blocks:
+        for block, column, offsets in one.blocks or ():
             if one.count == 0 and one.top_step < 0:
-                one.axis = block.axis
+                one.axis, one.bounds_dirty = block.axis, True
             values = [None if value != value else value for value in block.values[column]]
             if self._is_late(block):
                 one.stale = True
@@ -177,9 +150,13 @@ class SeriesBook:
                     _merge(one, block, values)
             else:
                 takes = self._takes(one, zip(out.steps[first:], out.takes[first:], strict=True), block.steps)
+                one.take = max(one.take, *takes)
                 one.stale = True
+            if one.rolled_count and (lowest := min(block.steps)) <= one.rolled_step:
+                rollups.cut(self._connection, one, lowest)
             one.top_step = max(one.top_step, max(block.steps))
-            one.dirty = True
+            one.dirty = one.end_dirty = True
+            one.recent = None
             out.series.extend([one.id] * len(values))
             out.steps.extend(block.steps)
             out.takes.extend(takes)
@@ -200,7 +177,7 @@ class SeriesBook:
         top = max(block.steps)
         return any(fit > block.fit and step <= top for fit, step in self._begins[block.axis])
 
-    def _takes(self, one: _Series, pending: Iterable[tuple[int, int]], steps: Sequence[int]) -> list[int]:
+    def _takes(self, one: Summary, pending: Iterable[tuple[int, int]], steps: Sequence[int]) -> list[int]:
         """The next free take of each of `steps`, counting what stands in the table and what is about to."""
         c = metric_points.c
         found = self._connection.execute(
@@ -217,11 +194,12 @@ class SeriesBook:
             takes.append(top[step])
         return takes
 
-    def _recompute(self, one: _Series) -> None:
+    def _recompute(self, one: Summary) -> None:
         points = read_points(self._connection, one.id)
         seen = visible(points, cuts(self._connection, self._run, one.axis))
         steps, ms, values = points.steps[seen], points.ms[seen], points.values[seen]
-        one.count, one.dirty, one.stale = len(steps), True, False
+        one.count, one.stale, one.recent = len(steps), False, None
+        one.dirty = one.bounds_dirty = True
         one.last = one.min = one.max = None
         if not len(steps):
             return
@@ -232,7 +210,12 @@ class SeriesBook:
             value = float(values[index])
             return (None if math.isnan(value) else value, int(steps[index]), int(ms[index]))
 
-        one.last = mark(len(steps) - 1)
+        end = len(steps) - 1
+        if end and steps[end - 1] == steps[end]:
+            at_end = np.flatnonzero(steps == steps[end])
+            zeroed = np.nan_to_num(values[at_end], nan=0.0, posinf=np.inf, neginf=-np.inf)
+            end = int(at_end[np.lexsort((~np.isnan(values[at_end]), zeroed, ms[at_end]))[-1]])
+        one.last = mark(end)
         numbers = np.flatnonzero(~np.isnan(values))
         if len(numbers):
             one.min = mark(int(numbers[np.argmin(values[numbers])]))
@@ -246,84 +229,12 @@ def _above(top: int, steps: Sequence[int]) -> bool:
     return len(steps) == 1 or all(map(operator.lt, steps, steps[1:]))
 
 
-def _merge(one: _Series, block: PointBlock, values: Sequence[float | None]) -> None:
+def _merge(one: Summary, block: PointBlock, values: Sequence[float | None]) -> None:
     steps, ms = block.steps, block.ms
     one.count += len(values)
     one.last = (values[-1], steps[-1], ms[-1])
     numbers = values if None not in values else [value for value in values if value is not None]
     if not numbers:
         return
-    low, high = min(numbers), max(numbers)  # type: ignore[type-var]
-    if one.min is None or one.min[0] is None or low < one.min[0]:  # type: ignore[operator]
-        row = values.index(low)
-        one.min = (low, steps[row], ms[row])
-    if one.max is None or one.max[0] is None or high > one.max[0]:  # type: ignore[operator]
-        row = values.index(high)
-        one.max = (high, steps[row], ms[row])
-
-
-_select_series = select(series).where(series.c.run_id == bindparam("run"))
-_update_series = (
-    update(series)
-    .where(series.c.id == bindparam("row"))
-    .values(
-        {
-            name: bindparam(f"new_{name}")
-            for name in (
-                "axis",
-                "goal",
-                "goal_source",
-                "top_step",
-                "take",
-                "count",
-                "last_value",
-                "last_step",
-                "last_ms",
-                "min_value",
-                "min_step",
-                "min_ms",
-                "max_value",
-                "max_step",
-                "max_ms",
-                "best_value",
-            )
-        }
-    )
-)
-
-_MARKS: tuple[Literal["last", "min", "max"], ...] = ("last", "min", "max")
-
-
-def _from_row(row: Any) -> _Series:
-    one = _Series(
-        id=row.id,
-        key=row.key,
-        axis=row.axis,
-        goal=row.goal,
-        goal_source=row.goal_source,
-        top_step=row.top_step,
-        take=row.take,
-        count=row._mapping["count"],
-    )
-    for name in _MARKS:
-        step = getattr(row, f"{name}_step")
-        if step is not None:
-            setattr(one, name, (getattr(row, f"{name}_value"), step, getattr(row, f"{name}_ms")))
-    return one
-
-
-def _summary_row(one: _Series) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "row": one.id,
-        "new_axis": one.axis,
-        "new_goal": one.goal,
-        "new_goal_source": one.goal_source,
-        "new_top_step": one.top_step,
-        "new_take": one.take,
-        "new_count": one.count,
-        "new_best_value": one.best[0] if one.best else None,
-    }
-    for name in _MARKS:
-        mark: Mark | None = getattr(one, name)
-        row[f"new_{name}_value"], row[f"new_{name}_step"], row[f"new_{name}_ms"] = mark or (None, None, None)
-    return row
+    low, high = values.index(min(numbers)), values.index(max(numbers))  # type: ignore[type-var]
+    one.widen((values[low], steps[low], ms[low]), (values[high], steps[high], ms[high]))

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select
 
-from tracker.domain.errors import RunNotFound, SeriesNotFound
+from tracker.domain.errors import RunNotFound
 from tracker.domain.progress import Progress
-from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Extreme, Fit, Histogram, History, Run, Series
+from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Extreme, Fit, Histogram, Run, Series
 from tracker.domain.words import Axis
 from tracker.store.params import param_value
 from tracker.store.tables import (
@@ -27,13 +27,18 @@ from tracker.store.tables import (
 )
 from tracker.store.visible import cuts, read_points, visible
 
-_runs: Select[Any] = select(runs, experiments.c.name.label("experiment")).join(
-    experiments, experiments.c.id == runs.c.experiment_id
-)
+DELETED_MS = func.coalesce(runs.c.deleted_ms, experiments.c.deleted_ms)
+"""When the run was deleted, or the experiment that it went with; `runs` joined with `experiments`."""
+
+run_rows: Select[Any] = select(
+    *(DELETED_MS.label("deleted_ms") if column is runs.c.deleted_ms else column for column in runs.c),
+    experiments.c.name.label("experiment"),
+).join(experiments, experiments.c.id == runs.c.experiment_id)
+"""What `run_record` makes records of."""
 
 
 def run_record(row: Row[Any]) -> Run:
-    """The record of a row that has all of `runs` and the experiment's name."""
+    """The record of a row that has all of `runs` and the experiment's name; what the experiment hides is deleted."""
     return Run(
         id=row.uid,
         name=row.name,
@@ -65,7 +70,7 @@ def all_experiments(connection: Connection) -> Sequence[Experiment]:
 
 
 def get_run(connection: Connection, run_id: str) -> Run:
-    row = connection.execute(_runs.where(runs.c.uid == run_id)).one_or_none()
+    row = connection.execute(run_rows.where(runs.c.uid == run_id)).one_or_none()
     if row is None:
         raise RunNotFound(run_id)
     return run_record(row)
@@ -74,10 +79,10 @@ def get_run(connection: Connection, run_id: str) -> Run:
 def find_runs(connection: Connection, text: str, limit: int, deleted: bool) -> Sequence[Run]:
     # Ids are ASCII and sort as bytes (see `runs.uid`), so those that begin with `text` lie below the last character.
     begins = and_(runs.c.uid >= text, runs.c.uid < text + "\x7f")
-    of_kind = runs.c.deleted_ms.is_not(None) if deleted else runs.c.deleted_ms.is_(None)
+    of_kind = DELETED_MS.is_not(None) if deleted else DELETED_MS.is_(None)
     exactly = runs.c.uid == text
     rows = connection.execute(
-        _runs.where(or_(exactly, and_(of_kind, or_(begins, runs.c.name == text))))
+        run_rows.where(or_(exactly, and_(of_kind, or_(begins, runs.c.name == text))))
         .order_by(exactly.desc(), runs.c.started_ms.desc(), runs.c.id.desc())
         .limit(limit)
     ).all()
@@ -140,33 +145,6 @@ def _extreme(row: Row[Any], name: str) -> Extreme | None:
         return None
     value = getattr(row, f"{name}_value")
     return Extreme(value=float("nan") if value is None else value, step=step, ms=getattr(row, f"{name}_ms"))
-
-
-def history(connection: Connection, run: int, run_id: str, key: str, max_points: int | None, raw: bool) -> History:
-    found = connection.execute(
-        select(series.c.id, series.c.axis).where(series.c.run_id == run, series.c.key == key)
-    ).one_or_none()
-    if found is None:
-        raise SeriesNotFound(run_id, key)
-    points = read_points(connection, found.id)
-    seen = visible(points, cuts(connection, run, found.axis))
-    if raw:
-        return History(
-            key=key,
-            axis=found.axis,
-            steps=points.steps,
-            ms=points.ms,
-            values=points.values,
-            fits=points.fits,
-            superseded=~seen,
-        )
-    steps, ms, values = points.steps[seen], points.ms[seen], points.values[seen]
-    if max_points is not None:
-        from tracker.query.thinning import thin
-
-        kept = thin(steps, values, max_points)
-        steps, ms, values = steps[kept], ms[kept], values[kept]
-    return History(key=key, axis=found.axis, steps=steps, ms=ms, values=values)
 
 
 def get_fits(connection: Connection, run: int) -> Sequence[Fit]:

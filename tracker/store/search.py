@@ -26,22 +26,23 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
-    exists,
     func,
     literal,
     select,
     union_all,
 )
 
-from tracker.domain.errors import ExperimentNotFound, InvalidPageToken, InvalidValue
-from tracker.domain.limits import check_experiment
+from tracker.domain.catalogue import Life
+from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.query.filters import parse_filter, parse_order
 from tracker.query.syntax import And, Comparison, Field, In, IsNan, Node, OrderTerm
-from tracker.store.conditions import Clause, Conditions, among, by_code, table_of, unindexed
+from tracker.store.conditions import Clause, Conditions, among, by_code, table_of
 from tracker.store.drivers import Driver, drivers
+from tracker.store.scope import Scope
 from tracker.store.sorting import (
     EXPERIMENT,
     NUMBER,
+    Manner,
     Sort,
     Stretch,
     Value,
@@ -50,11 +51,10 @@ from tracker.store.sorting import (
     stretches,
     write_token,
 )
-from tracker.store.tables import experiments, runs
+from tracker.store.tables import runs
 
 MAX_LIMIT = 50_000
 MAX_TERMS = 20
-MAX_EXPERIMENTS = 10_000
 _MOST_DRIVERS = 8
 _PLAIN = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 
@@ -78,59 +78,76 @@ def search(
     `order_by` leaves equal; text sorts by its first 200 characters. Raises InvalidFilter, InvalidPageToken,
     ExperimentNotFound, InvalidValue.
     """
+    wanted = _parsed(filter, order_by, limit)
+    return _page(connection, wanted, Scope.named(connection, experiments), Manner.OURS, limit, page_token)
+
+
+def search_like_mlflow(
+    connection: Connection,
+    experiment_ids: Iterable[int],
+    filter: str = "",
+    *,
+    life: Life = "active",
+    order_by: Iterable[str] = (),
+    limit: int = 100,
+    page_token: str | None = None,
+) -> tuple[list[Row[Any]], str | None]:
+    """`search` among the experiments with these ids, of which unknown ones are passed over, in MLflow's order.
+
+    `life` says which runs; one of a deleted experiment is deleted. See `Manner` for the order.
+    """
+    wanted = _parsed(filter, order_by, limit)
+    return _page(connection, wanted, Scope.of(connection, experiment_ids, life), Manner.MLFLOW, limit, page_token)
+
+
+_Wanted = tuple[Node | None, tuple[OrderTerm, ...]]
+
+
+def _parsed(filter: str, order_by: Iterable[str], limit: int) -> _Wanted:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise InvalidValue("limit", repr(limit), limit=f"a whole number from 1 to {MAX_LIMIT}")
     node, terms = parse_filter(filter), normal(parse_order(order_by))
     if len(terms) > MAX_TERMS:
         raise InvalidValue("order_by", f"{len(terms)} fields", limit=f"{MAX_TERMS} fields")
-    ids = _experiment_ids(connection, experiments)
-    found = _Search(connection, node, ids)
-    query = repr((node, terms, ids)).encode()
+    return node, terms
+
+
+def _page(
+    connection: Connection, wanted: _Wanted, scope: Scope, manner: Manner, limit: int, page_token: str | None
+) -> tuple[list[Row[Any]], str | None]:
+    node, terms = wanted
+    found = _Search(connection, node, scope, manner)
+    query = repr((node, terms, scope.asked, scope.life, manner.value)).encode()
     place = None if page_token is None else read_token(page_token, query, found.sort(terms).keys)
-    page = [] if ids == [] else found.page(terms, place, limit + 1)
+    page = [] if scope.ids == () else found.page(terms, place, limit + 1)
     token = write_token(query, page[limit - 1][0]) if len(page) > limit else None
     return [row for _, row in page[:limit]], token
-
-
-def _experiment_ids(connection: Connection, names: Iterable[str] | None) -> list[int] | None:
-    if names is None:
-        return None
-    wanted = {check_experiment(name): None for name in ([names] if isinstance(names, str) else names)}
-    if len(wanted) > MAX_EXPERIMENTS:
-        raise InvalidValue("experiments", f"{len(wanted)} names", limit=f"{MAX_EXPERIMENTS} names, or None for all")
-    statement = select(experiments.c.name, experiments.c.id).where(
-        experiments.c.name.in_(wanted), experiments.c.deleted_ms.is_(None)
-    )
-    found: dict[str, int] = dict(connection.execute(statement).all())
-    for name in wanted:
-        if name not in found:
-            raise ExperimentNotFound(name)
-    return sorted(found.values())
 
 
 class _Search:
     """A filter over some experiments, asked in one database."""
 
-    def __init__(self, connection: Connection, node: Node | None, experiment_ids: list[int] | None) -> None:
+    def __init__(self, connection: Connection, node: Node | None, scope: Scope, manner: Manner) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
         self._conditions = Conditions(self._dialect)
         self._parts = node.parts if isinstance(node, And) else () if node is None else (node,)
-        self._experiment_ids = experiment_ids
+        self._scope = scope
+        self._manner = manner
 
     def sort(self, terms: Sequence[OrderTerm]) -> Sort:
-        return Sort.by(terms, self._dialect)
+        return Sort.by(terms, self._dialect, self._manner)
 
     def page(self, terms: Sequence[OrderTerm], place: Sequence[Value] | None, count: int) -> list[_Found]:
         """At most `count` runs after `place`."""
         driver = self._driver(self._drivers(bool(terms)), count)
-        if driver is None and len(terms) == 1 and stretches(terms[0].field):
+        if driver is None and len(terms) == 1 and stretches(terms[0].field, self._manner):
             return self._walked(terms[0], place, count)
         return self._sorted(self.sort(terms), place, count, driver=driver)
 
     def _drivers(self, sorting: bool) -> list[Driver]:
         found = drivers(self._conditions, self._parts)
-        ids = self._experiment_ids
+        ids = self._scope.ids
         # One experiment's runs in order of start are an index: nothing better to drive with.
         if ids is not None and (sorting or len(ids) > 1):
             table = table_of("attribute", "probed")
@@ -192,24 +209,18 @@ class _Search:
     def _select(
         self, source: FromClause, keys: Sequence[ColumnElement[Any]], clauses: Sequence[Clause], *, in_order: bool
     ) -> Select[Any]:
-        """Live runs of the experiments; `in_order` where their order of start may be what leads to them."""
-        ids = self._experiment_ids
-        if ids is None:
-            gone = experiments.c.deleted_ms.is_not(None)
-            where = ~exists(select(literal(1)).where(experiments.c.id == runs.c.experiment_id, gone))
-        elif in_order and len(ids) == 1:
-            where = runs.c.experiment_id == ids[0]
-        else:
-            where = unindexed(runs.c.experiment_id, self._dialect).in_(ids)
-        columns = (*runs.c, EXPERIMENT.label("experiment"), *keys)
-        return select(*columns).select_from(source).where(runs.c.deleted_ms.is_(None), where, *clauses)
+        """Runs in scope; `in_order` where their order of start may be what leads to them."""
+        scope = self._scope
+        columns = (*scope.columns, EXPERIMENT.label("experiment"), *keys)
+        where = scope.where(self._dialect, in_order=in_order)
+        return select(*columns).select_from(source).where(*where, *clauses)
 
     def _walked(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
         first = NUMBER if place is None else place[0]
         if not isinstance(first, int):
             raise InvalidPageToken
         found: list[_Found] = []
-        for stretch in stretches(term.field):
+        for stretch in stretches(term.field, self._manner):
             if len(found) < count and stretch.rank >= first:
                 start = place if stretch.rank == first else None
                 step = self._equal if stretch.column is None else self._in_order
@@ -229,8 +240,7 @@ class _Search:
         last = walk[-1].value if len(walk) > need else None
         for value, rows in itertools.groupby(walk, key=lambda row: row.value):
             if value != last:
-                newest_first = sorted(rows, key=lambda row: (row.started_ms, row.id), reverse=True)
-                found += [(_place(term, stretch, value, row), row) for row in newest_first]
+                found += [(self._place(term, stretch, value, row), row) for row in self._manner.sorted(rows)]
         if last is not None and len(found) < count:
             found += self._equal(term, stretch, None, count - len(found), value=last)
         return found
@@ -238,7 +248,7 @@ class _Search:
     def _walk(self, term: OrderTerm, stretch: Stretch, start: Value, count: int) -> Sequence[Row[Any]]:
         rows = table_of(term.field.kind, "walked")
         value = rows.c[str(stretch.column)]
-        clauses = _in_stretch(stretch, term.field, rows)
+        clauses = self._in_stretch(stretch, term.field, rows)
         if start is None:
             clauses.append(value.is_not(None))
         else:
@@ -265,7 +275,7 @@ class _Search:
             raise InvalidPageToken
         else:
             rows = table_of(term.field.kind, "probed")
-            clauses = [*_in_stretch(stretch, term.field, rows), rows.c[str(stretch.column)] == value]
+            clauses = [*self._in_stretch(stretch, term.field, rows), rows.c[str(stretch.column)] == value]
             ids = select(rows.c.run_id).where(*clauses)
             found = [Driver((ids.order_by(rows.c[str(stretch.column)]),), (ids,))]
             clause = self._conditions.probe(rows, clauses)
@@ -273,20 +283,18 @@ class _Search:
         tail = None if place is None else place[-2:]
         also = [clause] if driver is None else []
         equal = self._sorted(self.sort(()), tail, count, driver=driver, also=also)
-        return [(_place(term, stretch, value, row), row) for _, row in equal]
+        return [(self._place(term, stretch, value, row), row) for _, row in equal]
 
+    def _in_stretch(self, stretch: Stretch, field: Field, rows: FromClause) -> list[Clause]:
+        not_numbers = field.kind == "param" and stretch.column == "head" and self._manner is Manner.OURS
+        return [rows.c.key == field.key, *([rows.c.number.is_(None)] if not_numbers else [])]
 
-def _in_stretch(stretch: Stretch, field: Field, rows: FromClause) -> list[Clause]:
-    texts = field.kind == "param" and stretch.column == "head"
-    return [rows.c.key == field.key, *([rows.c.number.is_(None)] if texts else [])]
-
-
-def _place(term: OrderTerm, stretch: Stretch, value: Value, row: Row[Any]) -> tuple[Value, ...]:
-    """What the sort keys of the term are for the run, and then newest first."""
-    if term.field.kind == "param":
-        values = (value, None) if stretch.column == "number" else (None, value)
-        return (stretch.rank, *values, row.started_ms, row.id)
-    return (stretch.rank, value, row.started_ms, row.id)
+    def _place(self, term: OrderTerm, stretch: Stretch, value: Value, row: Row[Any]) -> tuple[Value, ...]:
+        """What the sort keys are for the run."""
+        values: tuple[Value, ...] = (value,)
+        if term.field.kind == "param" and self._manner is Manner.OURS:
+            values = (value, None) if stretch.column == "number" else (None, value)
+        return (stretch.rank, *values, *self._manner.rest(row))
 
 
 def _value(place: Sequence[Value]) -> Value:

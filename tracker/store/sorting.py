@@ -7,10 +7,11 @@ import binascii
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, FromClause, and_, case, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Row, and_, case, func, literal, or_, select, tuple_
 
 from tracker.domain.errors import InvalidPageToken
 from tracker.query.syntax import NUMBER_ATTRIBUTES, Field, IsNan, IsNull, OrderTerm
@@ -21,6 +22,33 @@ Value = int | float | str | None
 
 NUMBER, NOT_A_NUMBER, MISSING = 0, 1, 2
 """Ranks: what holds a number comes before NaN or text, and that before what is not there, in both directions."""
+
+
+class Manner(Enum):
+    """Whose order it is. In ours parameters that are numbers sort as such, and ties go newest first.
+
+    In MLflow's parameters sort as text, the three statuses that it calls KILLED are equal, and ties go by latest start
+    and then by run id.
+    """
+
+    OURS = "ours"
+    MLFLOW = "mlflow"
+
+    @property
+    def tie(self) -> Key:
+        """What decides between runs of one start."""
+        return Key(runs.c.id, True, int) if self is Manner.OURS else Key(runs.c.uid, False, str)
+
+    def rest(self, row: Row[Any]) -> tuple[Value, Value]:
+        """The values of the last two keys for a run that the terms leave equal to others."""
+        return row.started_ms, row.id if self is Manner.OURS else row.uid
+
+    def sorted(self, rows: Iterable[Row[Any]]) -> list[Row[Any]]:
+        """Runs that the terms leave equal, in order."""
+        if self is Manner.OURS:
+            return sorted(rows, key=lambda row: (row.started_ms, row.id), reverse=True)
+        return sorted(rows, key=lambda row: (-row.started_ms, row.uid))
+
 
 EXPERIMENT = select(experiments.c.name).where(experiments.c.id == runs.c.experiment_id).scalar_subquery()
 """The name of a run's experiment."""
@@ -37,24 +65,26 @@ class Key:
 
 @dataclass(frozen=True)
 class Sort:
-    """The keys of a search, the last of them `runs.id`, and the outer joins that they need."""
+    """The keys of a search, the last of them unlike for any two runs, and the outer joins that they need."""
 
     keys: tuple[Key, ...]
     joins: tuple[tuple[FromClause, Clause], ...] = ()
 
     @classmethod
-    def by(cls, terms: Iterable[OrderTerm], dialect: str) -> Sort:
-        """The keys of the terms, and then newest first."""
+    def by(cls, terms: Sequence[OrderTerm], dialect: str, manner: Manner) -> Sort:
+        """The keys of the terms, then the latest start, then what decides ties."""
         keys: list[Key] = []
         joins: list[tuple[FromClause, Clause]] = []
         for number, term in enumerate(terms):
             if term.field.kind == "attribute":
-                keys += _attribute_keys(term, dialect)
+                keys += _attribute_keys(term, dialect, manner)
                 continue
             rows = table_of(term.field.kind, f"sorted_{number}")
             joins.append((rows, and_(rows.c.run_id == runs.c.id, rows.c.key == term.field.key)))
-            keys += _row_keys(term, rows, dialect)
-        return cls((*keys, Key(runs.c.started_ms, True, int), Key(runs.c.id, True, int)), tuple(joins))
+            keys += _row_keys(term, rows, dialect, manner)
+        if all(term.field != _STARTED for term in terms):
+            keys.append(Key(runs.c.started_ms, True, int))
+        return cls((*keys, manner.tie), tuple(joins))
 
     @property
     def order(self) -> list[ColumnElement[Any]]:
@@ -89,7 +119,7 @@ class Stretch:
     leaf: IsNan | IsNull | None = None
 
 
-def stretches(field: Field) -> tuple[Stretch, ...]:
+def stretches(field: Field, manner: Manner) -> tuple[Stretch, ...]:
     """The ranks of the field in order; none where no index would lead through them."""
     missing = Stretch(MISSING, leaf=IsNull(field))
     match field:
@@ -97,22 +127,28 @@ def stretches(field: Field) -> tuple[Stretch, ...]:
             return Stretch(NUMBER, "last_value"), Stretch(NOT_A_NUMBER, leaf=IsNan(field)), missing
         case Field("metric", _, "best"):
             return Stretch(NUMBER, "best_value"), missing
-        case Field("param"):
+        case Field("param") if manner is Manner.OURS:
             return Stretch(NUMBER, "number"), Stretch(NOT_A_NUMBER, "head"), missing
-        case Field("tag"):
+        case Field("param" | "tag"):
             return Stretch(NOT_A_NUMBER, "head"), missing
     return ()
 
 
 def normal(terms: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
-    """The terms without a last one that says newest first, as all orders end."""
-    newest = OrderTerm(Field("attribute", "started_ms"), descending=True)
+    """The terms without a last one that says latest start first, as all orders end."""
+    newest = OrderTerm(_STARTED, descending=True)
     return tuple(terms[:-1] if terms and terms[-1] == newest else terms)
 
 
-def _attribute_keys(term: OrderTerm, dialect: str) -> list[Key]:
+_STARTED = Field("attribute", "started_ms")
+_KILLED = case((runs.c.status.in_(("interrupted", "preempted", "lost")), "killed"), else_=runs.c.status)
+
+
+def _attribute_keys(term: OrderTerm, dialect: str, manner: Manner) -> list[Key]:
     key = term.field.key
-    column = EXPERIMENT if key == "experiment" else runs.c[ATTRIBUTES[key]]
+    column: ColumnElement[Any] = EXPERIMENT if key == "experiment" else runs.c[ATTRIBUTES[key]]
+    if key == "status" and manner is Manner.MLFLOW:
+        column = _KILLED
     if key in NUMBER_ATTRIBUTES:
         value = Key(column, term.descending, float if key == "best_value" else int)
     else:
@@ -122,7 +158,7 @@ def _attribute_keys(term: OrderTerm, dialect: str) -> list[Key]:
     return [Key(case((column.is_(None), MISSING), else_=NUMBER), False, int), value]
 
 
-def _row_keys(term: OrderTerm, rows: FromClause, dialect: str) -> list[Key]:
+def _row_keys(term: OrderTerm, rows: FromClause, dialect: str, manner: Manner) -> list[Key]:
     if term.field.kind == "metric":
         value = rows.c[f"{term.field.stat}_value"]
         ranks = [(value.is_not(None), NUMBER)]
@@ -130,7 +166,7 @@ def _row_keys(term: OrderTerm, rows: FromClause, dialect: str) -> list[Key]:
             ranks.append((rows.c.last_step.is_not(None), NOT_A_NUMBER))
         return [Key(case(*ranks, else_=MISSING), False, int), Key(value, term.descending, float)]
     text = by_code(rows.c.head, dialect)
-    if term.field.kind == "tag":
+    if term.field.kind == "tag" or manner is Manner.MLFLOW:
         return [Key(case((text.is_(None), MISSING), else_=NOT_A_NUMBER), False, int), Key(text, term.descending, str)]
     number = rows.c.number
     rank = case((number.is_not(None), NUMBER), (text.is_not(None), NOT_A_NUMBER), else_=MISSING)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from contextlib import nullcontext
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, and_, select, update
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, and_, func, select, update
 
+from tracker.domain.catalogue import Logged
 from tracker.domain.errors import InvalidValue, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_step
 from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
-from tracker.domain.words import LEASE_MS
+from tracker.domain.words import HEARTBEAT_MS, LEASE_MS
 from tracker.store import read, schema
-from tracker.store.append import apply
 from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
+from tracker.store.groups import append_group
+from tracker.store.memory import Memory
 from tracker.store.tables import LEASED, events, fits, runs
+from tracker.store.tails import Tails
 from tracker.store.texts import as_text
+
+if TYPE_CHECKING:
+    from tracker.store.catalogue import SqlCatalogue
 
 T = TypeVar("T")
 
@@ -32,6 +40,12 @@ class SqlRunStore:
         self._clock = clock
         self.url = shown(engine)
         self._file = file_identity(engine)
+        self._memory = Memory()
+        self._calm_until_ms = -1
+        # SQLite's own way of waiting for the lock is to look again a little later.
+        self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._tails = Tails(engine, self._memory, clock, turn=self._turn, before_append=self._follow_file)
+        engine.update_execution_options(tracker_before_read=self._tails.before_read)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -55,43 +69,42 @@ class SqlRunStore:
 
     # -- the one way in ------------------------------------------------------------------------------------------
 
-    def append(self, batch: Batch) -> Ack:
+    def append(self, batch: Batch | Logged) -> Ack:
         (result,) = self.append_many([batch])
         if isinstance(result, Exception):
             raise result
         return result
 
-    def append_many(self, batches: Sequence[Batch]) -> list[Ack | Exception]:
+    def append_many(self, batches: Sequence[Batch | Logged]) -> list[Ack | Exception]:
         """Apply `batches` in one transaction; return once it is committed, with what `append` would return or raise.
 
-        A batch that fails changes nothing and fails alone. Raises StoreUnavailable if none was applied.
+        A batch that fails changes nothing and fails alone; what is logged without a journal (see `Logged`) goes after
+        the journals' batches. Raises StoreUnavailable if none was applied.
         """
         self._follow_file()
-        results: list[Ack | Exception] = [Ack(last=0)] * len(batches)
-        with writing(self._engine) as connection:
-            # Every process takes the runs' locks in the same order, so that none waits for another in a circle.
-            for index in sorted(range(len(batches)), key=lambda index: batches[index].run_id):
-                results[index] = self._apply_alone(connection, batches[index])
-        return results
+        with self._turn:
+            return append_group(self._engine, batches, self._memory, self._clock)
 
-    def _apply_alone(self, connection: Connection, batch: Batch) -> Ack | Exception:
-        connection.exec_driver_sql("SAVEPOINT batch")
-        try:
-            with translated(self._engine):
-                ack = apply(connection, batch)
-        except Exception as error:
-            try:
-                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT batch")
-            except SQLAlchemyError:
-                raise error from None  # the whole transaction is gone
-            return _refusal(batch, error)
-        connection.exec_driver_sql("RELEASE SAVEPOINT batch")
-        return ack
+    def append_soon(self, batches: Sequence[Batch | Logged]) -> list[Ack | Exception]:
+        """`append_many` for a caller who calls `settle` soon: under load, points may be committed packed until then.
+
+        Whoever reads sees them all the same.
+        """
+        return self._tails.append(batches, self.append_many)
+
+    def settle(self) -> None:
+        """Move the points that `append_soon` left packed to their series."""
+        self._tails.settle()
+
+    def _before_change(self) -> None:
+        self._follow_file()
+        with translated(self._engine), self._engine.connect() as connection:
+            self._tails.before_read(connection)
 
     def request_stop(self, run_id: str) -> None:
         def change(connection: Connection, run: int) -> None:
             ms = self._clock()
-            connection.execute(update(runs).where(runs.c.id == run).values(stop_requested_ms=ms))
+            connection.execute(_change_run(run, stop_requested_ms=ms))
             connection.execute(
                 events.insert(),
                 {"run_id": run, "ms": ms, "kind": "stop_requested", "fit": 0, "detail": as_text({})},
@@ -100,10 +113,19 @@ class SqlRunStore:
         self._change(run_id, change)
 
     def delete_run(self, run_id: str) -> None:
-        self._change(run_id, lambda c, run: c.execute(_set_deleted(run, self._clock())))
+        self._change(run_id, lambda c, run: c.execute(_change_run(run, deleted_ms=self._clock())))
 
     def restore_run(self, run_id: str) -> None:
-        self._change(run_id, lambda c, run: c.execute(_set_deleted(run, None)))
+        self._change(run_id, lambda c, run: c.execute(_change_run(run, deleted_ms=None)))
+
+    @cached_property
+    def catalogue(self) -> SqlCatalogue:
+        """What those write and read who have no journal: MLflow's clients and its UI."""
+        from tracker.store.catalogue import SqlCatalogue
+
+        return SqlCatalogue(
+            self._engine, clock=self._clock, log=self.append, sweep=self.sweep, before_change=self._before_change
+        )
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -151,10 +173,30 @@ class SqlRunStore:
     def metrics(self, run_id: str) -> Mapping[str, Series]:
         return self._of_run(run_id, read.metrics)
 
-    def history(self, run_id: str, key: str, *, max_points: int | None = None, raw: bool = False) -> History:
+    def history(
+        self,
+        run_id: str,
+        key: str,
+        *,
+        max_points: int | None = None,
+        raw: bool = False,
+        first_step: int | None = None,
+        last_step: int | None = None,
+    ) -> History:
+        from tracker.store.history import history
+
         if max_points is not None and check_step("max_points", max_points) < 4:
             raise InvalidValue("max_points", f"{max_points}", limit="at least 4: first, last, minimum and maximum")
-        return self._of_run(run_id, lambda c, run: read.history(c, run, run_id, key, max_points, raw))
+        with reading(self._engine) as connection:
+            return history(
+                connection,
+                run_id,
+                key,
+                max_points=max_points,
+                raw=raw,
+                first_step=_as_step("first_step", first_step),
+                last_step=_as_step("last_step", last_step),
+            )
 
     def fits(self, run_id: str) -> Sequence[Fit]:
         self.sweep()
@@ -180,17 +222,21 @@ class SqlRunStore:
         Reads of a run's status call it, so that nobody has to run a service for the truth. Where the database cannot
         be written the last known status stands.
         """
-        lapsed = and_(LEASED, runs.c.alive_ms < self._clock() - LEASE_MS)
+        now = self._clock()
+        if now <= self._calm_until_ms:
+            return
+        lapsed = and_(LEASED, runs.c.alive_ms < now - LEASE_MS)
         with reading(self._engine) as connection:
-            if connection.execute(select(runs.c.id).where(lapsed).limit(1)).scalar() is None:
-                return
+            oldest = connection.execute(select(func.min(runs.c.alive_ms)).where(LEASED)).scalar()
+        if oldest is None or oldest >= now - LEASE_MS:
+            # None can lapse before the oldest does; but clocks of other machines may be behind.
+            self._calm_until_ms = now + HEARTBEAT_MS if oldest is None else min(now + HEARTBEAT_MS, oldest + LEASE_MS)
+            return
         try:
             with writing(self._engine) as connection:
                 gone = connection.execute(select(runs.c.id, runs.c.alive_ms).where(lapsed).order_by(runs.c.id)).all()
                 for run in gone:
-                    connection.execute(
-                        update(runs).where(runs.c.id == run.id).values(status="lost", ended_ms=run.alive_ms)
-                    )
+                    connection.execute(_change_run(run.id, status="lost", ended_ms=run.alive_ms))
                     connection.execute(
                         update(fits)
                         .where(fits.c.run_id == run.id, fits.c.outcome.is_(None))
@@ -206,7 +252,9 @@ class SqlRunStore:
         """
         if file_identity(self._engine) != self._file:
             self._engine.dispose()
-            schema.ensure(self._engine)
+            self._memory.forget()
+            self._calm_until_ms = -1
+            schema.ensure(self._engine.execution_options(tracker_before_read=None))  # there may be no tables yet
             self._file = file_identity(self._engine)
 
     def _of_run(self, run_id: str, of: Callable[[Connection, int], T]) -> T:
@@ -218,15 +266,14 @@ class SqlRunStore:
             change(connection, read.run_key(connection, run_id))
 
 
-def _set_deleted(run: int, ms: int | None) -> Any:
-    return update(runs).where(runs.c.id == run).values(deleted_ms=ms)
+def _change_run(run: int, **values: Any) -> Any:
+    return update(runs).where(runs.c.id == run).values(version=runs.c.version + 1, **values)
 
 
-def _refusal(batch: Batch, error: Exception) -> Exception:
-    if not isinstance(error, (DataError, IntegrityError, OverflowError, UnicodeError)):
-        return error
-    refusal = InvalidValue(
-        f"frames {batch.first} to {batch.last}", f"cannot be stored: {getattr(error, 'orig', error)}"
-    )
-    refusal.__cause__ = error
-    return refusal
+def _as_step(name: str, step: int | None) -> int | None:
+    """A bound of steps, which may lie beyond all that there can be."""
+    if step is None:
+        return None
+    if not isinstance(step, int):
+        raise InvalidValue(name, f"{step!r} is a {type(step).__name__}", limit="a whole number")
+    return max(-(2**63), min(step, 2**63 - 1))

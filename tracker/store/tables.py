@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -213,6 +214,14 @@ metric_rollups = Table(
     Column("max_offset_ms", BigInteger),
     PrimaryKeyConstraint("series_id", "first_step"),
     sqlite_with_rowid=False,
+)
+
+tails = Table(
+    "tails",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    # Points that a loaded server has committed, packed, and soon moves into their series; see `tracker.store.tails`.
+    Column("data", LargeBinary, nullable=False),
 )
 
 params = Table(

@@ -15,7 +15,7 @@ import msgspec
 
 from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import number_text
-from tracker.domain.records import History
+from tracker.domain.records import History, RunPage
 from tracker.domain.words import Axis
 from tracker.wire.batches import invalid
 
@@ -45,6 +45,11 @@ def to_msgpack(obj: Any) -> bytes:
 
 def to_json(obj: Any) -> bytes:
     """`obj`, of records of `tracker.domain.records` in lists and mappings, as JSON."""
+    # Long answers whose floats are in known places need not be gone through for those that JSON has no number for.
+    if type(obj) is History:
+        return _json.encode(obj)
+    if type(obj) is RunPage and all(run.best_value is None or math.isfinite(run.best_value) for run in obj.runs):
+        return _json.encode(obj)
     return msgspec.json.encode(_finite(msgspec.to_builtins(obj, enc_hook=_as_list)))
 
 
@@ -78,11 +83,19 @@ def _as_bytes(value: Any) -> bytes:
 
 
 def _as_list(value: Any) -> Any:
+    """An array's items, with texts in place of the floats that JSON has no number for."""
     if not hasattr(value, "tolist"):
         raise TypeError(f"no wire form for {type(value).__name__}")
-    return value.tolist()
+    items = value.tolist()
+    if value.dtype.kind == "f":
+        import numpy as np
+
+        for index in np.flatnonzero(~np.isfinite(value)).tolist():
+            items[index] = number_text(items[index])
+    return items
 
 
+_json = msgspec.json.Encoder(enc_hook=_as_list)
 _msgpack = msgspec.msgpack.Encoder(enc_hook=_as_bytes)
 
 

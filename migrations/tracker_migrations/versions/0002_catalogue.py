@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -24,6 +26,12 @@ def upgrade() -> None:
         sa.Column("max_offset_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("series_id", "first_step", name=op.f("pk_metric_rollups")),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "tails",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tails")),
     )
     op.create_table(
         "tokens",
@@ -156,3 +164,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("status = 'running' AND writer != ''"),
         postgresql_where=sa.text("status = 'running' AND writer != ''"),
     )
+    # `Default` was made in 1970; pages show when an experiment began.
+    now = sa.bindparam("now", time.time_ns() // 1_000_000, sa.BigInteger())
+    op.execute(sa.text("UPDATE experiments SET created_ms = :now WHERE id = 0 AND created_ms = 0").bindparams(now))

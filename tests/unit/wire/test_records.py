@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -104,3 +105,30 @@ def test_what_is_no_record_is_invalid(data: bytes) -> None:
     """Bytes of another kind are InvalidValue, whatever they are."""
     with pytest.raises(InvalidValue):
         from_msgpack(data, Run)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_history_as_json(raw: bool) -> None:
+    """A history by itself is the same JSON as one among other things."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    steps = np.array([-5, 0, 2**62])
+    values = np.array([math.nan, -math.inf, 1e-300])
+    history = History(key="k", axis="time", steps=steps, ms=steps, values=values,
+                      fits=steps if raw else None, superseded=steps == 0 if raw else None)  # fmt: skip
+    plain = json.loads(to_json(history), parse_constant=refuse)
+    assert plain == json.loads(to_json([history]))[0]
+    assert plain["steps"] == [-5, 0, 2**62]
+    assert plain["values"] == ["NaN", "-Infinity", 1e-300]
+    assert plain["superseded"] == ([False, True, False] if raw else None)
+
+
+def test_pages_of_runs_as_json() -> None:
+    """A page is the same JSON whether or not a best value in it is a number that JSON has."""
+    finite = dataclasses.replace(RUN, best_value=0.5)
+    for runs in ([finite, dataclasses.replace(RUN, best_value=None)], [finite, RUN]):
+        page = RunPage(runs=runs, next_page_token="x")
+        assert json.loads(to_json(page)) == json.loads(to_json([page]))[0]
+    assert json.loads(to_json(page))["runs"][1]["best_value"] == "-Infinity"

@@ -1,0 +1,62 @@
+"""The decisions of a run in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tracker.domain.records import Event
+from tracker.query.texts import number, value_text
+
+Detail = Mapping[str, Any]
+
+_WORDS: Mapping[str, Callable[[Detail], str]] = {
+    "fit_started": lambda d: f"fit {d['fit']} started" + (f", to epoch {d['epochs'] - 1}" if d.get("epochs") else ""),
+    "fit_ended": lambda d: f"fit {d['fit']} ended: {d['outcome'].replace('_', ' ')}",
+    "learning_rate_changed": lambda d: f"learning rate {_change(d)}" + (f", by {d['by']}" if d.get("by") else ""),
+    "best_improved": lambda d: f"{d['metric']} improved {_change(d)}",
+    "early_stopped": lambda d: f"stopped early: best was {_value(d['best'])} in epoch {d['best_epoch']}{_patience(d)}",
+    "weights_restored": lambda d: f"weights of epoch {d['epoch']} restored",
+    "resumed": lambda d: f"resumed after epoch {d['epoch']}",
+    "stop_requested": lambda d: "asked to stop",
+    "run_failed": lambda d: f"{d['type']}: {d['message']}",
+    "evaluated": lambda d: "evaluated: " + _listed(d["metrics"]),
+}
+
+
+def described(event: Event) -> str:
+    """What happened, in words; kinds that are not ours, or not as ours are, by their name and detail."""
+    try:
+        return _WORDS[event.kind]({"epoch": event.epoch, **event.detail})
+    except (KeyError, TypeError, AttributeError):
+        detail = _listed(event.detail)
+        return event.kind.replace("_", " ") + (f": {detail}" if detail else "")
+
+
+def condensed(events: Sequence[Event], most: int) -> tuple[Sequence[Event], int, Sequence[Event]]:
+    """The first and the last events, `most` in all, and how many between them are left out."""
+    if len(events) <= most:
+        return events, 0, ()
+    head = most // 2
+    return events[:head], len(events) - most, events[len(events) - (most - head) :]
+
+
+def _patience(detail: Detail) -> str:
+    return f", patience {_value(detail['patience'])}" if detail.get("patience") is not None else ""
+
+
+def _change(detail: Detail) -> str:
+    """The change from one value to another; the first value has none that it came from."""
+    return (
+        f"to {_value(detail['to'])}"
+        if detail.get("from") is None
+        else f"{_value(detail['from'])} → {_value(detail['to'])}"
+    )
+
+
+def _listed(values: Detail) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    return number(value) if isinstance(value, float) else value_text(value)

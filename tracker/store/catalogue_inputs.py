@@ -1,0 +1,105 @@
+"""What runs used and made: data sets, and links to logged models, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select
+
+from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink
+from tracker.domain.errors import InvalidValue
+from tracker.store.catalogue_runs import bump, locked
+from tracker.store.catalogue_tables import datasets, run_datasets, run_models
+from tracker.store.conditions import CONTEXT
+from tracker.store.dialect import add, possible_ids, text_of_json, upsert
+from tracker.store.tables import experiments, runs
+from tracker.store.texts import as_text
+
+
+def add_datasets(connection: Connection, run_id: str, uses: Sequence[DatasetUse]) -> None:
+    """Say that the run used them. One that it used before keeps its first tags."""
+    run = locked(connection, run_id)
+    # In one order, so that two runs' transactions do not wait for each other in a circle.
+    first = {(use.dataset.name, use.dataset.digest): use for use in reversed(uses)}
+    for (name, digest), use in sorted(first.items(), key=lambda item: item[0]):
+        one = use.dataset
+        row = {
+            "experiment_id": run.experiment_id,
+            "name": name,
+            "digest": digest,
+            "source_type": one.source_type,
+            "source": one.source,
+            "schema": one.schema,
+            "profile": one.profile,
+        }
+        add(connection, datasets, ("experiment_id", "name", "digest"), row)
+        same = (datasets.c.experiment_id == run.experiment_id, datasets.c.name == name, datasets.c.digest == digest)
+        id = connection.execute(select(datasets.c.id).where(*same)).scalar()
+        link = {"run_id": run.id, "dataset_id": id, "tags": _tags(use)}
+        add(connection, run_datasets, ("run_id", "dataset_id"), link)
+    bump(connection, run.id)
+
+
+def _tags(use: DatasetUse) -> str:
+    text = as_text(dict(use.tags))
+    if "\\u0000" in text:
+        raise InvalidValue("tags", f"of data set {use.dataset.name!r} have a NUL, which no database keeps in text")
+    return text
+
+
+def link_models(
+    connection: Connection, run_id: str, direction: Literal["input", "output"], links: Sequence[ModelLink]
+) -> None:
+    """Say that the run used or made the models; the last word on a model's step counts."""
+    run = locked(connection, run_id)
+    steps = {link.model_id: link.step for link in links}
+    if steps:
+        connection.execute(
+            upsert(connection, run_models, ("run_id", "direction", "model_uid"), ("step",)),
+            [
+                {"run_id": run.id, "direction": direction, "model_uid": model_id, "step": step}
+                for model_id, step in sorted(steps.items())
+            ],
+        )
+    bump(connection, run.id)
+
+
+def dataset_uses(connection: Connection, experiment_ids: Iterable[int], limit: int) -> list[tuple[int, DatasetUse]]:
+    """See `Catalogue.dataset_uses`; by experiment, name and digest."""
+    context = text_of_json(run_datasets.c.tags, CONTEXT, connection.dialect.name).label("context")
+    statement = (
+        select(datasets.c.id, context)
+        .distinct()
+        .select_from(datasets)
+        .join(run_datasets, run_datasets.c.dataset_id == datasets.c.id)
+        .join(runs, runs.c.id == run_datasets.c.run_id)
+        .join(experiments, experiments.c.id == runs.c.experiment_id)
+        .where(
+            datasets.c.experiment_id.in_(possible_ids(experiment_ids)),
+            runs.c.deleted_ms.is_(None),
+            experiments.c.deleted_ms.is_(None),
+        )
+        .limit(limit)
+    )
+    found = connection.execute(statement).all()
+    rows = {
+        row.id: row for row in connection.execute(select(datasets).where(datasets.c.id.in_({row.id for row in found})))
+    }
+    uses = [
+        (rows[id].experiment_id, DatasetUse(dataset=dataset(rows[id]), tags={} if use is None else {CONTEXT: use}))
+        for id, use in found
+    ]
+    return sorted(uses, key=lambda use: (use[0], use[1].dataset.name, use[1].dataset.digest, str(dict(use[1].tags))))
+
+
+def dataset(row: Any) -> Dataset:
+    """The record of a row of `datasets`."""
+    return Dataset(
+        name=row.name,
+        digest=row.digest,
+        source_type=row.source_type,
+        source=row.source,
+        schema=row.schema,
+        profile=row.profile,
+    )

@@ -1,0 +1,146 @@
+"""Runs that no journal writes: made, ended, named, and removed for good, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, or_, select, update
+
+from tracker.domain.catalogue import RunDetail
+from tracker.domain.errors import KeyNotFound, RunDeleted, RunExists, RunNotFound
+from tracker.domain.limits import check_name, check_run_id
+from tracker.domain.records import Run
+from tracker.domain.words import RunStatus
+from tracker.store import catalogue_experiments
+from tracker.store.catalogue_details import details_of
+from tracker.store.dialect import add
+from tracker.store.read import run_record, run_rows
+from tracker.store.tables import experiments, metric_points, metric_rollups, runs, series
+from tracker.store.tables import tags as tag_rows
+
+
+def create(
+    connection: Connection,
+    run_id: str,
+    experiment_id: int,
+    *,
+    name: str,
+    started_ms: int,
+    artifact_uri: str,
+    tags: Mapping[str, str],
+    ms: int,
+) -> RunDetail:
+    """A running run without a lease; RunExists, ExperimentNotFound, ExperimentDeleted."""
+    experiment = catalogue_experiments.active(connection, experiment_id)
+    row = {
+        "uid": check_run_id(run_id),
+        "experiment_id": experiment_id,
+        "name": check_name(name),
+        "status": "running",
+        "started_ms": started_ms,
+        "alive_ms": ms,
+        "writer": "",
+        "artifact_uri": artifact_uri,
+        # Not a version that a run of this id had which was removed since: what is remembered goes by id and version.
+        "version": ms,
+    }
+    if not add(connection, runs, ("uid",), row):
+        raise RunExists(run_id)
+    if tags:
+        run_key = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
+        rows = [{"run_id": run_key, "key": key, "value": value} for key, value in tags.items()]
+        connection.execute(tag_rows.insert(), rows)
+    run = Run(
+        id=run_id,
+        name=name,
+        experiment=experiment.name,
+        status="running",
+        started_ms=started_ms,
+        ended_ms=None,
+        best_epoch=None,
+        artifact_uri=artifact_uri,
+        alive_ms=ms,
+    )
+    return RunDetail(
+        run=run, experiment_id=experiment_id, params={}, tags=dict(tags), metrics={}, datasets=[], inputs=[], outputs=[]
+    )
+
+
+def change(
+    connection: Connection, run_id: str, *, status: RunStatus | None, ended_ms: int | None, name: str | None
+) -> Run:
+    """Set what is not None; see `Catalogue.change_run`."""
+    row = locked(connection, run_id)
+    values: dict[str, Any] = {"version": runs.c.version + 1}
+    if ended_ms is not None:
+        values["ended_ms"] = ended_ms
+    if name is not None:
+        values["name"] = check_name(name)
+    if status is not None:
+        values["status"] = status
+        if status == "running":
+            values["ended_ms"] = None
+        # A lease that holds goes on holding; one that ran out, or ended, must not bring the run to another status.
+        if status != "running" or row.status != "running":
+            values["writer"] = ""
+    connection.execute(update(runs).where(runs.c.id == row.id).values(values))
+    return run_record(connection.execute(run_rows.where(runs.c.id == row.id)).one())
+
+
+def delete_tag(connection: Connection, run_id: str, key: str) -> None:
+    """Remove one tag; KeyNotFound if there is none."""
+    run = locked(connection, run_id).id
+    if not connection.execute(delete(tag_rows).where(tag_rows.c.run_id == run, tag_rows.c.key == key)).rowcount:
+        raise KeyNotFound(f"run {run_id!r}", key)
+    bump(connection, run)
+
+
+def detail(connection: Connection, run_id: str) -> RunDetail:
+    """All of one run, deleted or not."""
+    row = connection.execute(run_rows.where(runs.c.uid == run_id)).one_or_none()
+    if row is None:
+        raise RunNotFound(run_id)
+    return details_of(connection, [row])[0]
+
+
+def remove(connection: Connection, run_id: str) -> None:
+    """Delete the run's rows."""
+    run = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
+    if run is None:
+        raise RunNotFound(run_id)
+    remove_all(connection, runs.c.id == run)
+
+
+def remove_all(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Delete the rows of the runs that meet a condition; those of points have no foreign key that would do it."""
+    ids = connection.execute(select(runs.c.id).where(which).order_by(runs.c.id).with_for_update()).scalars().all()
+    for start in range(0, len(ids), 1000):
+        some = ids[start : start + 1000]
+        theirs = select(series.c.id).where(series.c.run_id.in_(some))
+        for table in (metric_points, metric_rollups):
+            connection.execute(delete(table).where(table.c.series_id.in_(theirs)))
+        connection.execute(delete(runs).where(runs.c.id.in_(some)))
+
+
+def deleted_before(connection: Connection, ms: int) -> Sequence[str]:
+    """Ids of the runs that were deleted before `ms`, or whose experiment was, the oldest first."""
+    gone = or_(runs.c.deleted_ms < ms, experiments.c.deleted_ms < ms)
+    statement = select(runs.c.uid).join(experiments).where(gone)
+    return connection.execute(statement.order_by(runs.c.id)).scalars().all()
+
+
+def locked(connection: Connection, run_id: str) -> Row[Any]:
+    """The run's row, locked until the transaction ends; RunNotFound, RunDeleted if it or its experiment is deleted."""
+    statement = select(runs, experiments.c.deleted_ms.label("hidden_ms")).join(experiments).where(runs.c.uid == run_id)
+    row = connection.execute(statement.with_for_update(of=runs)).one_or_none()
+    if row is None:
+        raise RunNotFound(run_id)
+    if row.deleted_ms is not None or row.hidden_ms is not None:
+        raise RunDeleted(run_id)
+    return row
+
+
+def bump(connection: Connection, run: int) -> None:
+    """Say that something of the run changed."""
+    connection.execute(update(runs).where(runs.c.id == run).values(version=runs.c.version + 1))
