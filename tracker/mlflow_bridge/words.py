@@ -53,9 +53,9 @@ class RunInfo(Struct, frozen=True):
 class RunData(Struct, frozen=True, omit_defaults=True):
     """What a run logged; metrics are the last ones."""
 
-    metrics: Sequence[Metric] = ()
-    params: Sequence[Text] = ()
-    tags: Sequence[Text] = ()
+    metrics: Sequence[Metric] = []
+    params: Sequence[Text] = []
+    tags: Sequence[Text] = []
 
 
 class Dataset(Struct, frozen=True):
@@ -73,7 +73,7 @@ class DatasetInput(Struct, frozen=True, omit_defaults=True):
     """A data set, and as what a run used it."""
 
     dataset: Dataset
-    tags: Sequence[Text] = ()
+    tags: Sequence[Text] = []
 
 
 class ModelInput(Struct, frozen=True):
@@ -92,14 +92,14 @@ class ModelOutput(Struct, frozen=True):
 class RunInputs(Struct, frozen=True, omit_defaults=True):
     """What a run used."""
 
-    dataset_inputs: Sequence[DatasetInput] = ()
-    model_inputs: Sequence[ModelInput] = ()
+    dataset_inputs: Sequence[DatasetInput] = []
+    model_inputs: Sequence[ModelInput] = []
 
 
 class RunOutputs(Struct, frozen=True, omit_defaults=True):
     """What a run made."""
 
-    model_outputs: Sequence[ModelOutput] = ()
+    model_outputs: Sequence[ModelOutput] = []
 
 
 class Run(Struct, frozen=True):
@@ -109,6 +109,36 @@ class Run(Struct, frozen=True):
     data: RunData
     inputs: RunInputs = field(default_factory=RunInputs)
     outputs: RunOutputs | UnsetType = UNSET
+
+
+ModelStatus = Literal["LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"]
+
+
+class LoggedModel(Struct, frozen=True):
+    """A logged model, flat: on the wire its parameters and metrics stand under `data`, the rest under `info`."""
+
+    model_id: str
+    experiment_id: str
+    name: str
+    creation_timestamp_ms: int
+    last_updated_timestamp_ms: int
+    artifact_uri: str
+    status: ModelStatus
+    model_type: str | UnsetType = UNSET
+    source_run_id: str | UnsetType = UNSET
+    status_message: str | UnsetType = UNSET
+    tags: Sequence[Text] = []
+    params: Sequence[Text] = []
+    metrics: Sequence[Metric] = []
+
+
+class DatasetSummary(Struct, frozen=True):
+    """A data set of an experiment; `context` is what for its runs used it."""
+
+    experiment_id: str
+    name: str
+    digest: str
+    context: str | UnsetType = UNSET
 
 
 class Experiment(Struct, frozen=True):

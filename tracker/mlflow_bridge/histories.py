@@ -1,0 +1,162 @@
+"""Histories of metrics in MLflow's order, whole, in pages, and as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracker.domain.errors import RunNotFound, SeriesNotFound
+from tracker.domain.records import History
+from tracker.mlflow_bridge import facts
+from tracker.mlflow_bridge.checks import refuse
+from tracker.mlflow_bridge.errors import spoken
+from tracker.mlflow_bridge.facts import shown_number
+from tracker.mlflow_bridge.held import Held
+from tracker.mlflow_bridge.pages import offset_of, token_at
+from tracker.mlflow_bridge.words import Metric
+from tracker.query.thinning import FEWEST
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Points(NamedTuple):
+    """Points of one metric: steps and ms int64 (n,), values float64 (n,)."""
+
+    steps: NDArray[np.int64]
+    ms: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def metrics(self, key: str, run_id: str | None = None) -> list[Metric]:
+        """The points as MLflow's entities, with `run_id` in each where it is given."""
+        columns = zip(self.steps.tolist(), self.ms.tolist(), self.values.tolist(), strict=True)
+        if run_id is None:
+            return [Metric(key, shown_number(value), ms, step) for step, ms, value in columns]
+        return [Metric(key, shown_number(value), ms, step, run_id) for step, ms, value in columns]
+
+
+class Histories(Held):
+    """The part of the bridge about points of metrics. A run or metric that is not there has no points, as in MLflow."""
+
+    def points(
+        self, run_id: str, key: str, max_results: int | None = None, page_token: str | None = None
+    ) -> tuple[Points, str | None]:
+        """Points by time, then step, then value; a page of them with `max_results`, and the token of the next."""
+        start = offset_of(page_token)
+        found = self._history(run_id, key)
+        if found is None:
+            return _none(), None
+        import numpy as np
+
+        count = len(found)
+        end = count if max_results is None else start + max_results
+        kept: slice | NDArray[np.int64] = slice(start, end)
+        if not bool(np.all(found.ms[1:] > found.ms[:-1])):
+            kept = np.lexsort((found.values, found.steps, found.ms))[start:end]
+        page = Points(found.steps[kept], found.ms[kept], found.values[kept])
+        return page, token_at(end) if end < count else None
+
+    def metric_history(
+        self, run_id: str, key: str, max_results: int | None = None, page_token: str | None = None
+    ) -> tuple[list[Metric], str | None]:
+        """`points` as entities."""
+        if max_results is not None and max_results < 1:
+            refuse(f"Invalid value {max_results} for parameter 'max_results' supplied. It must be a positive integer")
+        page, token = self.points(run_id, key, max_results, page_token)
+        return page.metrics(key), token
+
+    def metric_history_bulk(self, run_ids: Sequence[str], key: str, max_results: int) -> list[Metric]:
+        """The first points of several runs, at most so many in all: by run id, then as `points`."""
+        found: list[Metric] = []
+        for run_id in sorted(set(run_ids)):
+            if len(found) >= max_results:
+                break
+            page, _ = self.points(run_id, key, max_results - len(found))
+            found.extend(page.metrics(key, run_id))
+        return found
+
+    def points_between(self, run_id: str, key: str, first_step: int, last_step: int) -> Points:
+        """All points from one step to another, in step order."""
+        found = self._history(run_id, key, None, first_step, last_step)
+        return _none() if found is None else Points(found.steps, found.ms, found.values)
+
+    def samples(
+        self, run_id: str, key: str, max_results: int, start_step: int | None = None, end_step: int | None = None
+    ) -> Points:
+        """At most `max_results` points that show what all show, in step order; see `RunReader.history`.
+
+        The first and the last are among them, and what lies highest and lowest between; of one the last, of two and
+        three the ends.
+        """
+        found = self._history(run_id, key, max(max_results, FEWEST), start_step, end_step)
+        if found is None or not len(found):
+            return _none()
+        whole = Points(found.steps, found.ms, found.values)
+        count = len(whole.steps)
+        if count <= max_results:
+            return whole
+        kept = [count - 1] if max_results <= 1 else [0, count - 1]
+        return Points(whole.steps[kept], whole.ms[kept], whole.values[kept])
+
+    def metric_history_interval(
+        self,
+        run_ids: Sequence[str],
+        key: str,
+        max_results: int,
+        start_step: int | None = None,
+        end_step: int | None = None,
+    ) -> list[Metric]:
+        """`samples` of each run, as entities."""
+        if (start_step is None) != (end_step is None):
+            refuse("Both start_step and end_step must be specified together, or neither may be specified.")
+        return [
+            metric
+            for run_id in run_ids
+            for metric in self.samples(run_id, key, max_results, start_step, end_step).metrics(key, run_id)
+        ]
+
+    def _history(
+        self,
+        run_id: str,
+        key: str,
+        max_points: int | None = None,
+        first_step: int | None = None,
+        last_step: int | None = None,
+    ) -> History | None:
+        try:
+            if key in facts.DERIVED_METRICS:
+                return self._derived(run_id, key, first_step, last_step)
+            with spoken():
+                return self.store.history(
+                    run_id, key, max_points=max_points, first_step=first_step, last_step=last_step
+                )
+        except Exception as error:
+            if isinstance(error.__cause__ or error, (RunNotFound, SeriesNotFound)):
+                return None
+            raise
+
+    def _derived(self, run_id: str, key: str, first_step: int | None, last_step: int | None) -> History | None:
+        import numpy as np
+
+        detail = self.catalogue.run_detail(run_id)
+        points = [
+            one
+            for one in facts.derived_metrics(detail)
+            if one.key == key
+            and (first_step is None or one.step >= first_step)
+            and (last_step is None or one.step <= last_step)
+        ]
+        return History(
+            key=key,
+            axis="epoch",
+            steps=np.array([one.step for one in points], dtype=np.int64),
+            ms=np.array([one.timestamp for one in points], dtype=np.int64),
+            values=np.array([float(one.value) for one in points], dtype=np.float64),
+        )
+
+
+def _none() -> Points:
+    import numpy as np
+
+    return Points(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))

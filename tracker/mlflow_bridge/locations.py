@@ -1,0 +1,183 @@
+"""Where artifacts are, in MLflow's words."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from tracker.domain.catalogue import ExperimentDetail
+from tracker.domain.errors import InvalidValue
+from tracker.domain.limits import check_artifact_path
+from tracker.mlflow_bridge.checks import refuse
+
+PROXY = "mlflow-artifacts"
+_LENGTH = 2048
+_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+_MODELS = "models"
+_ARTIFACTS = "artifacts"
+
+
+class Locations:
+    """Names of places in the store's own home and in others.
+
+    The home at `root` (a URI) keeps the files of an owner, a run or a logged model, in `<root>/<owner's id>`. With
+    `proxied` clients reach it through a server, as `mlflow-artifacts:/…`; without they go there themselves. `allowed`
+    are the URIs below which an experiment's location may be that a client names, None for anywhere.
+    """
+
+    def __init__(self, root: str, *, proxied: bool, allowed: Sequence[str] | None = ()) -> None:
+        self.root = root.rstrip("/")
+        self.proxied = proxied
+        self.allowed = None if allowed is None else tuple(resolved(one) for one in (root, *allowed))
+
+    # -- where new files go --------------------------------------------------------------------------------------
+
+    def of_run(self, experiment: ExperimentDetail, run_id: str) -> str:
+        """The URI at which the files of a new run are kept."""
+        if experiment.artifact_location is None:
+            return self._home_of_run(experiment.id, run_id)
+        return f"{experiment.artifact_location.rstrip('/')}/{run_id}/{_ARTIFACTS}"
+
+    def of_model(self, experiment: ExperimentDetail, model_id: str) -> str:
+        """The URI at which the files of a new logged model are kept."""
+        if experiment.artifact_location is None:
+            return self._home_of_model(experiment.id, model_id)
+        return f"{experiment.artifact_location.rstrip('/')}/{_MODELS}/{model_id}/{_ARTIFACTS}"
+
+    def _home_of_run(self, experiment_id: int, run_id: str) -> str:
+        return f"{self.root}/{run_id}"
+
+    def _home_of_model(self, experiment_id: int, model_id: str) -> str:
+        return f"{self.root}/{model_id}"
+
+    # -- what clients are told -----------------------------------------------------------------------------------
+
+    def run_shown(self, uri: str, experiment_id: int, run_id: str) -> str:
+        """The place of a run's files, kept at `uri`, as clients are told."""
+        if self.proxied and uri == f"{self.root}/{run_id}":
+            return f"{PROXY}:/{experiment_id}/{run_id}/{_ARTIFACTS}"
+        return uri
+
+    def model_shown(self, uri: str, experiment_id: int, model_id: str) -> str:
+        """The place of a logged model's files, kept at `uri`, as clients are told."""
+        if self.proxied and uri == f"{self.root}/{model_id}":
+            return f"{PROXY}:/{experiment_id}/{_MODELS}/{model_id}/{_ARTIFACTS}"
+        return uri
+
+    def experiment_shown(self, experiment: ExperimentDetail) -> str:
+        """The place of an experiment's files as clients are told."""
+        if experiment.artifact_location is not None:
+            return experiment.artifact_location
+        return f"{PROXY}:/{experiment.id}" if self.proxied else self.root
+
+    # -- what clients say ----------------------------------------------------------------------------------------
+
+    def owner_of(self, path: str) -> tuple[str, str]:
+        """The owner's id and the path below its files, "" for all of them, of a path below `mlflow-artifacts:/`.
+
+        `<experiment>/<run>/artifacts/…` and `<experiment>/models/<model>/artifacts/…` are the paths there are;
+        BridgeError for any other. `path` is decoded already: a `%` in it is a `%`.
+        """
+        names = path.strip("/").split("/")
+        if len(names) > 1 and names[1] == _MODELS:
+            del names[1]
+        if len(names) < 3 or not names[0].isdecimal() or not _OWNER.match(names[1]) or names[2] != _ARTIFACTS:
+            refuse(f"Invalid path: {path[:200]!r}; expected <experiment>/<run>/artifacts/…")
+        rest = "/".join(names[3:])
+        try:
+            return names[1], check_artifact_path(rest) if rest else ""
+        except InvalidValue as error:
+            refuse(f"Invalid path: {error}")
+
+    def check(self, location: str | None) -> str | None:
+        """Where an experiment's files go, of a location that a client names: a URI, or None for the store's own home.
+
+        Raises BridgeError for a place that is not allowed.
+        """
+        if not location:
+            return None
+        if len(location) > _LENGTH:
+            refuse(
+                "Invalid artifact path length. The length of the artifact path cannot be "
+                f"greater than {_LENGTH} characters."
+            )
+        parts = _split(location)
+        if parts.scheme == PROXY:
+            if parts.netloc or parts.query or parts.fragment or ".." in unquote(parts.path).split("/"):
+                refuse(f"Invalid artifact_location: {location[:200]!r} is not a place on this server")
+            return None
+        found = resolved(location)
+        if self.allowed is not None and not any(_below(found, one) for one in self.allowed):
+            refuse(
+                f"Invalid artifact_location: {location[:200]!r} is not allowed here; leave it out, or ask who runs the "
+                "server to allow it"
+            )
+        return None if found == self.root else found
+
+
+class Elsewhere(Locations):
+    """Places for a server of MLflow's own on our store, which puts new files below `destination`, in MLflow's layout.
+
+    With `proxied` the server serves them, and its clients reach them through it. What the store has from elsewhere
+    keeps its place.
+    """
+
+    def __init__(self, root: str, destination: str, *, proxied: bool) -> None:
+        super().__init__(root, proxied=proxied, allowed=(destination,))
+        self.destination = resolved(destination)
+
+    def experiment_shown(self, experiment: ExperimentDetail) -> str:
+        """The place of an experiment's files as clients are told."""
+        if experiment.artifact_location is not None:
+            return experiment.artifact_location
+        return f"{PROXY}:/{experiment.id}" if self.proxied else f"{self.destination}/{experiment.id}"
+
+    def run_shown(self, uri: str, experiment_id: int, run_id: str) -> str:
+        """Below the destination as the server serves it, else as it is."""
+        return self._shown(uri)
+
+    def model_shown(self, uri: str, experiment_id: int, model_id: str) -> str:
+        """Below the destination as the server serves it, else as it is."""
+        return self._shown(uri)
+
+    def _home_of_run(self, experiment_id: int, run_id: str) -> str:
+        return f"{self.destination}/{experiment_id}/{run_id}/{_ARTIFACTS}"
+
+    def _home_of_model(self, experiment_id: int, model_id: str) -> str:
+        return f"{self.destination}/{experiment_id}/{_MODELS}/{model_id}/{_ARTIFACTS}"
+
+    def _shown(self, uri: str) -> str:
+        served = self.proxied and _below(uri, self.destination)
+        return f"{PROXY}:{uri.removeprefix(self.destination)}" if served else uri
+
+
+def resolved(location: str) -> str:
+    """`location` as a URI without a slash at its end: a local path becomes an absolute `file:` URI."""
+    parts = _split(location)
+    if parts.scheme in ("", "file"):
+        path = unquote(parts.path) if parts.scheme else location
+        if parts.scheme and parts.netloc not in ("", "localhost"):
+            refuse(
+                f"{location[:200]!r} is not a valid remote uri. For remote access on windows, please consider "
+                "mounting it"
+            )
+        if "\x00" in path:
+            refuse(f"Invalid artifact_location: {location[:200]!r}")
+        return "file://" + quote(posixpath.normpath(os.path.abspath(path)))
+    if parts.query or parts.fragment or ".." in unquote(parts.path).split("/"):
+        refuse(f"Invalid artifact_location: {location[:200]!r} has '..', a query or a fragment")
+    return location.rstrip("/")
+
+
+def _below(uri: str, place: str) -> bool:
+    return uri == place or uri.startswith(f"{place.rstrip('/')}/")
+
+
+def _split(location: str) -> SplitResult:
+    try:
+        return urlsplit(location)
+    except ValueError:
+        refuse(f"Invalid artifact_location: {location[:200]!r}")

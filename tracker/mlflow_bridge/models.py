@@ -1,0 +1,195 @@
+"""Logged models, and the data sets and models that runs use and make."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from tracker.domain.catalogue import Dataset, DatasetUse, LoggedModel, ModelLink, ModelStatus
+from tracker.domain.identity import new_run_name
+from tracker.mlflow_bridge import views, words
+from tracker.mlflow_bridge.checks import (
+    MOST_RESULTS,
+    check_dataset,
+    check_max_results,
+    check_model_name,
+    check_param,
+    check_tag,
+    experiment_key,
+    refuse,
+)
+from tracker.mlflow_bridge.conditions import conditions, ordered
+from tracker.mlflow_bridge.errors import spoken
+from tracker.mlflow_bridge.held import Held
+from tracker.mlflow_bridge.model_search import dataset_test, sort_keys, test_of
+from tracker.mlflow_bridge.pages import offset_of, token_at
+from tracker.mlflow_bridge.words import BridgeError, DatasetInput, DatasetSummary, ModelInput, ModelOutput, Text
+
+_STATUSES: dict[str, ModelStatus] = {theirs: ours for ours, theirs in views.MODEL_STATUSES.items()}
+_MOST_SUMMARIES = 1000
+_PAGE = 100
+
+
+class Models(Held):
+    """The part of the bridge about logged models, inputs and outputs."""
+
+    def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput] = (), models: Sequence[ModelInput] = ()) -> None:
+        """Say what the run used; of equal data sets in one call the first counts."""
+        uses: dict[tuple[str, str], DatasetUse] = {}
+        for one in datasets:
+            check_dataset(one)
+            uses.setdefault((one.dataset.name, one.dataset.digest), _use(one))
+        with spoken():
+            self.catalogue.add_inputs(
+                run_id, datasets=list(uses.values()), models=[ModelLink(model_id=one.model_id) for one in models]
+            )
+
+    def log_outputs(self, run_id: str, models: Sequence[ModelOutput]) -> None:
+        """Say which models the run made."""
+        with spoken():
+            self.catalogue.add_outputs(run_id, [ModelLink(model_id=one.model_id, step=one.step) for one in models])
+
+    def search_datasets(self, experiment_ids: Sequence[str]) -> list[DatasetSummary]:
+        """The data sets of the experiments' runs, each once a context."""
+        ids = [experiment_key(one) for one in experiment_ids]
+        with spoken():
+            return views.summaries(self.catalogue.dataset_uses(ids, limit=_MOST_SUMMARIES))
+
+    # -- logged models -------------------------------------------------------------------------------------------
+
+    def create_model(
+        self,
+        experiment_id: str,
+        name: str | None = None,
+        source_run_id: str | None = None,
+        tags: Iterable[Text] = (),
+        params: Iterable[Text] = (),
+        model_type: str | None = None,
+    ) -> words.LoggedModel:
+        """A new model, PENDING until it is finalized."""
+        check_model_name(name)
+        experiment = self._active_experiment(experiment_id)
+        model_id = f"m-{uuid.uuid4().hex}"
+        with spoken():
+            made = self.catalogue.create_model(
+                model_id,
+                experiment.id,
+                name=name or new_run_name(model_id),
+                artifact_uri=self.locations.of_model(experiment, model_id),
+                kind=model_type or None,
+                run_id=source_run_id or None,
+                params=_checked_params(params),
+                tags=_checked_tags(tags),
+            )
+        return views.model(made, self.locations)
+
+    def get_model(self, model_id: str, *, deleted: bool = False) -> words.LoggedModel:
+        """The model; one that was deleted only with `deleted`."""
+        with spoken():
+            return views.model(self._model(model_id, deleted=deleted), self.locations)
+
+    def finalize_model(self, model_id: str, status: words.ModelStatus) -> words.LoggedModel:
+        """Its files are there, or could not be uploaded."""
+        if status not in _STATUSES:
+            refuse(f"Invalid model status: {status!r}. Expected one of {list(_STATUSES)}")
+        return self._change(model_id, status=_STATUSES[status])
+
+    def set_model_tags(self, model_id: str, tags: Iterable[Text]) -> words.LoggedModel:
+        """Set tags, beside those that stand."""
+        return self._change(model_id, tags=_checked_tags(tags))
+
+    def log_model_params(self, model_id: str, params: Iterable[Text]) -> words.LoggedModel:
+        """Set parameters, beside those that stand."""
+        return self._change(model_id, params=_checked_params(params))
+
+    def delete_model_tag(self, model_id: str, key: str) -> None:
+        """Remove a tag that is there."""
+        with spoken():
+            if key not in self._model(model_id).tags:
+                raise BridgeError(
+                    "RESOURCE_DOES_NOT_EXIST", f"No tag with key {key!r} found for model with ID {model_id!r}."
+                )
+            self.catalogue.delete_model_tag(model_id, key)
+
+    def delete_model(self, model_id: str) -> None:
+        """Hide it."""
+        with spoken():
+            self._model(model_id, deleted=True)
+            self.catalogue.delete_model(model_id)
+
+    def deleted_models(self, older_than_ms: int = 0) -> list[str]:
+        """Ids of models that were deleted at least so long ago."""
+        with spoken():
+            return list(self.catalogue.deleted_models(self._clock() - older_than_ms + 1))
+
+    def hard_delete_model(self, model_id: str) -> None:
+        """Remove the model's rows for good; its files stay."""
+        with spoken():
+            self.catalogue.hard_delete_model(model_id)
+
+    def search_models(
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str | None = None,
+        datasets: Sequence[Mapping[str, Any]] = (),
+        max_results: int | None = None,
+        order_by: Sequence[Mapping[str, Any]] = (),
+        page_token: str | None = None,
+    ) -> tuple[list[words.LoggedModel], str | None]:
+        """A page of models, and the token of the next one or None.
+
+        `datasets` (mappings with `dataset_name` and perhaps `dataset_digest`) narrow what conditions on metrics look
+        at; an order term is a mapping with `field_name` and perhaps `ascending`, `dataset_name`, `dataset_digest`.
+        """
+        limit = check_max_results(max_results or _PAGE, most=MOST_RESULTS)
+        on_datasets = dataset_test(datasets)
+        parsed = conditions(filter_string or "")
+        tests = [test_of(one, on_datasets) for one in parsed]
+        if datasets and not any(one.entity == "metrics" for one in parsed):
+            tests.append(lambda model: any(map(on_datasets, model.metrics)))
+        keys = sort_keys(order_by)
+        start = offset_of(page_token)
+        ids = [experiment_key(one) for one in experiment_ids]
+        with spoken():
+            found = self.catalogue.models(ids)
+        chosen = ordered((one for one in found if all(test(one) for test in tests)), keys)
+        page = [views.model(one, self.locations) for one in chosen[start : start + limit]]
+        return page, token_at(start + limit) if len(chosen) > start + limit else None
+
+    def _model(self, model_id: str, *, deleted: bool = False) -> LoggedModel:
+        return self.catalogue.model(model_id, deleted=deleted)
+
+    def _change(self, model_id: str, **changes: Any) -> words.LoggedModel:
+        with spoken():
+            return views.model(self.catalogue.change_model(model_id, **changes), self.locations)
+
+
+def _use(one: DatasetInput) -> DatasetUse:
+    data = one.dataset
+    return DatasetUse(
+        dataset=Dataset(
+            name=data.name,
+            digest=data.digest,
+            source_type=data.source_type,
+            source=data.source,
+            schema=data.schema if isinstance(data.schema, str) else None,
+            profile=data.profile if isinstance(data.profile, str) else None,
+        ),
+        tags=views.texts(one.tags),
+    )
+
+
+def _checked_tags(tags: Iterable[Text]) -> dict[str, str]:
+    return _checked(tags, check_tag, "tags")
+
+
+def _checked_params(params: Iterable[Text]) -> dict[str, str]:
+    return _checked(params, check_param, "params")
+
+
+def _checked(pairs: Iterable[Text], check: Callable[[Text, str], None], name: str) -> dict[str, str]:
+    given = list(pairs)
+    for index, pair in enumerate(given):
+        check(pair, f"{name}[{index}].")
+    return views.texts(given)

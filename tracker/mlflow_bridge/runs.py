@@ -1,0 +1,221 @@
+"""Runs as MLflow's clients create, change, log to and search them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from tracker.domain.catalogue import Logged, ModelMetric
+from tracker.domain.errors import KeyNotFound
+from tracker.domain.identity import new_run_id, new_run_name
+from tracker.mlflow_bridge import facts, views
+from tracker.mlflow_bridge.checks import (
+    check_batch,
+    check_max_results,
+    check_param,
+    check_run_id,
+    check_run_name,
+    check_tag,
+    columns_of,
+    experiment_key,
+    refuse,
+)
+from tracker.mlflow_bridge.errors import spoken
+from tracker.mlflow_bridge.held import Held, life_of
+from tracker.mlflow_bridge.note import note_of
+from tracker.mlflow_bridge.words import BridgeError, Metric, Run, RunInfo, Text
+
+
+class Runs(Held):
+    """The part of the bridge about runs."""
+
+    def create_run(
+        self,
+        experiment_id: str | None,
+        user_id: str | None = None,
+        start_time: int | None = None,
+        tags: Iterable[Text] = (),
+        run_name: str | None = None,
+    ) -> Run:
+        """A new run, RUNNING; its name is `run_name`, else that of the tag `mlflow.runName`, else one of ours."""
+        experiment = self._active_experiment(experiment_id)
+        given = list(tags)
+        for index, tag in enumerate(given):
+            check_tag(tag, f"tags[{index}].")
+        kept = views.texts(given)
+        tagged = kept.pop(facts.RUN_NAME, None)
+        if run_name and tagged and run_name != tagged:
+            refuse(
+                "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
+                f"(run_name='{run_name}', mlflow.runName='{tagged}')."
+            )
+        if user_id:
+            kept.setdefault(facts.USER, user_id)
+        run_id = new_run_id()
+        with spoken():
+            detail = self.catalogue.create_run(
+                run_id,
+                experiment.id,
+                name=check_run_name(run_name or tagged or new_run_name(run_id)),
+                started_ms=start_time or self._clock(),
+                artifact_uri=self.locations.of_run(experiment, run_id),
+                tags={key: value for key, value in kept.items() if key not in facts.DERIVED_TAGS},
+            )
+        return views.run(detail, self.locations)
+
+    def get_run(self, run_id: str) -> Run:
+        """The run, deleted or not, with a note of ours where the user wrote none."""
+        with spoken():
+            detail = self.catalogue.run_detail(run_id)
+            note = None if facts.NOTE in detail.tags else note_of(self.store, detail)
+        return views.run(detail, self.locations, note=note)
+
+    def update_run(
+        self, run_id: str, status: str | None = None, end_time: int | None = None, run_name: str | None = None
+    ) -> RunInfo:
+        """Change what is given; BridgeError for a deleted run."""
+        with spoken():
+            self.catalogue.change_run(
+                run_id,
+                status=None if status is None else facts.our_status(status),
+                ended_ms=end_time or None,
+                name=check_run_name(run_name) if run_name else None,
+            )
+            return views.run_info(self.catalogue.run_detail(run_id), self.locations)
+
+    def delete_run(self, run_id: str) -> None:
+        """Hide the run until it is restored."""
+        with spoken():
+            self.store.delete_run(run_id)
+
+    def restore_run(self, run_id: str) -> None:
+        """Show it again."""
+        with spoken():
+            self.store.restore_run(run_id)
+
+    def deleted_runs(self, older_than_ms: int = 0) -> list[str]:
+        """Ids of runs that were deleted at least so long ago."""
+        with spoken():
+            return list(self.catalogue.deleted_runs(self._clock() - older_than_ms + 1))
+
+    def hard_delete_run(self, run_id: str) -> None:
+        """Remove the run's rows for good."""
+        with spoken():
+            self.catalogue.hard_delete_run(run_id)
+
+    def search_runs(
+        self,
+        experiment_ids: Sequence[str],
+        filter: str | None = None,
+        run_view_type: str = "ACTIVE_ONLY",
+        max_results: int | None = 1000,
+        order_by: Sequence[str] | None = None,
+        page_token: str | None = None,
+    ) -> tuple[list[Run], str | None]:
+        """A page of runs, and the token of the next one or None. Notes of ours are not in it."""
+        limit = check_max_results(max_results)
+        ids = [experiment_key(one) for one in experiment_ids]
+        with spoken():
+            details, token = self.catalogue.search_details(
+                ids,
+                filter or "",
+                life=life_of(run_view_type),
+                order_by=order_by or (),
+                limit=limit,
+                page_token=page_token or None,
+            )
+        return [views.run(detail, self.locations) for detail in details], token
+
+    # -- logging -------------------------------------------------------------------------------------------------
+
+    def prepare_log(
+        self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Text] = (), tags: Sequence[Text] = ()
+    ) -> Logged:
+        """What a call logs, checked, for the store; BridgeError. Asks nobody.
+
+        `beside` has what else the call asks for. What we derive (`tracker.best_epoch`, …) cannot be set: a call that
+        sets nothing else is told so, in a larger one it is passed over, so that a run's tags can be copied whole.
+        """
+        check_run_id(run_id)
+        check_batch(metrics, params, tags)
+        lone = len(metrics) + len(params) + len(tags) == 1
+        if lone:
+            _refuse_derived(metrics, tags)
+        elif any(metric.key in facts.DERIVED_METRICS for metric in metrics):
+            metrics = [metric for metric in metrics if metric.key not in facts.DERIVED_METRICS]
+        keys, steps, times, values = columns_of(metrics)
+        for index, param in enumerate(params):
+            check_param(param, "" if lone else f"params[{index}].")
+        for index, tag in enumerate(tags):
+            check_tag(tag, "" if lone else f"tags[{index}].")
+        given = views.texts(tags)
+        return Logged(
+            run_id=run_id,
+            keys=keys,
+            steps=steps,
+            ms=times,
+            values=values,
+            params=views.texts(params),
+            tags={key: value for key, value in given.items() if key not in facts.NOT_STORED},
+            name=check_run_name(name) if (name := given.get(facts.RUN_NAME)) else None,
+            stop=any(facts.asks_to_stop(tag) for tag in tags),
+        )
+
+    def beside(self, run_id: str, metrics: Sequence[Metric] = ()) -> Callable[[], None] | None:
+        """What a call asks for besides what `prepare_log` returns: metrics of logged models; None for nearly all.
+
+        To be called when the rest is stored; it may block.
+        """
+        of_models = [metric for metric in metrics if isinstance(metric.model_id, str) and metric.model_id]
+        return (lambda: self._log_model_metrics(run_id, of_models)) if of_models else None
+
+    def log(
+        self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Text] = (), tags: Sequence[Text] = ()
+    ) -> None:
+        """Store metrics, parameters and tags of a run, all or none."""
+        logged = self.prepare_log(run_id, metrics, params, tags)
+        with spoken(lone=len(params) == 1 and not metrics and not tags):
+            self._log(logged)
+        if (more := self.beside(run_id, metrics)) is not None:
+            more()
+
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        """Set one tag."""
+        self.log(run_id, tags=[Text(key, value)])
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove a tag; a note that the user wrote gives way to ours."""
+        if key in facts.NOT_STORED:
+            refuse(f"The tag {key!r} says what Tracker knows of the run; it cannot be deleted")
+        with spoken():
+            try:
+                self.catalogue.delete_tag(run_id, key)
+            except KeyNotFound as error:
+                message = f"No tag with name: {key} in run with id {run_id}"
+                raise BridgeError("RESOURCE_DOES_NOT_EXIST", message) from error
+
+    def _log_model_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        by_model: dict[str, list[ModelMetric]] = {}
+        for metric in metrics:
+            by_model.setdefault(str(metric.model_id), []).append(
+                ModelMetric(
+                    key=metric.key,
+                    value=float(metric.value),
+                    step=int(metric.step),
+                    ms=int(metric.timestamp),
+                    run_id=run_id,
+                    dataset_name=metric.dataset_name if isinstance(metric.dataset_name, str) else None,
+                    dataset_digest=metric.dataset_digest if isinstance(metric.dataset_digest, str) else None,
+                )
+            )
+        with spoken():
+            for model_id, points in by_model.items():
+                self.catalogue.log_model_metrics(model_id, points)
+
+
+def _refuse_derived(metrics: Sequence[Metric], tags: Sequence[Text]) -> None:
+    for kind, keys, derived in (
+        ("tag", [tag.key for tag in tags], facts.DERIVED_TAGS),
+        ("metric", [metric.key for metric in metrics], facts.DERIVED_METRICS),
+    ):
+        if keys and keys[0] in derived:
+            refuse(f"The {kind} {keys[0]!r} is derived by Tracker from what the run recorded; it cannot be set")
