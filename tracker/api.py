@@ -45,7 +45,8 @@ def open_store(url: str | None = None) -> RunStore:
 
     Raises InvalidStoreUrl, StoreUnavailable, SchemaOutdated or SchemaTooNew.
     """
-    return compose.open_store(url or Settings.from_environment().store)
+    settings = Settings.from_environment()
+    return compose.open_store(url or settings.store, settings.token)
 
 
 def start_run(
@@ -79,7 +80,7 @@ def start_run(
         return Run(id=new_id, name=new_name, experiment=experiment, store_url="",
                    writer=RunWriter(new_id, None), progress=Progress())  # fmt: skip
 
-    url = compose.store_url(store or settings.store)
+    url = compose.store_url(store or settings.store, settings.token)
     root = compose.artifact_root(artifacts or settings.artifacts, url)
     mode: Resume = "allow" if run_id is None and settings.run_id and resume == "never" else resume
     found, progress = _find(settings, url, wanted, experiment, name, mode)
@@ -144,7 +145,7 @@ def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
     TRACKER_STORE) names it, since journals keep no passwords.
     """
     settings = Settings.from_environment()
-    given = compose.store_url(store or settings.store)
+    given = compose.store_url(store or settings.store, settings.token)
 
     def connect(header: JournalHeader) -> tuple[Transport, ArtifactHome]:
         url = given if header.store == compose.identity(given) else header.store
@@ -178,15 +179,14 @@ def _find(
     try:
         if settings.mode == "online":
             _sync_store(settings, url)
-        store = compose.open_store(url)
+        with closing(compose.open_store(url)) as store:
+            found = _newest_unfinished(store, experiment, name) if run_id is None else _existing(store, run_id, resume)
+            return found, store.progress(found.id) if found else Progress()
     except StoreError as error:
         if resume == "must":
             raise
         log.warning("cannot ask %s for a run to continue, so a new one begins: %s", compose.identity(url), error)
         return None, Progress()
-    with closing(store):
-        found = _newest_unfinished(store, experiment, name) if run_id is None else _existing(store, run_id, resume)
-        return found, store.progress(found.id) if found else Progress()
 
 
 def _existing(store: RunStore, run_id: str, resume: Resume) -> RunRecord | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from tracker.artifacts.local import LocalArtifacts, path_of
 from tracker.client.transport import StoreTransport
@@ -13,16 +13,18 @@ from tracker.domain.ports import ArtifactHome, RunStore, Transport
 from tracker.remote import address
 
 if TYPE_CHECKING:
+    from tracker.domain.access import Tokens
     from tracker.remote.store import HttpRunStore
     from tracker.store.store import SqlRunStore
 
 SCHEMES = ("sqlite", "postgresql", "http", "https")
 
 
-def store_url(url: str) -> str:
+def store_url(url: str, token: str | None = None) -> str:
     """`url` with a SQLite path made absolute, so that it means the same from any folder.
 
-    Cheap: imports nothing. Raises InvalidStoreUrl for what can be no store.
+    A server's gets `token` as its password, unless it names a user. Cheap: imports nothing. Raises InvalidStoreUrl for
+    what can be no store.
     """
     try:
         urlsplit(url)
@@ -33,7 +35,7 @@ def store_url(url: str) -> str:
     if not separator or kind not in SCHEMES:
         raise InvalidStoreUrl(_hidden(url), f"{scheme!r} is not a kind of store" + _did_you_mean(kind))
     if kind in address.SCHEMES:
-        return address.normal(url)
+        return address.normal(_with_token(url, token))
     if kind == "postgresql":
         return f"postgresql://{rest}"
     path, question, query = rest.partition("?")
@@ -46,6 +48,13 @@ def store_url(url: str) -> str:
         raise InvalidStoreUrl(url, f"{str(file)!r} is a folder, not a database file")
     escaped = str(file).replace("%", "%25").replace("?", "%3F")
     return f"sqlite:///{escaped}{question}{query}"
+
+
+def _with_token(url: str, token: str | None) -> str:
+    parts = urlsplit(url)
+    if not token or "@" in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=f"token:{quote(token, safe='')}@{parts.netloc}"))
 
 
 def _did_you_mean(kind: str) -> str:
@@ -89,9 +98,16 @@ def open_sql_store(url: str) -> SqlRunStore:
     return SqlRunStore.open(url)
 
 
-def open_store(url: str) -> RunStore:
-    """The store at `url`; a database's schema is made if there is none."""
-    full = store_url(url)
+def open_tokens(url: str) -> Tokens:
+    """The access tokens in the database at `url` as `store_url` returns it; creates its schema if there is none."""
+    from tracker.store.tokens import SqlTokens
+
+    return SqlTokens.open(url)
+
+
+def open_store(url: str, token: str | None = None) -> RunStore:
+    """The store at `url`, a server asked with `token`; a database's schema is made if there is none."""
+    full = store_url(url, token)
     if not is_server(full):
         return open_sql_store(full)
     from tracker.remote.store import HttpRunStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ class Settings:
     home: Path
     mode: Mode = "online"
     run_id: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -41,6 +42,7 @@ class Settings:
             home=Path(env["TRACKER_HOME"]).absolute() if env.get("TRACKER_HOME") else _state_folder(),
             mode=mode,
             run_id=env.get("TRACKER_RUN_ID") or None,
+            token=env.get("TRACKER_TOKEN") or None,
         )
 
 

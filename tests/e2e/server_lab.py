@@ -1,4 +1,4 @@
-"""What the server's tests share: a real `tracker server` in its own process, and raw requests to it."""
+"""What the server's tests share: servers, in their own process and in a thread, and raw requests to them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from e2e.cli_lab import COMMAND
+from typing import TYPE_CHECKING, Any, Self
 
 from tracker.client.batches import make_batch
 from tracker.domain.frames import Batch, Frame, Points, RunStarted
 from tracker.wire.batches import encode_batch
 
+if TYPE_CHECKING:
+    from tracker.domain.ports import ArtifactHome
+    from tracker.store.store import SqlRunStore
+
+COMMAND = Path(sys.executable).with_name("tracker")
 DEADLINE_S = 60
 MSGPACK = {"Content-Type": "application/msgpack"}
 
@@ -37,55 +44,81 @@ class Answer:
 
 
 class Server:
-    """`tracker server`; a context manager that starts it, and kills what is left of it."""
+    """`tracker server` in a process of its own: a context manager that starts it, and kills what is left of it.
 
-    def __init__(self, store: str, *arguments: str, port: int = 0, cwd: Path | None = None) -> None:
-        self._command = [str(COMMAND), "server", "--store", store, "--port", str(port), *arguments]
+    `port` 0 is one that nobody listens on; the server has it for as long as this object lives, `start` after `start`.
+    """
+
+    def __init__(self, store: str, *arguments: str, port: int = 0, cwd: Path | None = None, **environment: str) -> None:
+        self._arguments = ["--store", store, *arguments]
         self._cwd = cwd
-        self.process: subprocess.Popen[str]
+        self._environment = {**os.environ, **environment}
+        self.process: subprocess.Popen[str] | None = None
+        self.host = "127.0.0.1"
         self.port = port
-        self.errors = ""
+        self._said: _Said | None = None
 
-    def __enter__(self) -> Server:
-        self.start()
-        return self
+    def __enter__(self) -> Self:
+        return self.start()
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
+        self.kill()
+
+    def start(self) -> Self:
+        """Start it, and return once it says that it answers."""
+        self.begin().wait()
+        return self
+
+    def begin(self) -> Self:
+        """Start it, and return at once."""
+        command = [str(COMMAND), "server", "--port", str(self.port), *self._arguments]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, cwd=self._cwd, env=self._environment, errors="replace"
+        )
+        self._said = _Said(self.process)
+        return self
+
+    def wait(self) -> None:
+        """Return once it says that it answers."""
+        assert self._said is not None
+        try:
+            self.host, self.port = self._said.address()
+        except BaseException:
             self.kill()
-        elif self.process.stderr is not None:
-            self.process.stderr.close()
+            raise
 
-    def start(self) -> None:
-        """Start it and wait until it says that it answers."""
-        self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, cwd=self._cwd)
-        assert self.process.stderr is not None
-        lines = []
-        for line in self.process.stderr:
-            if found := re.search(r"serving .* at http://(.*):(\d+)$", line):
-                self.host, self.port = found[1], int(found[2])
-                return
-            lines.append(line)
-        raise AssertionError("the server did not start:\n" + "".join(lines))
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
 
-    def again(self) -> None:
-        """Start it again on the same port."""
-        self._command[self._command.index("--port") + 1] = str(self.port)
-        self.start()
+    @property
+    def errors(self) -> str:
+        """What it wrote to its standard error since it answers."""
+        return "" if self._said is None else self._said.since
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        """`kill -9`, and wait until it is dead; nothing if it does not run."""
+        if self.process is not None and self._said is not None:
+            self.process.kill()
+            self._end()
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to end, and wait until it has."""
+        """Tell it to end, wait until it has, and return its exit status."""
+        assert self.process is not None
         self.process.send_signal(number)
-        _, self.errors = self.process.communicate(timeout=DEADLINE_S)
-        return self.process.returncode
+        return self._end()
+
+    def _end(self) -> int:
+        assert self.process is not None
+        assert self._said is not None
+        code = self.process.wait(DEADLINE_S)
+        self._said.join(DEADLINE_S)
+        return code
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self.host.strip("[]"), self.port, timeout=DEADLINE_S)
@@ -113,8 +146,87 @@ class Server:
     @property
     def memory_kib(self) -> int:
         """What it has resident now."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
+
+
+class _Said(threading.Thread):
+    """Reads what a server says as it says it, so that the pipe never fills."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        super().__init__(daemon=True)
+        self._process = process
+        self._lines: list[str] = []
+        self._begun = threading.Event()
+        self._place: tuple[str, int] | None = None
+        self._since: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as lines:
+            for line in lines:
+                if self._place is not None:
+                    self._since.append(line)
+                elif found := re.search(r'serving .* at http://(.*):(\d+)(?:"})?$', line):
+                    self._place = found[1], int(found[2])
+                    self._begun.set()
+                else:
+                    self._lines.append(line)
+        self._begun.set()
+
+    @property
+    def since(self) -> str:
+        """What it says since it answers."""
+        return "".join(self._since)
+
+    def address(self) -> tuple[str, int]:
+        """Host and port once it answers."""
+        assert self._begun.wait(DEADLINE_S)
+        assert self._place is not None, "the server did not start:\n" + "".join(self._lines)
+        return self._place
+
+
+@contextmanager
+def away(store: str, *arguments: str, **environment: str) -> Iterator[Server]:
+    """A server that does not run yet, at an address that is known; what runs of it when the block ends is killed."""
+    server = Server(store, *arguments, port=free_port(), **environment)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def served(store: SqlRunStore, artifacts: ArtifactHome) -> Iterator[str]:
+    """The address of a server in this process, over parts that the test made; when the block ends it has ended."""
+    import uvicorn
+
+    from tracker.server.access import Hosts
+    from tracker.server.app import create_app
+    from tracker.server.serve import address_of, listen
+    from tracker.server.writer import Writer
+
+    answers = threading.Event()
+    with listen("127.0.0.1", 0) as opened, Writer(store.append_many) as writer:
+        app = create_app(store, writer, artifacts, hosts=Hosts(), started=answers.set)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
+        thread.start()
+        try:
+            assert answers.wait(DEADLINE_S)
+            yield address_of(opened)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
 
 
 def request(
@@ -141,7 +253,3 @@ def points(step: int, **values: float) -> Points:
 def batch(run_id: str, first: int, *frames: Frame, writer: str = "w") -> Batch:
     """A batch of `frames`, numbered from `first`."""
     return make_batch(run_id, writer, list(enumerate(frames, first)))
-
-
-def environment(**given: str) -> dict[str, str]:
-    return {**os.environ, **given}

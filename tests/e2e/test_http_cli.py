@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from e2e.cli_lab import invoke, record
-from serving import ServerProcess, free_port
+from e2e.server_lab import Server, free_port
 
 import tracker
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def url(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server over the test's SQLite store; it is TRACKER_STORE."""
-    with ServerProcess(store_url).start() as server:
+    with Server(store_url) as server:
         monkeypatch.setenv("TRACKER_STORE", server.url)
         yield server.url
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from e2e.children import Child, eventually, run_child
-from serving import ServerProcess
+from e2e.server_lab import Server, away
 
 from tracker.api import open_store, start_run, sync_journals
 from tracker.client.batches import make_batch
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def server(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerProcess]:
+def server(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server over the test's SQLite store, which does not run yet; it is TRACKER_STORE."""
-    with ServerProcess(store_url) as server:
+    with away(store_url) as server:
         monkeypatch.setenv("TRACKER_STORE", server.url)
         yield server
 
@@ -74,7 +74,7 @@ def assert_everything_once(url: str, run_id: str, points: int = 100) -> None:
         assert len(files.list(run_id)) == 2
 
 
-def test_a_run_starts_while_the_server_is_away(server: ServerProcess, home: Path) -> None:
+def test_a_run_starts_while_the_server_is_away(server: Server, home: Path) -> None:
     """A run needs no server to start, nor to go on; when there is one, everything is shipped to it, files included."""
     with start_run("E", name="it") as run:
         write_everything(run)
@@ -85,7 +85,7 @@ def test_a_run_starts_while_the_server_is_away(server: ServerProcess, home: Path
     assert list(folder(home).iterdir()) == []
 
 
-def test_files_wait_as_long_as_the_server_is_away(server: ServerProcess, home: Path) -> None:
+def test_files_wait_as_long_as_the_server_is_away(server: Server, home: Path) -> None:
     """An outage costs a file none of the attempts that it has when it is at fault itself."""
     server.start()
     with start_run("E", name="it") as run:
@@ -100,7 +100,7 @@ def test_files_wait_as_long_as_the_server_is_away(server: ServerProcess, home: P
     assert list(folder(home).iterdir()) == []
 
 
-def test_a_run_that_never_met_its_server_is_synced(server: ServerProcess, home: Path) -> None:
+def test_a_run_that_never_met_its_server_is_synced(server: Server, home: Path) -> None:
     """A run that began and ended without a server is shipped by whoever comes once there is one."""
     with Child("""
         run = tracker.start_run("E", name="it")
@@ -117,7 +117,7 @@ def test_a_run_that_never_met_its_server_is_synced(server: ServerProcess, home: 
     assert list(folder(home).iterdir()) == []
 
 
-def test_a_server_killed_again_and_again(server: ServerProcess, store_url: str) -> None:
+def test_a_server_killed_again_and_again(server: Server, store_url: str) -> None:
     """While two processes write, the server is killed -9 and started anew, and every point arrives once."""
     server.start()
     code = """
@@ -158,7 +158,7 @@ def test_a_server_killed_again_and_again(server: ServerProcess, store_url: str) 
             assert store.metrics(run.id)["other"].count == 9 * 400
 
 
-def test_a_stop_request_reaches_the_run(server: ServerProcess) -> None:
+def test_a_stop_request_reaches_the_run(server: Server) -> None:
     """What a reader asks of the server, the trainer learns with its next batch."""
     server.start()
     with start_run() as run, closing(open_store()) as store:
@@ -170,7 +170,7 @@ def test_a_stop_request_reaches_the_run(server: ServerProcess) -> None:
         assert run.should_stop
 
 
-def test_resume_auto(server: ServerProcess, store_url: str) -> None:
+def test_resume_auto(server: Server, store_url: str) -> None:
     """The run of a process that was killed is continued through the server where its journal ends."""
     server.start()
     with Child("""
@@ -195,7 +195,7 @@ def test_resume_auto(server: ServerProcess, store_url: str) -> None:
         assert [(epoch.number, epoch.fit) for epoch in store.epochs(run.id)] == [(0, 1), (1, 1), (2, 1), (3, 2)]
 
 
-def test_resume_without_a_server(server: ServerProcess) -> None:
+def test_resume_without_a_server(server: Server) -> None:
     """`auto` begins anew where nobody can be asked; `must` says that the server does not answer."""
     with pytest.raises(StoreError, match="does not answer"):
         start_run(run_id="gone", resume="must")
@@ -221,7 +221,7 @@ def test_a_server_that_never_answers_holds_nobody_up(home: Path, monkeypatch: py
     assert len(list(folder(home).glob("*.journal"))) == 1
 
 
-def test_a_forked_process_has_connections_of_its_own(server: ServerProcess) -> None:
+def test_a_forked_process_has_connections_of_its_own(server: Server) -> None:
     """A store that was opened before a fork is used by parent and child at once, and each gets its own answers."""
     server.start()
     run_child("""
@@ -244,7 +244,7 @@ def test_a_forked_process_has_connections_of_its_own(server: ServerProcess) -> N
 
 def test_two_servers_on_one_database(postgres_url: str) -> None:
     """A run's batches may go to either server, and to both: each frame is applied once."""
-    with ServerProcess(postgres_url).start() as one, ServerProcess(postgres_url).start() as two:
+    with Server(postgres_url) as one, Server(postgres_url) as two:
         with closing(make_transport(one.url)) as left, closing(make_transport(two.url)) as right:
             batches = [make_batch("r", "w", [(1, RunStarted(1, "E", "n", "", "h", 1))])]
             batches += [make_batch("r", "w", [(i + 2, Points(1, "step", i, 0, {"loss": 1.0}))]) for i in range(40)]
@@ -259,7 +259,7 @@ def test_two_servers_on_one_database(postgres_url: str) -> None:
 
 def test_a_run_moves_to_the_other_server(postgres_url: str, home: Path) -> None:
     """When one of two servers dies, a run that is continued through the other goes on where it was."""
-    with ServerProcess(postgres_url).start() as one, ServerProcess(postgres_url).start() as two:
+    with Server(postgres_url) as one, Server(postgres_url) as two:
         with start_run("E", store=one.url) as run:
             run.log({"loss": 0.0}, step=0)
             assert run.flush() == 0

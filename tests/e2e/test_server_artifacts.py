@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from tempfile import gettempdir
 
 import pytest
 from e2e.children import eventually
 from e2e.server_lab import Server
+
+from tracker.compose import open_artifacts
+from tracker.domain.errors import InvalidValue
 
 ROOT = "/api/v1/runs/r/artifacts"
 
@@ -62,10 +67,32 @@ def test_upload_that_is_cut_off(server: Server, folder: Path) -> None:
         raw.sendall(
             f"PUT {ROOT}/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n".encode() + bytes(900_000)
         )
+        [part] = eventually(lambda: list(incoming(folder)))
         assert server.get(ROOT) == []
-    eventually(lambda: not list(Path(gettempdir()).glob("tracker-put-*/file")))
+    eventually(lambda: not part.exists())
     assert server.ask("GET", f"{ROOT}/x").status == 404
     assert not folder.exists()
+
+
+def test_upload_to_a_server_that_is_killed(server: Server, folder: Path) -> None:
+    """What a dead server had taken in is no file of the run; it is removed once nobody can be sending it any more."""
+    with socket.create_connection((server.host, server.port)) as raw:
+        raw.sendall(f"PUT {ROOT}/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf".encode())
+        [part] = eventually(lambda: list(incoming(folder)))
+        server.kill()
+    server.start()
+    assert server.get(ROOT) == []
+    assert server.ask("PUT", f"{ROOT}/y", b"y").status == 201
+    assert part.exists()  # it may be another server's
+    os.utime(part, (0, 0))
+    assert server.ask("PUT", f"{ROOT}/z", b"z").status == 201
+    assert list(incoming(folder)) == []
+    assert server.get(ROOT) == ["y", "z"]
+
+
+def incoming(folder: Path) -> Iterator[Path]:
+    """What is on its way to the files beside `folder`."""
+    return (folder.parent / ".incoming").glob("*")
 
 
 ELSEWHERE = [
@@ -98,16 +125,18 @@ def test_links_are_not_followed(server: Server, folder: Path, tmp_path: Path) ->
     (folder / "file").symlink_to(tmp_path / "secret" / "x")
     (folder / "folder").symlink_to(tmp_path / "secret")
     (folder.parent / "linked").symlink_to(tmp_path / "secret")
-    for path in ("r/artifacts/file", "r/artifacts/folder/x", "linked/artifacts/x"):
+    (folder / "dangling").symlink_to(tmp_path / "secret" / "made")
+    for path in ("r/artifacts/file", "r/artifacts/folder/x", "r/artifacts/dangling", "linked/artifacts/x"):
         assert server.ask("GET", f"/api/v1/runs/{path}").status == 400
         assert server.ask("PUT", f"/api/v1/runs/{path}", b"evil").status == 400
-    assert (tmp_path / "secret" / "x").read_text() == "secret"
+    assert [(file.name, file.read_text()) for file in (tmp_path / "secret").iterdir()] == [("x", "secret")]
 
 
-def test_what_is_not_there(server: Server) -> None:
-    """A missing file, and a folder, are 404; a file below a file is refused."""
+def test_what_is_not_there(server: Server, folder: Path) -> None:
+    """A missing file, a folder, and what is no file at all, are 404; a file below a file is refused."""
     server.ask("PUT", f"{ROOT}/a/b", b"x")
-    for path in ("none", "a", "a/b/c"):
+    os.mkfifo(folder / "a" / "pipe")
+    for path in ("none", "a", "a/b/c", "a/pipe"):
         answer = server.ask("GET", f"{ROOT}/{path}")
         assert (answer.status, answer.json["error"]) == (404, "NotFound")
     assert server.ask("PUT", f"{ROOT}/a/b/c", b"x").status == 400
@@ -116,13 +145,132 @@ def test_what_is_not_there(server: Server) -> None:
 
 def test_files_cannot_script_the_origin(server: Server) -> None:
     """What can carry a script is a download; nothing is sniffed, and all of it is sandboxed."""
-    downloads, shown = ("a.html", "a.svg", "a.xhtml", "a.xml", "a.js", "a.pdf", "a"), ("a.png", "a.txt", "a.json")
+    downloads, shown = (
+        ("a.html", "a.svg", "a.xhtml", "a.xml", "a.js", "a.pdf", "a.txt.gz", "a"),
+        ("a.png", "a.txt", "a.json"),
+    )
     for name in (*downloads, *shown):
         server.ask("PUT", f"{ROOT}/{name}", b"<script>alert(1)</script>")
         headers = server.ask("GET", f"{ROOT}/{name}").headers
         assert headers["content-disposition"].startswith("inline;" if name in shown else "attachment;"), name
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["content-security-policy"].startswith("sandbox;")
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_part_of_a_file(server: Server) -> None:
+    """A download that was cut off goes on where it ended, as long as the bytes are the same."""
+    data = os.urandom(3_000_000)
+    server.ask("PUT", f"{ROOT}/x", data)
+    whole = server.ask("GET", f"{ROOT}/x")
+    tag = whole.headers["etag"]
+    assert whole.headers["accept-ranges"] == "bytes"
+
+    def part(wanted: str, **more: str) -> tuple[int, str | None, bytes]:
+        headers = {"Range": wanted, **{name.replace("_", "-"): value for name, value in more.items()}}
+        answer = server.ask("GET", f"{ROOT}/x", headers=headers)
+        assert int(answer.headers["content-length"]) == len(answer.body)
+        return answer.status, answer.headers.get("content-range"), answer.body
+
+    assert part("bytes=2999990-") == (206, "bytes 2999990-2999999/3000000", data[-10:])
+    assert part("bytes=-10") == part("bytes=2999990-9999999999") == part("bytes=2999990-")
+    assert part("bytes=1-2", If_Range=tag) == (206, "bytes 1-2/3000000", data[1:3])
+    assert part("bytes=-9999999")[:2] == (206, "bytes 0-2999999/3000000")
+    for ignored in ("bytes=2-1", "bytes=-", "bytes=1-2,4-5", "lines=1-2", "bytes=x-", "", f"bytes={'9' * 5000}-"):
+        assert part(ignored) == (200, None, data), ignored[:40]
+    for other in ('"other"', f"W/{tag}", "Mon, 23 Nov 2026 10:00:00 GMT"):
+        assert part("bytes=1-2", If_Range=other) == (200, None, data)
+    for beyond in ("bytes=3000000-", "bytes=-0"):
+        status, place, body = part(beyond)
+        assert (status, place, json.loads(body)["field"]) == (416, "bytes */3000000", "Range")
+    server.ask("PUT", f"{ROOT}/x", bytes(3_000_000))
+    assert part("bytes=1-2", If_Range=tag) == (200, None, bytes(3_000_000))
+
+
+def test_what_the_client_has(server: Server) -> None:
+    """A file is not sent to who has its bytes already; HEAD tells about it without them."""
+    server.ask("PUT", f"{ROOT}/x", b"old")
+    tag = server.ask("GET", f"{ROOT}/x").headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        answer = server.ask("GET", f"{ROOT}/x", headers={"If-None-Match": known})
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", tag)
+    head = server.ask("HEAD", f"{ROOT}/x", headers={"Range": "bytes=1-"})
+    assert (head.status, head.headers["content-length"], head.headers["etag"]) == (200, "3", tag)
+    server.ask("PUT", f"{ROOT}/x", b"new")
+    assert server.ask("GET", f"{ROOT}/x", headers={"If-None-Match": tag}).body == b"new"
+
+
+def test_download_goes_on(server: Server, tmp_path: Path) -> None:
+    """A client whose connection breaks again and again has the file in the end, and each byte came once."""
+    data = os.urandom(5_000_000)
+    server.ask("PUT", f"{ROOT}/x", data)
+    with cutting(server, after=1_500_000) as (url, passed):
+        files = open_artifacts(url)
+        got = files.fetch(f"{files.uri('r')}/x", tmp_path / "got", sha256=hashlib.sha256(data).hexdigest())
+    assert got.read_bytes() == data
+    assert len(passed) == 4
+    assert sum(passed) < len(data) + 4 * 2000
+
+
+def test_download_of_what_changes(server: Server, tmp_path: Path) -> None:
+    """Bytes of two files are never put together: one that was replaced on the way comes anew."""
+    old, new = bytes(2_000_000), os.urandom(1_000_000)
+    server.ask("PUT", f"{ROOT}/x", old)
+    with cutting(server, after=1_500_000, then=lambda: server.ask("PUT", f"{ROOT}/x", new)) as (url, _):
+        files = open_artifacts(url)
+        assert files.fetch(f"{files.uri('r')}/x", tmp_path / "got").read_bytes() == new
+
+
+@contextmanager
+def cutting(server: Server, *, after: int, then: Callable[[], object] = int) -> Iterator[tuple[str, list[int]]]:
+    """A way to the server that hangs up after so many bytes of each answer; and how many passed of each."""
+    passed: list[int] = []
+
+    def talk(near: socket.socket) -> None:
+        with near, socket.create_connection((server.host, server.port)) as far:
+            far.sendall(near.recv(65536).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            passed.append(0)
+            while passed[-1] < after and (part := far.recv(min(65536, after - passed[-1]))):
+                passed[-1] += len(part)
+                near.sendall(part)
+        then()
+
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    talk(opened.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{opened.getsockname()[1]}", passed
+        finally:
+            opened.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_file_that_is_too_large(store_url: str, folder: Path) -> None:
+    """A limit for files is named by what it refuses, told or not how long the file is; what is refused is nowhere."""
+    with Server(store_url, "--max-artifact-bytes", "1000000") as server:
+        assert server.ask("PUT", f"{ROOT}/x", bytes(1_000_000)).status == 201
+        with closing(server.connect()) as connection:
+            connection.putrequest("PUT", f"{ROOT}/x")
+            connection.putheader("Content-Length", "1000001")
+            connection.endheaders()
+            announced = connection.getresponse()
+            assert (announced.status, json.loads(announced.read())["limit"]) == (413, "1000000 bytes")
+        with closing(server.connect()) as connection:
+            connection.request("PUT", f"{ROOT}/y", (bytes(100_000) for _ in range(11)), encode_chunked=True,
+                               headers={"Transfer-Encoding": "chunked"})  # fmt: skip
+            assert connection.getresponse().status == 413
+        (folder / "large").write_bytes(bytes(1_000_001))
+        with pytest.raises(InvalidValue, match="1000000 bytes"):
+            open_artifacts(server.url).put("r", "z", folder / "large")
+        (folder / "large").unlink()
+        assert server.get(ROOT) == ["x"]
+        assert list(incoming(folder)) == []
 
 
 def test_memory_does_not_grow_with_the_file(server: Server) -> None:

@@ -65,3 +65,14 @@ def test_document_has_every_route(server: Server) -> None:
     kinds = "progress params tags metrics fits epochs events checkpoints histograms history artifacts stop restore"
     assert {f"/api/v1/runs/{{run_id}}/{kind}" for kind in kinds.split()} < set(paths)
     assert set(paths["/api/v1/runs/{run_id}"]) == {"get", "delete"}
+
+
+def test_document_says_who_may_ask(server: Server) -> None:
+    """Every operation says what comes without a token and without the role, and the document how a token is sent."""
+    document = server.get("/api/v1/openapi.json")
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert {"401", "403"} < set(operation["responses"]), (method, path)
+            assert "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+    assert {one["scheme"] for one in document["components"]["securitySchemes"].values()} == {"bearer", "basic"}
+    assert "/metrics" in document["paths"]

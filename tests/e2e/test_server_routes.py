@@ -87,7 +87,6 @@ def test_changes(server: Server) -> None:
 
 PROBLEMS = [
     ("GET", "/nothing", 404, "NotFound", None),
-    ("GET", "/", 404, "NotFound", None),
     ("GET", "/api/v1/runs/", 404, "NotFound", None),
     ("PATCH", RUN, 405, "InvalidValue", None),
     ("GET", "/api/v1/runs/nobody", 404, "RunNotFound", None),

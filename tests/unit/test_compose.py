@@ -90,3 +90,19 @@ def test_settings_are_read_from_the_environment(tmp_path: Path) -> None:
     assert (settings.home, settings.store, settings.mode) == (tmp_path / "h", "sqlite:///tracker.db", "offline")
     with pytest.raises(InvalidValue, match="TRACKER_MODE.*'off'.*online, offline, disabled"):
         Settings.from_environment({"TRACKER_MODE": "off"})
+
+
+@pytest.mark.parametrize(("url", "full"), [
+    ("http://h:5000/x", "http://token:trk_a%2Fb@h:5000/x"), ("https://u:p@h", "https://u:p@h"), ("http://[::1]:5000", "http://token:trk_a%2Fb@[::1]:5000"),
+    ("postgresql://u@h/db", "postgresql://u@h/db"),
+])  # fmt: skip
+def test_token_goes_to_servers_alone(url: str, full: str) -> None:
+    """TRACKER_TOKEN is a server's password, unless the URL names a user; it is in nothing that is shown or kept."""
+    settings = Settings.from_environment({"TRACKER_TOKEN": "trk_a/b"})
+    assert "trk_" not in repr(settings)
+    assert compose.store_url(url, settings.token) == full
+    assert compose.store_url(compose.store_url(url, settings.token), settings.token) == full
+    assert "trk_" not in compose.identity(full)
+    with pytest.raises(InvalidStoreUrl) as caught:
+        compose.store_url(f"{url}?x=1#y" if url.startswith("http") else "", settings.token)
+    assert "trk_" not in str(caught.value)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tracker.domain.errors import ArtifactError
 from tracker.domain.limits import check_artifact_path, check_run_id
+
+if TYPE_CHECKING:
+    from tracker.domain.records import Entry
 
 _CHUNK = 1024 * 1024
 
@@ -58,6 +62,19 @@ class LocalArtifacts:
             for file in folder.rglob("*")
             if file.is_file() and not file.name.startswith(_PART)
         )
+
+    def entries(self, run_id: str, path: str = "") -> Sequence[Entry]:
+        from tracker.artifacts import enclosed
+
+        return enclosed.entries(self.root, run_id, path)
+
+    def delete(self, run_id: str, path: str = "") -> None:
+        from tracker.artifacts import enclosed
+
+        try:
+            enclosed.remove(self.root, run_id, path)
+        except OSError as error:
+            raise ArtifactError(f"cannot remove {path!r} of run {run_id}: {error.strerror or error}") from error
 
 
 _PART = ".part-"

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,7 +57,7 @@ def findings(store: str | None) -> Iterator[Finding]:
         settings = Settings.from_environment({**os.environ, "TRACKER_MODE": ""})
     yield from _mode(settings)
     try:
-        url = compose.store_url(store or settings.store)
+        url = compose.store_url(store or settings.store, settings.token)
     except TrackerError as error:
         yield Finding(check="store", status="problem", found=str(error), advice="correct TRACKER_STORE or --store")
     else:
@@ -105,7 +106,8 @@ def _store(url: str) -> Iterator[Finding]:
 
 def _server(url: str) -> Finding:
     try:
-        compose.open_store(url).close()
+        with closing(compose.open_store(url)) as store:
+            store.experiments()  # unlike readiness, this needs the token
     except TrackerError as error:
         advice = f"is the address right, and the server up? On its machine: curl {compose.identity(url)}/readyz"
         return Finding(check="store", status="problem", found=str(error), advice=advice)

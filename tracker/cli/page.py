@@ -11,10 +11,10 @@ from tracker.cli.curves import curve
 from tracker.cli.facts import WholeRun
 from tracker.cli.standing import place, standing
 from tracker.cli.tables import GAP, Column, cell, pairs, table
-from tracker.cli.timeline import condensed, described
 from tracker.domain.records import Checkpoint, Extreme, Fit, History, Series
 from tracker.domain.words import Axis
 from tracker.query.texts import number, value_text
+from tracker.query.timeline import condensed, described
 
 CURVE_WIDTH = 40
 MOST_CURVES = 24

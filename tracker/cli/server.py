@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING
+
 import click
 
 from tracker import compose
-from tracker.cli.output import say
+from tracker.cli.serving import Wanted, serve
 from tracker.cli.stores import full_url, store_option
-from tracker.domain.errors import InvalidStoreUrl, StoreError
+from tracker.domain.errors import InvalidStoreUrl
 from tracker.settings import Settings
+
+if TYPE_CHECKING:
+    from tracker.server.logs import Format
 
 
 @click.command()
@@ -18,38 +24,59 @@ from tracker.settings import Settings
 )
 @store_option
 @click.option("--artifacts", metavar="URI", help="Where files go (default: TRACKER_ARTIFACTS, else beside the store).")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="How many processes answer.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="A name under which it may be asked; repeatable.")
-@click.option("--insecure", is_flag=True, help="Listen where other machines reach it, with no access check at all.")
+@click.option(
+    "--allow-artifacts",
+    metavar="PREFIX",
+    multiple=True,
+    help="A place for artifacts that MLflow clients may name besides the server's own; repeatable.",
+)
+@click.option("--max-artifact-bytes", metavar="N", type=click.IntRange(min=1), help="How large a file may be.")
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What is worth a line on stderr; each request is, from info on.",
+)
+@click.option("--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]))
+@click.option("--insecure", is_flag=True, help="Listen where other machines reach it though there is no access token.")
+@click.pass_obj
 def server(
-    host: str, port: int, store: str | None, artifacts: str | None, allow_host: tuple[str, ...], insecure: bool
+    talk: logging.Handler,
+    host: str,
+    port: int,
+    store: str | None,
+    artifacts: str | None,
+    workers: int,
+    allow_host: tuple[str, ...],
+    allow_artifacts: tuple[str, ...],
+    max_artifact_bytes: int | None,
+    log_level: str,
+    log_format: Format,
+    insecure: bool,
 ) -> None:
-    """Serve the store to many trainers and readers.
+    """Serve the store to many trainers and readers, and MLflow's pages and API on it.
 
-    Trainers write to it with TRACKER_STORE=http://127.0.0.1:5000. SIGTERM and Ctrl-C end it once everything that
-    was accepted is committed.
+    Trainers write to it with TRACKER_STORE=http://127.0.0.1:5000, MLflow's clients with that as tracking URI. On
+    127.0.0.1 nobody needs to log in, until `tracker token create` makes the first access token; other addresses need
+    one from the start. SIGTERM and Ctrl-C end it once everything that was accepted is committed.
     """
     url = full_url(store)
     if not url.startswith(("sqlite:", "postgresql:")):
         raise InvalidStoreUrl(compose.identity(url), "a server keeps its runs in a database")
-    root = compose.artifact_root(artifacts or Settings.from_environment().artifacts, url)
-    try:
-        from tracker.server.access import LOOPBACK, Hosts
-        from tracker.server.app import create_app
-        from tracker.server.serve import address_of, listen, serve
-        from tracker.server.writer import Writer
-    except ModuleNotFoundError as error:
-        raise StoreError(
-            f"the server needs {error.name}, which is not installed: pip install 'callback-tracker[server]'"
-        ) from error
-    with listen(host, port, insecure=insecure) as opened, compose.open_sql_store(url) as opened_store:
-        hosts = Hosts(names=LOOPBACK | {name.lower() for name in allow_host}, addresses=insecure)
-        with Writer(opened_store.append_many) as writer:
-            app = create_app(
-                opened_store,
-                writer,
-                compose.open_artifacts(root),
-                hosts=hosts,
-                started=lambda: say(f"serving {opened_store.url} at {address_of(opened)}"),
-            )
-            serve(app, opened)
-    say("ended; everything that was accepted is committed")
+    wanted = Wanted(
+        host=host,
+        port=port,
+        url=url,
+        root=compose.artifact_root(artifacts or Settings.from_environment().artifacts, url),
+        workers=workers,
+        allow_host=allow_host,
+        allow_artifacts=allow_artifacts,
+        max_artifact_bytes=max_artifact_bytes,
+        log_level=log_level,
+        log_format=log_format,
+        insecure=insecure,
+    )
+    serve(wanted, talk)

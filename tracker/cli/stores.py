@@ -39,7 +39,8 @@ def store_option(command: _F) -> _F:
 
 def full_url(url: str | None) -> str:
     """The URL of the store that is meant, a SQLite path made absolute: `url`, else what the environment says."""
-    return compose.store_url(url or Settings.from_environment().store)
+    settings = Settings.from_environment()
+    return compose.store_url(url or settings.store, settings.token)
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -21,14 +20,10 @@ from tracker.domain.limits import check_run_id
 from tracker.remote.address import API, artifact_path, identity, run_path
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
-    from io import FileIO
-
     from tracker.remote.connection import Server
 
 T = TypeVar("T")
 
-_CHUNK = 1024 * 1024
 _OURS = re.compile(rf".*{API}/runs/(?P<run>[^/]+)/artifacts/(?P<path>.+)\Z")
 
 
@@ -60,13 +55,15 @@ class HttpArtifacts:
         return self._shown + run_path(check_run_id(run_id), "artifacts")
 
     def put(self, run_id: str, path: str, source: Path) -> tuple[str, str]:
+        from tracker.remote.download import local
+
         target = artifact_path(run_id, path)
         doing = f"cannot store {path!r}: {source}"
-        with _local(doing):
+        with local(doing):
             size, digest = _measure(source)
 
         def opened() -> BinaryIO:
-            with _local(doing):
+            with local(doing):
                 return source.open("rb")
 
         headers = {
@@ -85,14 +82,15 @@ class HttpArtifacts:
         return stored.uri, digest
 
     def fetch(self, uri: str, target: Path, *, sha256: str | None = None) -> Path:
+        from tracker.remote.download import download
+
         try:
             run_id, path = self._place(uri)
             where = artifact_path(run_id, path)
         except InvalidValue as error:
             raise ArtifactError(f"{uri!r} is no file of a run: {error}") from error
         try:
-            with self._server.stream("GET", where, headers={"Accept": "*/*"}) as response:
-                part, digest = _receive(response, target.parent)
+            part, digest = download(self._server, where, target.parent)
         except NotFound as error:
             raise ArtifactError(f"{uri} is not there: {error}") from error
         if sha256 is not None and digest != sha256:
@@ -149,44 +147,3 @@ def _measure(source: Path) -> tuple[int, str]:
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return file.tell(), digest
-
-
-def _receive(response: HTTPResponse, folder: Path) -> tuple[Path, str]:
-    """Write the answer to a new file in `folder`, on disk when this returns; return it and the SHA-256 of its bytes."""
-    import hashlib
-    import tempfile
-    from http.client import IncompleteRead
-
-    digest = hashlib.sha256()
-    with _local(f"cannot write in {folder}"):
-        handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
-    try:
-        with os.fdopen(handle, "wb", buffering=0) as file:
-            while chunk := response.read(_CHUNK):
-                digest.update(chunk)
-                with _local(f"cannot write {name}"):
-                    _write_all(file, chunk)
-            if response.length:
-                raise IncompleteRead(b"", response.length)  # `read` of a part does not say so
-            with _local(f"cannot write {name}"):
-                os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name), digest.hexdigest()
-
-
-def _write_all(file: FileIO, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-@contextmanager
-def _local(doing: str) -> Iterator[None]:
-    """Tell the trouble with files from that with the server."""
-    try:
-        yield
-    except OSError as error:
-        raise ArtifactError(f"{doing}: {error.strerror or error}") from error

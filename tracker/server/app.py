@@ -7,19 +7,25 @@ from contextlib import asynccontextmanager
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from tracker.domain.ports import ArtifactHome, RunStore
-from tracker.server.access import HostCheck, Hosts
+from tracker.server.access import Gate, Hosts
+from tracker.server.auth import Door
+from tracker.server.front import Front, Note
 from tracker.server.intake import Intake
+from tracker.server.metrics import Metrics
 from tracker.server.openapi import document
 from tracker.server.operations import JSON, Operation, Services, routes
 from tracker.server.problems import HANDLERS
 from tracker.server.routes import artifacts as artifact_routes
 from tracker.server.routes import batches, health, runs
 from tracker.server.writer import Writer
+
+Around = Callable[[ASGIApp, Services], ASGIApp]
+"""Makes an application that answers some requests itself and leaves the rest to the one it is given."""
 
 
 def create_app(
@@ -28,11 +34,20 @@ def create_app(
     artifacts: ArtifactHome,
     *,
     hosts: Hosts,
+    door: Door | None = None,
     intake: Intake | None = None,
+    metrics: Metrics | None = None,
+    note: Note | None = None,
+    around: Around | None = None,
     started: Callable[[], None] = lambda: None,
-) -> Starlette:
-    """The tracking server over `store`, written through `writer`. `started` is called when it answers."""
-    services = Services(store=store, writer=writer, artifacts=artifacts, intake=intake or Intake())
+) -> ASGIApp:
+    """The tracking server over `store`, written through `writer`. `started` is called when it answers.
+
+    A request goes through `Front` (its id, the log, the metrics), then through the one gate (host, origin, token,
+    role), then to what `around` puts before our own routes.
+    """
+    metrics = metrics or Metrics()
+    services = Services(store=store, writer=writer, artifacts=artifacts, intake=intake or Intake(), metrics=metrics)
     operations = [*batches.OPERATIONS, *runs.OPERATIONS, *artifact_routes.OPERATIONS, *health.OPERATIONS]
     operations.append(_openapi(operations))
 
@@ -41,14 +56,10 @@ def create_app(
         started()
         yield
 
-    app = Starlette(
-        routes=list(routes(operations, services)),
-        middleware=[Middleware(HostCheck, hosts=hosts)],
-        exception_handlers=HANDLERS,
-        lifespan=life,
-    )
-    app.router.redirect_slashes = False
-    return app
+    native = Starlette(routes=list(routes(operations, services)), exception_handlers=HANDLERS, lifespan=life)
+    native.router.redirect_slashes = False
+    inner: ASGIApp = around(native, services) if around is not None else native
+    return Front(Gate(inner, hosts, door), metrics, note)
 
 
 def _openapi(operations: list[Operation]) -> Operation:

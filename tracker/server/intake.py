@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from importlib.util import find_spec
 
 from starlette.requests import Request
 
-from tracker.server.problems import Refused
+from tracker.domain.errors import InvalidValue
+from tracker.server.problems import Refused, Unreadable
 
 GRACE_S = 30.0
 SLOWEST = 64 * 1024
 """Bytes a second that a client must reach on the average after the grace."""
+WINDOW = 8 * 1024 * 1024
+"""The most memory that a compressed body may ask its reader to keep; RFC 9659 lets senders count on no more."""
+_PIECE = 1024 * 1024
 
 
-async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes. Refused (408) if it comes too slowly, so that nobody holds a place for ever."""
+async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[bytes]:
+    """The body as it comes, of at most `largest` bytes (413).
+
+    Refused (408) if it comes too slowly, so that nobody holds a place for ever, or if the server ends (503).
+    """
+    announced = request.headers.get("content-length", "")
+    if largest is not None and announced.isdecimal() and int(announced) > largest:
+        raise too_large(int(announced), largest)
     loop = asyncio.get_running_loop()
     deadline, received = loop.time() + GRACE_S, 0
     stream = request.stream().__aiter__()
@@ -33,38 +45,103 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
                 limit=f"{SLOWEST} bytes a second",
                 headers={"Connection": "close"},
             ) from None
+        except asyncio.CancelledError:
+            # Only a server that ends does this, when it has waited long enough.
+            raise Refused(
+                503, "the server is shutting down", headers={"Retry-After": "2", "Connection": "close"}
+            ) from None
         received += len(chunk)
+        if largest is not None and received > largest:
+            raise too_large(received, largest)
         yield chunk
 
 
-class Intake:
-    """Whole bodies in memory: each no larger than `largest`, all that are held at once no more than `together`."""
+def too_large(size: int, largest: int) -> Refused:
+    """A body, or a part of one, of `size` bytes where `largest` are taken."""
+    error = InvalidValue("body", f"{size} bytes", limit=f"{largest} bytes")
+    return Refused(413, str(error), field=error.field, limit=error.limit)
 
-    def __init__(self, largest: int = 64 * 1024 * 1024, together: int = 128 * 1024 * 1024) -> None:
+
+class Intake:
+    """How large bodies may be.
+
+    Those that are held in memory whole: each no larger than `largest`, all that are held at once no more than
+    `together`; of a compressed one, both what came and what it says count. Files pass through, each no larger than
+    `largest_file`, if that is given.
+    """
+
+    def __init__(
+        self,
+        largest: int = 64 * 1024 * 1024,
+        together: int = 128 * 1024 * 1024,
+        *,
+        largest_file: int | None = None,
+    ) -> None:
         self.largest = largest
+        self.largest_file = largest_file
         self._together = together
         self._held = 0
+        # Each that is being unpacked keeps a window.
+        self._unpacking = asyncio.Semaphore(2)
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """The request's body, which counts as held until the context ends. Refused: 408, 413 or 503."""
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self.largest:
-            raise self._too_large(int(announced))
-        parts: list[bytes] = []
+        """The request's body, which counts as held until the context ends. Refused: 408, 413, 415, 422 or 503."""
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in codings():
+            known = ", ".join(codings())
+            raise Refused(
+                415,
+                f"Content-Encoding {coding[:80]!r}",
+                field="Content-Encoding",
+                limit=known,
+                headers={"Accept-Encoding": known},
+            )
         held = 0
         try:
-            async for chunk in chunks(request):
-                held += len(chunk)
-                self._held += len(chunk)
-                if held > self.largest:
-                    raise self._too_large(held)
-                if self._held > self._together:
-                    raise Refused(503, f"{self._held} bytes of bodies wait already", headers={"Retry-After": "1"})
+            parts: list[bytes] = []
+            async for chunk in chunks(request, self.largest):
+                held += self._hold(len(chunk))
                 parts.append(chunk)
-            yield b"".join(parts)
+            whole = b"".join(parts)
+            if coding == "zstd":
+                parts = []
+                async with self._unpacking:
+                    async for part in _unpacked(whole, self.largest):
+                        held += self._hold(len(part))
+                        parts.append(part)
+                whole = b"".join(parts)
+            yield whole
         finally:
             self._held -= held
 
-    def _too_large(self, size: int) -> Refused:
-        return Refused(413, f"a body of {size} bytes", field="body", limit=f"{self.largest} bytes")
+    def _hold(self, size: int) -> int:
+        if self._held + size > self._together:
+            raise Refused(503, f"{self._held} bytes of bodies wait already", headers={"Retry-After": "1"})
+        self._held += size
+        return size
+
+
+@cache
+def codings() -> tuple[str, ...]:
+    """How bodies may be encoded here: zstd where there is a module that reads it."""
+    return ("identity", "zstd") if find_spec("zstandard") else ("identity",)
+
+
+async def _unpacked(packed: bytes, largest: int) -> AsyncIterator[bytes]:
+    """What `packed` says, in pieces, so that a small body which says a lot is never there whole. Refused: 413, 422."""
+    from zstandard import ZstdDecompressor, ZstdError
+
+    reader = ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed, read_across_frames=True)
+    size = 0
+    while True:
+        try:
+            part = await asyncio.to_thread(reader.read, _PIECE)
+        except ZstdError as error:
+            raise Unreadable(InvalidValue("body", f"{len(packed)} bytes that are not zstd: {error}")) from error
+        if not part:
+            return
+        size += len(part)
+        if size > largest:
+            raise too_large(size, largest)
+        yield part

@@ -16,8 +16,12 @@ from tracker.server.operations import JSON, MSGPACK, Operation
 from tracker.server.problems import TYPE, Problem
 
 _REF = "#/components/schemas/{name}"
-_EVERYWHERE = (400, 403, 503)
-"""A parameter that is wrong, a host or origin that is, a store that is away."""
+_EVERYWHERE = (400, 401, 403, 503)
+"""A parameter that is wrong, no token, a host, an origin or a role that is wrong, a store that is away."""
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An access token."},
+    "basic": {"type": "http", "scheme": "basic", "description": "Any user, and an access token as the password."},
+}
 _NAME = r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f\x7f-\x9f]{1,60}"
 _PATTERNS = {"run_id": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", "path": f"^{_NAME}(/{_NAME}){{0,3}}$"}
 """Of parameters in the path. That of files is narrower than the rule, which counts bytes."""
@@ -57,7 +61,9 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
             "description": "Runs of trainings. Times are milliseconds since the Unix epoch; epochs count from 0.",
         },
         "paths": _renamed(paths),
-        "components": {"schemas": {**_renamed(components), "Number": _NUMBER}},
+        # Neither, where the server has no tokens and is reached from its own machine alone.
+        "security": [{}, {"bearer": []}, {"basic": []}],
+        "components": {"schemas": {**_renamed(components), "Number": _NUMBER}, "securitySchemes": _SCHEMES},
     }
 
 
@@ -89,7 +95,8 @@ def _operation(one: Operation, path: str, schemas: Mapping[Any, dict[str, Any]])
         "summary": one.summary,
         "operationId": _identifier(one, path),
         "parameters": [*_path_parameters(path), *_query_parameters(one), *one.headers],
-        "responses": {str(one.status): answer} | {str(status): _failure(status) for status in sorted(failures)},
+        "responses": {str(one.status): answer, **one.also}
+        | {str(status): _failure(status) for status in sorted(failures)},
     }
     if one.takes is not None:
         found["requestBody"] = {"required": True, "content": {MSGPACK: {"schema": schemas[one.takes]}}}
@@ -109,6 +116,8 @@ def _failure(status: int) -> dict[str, Any]:
         "description": HTTPStatus(status).phrase,
         "content": {TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
     }
+    if status == 401:
+        answer["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     if status == 503:
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
     return answer

@@ -16,6 +16,7 @@ from tracker.domain.errors import InvalidValue, RunNotFound
 from tracker.domain.limits import check_run_id
 from tracker.domain.ports import ArtifactHome, RunStore
 from tracker.server.intake import Intake
+from tracker.server.metrics import Metrics
 from tracker.server.writer import Writer
 from tracker.wire.batches import invalid
 from tracker.wire.records import to_json, to_msgpack
@@ -34,6 +35,7 @@ class Services:
     writer: Writer
     artifacts: ArtifactHome
     intake: Intake = field(default_factory=Intake)
+    metrics: Metrics = field(default_factory=Metrics)
     readers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
     probes: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
 
@@ -51,7 +53,7 @@ class Operation:
 
     `query` has its query parameters as fields. `failures` are the statuses of its problems, but for those that any
     operation may have. `takes` is the type of its body in MessagePack; `body` and `content` are
-    OpenAPI's words for a request and an answer that are no records.
+    OpenAPI's words for a request and an answer that are no records, `also` for the answers of other statuses.
     """
 
     method: str
@@ -66,6 +68,7 @@ class Operation:
     failures: Sequence[int] = ()
     body: Mapping[str, Any] | None = None
     content: Mapping[str, Any] | None = None
+    also: Mapping[str, Any] = field(default_factory=dict)
 
 
 def routes(operations: Sequence[Operation], services: Services) -> list[Route]:

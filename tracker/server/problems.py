@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,12 @@ from tracker.domain import errors
 from tracker.server.writer import Busy
 
 TYPE = "application/problem+json"
+ERROR = "tracker.error"
+"""Where in the scope the name of the error is that a request ended with."""
+IDENTITY = "tracker.identity"
+"""Where in the scope whoever asks is, if tokens are asked for."""
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that is answered, "" outside of any."""
 
 STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,
@@ -33,7 +40,8 @@ RETRY_AFTER_S = 2
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What went wrong. `error` is the class of `tracker.domain.errors` that a Python client raises for it.
 
-    `field` and `limit` say which value broke which rule.
+    `field` and `limit` say which value broke which rule. `request_id` finds the request on the server's log.
+    `error_code` and `message` are there for MLflow's clients, where they ask.
     """
 
     type: str = msgspec.field(default_factory=lambda: "about:blank")
@@ -43,6 +51,9 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     error: str
     field: str = ""
     limit: str = ""
+    request_id: str = ""
+    error_code: str = ""
+    message: str = ""
 
 
 class Refused(Exception):
@@ -66,11 +77,26 @@ class Unreadable(Refused):
 
 
 def response(
-    status: int, detail: str, error: str, *, field: str = "", limit: str = "", headers: dict[str, str] | None = None
+    status: int,
+    detail: str,
+    error: str,
+    *,
+    field: str = "",
+    limit: str = "",
+    error_code: str = "",
+    headers: dict[str, str] | None = None,
 ) -> Response:
-    """A problem as a response."""
+    """A problem as a response; `error_code` is MLflow's word for it, where MLflow's clients ask."""
     problem = Problem(
-        title=HTTPStatus(status).phrase, status=status, detail=detail, error=error, field=field, limit=limit
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        error=error,
+        field=field,
+        limit=limit,
+        request_id=REQUEST_ID.get(),
+        error_code=error_code,
+        message=detail if error_code else "",
     )
     return Response(
         msgspec.json.encode(problem), status, {"X-Content-Type-Options": "nosniff", **(headers or {})}, media_type=TYPE
@@ -80,15 +106,16 @@ def response(
 _REFUSED_AS = {404: "NotFound", 503: "StoreUnavailable"}
 
 
-def _refused(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     name = _REFUSED_AS.get(error.status, "InvalidValue")
     return response(error.status, str(error), name, field=error.field, limit=error.limit, headers=error.headers)
 
 
-def _tracker_error(request: Request, error: Exception) -> Response:
+async def _tracker_error(request: Request, error: Exception) -> Response:
     status = next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
     name = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
+    request.scope[ERROR] = name
     headers = {}
     if status == 503:
         headers["Retry-After"] = "1" if isinstance(error, Busy) else str(RETRY_AFTER_S)
@@ -98,7 +125,7 @@ def _tracker_error(request: Request, error: Exception) -> Response:
     )
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     detail = {404: f"nothing is at {path}", 405: f"{path} does not take {request.method}"}.get(
@@ -108,12 +135,12 @@ def _http(request: Request, error: Exception) -> Response:
     return response(error.status_code, detail, name, headers=dict(error.headers or {}))
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     # What happened is on the log; a body with the inside of the server helps nobody who may read it.
     return response(500, "the server failed; its log says how", "TrackerError")
 
 
-def _gone(request: Request, error: Exception) -> Response:
+async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # nobody is there to read it
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import signal
 import socket
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -20,22 +22,18 @@ class PortTaken(TrackerError):
     """The address cannot be listened on."""
 
 
-def listen(host: str, port: int, *, insecure: bool = False) -> socket.socket:
+def listen(host: str, port: int, *, exposed: bool = False) -> socket.socket:
     """A socket that listens on `host` and `port`, 0 for any that is free.
 
-    Raises InvalidValue for an address that others can reach, unless `insecure`; PortTaken.
+    Raises InvalidValue for an address that others can reach, unless it may be `exposed` to them; PortTaken.
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        raise InvalidValue("host", f"{host!r} is no address of this machine: {error}") from error
-    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-    if not insecure and not is_loopback(str(address[0])):
+    family, address = resolve(host, port)
+    if not exposed and not is_loopback(str(address[0])):
         raise InvalidValue(
             "host",
-            f"{host!r} can be reached from other machines, and this version has no access tokens yet: "
-            "whoever reaches it may read, change and delete everything",
-            limit="127.0.0.1, ::1 or localhost; --insecure if the network keeps others out",
+            f"{host!r} can be reached from other machines, and the store has no access token in force: "
+            "whoever reaches it could read, change and delete everything. `tracker token create NAME` makes one",
+            limit="127.0.0.1, ::1 or localhost without tokens; --insecure if the network keeps others out",
         )
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -44,10 +42,22 @@ def listen(host: str, port: int, *, insecure: bool = False) -> socket.socket:
         opened.listen(2048)
     except OSError as error:
         opened.close()
+        low = error.errno in (errno.EACCES, errno.EPERM)
+        more = ", and ports below 1024 are for root" if low else ""
         raise PortTaken(
-            f"cannot listen on {host} port {port}: {error.strerror}; --port names another, --port 0 takes any"
+            f"cannot listen on {host} port {port}: {error.strerror}{more}; --port names another, --port 0 takes any"
         ) from error
     return opened
+
+
+def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """The address that `host` means for a socket that listens, IPv4 if there is a choice. InvalidValue."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise InvalidValue("host", f"{host!r} is no address of this machine: {error}") from error
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return family, address
 
 
 def is_loopback(address: str) -> bool:
@@ -76,14 +86,12 @@ def serve(app: ASGIApp, opened: socket.socket) -> None:
         timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    # uvicorn raises the signal again when it is done; the caller still has batches to commit then.
-    before = {number: signal.signal(number, _ignore) for number in (signal.SIGTERM, signal.SIGINT)}
+    server = uvicorn.Server(config)
+    # uvicorn has handlers of its own while it answers, and raises the signals again when it is done. A signal that
+    # comes before must end it too, and one that comes after must not keep the caller from committing.
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        uvicorn.Server(config).run(sockets=[opened])
+        server.run(sockets=[opened])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _ignore(number: int, frame: object) -> None:
-    """The server is ending already."""

@@ -1,36 +1,38 @@
-"""Group commit: one thread applies whatever batches wait in one transaction, and answers each after the commit."""
+"""Group commit: one thread applies whatever waits in one transaction, and answers each after the commit."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 
+from tracker.domain.catalogue import Logged
 from tracker.domain.errors import StoreUnavailable, TrackerError
 from tracker.domain.frames import Ack, Batch
 
 log = logging.getLogger("tracker.server")
 
-AppendMany = Callable[[Sequence[Batch]], Sequence[Ack | Exception]]
+AppendMany = Callable[[Sequence[Batch | Logged]], Sequence[Ack | Exception]]
 """Applies batches in one transaction, each alone; StoreUnavailable if it applied none."""
+
+
+_SETTLE_ROWS = 30_000
+_SETTLE_S = 0.5
+"""After how many rows, and how long, `settle` is called though there is more to commit."""
+_PAUSE_S = 0.02
+"""How long nothing must come for it to be called sooner."""
 
 
 class Busy(StoreUnavailable):
     """As many batches wait as may: the client is to send this one again a little later."""
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    batch: Batch
-    future: asyncio.Future[Ack]
-    loop: asyncio.AbstractEventLoop
-    weight: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.weight = self.batch.points + len(self.batch.items)
+_Waiting = tuple[Batch | Logged, "asyncio.Future[Ack] | Future[Ack]", asyncio.AbstractEventLoop | None]
+"""What waits, who is told, and on which event loop; None for a plain thread."""
 
 
 class Writer:
@@ -38,18 +40,31 @@ class Writer:
 
     The longer a commit takes, the more batches the next one carries: nothing waits for company. A group has at most
     `most_batches` (PostgreSQL keeps track of 64 savepoints cheaply) of `most_rows` points and other frames together.
+    `settle` is called when nothing waits any more, and now and then while always something does.
     """
 
     def __init__(
-        self, append_many: AppendMany, *, most_waiting: int = 1024, most_batches: int = 64, most_rows: int = 200_000
+        self,
+        append_many: AppendMany,
+        *,
+        settle: Callable[[], object] = lambda: None,
+        most_waiting: int = 1024,
+        most_batches: int = 64,
+        most_rows: int = 200_000,
     ) -> None:
         self._append_many = append_many
+        self._settle = settle
         self._most_waiting = most_waiting
         self._most_batches = most_batches
         self._most_rows = most_rows
+        # `_idle` is taken by the thread when it finds nothing, and given back by whoever brings something.
         self._waiting: deque[_Waiting] = deque()
-        self._changed = threading.Condition()
+        self._idle = threading.Lock()
+        self._idle.acquire()
+        self._entry = threading.Lock()
         self._closed = False
+        self._unsettled_since: float | None = None
+        self._unsettled_rows = 0
         self._thread = threading.Thread(target=self._run, name="tracker-writer", daemon=True)
 
     def __enter__(self) -> Writer:
@@ -59,45 +74,82 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def append(self, batch: Batch) -> Ack:
-        """RunStore.append through the next group; Busy if the queue is full."""
+    @property
+    def waiting(self) -> int:
+        """How many batches wait for their turn."""
+        return len(self._waiting)
+
+    async def append(self, batch: Batch | Logged) -> Ack:
+        """RunStore.append through the next group; Busy if the queue is full. For the event loop."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(batch, loop.create_future(), loop)
-        with self._changed:
+        future: asyncio.Future[Ack] = loop.create_future()
+        self._enter(batch, future, loop)
+        return await future
+
+    def submit(self, batch: Batch | Logged) -> Future[Ack]:
+        """The same for plain threads: the answer to come. Busy if the queue is full."""
+        future: Future[Ack] = Future()
+        self._enter(batch, future, None)
+        return future
+
+    def close(self) -> None:
+        """Take no more, commit what was taken, and end."""
+        with self._entry:
+            self._closed = True
+            self._wake()
+        self._thread.join()
+
+    def _enter(
+        self, batch: Batch | Logged, future: asyncio.Future[Ack] | Future[Ack], loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        with self._entry:
             if self._closed:
                 raise StoreUnavailable("the server is shutting down")
             if len(self._waiting) >= self._most_waiting:
                 raise Busy(f"{self._most_waiting} batches wait already for their turn")
-            self._waiting.append(waiting)
-            self._changed.notify()
-        return await waiting.future
+            self._waiting.append((batch, future, loop))
+            self._wake()
 
-    def close(self) -> None:
-        """Take no more, commit what was taken, and end."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join()
+    def _wake(self) -> None:
+        if self._idle.locked():
+            self._idle.release()
 
     def _run(self) -> None:
         while group := self._next_group():
-            _settle(group, self._apply([waiting.batch for waiting in group]))
+            _tell(group, self._apply([batch for batch, _, _ in group]))
+            if self._unsettled_since is None:
+                self._unsettled_since = time.monotonic()
+            self._unsettled_rows += sum(_weight(batch) for batch, _, _ in group)
+            if self._unsettled_rows >= _SETTLE_ROWS or time.monotonic() - self._unsettled_since >= _SETTLE_S:
+                self._settle_now()
+        self._settle_now()
+
+    def _settle_now(self) -> None:
+        self._unsettled_since, self._unsettled_rows = None, 0
+        try:
+            self._settle()
+        except StoreUnavailable as error:
+            log.warning("points stay packed for now: %s", error)
+        except Exception:
+            log.exception("points stay packed")
 
     def _next_group(self) -> list[_Waiting]:
         """What to commit next; empty when all is done."""
-        group: list[_Waiting] = []
-        rows = 0
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            while self._waiting and len(group) < self._most_batches:
-                rows += self._waiting[0].weight
-                if group and rows > self._most_rows:
-                    break
-                group.append(self._waiting.popleft())
+        while not self._waiting:
+            if self._closed:
+                return []
+            if not self._idle.acquire(timeout=-1 if self._unsettled_since is None else _PAUSE_S):
+                self._settle_now()
+        group = [self._waiting.popleft()]
+        rows = _weight(group[0][0])
+        while self._waiting and len(group) < self._most_batches:
+            rows += _weight(self._waiting[0][0])
+            if rows > self._most_rows:
+                break
+            group.append(self._waiting.popleft())
         return group
 
-    def _apply(self, batches: Sequence[Batch]) -> Sequence[Ack | Exception]:
+    def _apply(self, batches: Sequence[Batch | Logged]) -> Sequence[Ack | Exception]:
         try:
             return self._append_many(batches)
         except TrackerError as error:
@@ -107,18 +159,29 @@ class Writer:
             return [TrackerError("the server failed; its log says how")] * len(batches)
 
 
-def _settle(group: Sequence[_Waiting], results: Sequence[Ack | Exception]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Ack], Ack | Exception]]] = {}
-    for waiting, result in zip(group, results, strict=True):
-        by_loop.setdefault(waiting.loop, []).append((waiting.future, result))
+def _weight(batch: Batch | Logged) -> int:
+    if isinstance(batch, Logged):
+        return len(batch.keys) + len(batch.params) + len(batch.tags)
+    return batch.points + len(batch.items)
+
+
+def _tell(group: Sequence[_Waiting], results: Sequence[Ack | Exception]) -> None:
+    by_loop: dict[
+        asyncio.AbstractEventLoop | None, list[tuple[asyncio.Future[Ack] | Future[Ack], Ack | Exception]]
+    ] = {}
+    for (_, future, loop), result in zip(group, results, strict=True):
+        by_loop.setdefault(loop, []).append((future, result))
     for loop, pairs in by_loop.items():
+        if loop is None:
+            _answer(pairs)
+            continue
         try:
             loop.call_soon_threadsafe(_answer, pairs)
         except RuntimeError:  # the loop is closed: nobody waits for these answers any more
             log.warning("%d batches were committed after their clients were cut off", len(pairs))
 
 
-def _answer(pairs: Sequence[tuple[asyncio.Future[Ack], Ack | Exception]]) -> None:
+def _answer(pairs: Sequence[tuple[asyncio.Future[Ack] | Future[Ack], Ack | Exception]]) -> None:
     for future, result in pairs:
         if future.done():  # its client went away
             continue

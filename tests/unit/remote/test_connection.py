@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tracker.client.batches import make_batch
 from tracker.compose import make_transport, open_artifacts, open_store
@@ -22,9 +24,10 @@ from tracker.domain.errors import (
     StoreError,
     StoreUnavailable,
 )
-from tracker.domain.frames import RunStarted
+from tracker.domain.frames import Ack, Batch, Points, RunStarted
 from tracker.domain.records import Experiment
 from tracker.remote.store import HttpRunStore
+from tracker.wire.batches import decode_batch, encode_batch
 from tracker.wire.records import to_msgpack
 
 START = make_batch("r", "w", [(1, RunStarted(1, "Default", "n", "", "h", 1))])
@@ -276,3 +279,55 @@ def test_open_store_asks_whether_somebody_is_there() -> None:
             open_store(url)
     with pytest.raises(StoreUnavailable, match="does not answer"):
         open_store(url)
+
+
+LARGE = make_batch("r", "w", [(n, Points(n, "step", n, 0, {"x": float(n)})) for n in range(1, 2001)])
+ACK = http(200, to_msgpack(Ack(last=2000)))
+
+
+def sent(request: bytes) -> tuple[bool, Batch]:
+    """Whether the request's body is compressed, and the batch that it is."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    packed = b"\r\ncontent-encoding: zstd" in head.lower()
+    return packed, decode_batch(zstandard.decompress(body) if packed else body)
+
+
+def test_large_batches_are_compressed() -> None:
+    """A batch that is worth it goes over the wire in a good half of its bytes; a small one as it is."""
+    seen: list[bytes] = []
+    with listening(says(ACK, ACK, seen=seen)) as url, closing(HttpRunStore(url)) as store:
+        assert store.append(LARGE).last == 2000
+        store.append(START)
+    assert [sent(request) for request in seen] == [(True, LARGE), (False, START)]
+    assert len(seen[0]) < 0.6 * len(encode_batch(LARGE))
+
+
+@pytest.mark.parametrize("answer", [
+    problem(415, "InvalidValue"), http(415), problem(422, "InvalidValue"), http(400, b"<html>", "text/html"), http(413), http(500),
+])  # fmt: skip
+def test_server_that_reads_no_zstd(answer: bytes) -> None:
+    """What is refused compressed is sent as it is before it is given up; then so is the rest."""
+    seen: list[bytes] = []
+    with listening(says(answer, ACK, ACK, seen=seen)) as url, closing(HttpRunStore(url)) as store:
+        for _ in range(2):
+            assert store.append(LARGE).last == 2000
+    assert [sent(request)[0] for request in seen] == [True, False, False]
+
+
+def test_server_that_is_busy_is_sent_nothing_twice() -> None:
+    """An outage says nothing about compression: the next attempt is compressed again."""
+    seen: list[bytes] = []
+    with listening(says(http(503), ACK, seen=seen)) as url, closing(HttpRunStore(url)) as store:
+        with pytest.raises(StoreUnavailable):
+            store.append(LARGE)
+        assert store.append(LARGE).last == 2000
+    assert [sent(request)[0] for request in seen] == [True, True]
+
+
+def test_without_the_module_nothing_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zstandard is no dependency of a client."""
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    seen: list[bytes] = []
+    with listening(says(ACK, seen=seen)) as url, closing(HttpRunStore(url)) as store:
+        store.append(LARGE)
+    assert [sent(request)[0] for request in seen] == [False]

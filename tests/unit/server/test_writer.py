@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import sqlite3
+import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 
@@ -13,12 +18,13 @@ import pytest
 from e2e.server_lab import MSGPACK, batch, points, start_of
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.domain.errors import StoreUnavailable
+from tracker.domain.catalogue import Logged
+from tracker.domain.errors import RunNotFound, StoreUnavailable
 from tracker.domain.frames import Ack
 from tracker.server.access import Hosts
 from tracker.server.app import create_app
 from tracker.server.intake import Intake
-from tracker.server.writer import Writer
+from tracker.server.writer import Busy, Writer
 from tracker.store.store import SqlRunStore
 from tracker.wire.batches import encode_batch
 
@@ -105,6 +111,44 @@ def test_close_commits_what_was_accepted(store: SqlRunStore, other: sqlite3.Conn
     with Writer(store.append_many, most_batches=1) as writer:
         assert asyncio.run(run()) == [Ack(last=1)] * 5
     assert len(store.search_runs().runs) == 5
+
+
+def test_plain_threads(store: SqlRunStore, other: sqlite3.Connection) -> None:
+    """A thread hands a batch in and waits for its answer; a full queue and a closed writer refuse it at once."""
+    with Writer(store.append_many, most_waiting=1) as writer:
+        other.execute("BEGIN IMMEDIATE")
+        accepted: deque[Future[Ack]] = deque()
+
+        def fill() -> None:
+            accepted.extend(writer.submit(batch(f"r{number}", 1, start_of())) for number in itertools.count())
+
+        with pytest.raises(Busy):
+            fill()
+        other.execute("ROLLBACK")
+        assert [future.result(30) for future in accepted] == [Ack(last=1)] * len(accepted)
+        with pytest.raises(RunNotFound):
+            writer.submit(Logged("nobody", ("x",), (1,), (1,), (1.0,))).result(30)
+    with pytest.raises(StoreUnavailable, match="shutting down"):
+        writer.submit(batch("c", 1, start_of()))
+
+
+def test_points_are_settled(store: SqlRunStore, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is committed packed under load is moved when nothing more comes, and at the latest when the writer ends."""
+    monkeypatch.setattr("tracker.store.tails.HURRY_S", math.inf)
+
+    def stored() -> int:
+        return int(other.execute("SELECT count(*) FROM metric_points").fetchone()[0])
+
+    store.append(batch("r", 1, start_of()))
+    with Writer(store.append_soon, settle=store.settle) as writer:
+        writer.submit(Logged("r", ("x",), (1,), (1,), (1.0,))).result(30)
+        deadline = time.monotonic() + 30
+        while not stored():
+            assert time.monotonic() < deadline
+        for step in range(2, 9):
+            writer.submit(Logged("r", ("x",), (step,), (1,), (1.0,))).result(30)
+    assert stored() == 8
+    assert store.metrics("r")["x"].count == 8
 
 
 def test_store_that_is_away(store: SqlRunStore, other: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import Ack, Batch, RunStarted
 from tracker.domain.ports import ArtifactHome
+from tracker.server.intake import codings
 from tracker.server.operations import MSGPACK, Operation, Services, encoder, payload
 from tracker.server.problems import Refused, Unreadable
 from tracker.wire.batches import decode_batch
@@ -24,8 +25,6 @@ async def post_batch(services: Services, request: Request) -> Response:
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != MSGPACK:
         raise Refused(415, f"Content-Type {given!r}", field="Content-Type", limit=MSGPACK)
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused(415, "a compressed body", field="Content-Encoding", limit="identity")
     async with services.intake.body(request) as body:
         try:
             batch = decode_batch(body) if len(body) <= _LARGE else await asyncio.to_thread(decode_batch, body)
@@ -57,6 +56,14 @@ OPERATIONS = [
         summary="Apply a batch of a journal's frames, exactly once",
         handle=post_batch,
         answers=Ack,
+        headers=[
+            {
+                "name": "Content-Encoding",
+                "in": "header",
+                "schema": {"enum": list(codings())},
+                "description": "How the body is compressed; the limit of its size holds for what it says.",
+            }
+        ],
         failures=(404, 408, 413, 415, 422),
         takes=Batch,
     )

@@ -1,4 +1,4 @@
-"""Whether the server is up, and whether it can do its work."""
+"""Whether the server is up, whether it can do its work, and what it has done so far."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tracker.domain.errors import StoreUnavailable
+from tracker.server.metrics import MEDIA_TYPE
 from tracker.server.operations import JSON, Operation, Services
 
 _PATIENCE_S = 5.0
@@ -33,7 +34,19 @@ async def ready(services: Services, request: Request) -> Response:
     return Response(msgspec.json.encode(Health("ready")), media_type=JSON)
 
 
+async def metrics(services: Services, request: Request) -> Response:
+    """What all processes of the server counted, for Prometheus."""
+    return Response(services.metrics.text(), headers={"Content-Type": MEDIA_TYPE})
+
+
 OPERATIONS = [
     Operation(method="GET", path="/healthz", summary="Whether the process is up", handle=alive, answers=Health),
     Operation(method="GET", path="/readyz", summary="Whether the store answers", handle=ready, answers=Health),
+    Operation(
+        method="GET",
+        path="/metrics",
+        summary="What the server counts, in Prometheus' text format",
+        handle=metrics,
+        content={"text/plain": {"schema": {"type": "string"}}},
+    ),
 ]

@@ -41,6 +41,8 @@ class HistoryQuery(Struct, frozen=True):
     key: str
     max_points: Annotated[int, Meta(ge=4, le=2**53)] | None = None
     raw: bool = False
+    first_step: int | None = None
+    last_step: int | None = None
 
 
 class HistogramsQuery(Struct, frozen=True):
@@ -86,7 +88,14 @@ async def history(services: Services, request: Request) -> Response:
     return await asked(
         services,
         request,
-        lambda: services.store.history(run, wanted.key, max_points=wanted.max_points, raw=wanted.raw),
+        lambda: services.store.history(
+            run,
+            wanted.key,
+            max_points=wanted.max_points,
+            raw=wanted.raw,
+            first_step=wanted.first_step,
+            last_step=wanted.last_step,
+        ),
     )
 
 

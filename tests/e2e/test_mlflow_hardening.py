@@ -1,0 +1,315 @@
+"""What was once possible against MLflow's servers, and what else nobody may do here: each is one request."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.mlflow_lab import API, ask
+from e2e.server_lab import Server
+
+AJAX = "/ajax-api/2.0/mlflow/"
+V3 = "/ajax-api/3.0/mlflow/"
+FILES = "/api/2.0/mlflow-artifacts/artifacts"
+SECRET = b"the secret of this machine"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server with one run, and a secret beside its artifacts; in the run's folder lies a link to it."""
+
+    server: Server
+    run: str
+    folder: Path
+
+    @property
+    def home(self) -> str:
+        return f"{FILES}/0/{self.run}/artifacts"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("hardening")
+    (folder / "secret").write_bytes(SECRET)
+    with Server(f"sqlite:///{folder / 'tracker.db'}", "--artifacts", str(folder / "files"), cwd=folder) as server:
+        made = ask(server.url, "POST", API + "runs/create", {"experiment_id": "0", "start_time": 1}).json
+        run = made["run"]["info"]["run_id"]
+        assert ask(server.url, "PUT", f"{FILES}/0/{run}/artifacts/fine.txt", b"fine").status == 200
+        (folder / "files" / run / "link").symlink_to(folder / "secret")
+        (folder / "files" / run / "up").symlink_to(folder)
+        ask(server.url, "POST", API + "registered-models/create", {"name": "m"})
+        yield Place(server, run, folder)
+
+
+def put(path: str) -> tuple[str, str, Any]:
+    return "PUT", path, b"x"
+
+
+def post(path: str, body: Any) -> tuple[str, str, Any]:
+    return "POST", path, body
+
+
+def source(given: str) -> tuple[str, str, Any]:
+    return post(AJAX + "model-versions/create", {"name": "m", "source": given})
+
+
+def location(given: str) -> tuple[str, str, Any]:
+    return post(AJAX + "experiments/create", {"name": f"at {given[:100]}", "artifact_location": given})
+
+
+REFUSED = {
+    # paths that lead elsewhere, in every spelling
+    "CVE-2023-30172 up": ("GET", "/get-artifact?run_id={run}&path=../../etc/passwd"),
+    "up, encoded": ("GET", "/get-artifact?run_id={run}&path=%2e%2e%2f%2e%2e%2fsecret"),
+    "up, encoded twice": ("GET", "/get-artifact?run_id={run}&path=%252e%252e%252fsecret"),
+    "up, by uuid": ("GET", "/get-artifact?run_uuid={run}&path=a/../../secret"),
+    "absolute": ("GET", "/get-artifact?run_id={run}&path=/etc/passwd"),
+    "absolute, encoded twice": ("GET", "/get-artifact?run_id={run}&path=%252fetc%252fpasswd"),
+    "NUL": ("GET", "/get-artifact?run_id={run}&path=fine.txt%00.png"),
+    "NUL, encoded twice": ("GET", "/get-artifact?run_id={run}&path=fine.txt%2500.png"),
+    "backslash": ("GET", "/get-artifact?run_id={run}&path=..%5C..%5Csecret"),
+    "a file's URI": ("GET", "/get-artifact?run_id={run}&path=file:///etc/passwd"),
+    "CVE-2023-3765 drive": ("GET", "/ajax-api/2.0/mlflow-artifacts/artifacts?path=C:/"),
+    "drive of a run": ("GET", "/get-artifact?run_id={run}&path=C:%5CWindows%5Cwin.ini"),
+    "over-long": ("GET", "/get-artifact?run_id={run}&path=" + "a/" * 400 + "a"),
+    "over-long name": ("GET", "/get-artifact?run_id={run}&path=" + "a" * 300),
+    "link": ("GET", "/get-artifact?run_id={run}&path=link"),
+    "through a link": ("GET", "/get-artifact?run_id={run}&path=up/secret"),
+    "list up": ("GET", AJAX + "artifacts/list?run_id={run}&path=.."),
+    "list up, encoded twice": ("GET", AJAX + "artifacts/list?run_id={run}&path=%252e%252e"),
+    "list through a link": ("GET", AJAX + "artifacts/list?run_id={run}&path=up"),
+    "list the root": ("GET", FILES + "?path="),
+    "list above": ("GET", FILES + "?path=../"),
+    "list of another shape": ("GET", FILES + "?path=0/{run}/elsewhere"),
+    "get up": ("GET", "{home}/..%2f..%2f..%2fsecret"),
+    "get up, twice": ("GET", "{home}/%252e%252e%252fsecret"),
+    "get a link": ("GET", "{home}/link"),
+    "get through a link": ("GET", "{home}/up/secret"),
+    "CVE-2023-6015 put up": put("{files}/..%2f..%2fx"),
+    "CVE-2026-2033 put up": put("{files}/..%2f..%2fx.txt"),
+    "CVE-2023-6753 put backslashes": put("{files}/..%5c..%5cx"),
+    "put up from a run": put("{home}/..%2f..%2fx"),
+    "put plainly up": put("{home}/../../x"),
+    "put absolute": put("{home}//etc/x"),
+    "put through a link": put("{home}/up/x"),
+    "put onto a link": put("{home}/link"),
+    "put NUL": put("{home}/a%00b"),
+    "put at the run": put("{home}/"),
+    "put in no run": put("{files}/x"),
+    "put in a strange run": put("{files}/0/.incoming/artifacts/x"),
+    "CVE-2023-6831 delete up": ("DELETE", "{files}/%252E%252E%252F%252E%252E%252Ftmp"),
+    "delete up": ("DELETE", "{home}/..%2f..%2fsecret"),
+    "delete through a link": ("DELETE", "{home}/up/secret"),
+    "delete everything": ("DELETE", "{files}/"),
+    "CVE-2024-8859 upload": post(AJAX + "upload-artifact?run_uuid={run}&path=..%2Fx", b"x"),
+    "upload twice encoded": post(AJAX + "upload-artifact?run_uuid={run}&path=%252e%252e%252fx", b"x"),
+    "upload of nothing": post(AJAX + "upload-artifact?run_uuid={run}&path=x", b""),
+    "upload too large": post(AJAX + "upload-artifact?run_uuid={run}&path=x", b"x" * (10 * 1024 * 1024 + 1)),
+    # places that a client names
+    "CVE-2023-6909 location with a query": location("http:///?/../../../etc/"),
+    "CVE-2024-1483 location with a fragment": location("http://host#/../../../etc/"),
+    "CVE-2024-1594 location with a fragment": location("http:///#/../../etc"),
+    "CVE-2024-1593 location with a parameter": location("dbfs:/a;/../../etc"),
+    "GHSA-mr9f-g8qf-4w4j location elsewhere": location("http://169.254.169.254/mlflow-artifacts/x"),
+    "location on this machine": location("file:///etc"),
+    "location up": location("mlflow-artifacts:/../../etc"),
+    "location in words": location("/etc"),
+    "CVE-2024-6838 long location": location("a" * 100_000),
+    "CVE-2024-6838 long name": post(AJAX + "experiments/create", {"name": "a" * 100_000}),
+    "CVE-2023-1177 source": source("file:///etc/"),
+    "CVE-2023-1177 source with a host": source("file://./etc"),
+    "CVE-2023-2780 source": source("/etc/"),
+    "CVE-2023-2356 source": source("//proc/self/root/../etc"),
+    "CVE-2023-6977 source": source("//proc/self/root"),
+    "CVE-2023-43472 source": source("http://169.254.169.254/"),
+    "CVE-2024-1558 source": source("http://host/%2e%2e/%2e%2e/etc"),
+    "CVE-2024-1558 source here": source("mlflow-artifacts:/../../etc"),
+    "CVE-2024-3573 source": source("file://localhost/etc"),
+    "CVE-2024-8859 source": source("dbfs:/R/artifacts/a%3f/../../../"),
+    "CVE-2025-11201 source": source("mlflow-artifacts:/0/../../../etc"),
+    "CVE-2026-2614 source of a prompt": post(
+        AJAX + "model-versions/create",
+        {"name": "m", "source": "file:///etc/", "tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}]},
+    ),
+    "name of a model": post(AJAX + "registered-models/create", {"name": "../../x"}),
+    "CVE-2023-43472 form": post(AJAX + "experiments/create", b'{"name": "form"}'),
+}
+"""Answered 400, every one."""
+
+DENIED = {
+    "assistant config": ("PUT", V3 + "assistant/config", {}),
+    "assistant": post(V3 + "assistant/message", {}),
+    "CVE-2026-0545 job": post("/ajax-api/3.0/jobs/", {"job_name": "run_task", "params": {}}),
+    "job cancelled": ("PATCH", V3 + "jobs/cancel/1", {}),
+    "CVE-2025-52967 gateway proxy": post(AJAX + "gateway-proxy", {"gateway_path": "http://169.254.169.254"}),
+    "gateway": post("/gateway/x/mlflow/invocations", {}),
+    "gateway secrets": post(V3 + "gateway/secrets/create", {}),
+    "CVE-2026-116692 scorer": post(V3 + "scorer/invoke", {"serialized_scorer": "{}"}),
+    "scorer, by the API": post("/api/3.0/mlflow/scorer/invoke", {"serialized_scorer": "{}"}),
+    "scorer, other slashes": post("/ajax-api/3.0//mlflow/scorer/invoke", {"serialized_scorer": "{}"}),
+    "scorer, other case": post("/ajax-api/3.0/MLFLOW/Scorer/invoke", {"serialized_scorer": "{}"}),
+    "evaluation": post(V3 + "genai/evaluate/invoke", {}),
+    "issues": post(V3 + "issues/invoke", {}),
+    "demo": post(V3 + "demo/generate", {}),
+    "CVE-2026-64849 webhook": post("/api/2.0/mlflow/webhooks", {"name": "w", "url": "https://169.254.169.254/"}),
+    "webhook tested": post("/api/2.0/mlflow/webhooks/1/test", {}),
+    "CVE-2023-6014 user": post(API + "users/create", {"username": "a", "password": "b"}),
+    "CVE-2025-1473 signup": post("/signup", {}),
+    "prompt optimization": post(V3 + "prompt-optimization/jobs", {}),
+    "promptlab": post(AJAX + "runs/create-promptlab-run", {}),
+}
+"""Answered 403, every one."""
+
+ABSENT = {
+    "assistant config": V3 + "assistant/config",
+    "assistant providers": V3 + "assistant/providers",
+    "users": "/ajax-api/2.0/mlflow/users/current",
+    "gateway secrets": V3 + "gateway/secrets/list",
+    "job": V3 + "jobs/1",
+    "webhooks": AJAX + "webhooks",
+    "CVE-2023-43472": "/api/2.0/preview/mlflow/experiments/list",
+    "nothing": AJAX + "never/was",
+}
+"""Answered 404, every one: the UI asks about features that may be absent."""
+
+
+def sent(place: Place, case: Any, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    method, path, body = (*case, None)[:3]
+    path = path.replace("{run}", place.run).replace("{home}", place.home).replace("{files}", FILES)
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    kind = {"Content-Type": "application/json"} if not isinstance(body, (bytes, type(None))) else {}
+    answer = place.server.ask(method, path, data, {**kind, **headers})
+    return answer.status, answer.body, dict(answer.headers)
+
+
+def test_gateway_proxy_asks_nobody(place: Place) -> None:
+    """CVE-2025-52967: whatever address it is given, it says that there is no gateway."""
+    path = AJAX + "gateway-proxy?gateway_path=http://169.254.169.254"
+    status, body, _ = sent(place, ("GET", path))
+    assert (status, json.loads(body)) == (200, {"endpoints": []})
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(place: Place, name: str) -> None:
+    """A request that would reach beyond what is the run's is answered 400 in MLflow's words, and does nothing."""
+    before = sorted(str(path) for path in place.folder.rglob("*") if "tracker.db" not in path.name)
+    status, body, _ = sent(place, REFUSED[name])
+    assert (status, SECRET in body) == (400, False), body
+    assert json.loads(body)["error_code"] in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+    assert sorted(str(path) for path in place.folder.rglob("*") if "tracker.db" not in path.name) == before
+    assert (place.folder / "secret").read_bytes() == SECRET
+
+
+@pytest.mark.parametrize("name", DENIED)
+def test_what_is_denied(place: Place, name: str) -> None:
+    """What runs code or asks other servers on a client's word is switched off."""
+    status, body, _ = sent(place, DENIED[name])
+    assert (status, json.loads(body)["error_code"]) == (403, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_what_is_absent(place: Place, name: str) -> None:
+    """What the UI may ask of features that are switched off is not there."""
+    status, body, _ = sent(place, ("GET", ABSENT[name]))
+    assert (status, json.loads(body)["error_code"]) == (404, "ENDPOINT_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        API + "runs/search",
+        FILES + "/0/{run}/artifacts/x",
+        "/graphql",
+        AJAX + "registered-models/create",
+        "/get-artifact",
+        "/",
+    ],
+)
+def test_other_hosts_and_origins(place: Place, path: str) -> None:
+    """CVE-2025-14279: another host's name, or a page from elsewhere, gets nothing on any of MLflow's routes."""
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        assert sent(place, ("POST", path, {}), **headers)[0] == 403
+
+
+def test_many_aliases(place: Place) -> None:
+    """CVE-2025-0453: a query of very many parts is not worked on."""
+    many = " ".join(
+        f'a{n}: mlflowSearchRuns(input: {{experimentIds: ["0"]}}) {{ runs {{ info {{ runId }} }} }}' for n in range(60)
+    )
+    status, body, _ = sent(place, ("POST", "/graphql", {"query": f"query {{ {many} }}", "operationName": None}))
+    assert status == 200
+    assert json.loads(body)["errors"]
+
+
+@pytest.mark.parametrize("name", ["page.html", "image.svg", "MLmodel", "data.xml", "code.js", "page.xhtml"])
+def test_no_file_can_script_the_page(place: Place, name: str) -> None:
+    """CVE-2024-27132 and others: what a run left cannot do anything in the browser under the server's name."""
+    assert sent(place, put(place.home + "/" + name))[0] == 200
+    for path in (f"{place.home}/{name}", f"/get-artifact?run_id={place.run}&path={name}"):
+        status, _, headers = sent(place, ("GET", path))
+        assert status == 200
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "sandbox" in headers["content-security-policy"]
+        assert "attachment" in headers["content-disposition"]
+
+
+def test_half_a_file(place: Place) -> None:
+    """A file whose sender goes away is not there, and nothing is left of it."""
+    before = sorted(place.folder.rglob("*"))
+    with closing(socket.create_connection((place.server.host, place.server.port))) as connection:
+        head = f"PUT {place.home}/half HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
+        connection.sendall(head.encode() + b"x" * 10)
+    deadline = time.monotonic() + 30
+    while sorted(place.folder.rglob("*")) != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert sent(place, ("GET", place.home + "/half"))[0] == 404
+
+
+def test_methods(place: Place) -> None:
+    """A method that a path does not take is refused, and nothing is done."""
+    for method, path in (
+        ("PUT", "/"),
+        ("DELETE", "/static-files/favicon.ico"),
+        ("PUT", API + "runs/create"),
+        ("POST", "{home}/fine.txt"),
+    ):
+        assert sent(place, (method, path, b""))[0] in (404, 405)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["runs/log-batch", "runs/create", "runs/search", "experiments/create", "logged-models", "registered-models/create"],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b'"',
+        b"\xff\xfe\x00",
+        b'{"run_id": {}}',
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"run_id": "\\ud800"}',
+        b'{"run_id": "a\\u0000b"}',
+        b'{"name": "a\\u0000b", "experiment_id": "0\\u0000"}',
+        b'{"experiment_ids": ["99999999999999999999999"], "max_results": -1}',
+    ],
+)
+def test_garbage(place: Place, path: str, body: bytes) -> None:
+    """Whatever a body is, the answer is the client's fault in MLflow's words, never the server's."""
+    for prefix in (API, AJAX):
+        status, answer, _ = sent(place, ("POST", prefix + path, body), **{"Content-Type": "application/json"})
+        assert status in (200, 400, 404), answer
+        json.loads(answer)

@@ -1,0 +1,153 @@
+"""What `tracker server` and `tracker ui` share: from what a person wants to processes that answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tracker import compose
+from tracker.artifacts.local import path_of
+from tracker.cli.output import say
+from tracker.cli.stores import Database
+from tracker.domain.errors import StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from tracker.server.access import Hosts
+    from tracker.server.logs import Format, Log
+    from tracker.server.workers import Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the person who starts a server wants of it."""
+
+    host: str = "127.0.0.1"
+    port: int = 5000
+    any_port: bool = False
+    """Whether another port will do if this one is taken."""
+    url: str
+    root: str
+    workers: int = 1
+    allow_host: Sequence[str] = ()
+    allow_artifacts: Sequence[str] = ()
+    max_artifact_bytes: int | None = None
+    log_level: str = "info"
+    log_format: Format = "text"
+    insecure: bool = False
+
+
+def serve(wanted: Wanted, talk: logging.Handler, *, started: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until told to end. `started` is called with the address once it answers; `talk` is silent meanwhile."""
+    try:
+        from tracker.server.logs import Log
+        from tracker.server.process import Setup, run
+        from tracker.server.serve import address_of, is_loopback, resolve
+        from tracker.server.workers import Workers
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"the server needs {error.name}, which is not installed: pip install 'callback-tracker[server]'"
+        ) from error
+    public = not is_loopback(str(resolve(wanted.host, wanted.port)[1][0]))
+    exposed = wanted.insecure or (public and _has_tokens(wanted.url))
+    with _listening(wanted, exposed=exposed) as opened:
+        _check_places(wanted)
+        setup = Setup(
+            url=wanted.url,
+            root=wanted.root,
+            hosts=_hosts(wanted, public),
+            guarded=public and not wanted.insecure,
+            allowed=wanted.allow_artifacts,
+            largest_file=wanted.max_artifact_bytes,
+            log_level=wanted.log_level,
+            log_format=wanted.log_format,
+        )
+        address = address_of(opened)
+
+        def answers(log: Log) -> None:
+            _tell(log, f"serving {compose.identity(wanted.url)} at {address}")
+            started(address)
+
+        def work(place: Place) -> None:
+            first = place.index == 0 and not place.anew
+            run(setup, opened, place=place, started=answers if first else _quiet)
+
+        logging.getLogger("tracker").removeHandler(talk)
+        if wanted.workers == 1:
+            run(setup, opened, started=answers)
+        else:
+            compose.open_sql_store(wanted.url).close()  # what is wrong with it is said once, before there are processes
+            with Log(wanted.log_level, wanted.log_format).running(requests=False):
+                Workers(wanted.workers, work).run()
+    _tell(Log(wanted.log_level, wanted.log_format), "ended; everything that was accepted is committed")
+
+
+def _tell(log: Log, text: str) -> None:
+    """Say it to the person who started the server, as an object where machines read."""
+    if log.format == "text":
+        say(text)
+    else:
+        log.say(text)
+
+
+def _quiet(log: Log) -> None:
+    """Another process said already that the server answers."""
+
+
+def _listening(wanted: Wanted, *, exposed: bool) -> socket.socket:
+    from tracker.server.serve import PortTaken, listen
+
+    try:
+        return listen(wanted.host, wanted.port, exposed=exposed)
+    except PortTaken:
+        if not wanted.any_port:
+            raise
+        return listen(wanted.host, 0, exposed=exposed)
+
+
+def _hosts(wanted: Wanted, public: bool) -> Hosts:
+    """The names under which the server may be asked: its own, and those that it was told."""
+    from tracker.server.access import LOOPBACK, Hosts
+
+    own = {socket.gethostname(), wanted.host} if public else set()
+    return Hosts(names=LOOPBACK | {name.lower() for name in (*own, *wanted.allow_host)}, addresses=public)
+
+
+def _has_tokens(url: str) -> bool:
+    """Whether the store has an access token in force; a store that is not there yet is not made for it."""
+    database = Database(url)
+    try:
+        if database.revision() is None:
+            return False
+    finally:
+        database.close()
+    with closing(compose.open_tokens(url)) as tokens:
+        return bool(tokens.keys().by_digest)
+
+
+def _check_places(wanted: Wanted) -> None:
+    """StoreUnavailable if the database's folder, or that for files, cannot be written."""
+    folders = [path_of(wanted.root)]
+    if (file := compose.sqlite_file(wanted.url)) is not None:
+        folders.append(file.parent)
+        if file.exists() and not os.access(file, os.W_OK):
+            raise StoreUnavailable(f"{file} cannot be written; a server needs to")
+    for folder in map(_nearest, folders):
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise StoreUnavailable(f"the folder {str(folder)!r} cannot be written: {reason}") from error
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or what is there of the way to it."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

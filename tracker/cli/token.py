@@ -1,0 +1,87 @@
+"""`tracker token`: who may ask a tracking server, kept in the store itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import get_args
+
+import click
+from rich.text import Text
+
+from tracker import compose
+from tracker.cli.output import jsonable, print_json, print_lines, print_text, say, table_width
+from tracker.cli.stores import Database, NoStore, full_url, store_option
+from tracker.cli.tables import Column, cell, table
+from tracker.domain.access import Role, Tokens
+
+
+@click.group()
+def token() -> None:
+    """Look after the access tokens of a tracking server, in the database behind it.
+
+    Once a store has a token, its server asks everybody for one, on every address; a token that is made or revoked
+    counts within seconds. A viewer reads; a writer also records, and changes, deletes and restores runs; an admin may
+    do all, as deleting experiments and registered models.
+    """
+
+
+@token.command()
+@click.argument("name")
+@click.option("--role", default="writer", show_default=True, type=click.Choice(get_args(Role)))
+@store_option
+def create(name: str, role: Role, store: str | None) -> None:
+    """Make a token and print it: once, since only its SHA-256 is kept.
+
+    Give it to a client as TRACKER_TOKEN or MLFLOW_TRACKING_TOKEN, to a browser as the password with any user name.
+    """
+    with _tokens(store, make=True) as tokens:
+        print_text(tokens.create(name, role) + "\n")
+    say(f"token {name} ({role}) is made; it is shown this once")
+
+
+@token.command("list")
+@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@store_option
+def list_(format_: str, store: str | None) -> None:
+    """List the tokens: name, role, when made and revoked. The tokens themselves are not kept."""
+    with _tokens(store) as tokens:
+        found = tokens.list()
+    if format_ == "json":
+        print_json([jsonable(one) for one in found])
+    elif found:
+        columns = [Column(title="name"), Column(title="role"), Column(title="made"), Column(title="revoked")]
+        rows = [[cell(one.name), Text(one.role), _time(one.created_ms), _time(one.revoked_ms)] for one in found]
+        print_lines(table(columns, rows, width=table_width()))
+    else:
+        say("no tokens; `tracker token create NAME` makes one")
+
+
+@token.command()
+@click.argument("name")
+@click.option("--forget", is_flag=True, help="Leave no trace: without any token left, 127.0.0.1 is open again.")
+@store_option
+def revoke(name: str, forget: bool, store: str | None) -> None:
+    """Take a token out of force; servers heed it within seconds."""
+    with _tokens(store) as tokens:
+        tokens.revoke(name, forget=forget)
+    say(f"token {name} is revoked" + (" and forgotten" if forget else ""))
+
+
+@contextmanager
+def _tokens(store: str | None, *, make: bool = False) -> Iterator[Tokens]:
+    """The tokens of the store that is meant. NoStore if there is none, unless it is to be made."""
+    url = full_url(store)
+    database = Database(url)
+    try:
+        if not make and database.revision() is None:
+            raise NoStore(database.url)
+    finally:
+        database.close()
+    with closing(compose.open_tokens(url)) as tokens:
+        yield tokens
+
+
+def _time(ms: int | None) -> Text:
+    return Text("" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"))

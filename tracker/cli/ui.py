@@ -1,0 +1,61 @@
+"""`tracker ui`: a server on the embedded store, and the browser at it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import click
+from click.core import ParameterSource
+
+from tracker import compose
+from tracker.cli.output import say
+from tracker.cli.serving import Wanted, serve
+from tracker.cli.stores import full_url, store_option
+from tracker.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--port",
+    default=5000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; if none is named and 5000 is taken, any.",
+)
+@store_option
+@click.option("--artifacts", metavar="URI", help="Where files are (default: TRACKER_ARTIFACTS, else beside the store).")
+@click.option("--browser/--no-browser", default=True, help="Whether to open the browser.")
+@click.pass_context
+def ui(context: click.Context, port: int, store: str | None, artifacts: str | None, browser: bool) -> None:
+    """Show the store in the browser: MLflow's pages, from a server on this machine that ends with Ctrl-C.
+
+    Of a store that is behind a tracking server the pages are that server's.
+    """
+    url = full_url(store)
+    show = _open if browser else _say
+    if compose.is_server(url):
+        show(compose.identity(url))
+        return
+    talk: logging.Handler = context.obj
+    named = context.get_parameter_source("port") is not ParameterSource.DEFAULT
+    root = compose.artifact_root(artifacts or Settings.from_environment().artifacts, url)
+    wanted = Wanted(port=port, any_port=not named, url=url, root=root, log_level="warning")
+    serve(wanted, talk, started=show)
+
+
+def _say(address: str) -> None:
+    say(f"open {address} in a browser; Ctrl-C ends it")
+
+
+def _open(address: str) -> None:
+    """Open the browser without waiting for it: some return only when they are closed."""
+    threading.Thread(target=_browse, args=[address], name="tracker-browser", daemon=True).start()
+    say(f"opening {address} in the browser; Ctrl-C ends it")
+
+
+def _browse(address: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(address):
+        say(f"no browser was found; open {address} in one")

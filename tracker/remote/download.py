@@ -1,0 +1,116 @@
+"""A file from a tracking server, on disk when it is whole; what is cut off goes on where it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPResponse, IncompleteRead
+from io import FileIO
+from pathlib import Path
+
+from tracker.domain.errors import ArtifactError, StoreUnavailable
+from tracker.remote.connection import Server
+
+PATIENCE_S = 30.0
+"""How long a file that began to come may stand still, the server restarted or away, before that is an outage."""
+_CHUNK = 1024 * 1024
+_LONGEST_PAUSE_S = 2.0
+_PLACE = re.compile(r"bytes (?P<first>\d+)-")
+
+
+def download(server: Server, where: str, folder: Path) -> tuple[Path, str]:
+    """Write what `server` has at `where` to a new file in `folder`; return it and the SHA-256 of its bytes.
+
+    Raises StoreUnavailable, at once if nothing came; NotFound; ArtifactError for trouble in the folder.
+    """
+    with local(f"cannot write in {folder}"):
+        handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            digest = _Download(server, where, file).whole()
+            with local(f"cannot write {name}"):
+                os.fsync(file.fileno())
+                os.chmod(name, 0o644)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name), digest
+
+
+class _Download:
+    def __init__(self, server: Server, where: str, file: FileIO) -> None:
+        self._server = server
+        self._where = where
+        self._file = file
+        self._begin(None)
+
+    def _begin(self, tag: str | None) -> None:
+        """From the first byte, of the bytes that `tag` stands for."""
+        self._tag = tag
+        self._digest = hashlib.sha256()
+        self._have = 0
+
+    def whole(self) -> str:
+        """All of it, however often it is cut off; its SHA-256."""
+        deadline, pause = 0.0, 0.1
+        while True:
+            before = self._have
+            try:
+                self._more()
+                return self._digest.hexdigest()
+            except StoreUnavailable:
+                if self._have > before:
+                    deadline, pause = time.monotonic() + PATIENCE_S, 0.1
+                if self._tag is None or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _more(self) -> None:
+        headers = {"Accept": "*/*"}
+        if self._have and self._tag is not None:
+            headers |= {"Range": f"bytes={self._have}-", "If-Range": self._tag}
+        with self._server.stream("GET", self._where, headers=headers) as response:
+            if not self._goes_on(response):
+                self._begin(_tag(response))
+                with local(f"cannot write {self._file.name}"):
+                    self._file.seek(0)
+                    self._file.truncate()
+            while chunk := response.read(_CHUNK):
+                self._digest.update(chunk)
+                with local(f"cannot write {self._file.name}"):
+                    _write_all(self._file, chunk)
+                self._have += len(chunk)
+            if response.length:
+                raise IncompleteRead(b"", response.length)  # `read` of a part does not say so
+
+    def _goes_on(self, response: HTTPResponse) -> bool:
+        """Whether these bytes follow on those that came before."""
+        place = _PLACE.match(response.getheader("Content-Range", ""))
+        return response.status == 206 and place is not None and int(place["first"]) == self._have
+
+
+def _tag(response: HTTPResponse) -> str | None:
+    """What stands for these very bytes, if the server says so."""
+    tag = response.getheader("ETag", "")
+    return tag if tag.startswith('"') and response.getheader("Accept-Ranges") == "bytes" else None
+
+
+def _write_all(file: FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+@contextmanager
+def local(doing: str) -> Iterator[None]:
+    """Tell the trouble with files from that with the server."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"{doing}: {error.strerror or error}") from error

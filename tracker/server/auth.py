@@ -1,0 +1,106 @@
+"""Whether a request needs a token, and whose token it carries."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import logging
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Awaitable, Callable
+
+from tracker.domain.access import Identity, Keys, could_be_token, digest_of
+from tracker.domain.errors import TrackerError
+
+log = logging.getLogger("tracker.server")
+
+FRESH_S = 2.0
+"""How old the door's knowledge of tokens may be: so long a revoked token may still work."""
+_AGAIN_S = 0.5
+_KEPT = 1024
+_LONGEST = 1024
+
+
+class Door:
+    """Knows the tokens in force. Safe for threads; `look` asks the store, whoever calls it waits for the answer.
+
+    Tokens are asked for if `guarded`, and as soon as the store has one, on every address: who makes tokens wants them
+    asked for. The last one revoked does not open the door again; forgetting it does.
+    """
+
+    def __init__(
+        self,
+        keys: Callable[[], Keys],
+        *,
+        guarded: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Looks at once. Raises what `keys` raises."""
+        self._ask = keys
+        self._clock = clock
+        self._pause = pause
+        self._guarded = guarded
+        self._lock = threading.Lock()
+        self._looked = clock()
+        self._keys = keys()
+        self.known: dict[bytes, Identity] = {}
+        """Authorization headers that were let in before, as they came: one look into it lets them in again."""
+        self.open = not (guarded or self._keys.any)
+        """Whether everybody may do everything."""
+
+    def look(self) -> None:
+        """Ask for the tokens in force. Raises what `keys` raises; then what was known stays."""
+        with self._lock:
+            self._looked = self._clock()
+            found = self._ask()
+            if found != self._keys:
+                self._keys = found
+                self.known = {}
+            self.open = not (self._guarded or found.any)
+
+    def identify(self, authorization: bytes) -> Identity | None:
+        """Whose token the header carries; None if it is nobody's that is known now."""
+        known, keys = self.known, self._keys
+        if (found := known.get(authorization)) is None:
+            token = token_in(authorization)
+            if token is not None and (found := keys.by_digest.get(digest_of(token))) is not None:
+                if len(known) >= _KEPT:
+                    known.clear()
+                known[authorization] = found
+        return found
+
+    async def identify_new(self, authorization: bytes) -> Identity | None:
+        """The same of a token that was unknown: it may just have been made, so the store is looked at first.
+
+        The store is asked `_AGAIN_S` apart at most, for all that wait for it; who guesses waits too.
+        """
+        token = token_in(authorization)
+        if token is None or not could_be_token(token):
+            return None
+        if (early := _AGAIN_S - (self._clock() - self._looked)) > 0:
+            await self._pause(early)
+        if self._clock() - self._looked >= _AGAIN_S:
+            try:
+                await asyncio.to_thread(self.look)
+            except TrackerError as error:
+                log.warning("cannot ask for the tokens in force: %s", error)
+        return self.identify(authorization)
+
+
+def token_in(authorization: bytes) -> str | None:
+    """The token in an Authorization header: that of Bearer, or the password of Basic; None if there is none."""
+    scheme, _, rest = authorization.strip().partition(b" ")
+    rest = rest.strip()
+    if not 0 < len(rest) <= _LONGEST:
+        return None
+    if scheme.lower() == b"bearer":
+        return rest.decode("latin-1")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        user_and_password = b64decode(rest, validate=True).decode("latin-1")
+    except (binascii.Error, ValueError):
+        return None
+    return user_and_password.partition(":")[2] or None

@@ -1,0 +1,242 @@
+"""Files of runs in and out, for every route that takes or gives them.
+
+A file that comes is there whole or not at all. One that goes can be asked for in part, carries a tag that changes with
+its bytes, and can do nothing in a browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import mimetypes
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from tracker.artifacts import enclosed
+from tracker.artifacts.local import LocalArtifacts
+from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreUnavailable
+from tracker.domain.limits import check_artifact_path, check_run_id
+from tracker.domain.ports import ArtifactHome
+from tracker.server.intake import chunks
+from tracker.server.operations import Services
+from tracker.server.problems import Refused
+
+DIGEST = "X-Tracker-SHA256"
+_CHUNK = 1024 * 1024
+_SYNC = 64 * 1024 * 1024
+"""How much of a file is written before it is forced to disk: what the kernel hoards holds up everybody's commits."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHOWN = {"image/png", "image/jpeg", "image/gif", "image/webp", "text/plain", "application/json", "text/csv"}
+"""What a browser may show in place: nothing that can carry a script."""
+_HARMLESS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})\Z", re.ASCII)
+
+
+class Stored(Struct, frozen=True):
+    """Where a file is now, and the SHA-256 of its bytes in hex."""
+
+    uri: str
+    sha256: str
+
+
+class FileNotThere(NotFound):
+    """The run has no such file."""
+
+
+async def take(services: Services, request: Request, run: str, path: str) -> Stored:
+    """Store the body as the run's `path`; `{sha256}` in it stands for the digest.
+
+    Nothing is stored if the digest is not what the header DIGEST says. Refused: 408, 413.
+    """
+    check_run_id(run)
+    check_artifact_path(path.replace("{sha256}", "0" * 64))
+    home = services.artifacts
+    with _told(f"cannot store {path!r} of run {run}"):
+        if isinstance(home, LocalArtifacts):
+            root = home.root
+            await services.ask(lambda: enclosed.check(root, run, path))
+        with _part(home) as part:
+            digest = await _spool(request, part, services.intake.largest_file)
+            wanted = request.headers.get(DIGEST)
+            if wanted is not None and wanted.lower() != digest:
+                raise InvalidValue(DIGEST, f"{wanted[:80]!r}, but the bytes that came have {digest}")
+            return await services.ask(lambda: _stored(home, run, path, part, digest))
+
+
+def _stored(home: ArtifactHome, run: str, path: str, part: Path, digest: str) -> Stored:
+    if not isinstance(home, LocalArtifacts):
+        return Stored(*home.put(run, path, part))
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    return Stored(enclosed.adopt(home.root, run, path.replace("{sha256}", digest), part), digest)
+
+
+@contextmanager
+def _part(home: ArtifactHome) -> Iterator[Path]:
+    """A new file for what comes, on the disk where it is to stay if that is this machine's."""
+    folder = enclosed.incoming(home.root) if isinstance(home, LocalArtifacts) else None
+    handle, name = tempfile.mkstemp(prefix="tracker-put-", dir=folder)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+async def _spool(request: Request, part: Path, largest: int | None) -> str:
+    """Write the body to `part`; return its SHA-256."""
+    digest = hashlib.sha256()
+
+    def write(parts: list[bytes]) -> None:
+        for one in parts:
+            digest.update(one)
+            opened.write(one)
+        if opened.tell() // _SYNC > (opened.tell() - sum(map(len, parts))) // _SYNC:
+            opened.flush()
+            os.fsync(opened.fileno())
+
+    waiting: list[bytes] = []
+    size = 0
+    with part.open("wb") as opened:
+        async for chunk in chunks(request, largest):
+            waiting.append(chunk)
+            size += len(chunk)
+            if size >= _CHUNK:
+                await asyncio.to_thread(write, waiting)
+                waiting, size = [], 0
+        await asyncio.to_thread(write, waiting)
+    return digest.hexdigest()
+
+
+async def give(services: Services, request: Request, run: str, path: str) -> Response:
+    """The run's file at `path`: whole, the part that `Range` names, or 304 if the client has it. Refused: 416."""
+    check_run_id(run)
+    check_artifact_path(path)
+    with _told(f"cannot read {path!r} of run {run}", missing=f"run {run!r} has no artifact {path!r}"):
+        file, tag = await services.ask(lambda: _opened(services.artifacts, run, path))
+    try:
+        return _answer(request, file, tag, path.rpartition("/")[2])
+    except BaseException:
+        file.close()
+        raise
+
+
+def _opened(home: ArtifactHome, run: str, path: str) -> tuple[BinaryIO, str]:
+    """The file, and a tag that no other bytes under its name will have."""
+    if isinstance(home, LocalArtifacts):
+        file = enclosed.open_file(home.root, run, path)
+        status = os.fstat(file.fileno())
+        # A file here is never written to: other bytes are another file.
+        return file, f'"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"'
+    with tempfile.TemporaryDirectory(prefix="tracker-get-") as folder:
+        copy = home.fetch(f"{home.uri(run)}/{quote(path)}", Path(folder) / "file")
+        file = copy.open("rb")
+    try:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except BaseException:
+        file.close()
+        raise
+    return file, f'"{digest}"'
+
+
+def _answer(request: Request, file: BinaryIO, tag: str, name: str) -> Response:
+    size = os.fstat(file.fileno()).st_size
+    kind, coding = mimetypes.guess_type(name)
+    if kind is None or coding is not None:
+        kind = "application/octet-stream"
+    shown = "inline" if kind in _SHOWN else "attachment"
+    headers = {
+        **_HARMLESS,
+        "ETag": tag,
+        "Cache-Control": "private, no-cache",
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f"{shown}; filename*=UTF-8''{quote(name, safe='')}",
+    }
+    known = request.headers.get("if-none-match")
+    if known is not None and (known.strip() == "*" or tag in re.findall(r'"[^"]*"', known)):
+        file.close()
+        return Response(status_code=304, headers=headers)
+    status, first, count = 200, 0, size
+    wanted = request.headers.get("range")
+    if request.method == "GET" and wanted is not None and request.headers.get("if-range", tag) == tag:
+        found = _range(wanted, size)
+        if found is not None:
+            status, (first, count) = 206, found
+            headers["Content-Range"] = f"bytes {first}-{first + count - 1}/{size}"
+    headers["Content-Length"] = str(count)
+    if request.method == "HEAD":
+        file.close()
+        return Response(status_code=status, headers=headers, media_type=kind)
+    file.seek(first)
+    return _Slice(file, count, status, headers, kind)
+
+
+def _range(wanted: str, size: int) -> tuple[int, int] | None:
+    """First byte and count; None for what is to be ignored (several ranges, other units). Refused: 416."""
+    found = _RANGE.match(wanted.strip())
+    if found is None or not (found["first"] or found["last"]):
+        return None
+    if found["first"]:
+        first = int(found["first"])
+        last = min(int(found["last"] or size - 1), size - 1)
+        if found["last"] and int(found["last"]) < first:
+            return None
+    else:
+        first, last = max(size - int(found["last"]), 0), size - 1
+    if first > last:
+        raise Refused(
+            416, wanted[:80], field="Range", limit=f"{size} bytes", headers={"Content-Range": f"bytes */{size}"}
+        )
+    return first, last - first + 1
+
+
+class _Slice(StreamingResponse):
+    """`count` bytes of `file` from where it stands; it is closed in the end, however that comes."""
+
+    def __init__(self, file: BinaryIO, count: int, status: int, headers: dict[str, str], kind: str) -> None:
+        super().__init__(self._pieces(count), status, headers, media_type=kind)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+
+    async def _pieces(self, count: int) -> AsyncIterator[bytes]:
+        while count and (piece := await asyncio.to_thread(self._file.read, min(count, _CHUNK))):
+            count -= len(piece)
+            yield piece
+
+
+@contextmanager
+def _told(doing: str, *, missing: str = "") -> Iterator[None]:
+    """Trouble with files as what the client can do about it: the file is not there, or there is no room now."""
+    try:
+        yield
+    except (OSError, ArtifactError) as error:
+        cause = error.__cause__ if isinstance(error, ArtifactError) else error
+        said = str(error) if isinstance(error, ArtifactError) else f"{doing}: {error.strerror or error}"
+        if missing and isinstance(cause, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
+            raise FileNotThere(missing) from error
+        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+            raise StoreUnavailable(said) from error
+        if isinstance(cause, (IsADirectoryError, NotADirectoryError, FileExistsError)):
+            raise InvalidValue("path", said) from error
+        raise ArtifactError(said) from error

@@ -1,0 +1,111 @@
+"""A route of MLflow's API as plain ASGI: body or query to a typed request, the handler's bytes to an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TypeVar
+
+from msgspec import Struct
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tracker.server.intake import GRACE_S, SLOWEST, Intake
+from tracker.server.mlflow import failures
+from tracker.server.mlflow.decode import decoder, invalid, query_decoder
+from tracker.server.problems import Refused
+
+S = TypeVar("S", bound=Struct)
+Handle = Callable[[S], Awaitable[bytes]]
+
+FIELDS = "tracker.mlflow.fields"
+"""Where in the scope the parts of the path stand that are fields of the request."""
+_NONE: Mapping[str, str] = {}
+_SMALL = 256 * 1024
+"""Bodies up to it are decoded on the event loop; larger ones in a thread, so that other requests need not wait."""
+
+
+def asked(kind: type[S], handle: Handle[S]) -> ASGIApp:
+    """The endpoint of a request that comes in the query."""
+    decode = query_decoder(kind)
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await handle(decode(scope["query_string"], **scope.get(FIELDS, _NONE)))
+        except Exception as error:
+            await failures.told(error).send(send)
+        else:
+            await failures.answer(send, body)
+
+    return endpoint
+
+
+def told(kind: type[S], handle: Handle[S], intake: Intake) -> ASGIApp:
+    """The endpoint of a request that comes as a body of JSON."""
+    decode = decoder(kind)
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            encoded = _check_headers(scope)
+            of_path = scope.get(FIELDS, _NONE)
+            first = await first_message(receive)
+            if encoded or first.get("more_body"):
+                async with intake.body(Request(scope, again(first, receive))) as body:
+                    given = (
+                        decode(body, **of_path)
+                        if len(body) <= _SMALL
+                        else await asyncio.to_thread(decode, body, **of_path)
+                    )
+                    answer = await handle(given)
+            else:
+                answer = await handle(decode(first.get("body", b""), **of_path))
+        except Exception as error:
+            await failures.told(error).send(send)
+        else:
+            await failures.answer(send, answer)
+
+    return endpoint
+
+
+async def first_message(receive: Receive) -> Message:
+    """The beginning of the body, perhaps all of it."""
+    try:
+        async with asyncio.timeout(GRACE_S):
+            message = await receive()
+    except TimeoutError:
+        raise Refused(
+            408, "the body did not come", limit=f"{SLOWEST} bytes a second", headers={"Connection": "close"}
+        ) from None
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message
+
+
+def again(first: Message, receive: Receive) -> Receive:
+    """What yields `first`, and then what comes."""
+    waiting: Iterator[Message] = iter((first,))
+
+    async def replay() -> Message:
+        for message in waiting:
+            return message
+        return await receive()
+
+    return replay
+
+
+def _check_headers(scope: Scope) -> bool:
+    """Whether the body is compressed. BridgeError if it is not JSON: what a form on a page elsewhere sends is not."""
+    if scope["method"] == "DELETE":
+        return False
+    kind, encoded = None, False
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value
+        elif name == b"content-encoding":
+            encoded = True
+    if kind != b"application/json":
+        if kind is None:
+            raise invalid("Bad Request. Content-Type header is missing.")
+        if kind.partition(b";")[0].strip().lower() != b"application/json":
+            raise invalid("Bad Request. Content-Type must be one of ['application/json'].")
+    return encoded

@@ -1,0 +1,40 @@
+"""Paths of artifacts as clients name them, which are theirs to choose and ours to distrust."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from tracker.domain.errors import InvalidValue
+from tracker.domain.limits import check_artifact_path
+from tracker.mlflow_bridge.words import BridgeError
+
+_LAYERS = 8
+"""How often a name may be percent-encoded over again until nobody honest did it."""
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def checked(path: str) -> str:
+    """`path`, decoded once, if it stays below where it is joined to; "" is the place itself. BridgeError for any other.
+
+    What it becomes when somebody decodes it again must be harmless too.
+    """
+    plain = path.strip("/") if not path.startswith("/") else path
+    seen = plain
+    for _ in range(_LAYERS):
+        if seen.startswith("/") or _DRIVE.match(seen) or "\\" in seen or "\x00" in seen or ".." in seen.split("/"):
+            raise _invalid(path)
+        decoded = unquote(seen)
+        if decoded == seen:
+            break
+        seen = decoded
+    else:
+        raise _invalid(path)
+    try:
+        return check_artifact_path(plain) if plain else ""
+    except InvalidValue as error:
+        raise BridgeError("INVALID_PARAMETER_VALUE", f"Invalid path: {error}") from error
+
+
+def _invalid(path: str) -> BridgeError:
+    return BridgeError("INVALID_PARAMETER_VALUE", f"Invalid path: {path[:200]!r} leads elsewhere")

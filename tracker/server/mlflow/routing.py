@@ -1,0 +1,112 @@
+"""Routes as values: a method and a path of MLflow's API, what comes in, and what answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from starlette.types import ASGIApp, Scope
+
+from tracker.domain.catalogue import Logged
+from tracker.domain.errors import TrackerError
+from tracker.mlflow_bridge.bridge import Bridge
+from tracker.mlflow_bridge.errors import in_words
+from tracker.server.mlflow import endpoints
+from tracker.server.operations import Services
+
+S = TypeVar("S", bound=Struct)
+NOTHING = b"{}"
+Prepared = tuple[Logged, Callable[[], None] | None]
+"""What a call logs, and what else it asks for, to be called in a thread once the rest is stored."""
+PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`answer` is called in a thread of the readers' pool; `log` prepares, on the event loop, what the writer stores.
+
+    Parts of `path` in braces are fields of the request. `lone` is for the route that logs one parameter: MLflow words
+    its conflict in another way.
+    """
+
+    method: str
+    path: str
+    takes: type[Struct]
+    answer: Callable[[Bridge, Any], bytes] | None = None
+    log: Callable[[Bridge, Any], Prepared] | None = None
+    lone: bool = False
+
+
+def get(path: str, takes: type[S], answer: Callable[[Bridge, S], bytes]) -> Route:
+    """A route that is asked."""
+    return Route("GET", path, takes, answer)
+
+
+def post(path: str, takes: type[S], answer: Callable[[Bridge, S], bytes]) -> Route:
+    """A route that is told."""
+    return Route("POST", path, takes, answer)
+
+
+def log(path: str, takes: type[S], prepare: Callable[[Bridge, S], Prepared], *, lone: bool = False) -> Route:
+    """A route through which clients log: it answers once the writer's group is committed."""
+    return Route("POST", path, takes, log=prepare, lone=lone)
+
+
+class Table:
+    """Endpoints by method and path, under both of MLflow's prefixes. A path that is fixed is one look into `fixed`."""
+
+    def __init__(self, routes: Iterable[Route], services: Services, bridge: Bridge) -> None:
+        self.fixed: dict[tuple[str, str], ASGIApp] = {}
+        self._open: list[tuple[str, re.Pattern[str], ASGIApp]] = []
+        for route in routes:
+            handle = _handle(route, services, bridge)
+            endpoint = (
+                endpoints.asked(route.takes, handle)
+                if route.method == "GET"
+                else endpoints.told(route.takes, handle, services.intake)
+            )
+            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+                self._add(method, route.path, endpoint)
+
+    def _add(self, method: str, path: str, endpoint: ASGIApp) -> None:
+        for prefix in PREFIXES:
+            if "{" in path:
+                pattern = re.escape(prefix) + re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path) + r"\Z"
+                self._open.append((method, re.compile(pattern), endpoint))
+            else:
+                self.fixed[method, prefix + path] = endpoint
+
+    def match(self, scope: Scope) -> ASGIApp | None:
+        """The endpoint of a path that has fields in it; they are put into the scope."""
+        for method, pattern, endpoint in self._open:
+            if method == scope["method"] and (found := pattern.match(scope["path"])):
+                scope[endpoints.FIELDS] = found.groupdict()
+                return endpoint
+        return None
+
+
+def _handle(route: Route, services: Services, bridge: Bridge) -> Callable[[Any], Awaitable[bytes]]:
+    if route.log is not None:
+        prepare, append, lone = route.log, services.writer.append, route.lone
+
+        async def store(given: Any) -> bytes:
+            try:
+                logged, more = prepare(bridge, given)
+                await append(logged)
+            except TrackerError as error:
+                raise in_words(error, lone=lone) from error
+            if more is not None:
+                await services.ask(more)
+            return NOTHING
+
+        return store
+    answer = route.answer
+    assert answer is not None
+
+    async def ask(given: Any) -> bytes:
+        return await services.ask(lambda: answer(bridge, given))
+
+    return ask

@@ -1,0 +1,157 @@
+"""The routes about runs: what MLflow's clients do while they train, and what its UI asks again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET
+
+from tracker.mlflow_bridge.bridge import Bridge
+from tracker.mlflow_bridge.words import Dataset, DatasetInput, Metric, ModelInput, ModelOutput, Run, RunInfo, Text
+from tracker.server.mlflow import requests
+from tracker.server.mlflow.routing import NOTHING, Prepared, get, log, post
+
+encode = msgspec.json.encode
+
+
+class OneRun(msgspec.Struct):
+    """An answer about a run."""
+
+    run: Run
+
+
+class OneInfo(msgspec.Struct):
+    """An answer about a run, without what it logged."""
+
+    run_info: RunInfo
+
+
+def create(bridge: Bridge, given: requests.CreateRun) -> bytes:
+    """A new run, which is running."""
+    return encode(
+        OneRun(
+            bridge.create_run(given.experiment_id, given.user_id, given.start_time, given.tags, given.run_name or None)
+        )
+    )
+
+
+def one(bridge: Bridge, given: requests.OneRun) -> bytes:
+    """A run with its latest metrics, parameters, tags, inputs and outputs."""
+    return encode(OneRun(bridge.get_run(given.run_id)))
+
+
+def update(bridge: Bridge, given: requests.UpdateRun) -> bytes:
+    """Change status, end or name."""
+    info = bridge.update_run(
+        given.run_id,
+        None if given.status is UNSET else given.status,
+        None if given.end_time is UNSET else given.end_time,
+        None if given.run_name is UNSET else given.run_name,
+    )
+    return encode(OneInfo(info))
+
+
+def delete(bridge: Bridge, given: requests.OneRun) -> bytes:
+    """Hide a run."""
+    bridge.delete_run(given.run_id)
+    return NOTHING
+
+
+def restore(bridge: Bridge, given: requests.OneRun) -> bytes:
+    """Show a run again."""
+    bridge.restore_run(given.run_id)
+    return NOTHING
+
+
+def delete_tag(bridge: Bridge, given: requests.DeleteTag) -> bytes:
+    """Remove a tag."""
+    bridge.delete_tag(given.run_id, given.key)
+    return NOTHING
+
+
+def search(bridge: Bridge, given: requests.SearchRuns) -> bytes:
+    """A page of runs."""
+    fragments, token = bridge.search_fragments(
+        given.experiment_ids,
+        given.filter,
+        given.run_view_type,
+        given.max_results,
+        given.order_by,
+        given.page_token or None,
+    )
+    return page(b"runs", fragments, token)
+
+
+def page(name: bytes, fragments: Sequence[bytes], token: str | None) -> bytes:
+    """An object with a list of what is encoded already, left out if empty, and the next page's token."""
+    parts = []
+    if fragments:
+        parts.append(b'"%s":[%s]' % (name, b",".join(fragments)))
+    if token:
+        parts.append(b'"next_page_token":%s' % encode(token))
+    return b"{%s}" % b",".join(parts)
+
+
+def log_metric(bridge: Bridge, given: requests.LogMetric) -> Prepared:
+    """One point."""
+    point = Metric(
+        given.key,
+        given.value,
+        given.timestamp,
+        given.step,
+        UNSET,
+        given.model_id,
+        given.dataset_name,
+        given.dataset_digest,
+    )
+    return bridge.prepare_log(given.run_id, (point,)), bridge.beside(given.run_id, (point,))
+
+
+def log_parameter(bridge: Bridge, given: requests.LogParam) -> Prepared:
+    """One parameter."""
+    return bridge.prepare_log(given.run_id, params=(Text(given.key, given.value),)), None
+
+
+def set_tag(bridge: Bridge, given: requests.SetTag) -> Prepared:
+    """One tag."""
+    return bridge.prepare_log(given.run_id, tags=(Text(given.key, given.value),)), None
+
+
+def log_batch(bridge: Bridge, given: requests.LogBatch) -> Prepared:
+    """Points, parameters and tags: all of them or none."""
+    logged = bridge.prepare_log(given.run_id, given.metrics, given.params, given.tags)
+    return logged, bridge.beside(given.run_id, given.metrics)
+
+
+def log_inputs(bridge: Bridge, given: requests.LogInputs) -> bytes:
+    """Data sets and models that a run used."""
+    datasets = [
+        DatasetInput(Dataset(**{name: getattr(use.dataset, name) for name in Dataset.__struct_fields__}), use.tags)
+        for use in given.datasets
+    ]
+    bridge.log_inputs(given.run_id, datasets, [ModelInput(model.model_id) for model in given.models])
+    return NOTHING
+
+
+def log_outputs(bridge: Bridge, given: requests.LogOutputs) -> bytes:
+    """Models that a run made."""
+    bridge.log_outputs(given.run_id, [ModelOutput(model.model_id, model.step) for model in given.models])
+    return NOTHING
+
+
+ROUTES = (
+    post("runs/create", requests.CreateRun, create),
+    get("runs/get", requests.OneRun, one),
+    post("runs/update", requests.UpdateRun, update),
+    post("runs/delete", requests.OneRun, delete),
+    post("runs/restore", requests.OneRun, restore),
+    post("runs/delete-tag", requests.DeleteTag, delete_tag),
+    post("runs/search", requests.SearchRuns, search),
+    log("runs/log-metric", requests.LogMetric, log_metric),
+    log("runs/log-parameter", requests.LogParam, log_parameter, lone=True),
+    log("runs/set-tag", requests.SetTag, set_tag),
+    log("runs/log-batch", requests.LogBatch, log_batch),
+    post("runs/log-inputs", requests.LogInputs, log_inputs),
+    post("runs/outputs", requests.LogOutputs, log_outputs),
+)

@@ -1,0 +1,117 @@
+"""One process of the server: store, writer, application and what is done beside them, until it is told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+
+from starlette.types import ASGIApp
+
+from tracker import compose
+from tracker.domain.catalogue import Logged
+from tracker.domain.frames import Batch
+from tracker.mlflow_bridge.bridge import Bridge
+from tracker.mlflow_bridge.locations import Locations
+from tracker.server.access import Hosts
+from tracker.server.app import Around, create_app
+from tracker.server.auth import FRESH_S, Door
+from tracker.server.intake import Intake
+from tracker.server.logs import Format, Log
+from tracker.server.metrics import Metrics
+from tracker.server.mlflow.app import mlflow_app
+from tracker.server.operations import Services
+from tracker.server.periodic import Periodic
+from tracker.server.serve import serve
+from tracker.server.workers import Place
+from tracker.server.writer import Writer
+from tracker.store.store import SqlRunStore
+
+log = logging.getLogger("tracker.server")
+
+SWEEP_S = 15.0
+"""How often runs that gave no sign of life are looked for: what their status says in SQL is that much late."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a process of the server is made of.
+
+    `url` and `root` are as `compose.store_url` and `compose.artifact_root` return them. Tokens are asked for if
+    `guarded`, even if the store has none. `allowed` are places for artifacts that MLflow's clients may name.
+    """
+
+    url: str
+    root: str
+    hosts: Hosts
+    guarded: bool = False
+    allowed: Sequence[str] = ()
+    largest_file: int | None = None
+    log_level: str = "info"
+    log_format: Format = "text"
+
+
+def run(setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], place: Place | None = None) -> None:
+    """Answer on the socket until SIGTERM or SIGINT; return when all that was accepted is committed.
+
+    `started` is called when it answers. `place` is this process's among several that answer on the same socket.
+    Raises StoreError if the store cannot be opened.
+    """
+    metrics = Metrics(place.others if place is not None else lambda: ())
+    if place is not None and (before := place.before()) is not None:
+        metrics.resume(before)
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        output = enter(Log(setup.log_level, setup.log_format).running())
+        store = enter(compose.open_sql_store(setup.url))
+        tokens = enter(contextlib.closing(compose.open_tokens(setup.url)))
+        door = Door(tokens.keys, guarded=setup.guarded)
+        append_many = metrics.measured(store.append_soon, _points)
+        writer = enter(Writer(append_many, settle=store.settle))
+        metrics.waiting = lambda: writer.waiting
+        enter(Periodic("tokens", FRESH_S / 2, door.look))
+        enter(Periodic("leases", SWEEP_S, store.sweep))
+        if place is not None:
+            enter(Periodic("metrics", 1.0, lambda: place.put(metrics.own())))
+        app = create_app(
+            store,
+            writer,
+            compose.open_artifacts(setup.root),
+            hosts=setup.hosts,
+            door=door,
+            intake=Intake(largest_file=setup.largest_file),
+            metrics=metrics,
+            note=output.answered,
+            around=_mlflow(setup, store, writer),
+            started=partial(started, output),
+        )
+        # Requests make very many objects that live for a moment: what stands now need not be looked through with them.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 1000)
+        serve(app, opened)
+
+
+def _points(batch: Batch | Logged) -> int:
+    return batch.points if isinstance(batch, Batch) else len(batch.keys)
+
+
+def _mlflow(setup: Setup, store: SqlRunStore, writer: Writer) -> Around:
+    """What puts MLflow's API and pages before our own routes."""
+    if find_spec("mlflow") is None:
+        log.warning("MLflow is not installed, so its pages are not here: pip install 'callback-tracker[mlflow]'")
+    locations = Locations(setup.root, proxied=True, allowed=setup.allowed)
+
+    def write(logged: Logged) -> None:
+        writer.submit(logged).result()
+
+    bridge = Bridge(store, locations=locations, log=write)
+
+    def around(native: ASGIApp, services: Services) -> ASGIApp:
+        return mlflow_app(native, services=services, bridge=bridge, locations=locations, url=setup.url)
+
+    return around
