@@ -17,11 +17,13 @@ demo: .venv/demo.stamp ## train on real data, record it, show what was recorded
 test: .venv/test.stamp ## install what the tests need and run them all
 	$(BIN)/python -m pytest
 
-check: .venv/check.stamp ## format, lint, types, import contracts, schema drift
+check: .venv/check.stamp ## format, lint, types, import contracts, docker files, schema drift
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(BIN)/tracker db upgrade --store "sqlite:///$$folder/drift.db" && \
 	$(BIN)/tracker db check --store "sqlite:///$$folder/drift.db"
@@ -32,6 +34,7 @@ fmt: .venv/check.stamp ## format the code
 
 bench: .venv/test.stamp ## measure against the peers, write BENCHMARKS.md
 	$(BIN)/python tests/benchmarks/client.py
+	$(BIN)/python tests/benchmarks/server.py
 
 lock: .venv/bin/python ## pin the newest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv
@@ -53,6 +56,7 @@ clean: ## remove what was installed and made
 
 .venv/test.stamp: .venv/bin/python pyproject.toml $(LOCK)
 	$(PIP) --editable '.[demo,mlflow,pandas,postgres,server]' --group test
+	.ci/browser
 	@touch $@
 
 .venv/check.stamp: .venv/bin/python pyproject.toml $(LOCK)

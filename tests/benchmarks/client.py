@@ -1,4 +1,4 @@
-"""The client's benchmarks: Tracker and its peers side by side, written to BENCHMARKS.md. `--help` has the options."""
+"""The client's benchmarks: Tracker beside its peers, written to their part of BENCHMARKS.md. `--help` has the options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 
 import machine
 import report
-from environment import make_peers, versions
+from environment import PEERS, make_environment, versions
+from figures import replace_part
 from runner import Results, Runner
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=options.scratch))
     try:
         facts = machine.describe(scratch)
-        peers = None if options.no_peers else options.peers_python or make_peers(ROOT / ".bench" / "venv")
+        peers = None if options.no_peers else options.peers_python or make_environment(ROOT / ".bench" / "venv", PEERS)
         runner = Runner(Path(sys.executable), peers, scratch, 1 if options.quick else options.rounds)
         start = time.perf_counter()
         results = {name: _measure(name, runner, options) for name in measures}
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = report.render(results, facts, found, quick=options.quick)
     target = options.output or (None if options.quick or options.only or options.contenders else ROOT / "BENCHMARKS.md")
     if target:
-        target.write_text(text)
+        replace_part(target, report.TITLE, text)
         print(f"written to {target}", file=sys.stderr)
     else:
         print(text)

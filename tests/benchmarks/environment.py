@@ -1,4 +1,4 @@
-"""The peers' own virtual environment, and the environment variables that every contender is started with."""
+"""The peers' own virtual environments, and the environment variables that every contender is started with."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 
 PEERS = ("mlflow==3.17.2", "trackio==0.43.0", "wandb==0.31.*", "tensorboard==2.21.*")
+MLFLOW_SERVER = ("mlflow==3.17.2", "psycopg2-binary==2.9.*")
+FASTTRACKML = ("fasttrackml==0.6.0",)
+"""Alone: its server is one program written in Go, and needs none of what its Python package asks for."""
 
 _QUIET = {
     "DO_NOT_TRACK": "1",
@@ -54,21 +57,24 @@ def child_variables(folder: Path) -> dict[str, str]:
     return kept | _QUIET | {name: str(path) for name, path in paths.items()}
 
 
-def make_peers(folder: Path) -> Path:
-    """The Python of a virtual environment in `folder` with the peers installed; made anew when `PEERS` has changed."""
+def make_environment(folder: Path, requirements: tuple[str, ...], *, alone: bool = False) -> Path:
+    """The Python of a virtual environment in `folder` with `requirements` installed; made anew when these change.
+
+    `alone` leaves out what they depend on.
+    """
     python = folder / "bin" / "python"
-    stamp = folder / "peers.sha256"
-    wanted = hashlib.sha256("\n".join((sys.version, *PEERS)).encode()).hexdigest()
+    stamp = folder / "requirements.sha256"
+    wanted = hashlib.sha256("\n".join((sys.version, *requirements)).encode()).hexdigest()
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return python
-    print(f"installing the peers in {folder} (once) …", file=sys.stderr, flush=True)
+    print(f"installing {', '.join(requirements)} in {folder} (once) …", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     uv = shutil.which("uv")
     if uv:
         commands = [[uv, "venv", "--python", sys.executable, folder], [uv, "pip", "install", "--python", python]]
     else:
         commands = [[sys.executable, "-m", "venv", folder], [python, "-m", "pip", "install", "--quiet"]]
-    commands[1] += PEERS
+    commands[1] += [*(["--no-deps"] if alone else []), *requirements]
     for command in commands:
         subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr)
     stamp.write_text(wanted)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from runner import Result, Results
+from figures import Row, good, lost, median_of, number, section, spread, table, times, verdict
+from runner import Results
 
 NAMES = {
     "empty": "an empty function (the clock itself)",
@@ -33,7 +34,9 @@ KEPT_AS = {
     "tensorboard": "event file, not synced; no rows",
     "tensorboard-writer": "event file, not synced; no rows",
 }
-Row = Sequence[str]
+
+
+TITLE = "Benchmarks of the client"
 
 
 def render(
@@ -67,14 +70,14 @@ def tracker_failed(results: Mapping[str, Mapping[str, Results]]) -> bool:
 
 def _head(facts: Mapping[str, str], found: Mapping[str, str], *, quick: bool) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found.items() if name != "Python")
-    return _section(
-        "# Benchmarks of the client",
+    return section(
+        f"# {TITLE}",
         f"Written by `make bench` on {datetime.datetime.now(datetime.UTC):%d %B %Y}; do not edit. Every contender ran "
         "on the same machine, in turn, each time in a fresh process and an empty folder; figures are medians over the "
         "rounds, with the lowest and the highest round in brackets. Afterwards another reader counted the points in "
         "the files; where some are missing, the table says so.",
         "**A quick run: it shows that everything works, its figures mean nothing.**" if quick else "",
-        _table(("machine", ""), facts.items()),
+        table(("machine", ""), facts.items()),
         f"Versions: {versions}.",
         "Repeat: `make bench` (all of it), `python tests/benchmarks/client.py --only latency --rounds 5` (one part), "
         "`--quick` (does it work?), `--no-peers` (Tracker alone). The peers get an environment of their own in "
@@ -90,22 +93,22 @@ def _latency(variants: Mapping[str, Results]) -> str:
         rows = [
             (
                 NAMES[contender],
-                _spread(rounds, "p50_us"),
-                _spread(rounds, "p99_us"),
-                _spread(rounds, "worst_us", digits=0),
-                _times(_median(rounds, "p50_us"), _median(ours, "p50_us")),
-                _number(_median(rounds, "calls")),
-                _lost(rounds),
+                spread(rounds, "p50_us", leads=True),
+                spread(rounds, "p99_us"),
+                spread(rounds, "worst_us", digits=0),
+                times(median_of(rounds, "p50_us"), median_of(ours, "p50_us")),
+                number(median_of(rounds, "calls")),
+                lost(rounds),
             )
             for contender, rounds in results.items()
         ]
         head = ("", "median, µs", "p99, µs", "worst, µs", "median ÷ Tracker's", "calls a round", "points lost")
         verdicts = [
-            _verdict("median", _median(ours, "p50_us"), 3.0, "µs"),
-            _verdict("p99", _median(ours, "p99_us"), 50.0, "µs"),
+            verdict("median", median_of(ours, "p50_us"), 3.0, "µs"),
+            verdict("p99", median_of(ours, "p99_us"), 50.0, "µs"),
         ]
-        parts += [f"### {rhythm.capitalize()}", _table(head, rows), " ".join(filter(None, verdicts))]
-    return _section(
+        parts += [f"### {rhythm.capitalize()}", table(head, rows), " ".join(filter(None, verdicts))]
+    return section(
         "## One log call of 4 metrics, on the thread that trains",
         "Target: median ≤ 3 µs, p99 ≤ 50 µs. The clock stands around the call alone. *Back to back* lasts long enough "
         "for the contender's background thread to be at work meanwhile; *1 ms of work between* is nearer to training: "
@@ -116,24 +119,24 @@ def _latency(variants: Mapping[str, Results]) -> str:
 
 def _durable(variants: Mapping[str, Results]) -> str:
     results = variants["all"]
-    ours = _median(results.get("tracker", []), "points_s")
+    ours = median_of(results.get("tracker", []), "points_s")
     rows = [
         (
             STORES[contender],
-            _spread(rounds, "points_s", digits=0),
-            _times(ours, _median(rounds, "points_s")),
-            _number(_median(rounds, "points")),
-            _lost(rounds),
+            spread(rounds, "points_s", digits=0, leads=True),
+            times(ours, median_of(rounds, "points_s")),
+            number(median_of(rounds, "points")),
+            lost(rounds),
             KEPT_AS[contender],
         )
         for contender, rounds in results.items()
     ]
-    return _section(
+    return section(
         "## Log calls to durable rows, end to end",
         "Target: ≥ 500,000 points/s, embedded. From the first log call (4 metrics each, back to back) until `finish()` "
         "has returned and every row is there; then the rows were counted in the database, or in the file.",
-        _table(("", "points/s", "Tracker is faster by", "points", "points lost", "kept as"), rows),
-        _verdict("embedded", ours, 500_000.0, "points/s", at_least=True),
+        table(("", "points/s", "Tracker is faster by", "points", "points lost", "kept as"), rows),
+        verdict("embedded", ours, 500_000.0, "points/s", at_least=True),
         _bytes(results),
     )
 
@@ -141,34 +144,34 @@ def _durable(variants: Mapping[str, Results]) -> str:
 def _bytes(results: Results) -> str:
     rows: list[Row] = []
     for contender, rounds in results.items():
-        each = [{"b": result["bytes"] / result["points"]} for result in _good(rounds)]
-        rows.append((STORES[contender], _spread(each or rounds, "b"), _number(_median(rounds, "points"))))
-        journals = [{"b": r["journal_bytes"] / r["points"]} for r in _good(rounds) if r.get("journal_bytes")]
+        each = [{"b": result["bytes"] / result["points"]} for result in good(rounds)]
+        rows.append((STORES[contender], spread(each or rounds, "b", leads=True), number(median_of(rounds, "points"))))
+        journals = [{"b": r["journal_bytes"] / r["points"]} for r in good(rounds) if r.get("journal_bytes")]
         if journals and contender == "tracker":
-            rows.append(("its journal, removed once the rows are stored", _spread(journals, "b"), ""))
-    ours = [{"b": result["bytes"] / result["points"]} for result in _good(results.get("tracker", []))]
-    return _section(
+            rows.append(("its journal, removed once the rows are stored", spread(journals, "b", leads=True), ""))
+    ours = [{"b": result["bytes"] / result["points"]} for result in good(results.get("tracker", []))]
+    return section(
         "## Bytes on disk a point",
         "Target: ≤ 30. What the store grew by, from the opened run to the closed one, its indexes included and its "
         "write-ahead log folded in.",
-        _table(("", "bytes a point", "points"), rows),
-        _verdict("embedded", _median(ours, "b"), 30.0, "bytes a point"),
+        table(("", "bytes a point", "points"), rows),
+        verdict("embedded", median_of(ours, "b"), 30.0, "bytes a point"),
     )
 
 
 def _imports(variants: Mapping[str, Results]) -> str:
     results = variants["all"]
-    ours, bare = _median(results.get("tracker", []), "ms"), _median(results.get("tracker", []), "bare_ms")
+    ours, bare = median_of(results.get("tracker", []), "ms"), median_of(results.get("tracker", []), "bare_ms")
     rows = [
-        (f"`import {contender}`", _spread(rounds, "ms", digits=0), _times(_median(rounds, "ms"), ours))
+        (f"`import {contender}`", spread(rounds, "ms", digits=0, leads=True), times(median_of(rounds, "ms"), ours))
         for contender, rounds in results.items()
     ]
-    return _section(
+    return section(
         "## `import tracker`",
         f"Target: ≤ 60 ms. A fresh process that imports it, less one right before that does nothing ({bare or 0:.0f} "
         "ms); median of the pairs, files in the page cache, byte code written.",
-        _table(("", "ms", "÷ Tracker's"), rows),
-        _verdict("`import tracker`", ours, 60.0, "ms"),
+        table(("", "ms", "÷ Tracker's"), rows),
+        verdict("`import tracker`", ours, 60.0, "ms"),
     )
 
 
@@ -180,8 +183,8 @@ def _memory(variants: Mapping[str, Results]) -> str:
                 parts.append(f"{STORES[contender]}: not measured, {result['failed']}")
                 continue
             rows = [
-                ("points in one run", _number(result["points"])),
-                ("points lost", _number(result["lost"])),
+                ("points in one run", number(result["points"])),
+                ("points lost", number(result["lost"])),
                 ("seconds for the log calls alone", f"{result['logging_s']:.1f}"),
                 ("seconds until `finish()` returned", f"{result['seconds']:.1f}"),
                 ("resident with the run just opened", f"{result['opened_mib']:.1f} MiB"),
@@ -191,8 +194,8 @@ def _memory(variants: Mapping[str, Results]) -> str:
                 ("growth after `finish()`", f"{result['after_growth_mib']:.1f} MiB"),
                 ("resident in processes it started", f"{result['children_mib']:.1f} MiB"),
             ]
-            parts += [_table(("", ""), rows), _verdict("growth at the peak", result["peak_growth_mib"], 64.0, "MiB")]
-    return _section(
+            parts += [table(("", ""), rows), verdict("growth at the peak", result["peak_growth_mib"], 64.0, "MiB")]
+    return section(
         "## Memory of the process that trains",
         "Target: 10 million points in one run grow it by ≤ 64 MiB. 4 metrics a call, back to back, faster than any "
         "training; the peak is the kernel's own (VmHWM).",
@@ -225,14 +228,14 @@ def _fit(variants: Mapping[str, Results]) -> str:
             f"{inside:.2f} ms a fit, {inside / plain / 10:.2f} % of it ({hooks} ms)",
         ),
     ]
-    return _section(
+    return section(
         title,
         f"Target: ≤ 1 %. The demo's digits MLP ({result['backend']} backend), {result['epochs']} epochs of "
         f"{result['steps']} steps with validation, epoch logging into SQLite; {len(pairs)} pairs in the order A B B A "
         "in one process, TensorFlow on one thread, the weights put back before each fit, the run opened and finished "
         "outside the clock.",
-        _table(("", ""), rows),
-        _verdict("median of the pairs", median(ratios) * 100, 1.0, "%"),
+        table(("", ""), rows),
+        verdict("median of the pairs", median(ratios) * 100, 1.0, "%"),
     )
 
 
@@ -241,55 +244,3 @@ def _interval(values: Sequence[float], draws: int = 4000) -> tuple[float, float]
     dice = random.Random(7)
     medians = sorted(median(dice.choices(values, k=len(values))) for _ in range(draws))
     return medians[draws * 25 // 1000], medians[draws * 975 // 1000]
-
-
-def _good(rounds: Iterable[Result]) -> list[Result]:
-    return [result for result in rounds if "failed" not in result]
-
-
-def _median(rounds: Iterable[Result], field: str) -> float | None:
-    values = [float(result[field]) for result in _good(rounds)]
-    return median(values) if values else None
-
-
-def _spread(rounds: Sequence[Result], field: str, *, digits: int = 1) -> str:
-    values = sorted(float(result[field]) for result in _good(rounds))
-    if not values:
-        return f"not measured: {rounds[0]['failed']}" if rounds and field in ("p50_us", "points_s", "ms", "b") else ""
-    middle = f"{median(values):,.{digits}f}"
-    return middle if len(values) == 1 else f"{middle} ({values[0]:,.{digits}f} to {values[-1]:,.{digits}f})"
-
-
-def _times(value: float | None, by: float | None) -> str:
-    if value is None or not by:
-        return ""
-    ratio = value / by
-    return f"{ratio:,.0f} ×" if ratio >= 9.95 else f"{ratio:.2g} ×"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
-
-
-def _lost(rounds: Sequence[Result]) -> str:
-    return f"{sum(result['lost'] for result in _good(rounds)):,}" if _good(rounds) else ""
-
-
-def _verdict(what: str, value: float | None, limit: float, unit: str, *, at_least: bool = False) -> str:
-    if value is None:
-        return ""
-    met = value >= limit if at_least else value <= limit
-    shown = f"{value:,.0f}" if limit >= 1000 else f"{value:.2f}" if limit < 10 else f"{value:.1f}"
-    sign = "≥" if at_least else "≤"
-    return (
-        f"{what[0].upper()}{what[1:]}: {shown} {unit}, target {sign} {limit:,.0f}: **{'met' if met else 'not met'}**."
-    )
-
-
-def _section(*parts: str) -> str:
-    return "\n\n".join(filter(None, parts))
-
-
-def _table(head: Row, rows: Iterable[Row]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
