@@ -28,7 +28,7 @@ from tracker.wire.frames import JournalHeader
 
 if TYPE_CHECKING:
     from tracker.domain.records import Run as RunRecord
-    from tracker.query.comparison import Comparison, RunFacts
+    from tracker.query.comparison import Comparison
 
 log = logging.getLogger("tracker")
 
@@ -108,7 +108,7 @@ def compare(run_ids: Iterable[str], *, store: RunStore | str | None = None) -> C
     Each of `run_ids` is an id, a prefix of one that no other run has, or a name that no other run has; `store` is an
     open store, or a URL as `open_store` takes it. Raises RunNotFound, InvalidValue, StoreError.
     """
-    from tracker.query.comparison import compare_facts
+    from tracker.query.comparison import compare_facts, facts_of
 
     texts = [run_ids] if isinstance(run_ids, str) else list(run_ids)
     if not texts:
@@ -116,7 +116,7 @@ def compare(run_ids: Iterable[str], *, store: RunStore | str | None = None) -> C
     opened = open_store(store) if store is None or isinstance(store, str) else None
     reader = opened or cast(RunStore, store)
     try:
-        return compare_facts([_facts(reader, find_run(reader, text)) for text in texts])
+        return compare_facts([facts_of(reader, find_run(reader, text)) for text in texts])
     finally:
         if opened is not None:
             opened.close()
@@ -155,14 +155,6 @@ def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
         return compose.make_transport(full), compose.open_artifacts(header.artifacts, full)
 
     return sync(settings.home, connect)
-
-
-def _facts(store: RunReader, run: RunRecord) -> RunFacts:
-    from tracker.query.comparison import RunFacts
-
-    epochs = store.epochs(run.id) if run.best_epoch is not None else ()
-    at_best = next((epoch.metrics for epoch in epochs if epoch.number == run.best_epoch), {})
-    return RunFacts(run=run, params=store.params(run.id), series=store.metrics(run.id), at_best=at_best)
 
 
 def _find(

@@ -75,8 +75,8 @@ def test_where_there_is_no_best_epoch_the_last_value_stands(store_url: str) -> N
     found = tracker.compare([first, run.id, late.id])
     assert found.metrics["val_loss"] == {first: 0.2, run.id: 0.9 - 0.2, late.id: 0.1}
     assert found.metrics["test_loss"] == {late.id: 0.3}
-    assert found.last_values["val_loss"] == {run.id}
-    assert found.last_values["test_loss"] == {late.id}
+    assert found.last_values["val_loss"] == (run.id,)
+    assert found.last_values["test_loss"] == (late.id,)
     done = invoke("compare", "epochs", "steps", "both")
     assert "0.7*" in done.stdout
     assert done.stdout.splitlines()[-1] == "* the last value: there is none at the run's best epoch"

@@ -12,6 +12,7 @@ from e2e.test_server_openapi import ALL_KINDS
 from msgspec.structs import replace
 
 from tracker.domain.ports import RunStore
+from tracker.query.comparison import compare_facts, facts_of
 from tracker.store.store import SqlRunStore
 from tracker.wire.records import to_json, to_msgpack
 
@@ -22,6 +23,7 @@ RUN = "/api/v1/runs/r"
 def server(store_url: str) -> Iterator[Server]:
     with Server(store_url) as started:
         assert started.post(ALL_KINDS).status == 200
+        assert started.post(batch("r2", 1, start_of("other"), points(1, x=0.5))).status == 200
         yield started
 
 
@@ -29,6 +31,9 @@ READS: dict[str, Callable[[RunStore], Any]] = {
     "/api/v1/experiments": lambda store: store.experiments(),
     "/api/v1/runs": lambda store: store.search_runs(),
     "/api/v1/runs:find?text=name": lambda store: store.find_runs("name"),
+    "/api/v1/runs:compare?run_id=r&run_id=r2": lambda store: compare_facts(
+        [facts_of(store, store.get_run(run)) for run in ("r", "r2")]
+    ),
     RUN: lambda store: store.get_run("r"),
     f"{RUN}/progress": lambda store: store.progress("r"),
     f"{RUN}/params": lambda store: store.params("r"),
@@ -79,10 +84,10 @@ def test_changes(server: Server) -> None:
     assert server.ask("POST", f"{RUN}/stop").status == 204
     assert server.get(RUN)["stop_requested"] is True
     assert server.ask("DELETE", RUN).status == 204
-    assert server.get("/api/v1/runs")["runs"] == []
+    assert [run["id"] for run in server.get("/api/v1/runs")["runs"]] == ["r2"]
     assert [run["id"] for run in server.get("/api/v1/runs:find?text=name&deleted=true")] == ["r"]
     assert server.ask("POST", f"{RUN}/restore").status == 204
-    assert [run["id"] for run in server.get("/api/v1/runs")["runs"]] == ["r"]
+    assert sorted(run["id"] for run in server.get("/api/v1/runs")["runs"]) == ["r", "r2"]
 
 
 PROBLEMS = [

@@ -12,6 +12,7 @@ from typing import Any
 
 from tracker.domain.errors import TrackerError
 from tracker.domain.goals import Goal
+from tracker.domain.ports import RunReader
 from tracker.domain.records import Run, Series
 from tracker.query.texts import aligned_numbers, printable, short_ids, value_text
 
@@ -26,6 +27,13 @@ class RunFacts:
     params: Mapping[str, Any]
     series: Mapping[str, Series]
     at_best: Mapping[str, float]
+
+
+def facts_of(store: RunReader, run: Run) -> RunFacts:
+    """What `store` says about `run`."""
+    epochs = store.epochs(run.id) if run.best_epoch is not None else ()
+    at_best = next((epoch.metrics for epoch in epochs if epoch.number == run.best_epoch), {})
+    return RunFacts(run=run, params=store.params(run.id), series=store.metrics(run.id), at_best=at_best)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +67,7 @@ class Comparison:
     params_diff: Mapping[str, Mapping[str, Any]]
     metrics: Mapping[str, Mapping[str, float]]
     best_epochs: Mapping[str, int | None]
-    last_values: Mapping[str, frozenset[str]]
+    last_values: Mapping[str, tuple[str, ...]]
     goals: Mapping[str, Goal | None]
 
     @property
@@ -200,9 +208,7 @@ def compare_facts(facts: Iterable[RunFacts]) -> Comparison:
         params_diff={key: of for key, of in sorted(params.items()) if len(of) < len(sides) or _differ(of.values())},
         metrics={key: {s.run.id: value for s in sides if (value := _value(s, key)) is not None} for key in names},
         best_epochs={side.run.id: side.run.best_epoch for side in sides},
-        last_values={
-            key: frozenset(s.run.id for s in sides if key in s.series and key not in s.at_best) for key in names
-        },
+        last_values={key: tuple(s.run.id for s in sides if key in s.series and key not in s.at_best) for key in names},
         goals={key: next(iter(found)) if len(found) == 1 else None for key, found in goals.items()},
     )
 

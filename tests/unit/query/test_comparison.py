@@ -46,7 +46,7 @@ def test_values_are_those_of_the_best_epoch() -> None:
     """A metric's value is that of its run's best epoch, whatever it was last."""
     found = compare_facts([facts("a", at_best={"loss": 1.0}), facts("b", at_best={"loss": 2.0})])
     assert found.metrics == {"loss": {"a": 1.0, "b": 2.0}}
-    assert found.last_values == {"loss": frozenset()}
+    assert found.last_values == {"loss": ()}
     assert found.best_epochs == {"a": 3, "b": 3}
 
 
@@ -55,7 +55,7 @@ def test_last_values_stand_in_and_are_named() -> None:
     late = facts("b", at_best={"loss": 2.0}, summaries=(series("test", 0.5), series("batch/loss", 7.0, axis="step")))
     found = compare_facts([facts("a", summaries=(series("loss", 5.0),)), late])
     assert found.metrics == {"loss": {"a": 5.0, "b": 2.0}, "test": {"b": 0.5}, "batch/loss": {"b": 7.0}}
-    assert found.last_values == {"loss": {"a"}, "test": {"b"}, "batch/loss": {"b"}}
+    assert found.last_values == {"loss": ("a",), "test": ("b",), "batch/loss": ("b",)}
     assert found.note
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from tracker.domain.ports import RunStore
 from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
+from tracker.query.comparison import Comparison, compare_facts, facts_of
 from tracker.server.operations import Operation, Services, asked, query, run_id
 
 _RUN = "/api/v1/runs/{run_id}"
@@ -33,6 +34,12 @@ class FindQuery(Struct, frozen=True):
     text: str
     limit: Annotated[int, Meta(ge=1, le=50_000)] = 10
     deleted: bool = False
+
+
+class CompareQuery(Struct, frozen=True):
+    """The ids of the runs to compare, in the order of the answer."""
+
+    run_id: Annotated[list[str], Meta(min_length=1, max_length=100)]
 
 
 class HistoryQuery(Struct, frozen=True):
@@ -79,6 +86,15 @@ async def find_runs(services: Services, request: Request) -> Response:
         services,
         request,
         lambda: services.store.find_runs(wanted.text, limit=wanted.limit, deleted=wanted.deleted),
+    )
+
+
+async def compare_runs(services: Services, request: Request) -> Response:
+    """Runs side by side."""
+    wanted = query(request, CompareQuery)
+    store = services.store
+    return await asked(
+        services, request, lambda: compare_facts([facts_of(store, store.get_run(run)) for run in wanted.run_id])
     )
 
 
@@ -152,6 +168,15 @@ OPERATIONS = [
         handle=find_runs,
         answers=list[Run],
         query=FindQuery,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/runs:compare",
+        summary="Runs side by side: parameters that differ, metrics at each run's best epoch",
+        handle=compare_runs,
+        answers=Comparison,
+        query=CompareQuery,
+        failures=(404,),
     ),
     Operation(
         method="GET",
