@@ -97,7 +97,7 @@ def incoming(folder: Path) -> Iterator[Path]:
 
 ELSEWHERE = [
     "..", "%2e%2e/x", "a/../../x", "a/%2e%2e/%2e%2e/x", "/etc/passwd", "%2Fetc%2Fpasswd", "a//b", "a/./b", "a%5Cb", "..%5C..%5Cx",
-    "C:%5Cx", "C:/x", "a%00b", "a%0Db", "%ED%A0%80:", "x" * 256, "/".join(["y" * 100] * 6), "", ".",
+    "C:%5Cx", "C:/x", "a%00b", "a%0Db", "x" * 256, "/".join(["y" * 100] * 6), "", ".",
 ]  # fmt: skip
 
 

@@ -50,9 +50,14 @@ class Door:
         self.open = not (guarded or self._keys.any)
         """Whether everybody may do everything."""
 
-    def look(self) -> None:
-        """Ask for the tokens in force. Raises what `keys` raises; then what was known stays."""
+    def look(self, *, unless_since: float | None = None) -> None:
+        """Ask for the tokens in force, unless a look began after that time.
+
+        Raises what `keys` raises; then what was known stays.
+        """
         with self._lock:
+            if unless_since is not None and self._looked > unless_since:
+                return
             self._looked = self._clock()
             found = self._ask()
             if found != self._keys:
@@ -79,13 +84,14 @@ class Door:
         token = token_in(authorization)
         if token is None or not could_be_token(token):
             return None
-        if (early := _AGAIN_S - (self._clock() - self._looked)) > 0:
+        # A look that is under way may have begun before the token was made: it takes one that begins after now.
+        arrived = self._clock()
+        if (early := _AGAIN_S - (arrived - self._looked)) > 0:
             await self._pause(early)
-        if self._clock() - self._looked >= _AGAIN_S:
-            try:
-                await asyncio.to_thread(self.look)
-            except TrackerError as error:
-                log.warning("cannot ask for the tokens in force: %s", error)
+        try:
+            await asyncio.to_thread(self.look, unless_since=arrived)
+        except TrackerError as error:
+            log.warning("cannot ask for the tokens in force: %s", error)
         return self.identify(authorization)
 
 

@@ -270,7 +270,7 @@ def test_files_that_are_not_there_cost_only_themselves(run: Run, store: RunStore
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "good.txt").write_text("good")
-    (folder / "bad:name.txt").write_text("bad")
+    (folder / "bad\\name.txt").write_text("bad")
     (folder / "dangling").symlink_to("nowhere")
     run.log_artifact(tmp_path / "missing")
     run.log_artifact(folder / "good.txt", "../out.txt")
