@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from tracker.client.batches import make_batch
-from tracker.domain.catalogue import Dataset, DatasetUse, Life, Logged, RunDetail
+from tracker.domain.catalogue import Dataset, DatasetUse, Life, Logged, RunDetail, Spelling
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.domain.frames import EpochEnded, Frame, RunStarted
 from tracker.domain.words import RunStatus
@@ -402,3 +402,21 @@ def test_our_facts_are_found_under_the_names_that_mlflow_shows(any_url: str) -> 
         assert ids("metrics.`tracker.best_value` < 0.25") == ["b", "c"]
         assert ids("tags.tracker.best_epoch = '1'") == ["a", "b"]
         assert ids("tags.`tracker.best_metric` LIKE 'val%' AND metrics.tracker.best_epoch != 0") == ["a", "b"]
+
+
+def test_conditions_on_places_are_about_what_clients_are_told(any_url: str) -> None:
+    """With a spelling each operator compares the place as it is told, for runs that are kept as the spelling says."""
+    spelling = Spelling("file:///home/{run}", "shown:/{experiment}/{run}/files")
+    with SqlRunStore.open(any_url) as store:
+        for run_id, place in {"a": "file:///home/a", "b": "file:///home/b", "c": "s3://c"}.items():
+            frames: list[Frame] = [RunStarted(1, "Default", run_id, place, "host", 1)]
+            store.append(make_batch(run_id, "w", list(enumerate(frames, 1))))
+
+        def ids(filter: str) -> set[str]:
+            page, _ = store.catalogue.search_details([0], f"artifact_uri {filter}", spelling=spelling)
+            return {one.run.id for one in page}
+
+        assert ids("= 'shown:/0/a/files'") == ids("LIKE 'shown:/0/a%'") == ids("ILIKE '%/A/FILES'") == {"a"}
+        assert ids("= 'file:///home/a'") == ids("= 'shown:/1/a/files'") == set()
+        assert ids("!= 'shown:/0/a/files'") == ids("NOT IN ('shown:/0/a/files')") == {"b", "c"}
+        assert ids("IN ('shown:/0/b/files', 's3://c')") == {"b", "c"}

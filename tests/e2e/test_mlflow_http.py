@@ -317,6 +317,35 @@ def test_our_runs(server: Server, client: MlflowClient, tmp_path: Path) -> None:
         assert store.get_run(run.id).best_epoch == 1
 
 
+def test_search_by_the_place_of_files(server: Server, client: MlflowClient) -> None:
+    """Filters compare the URI that the client is told, with every operator, wherever a run's files are."""
+    allowed = (Path(os.readlink(f"/proc/{server.pid}/cwd")) / "allowed").as_uri()
+    where = client.create_experiment("places")
+    elsewhere = client.create_experiment("places elsewhere", artifact_location=f"{allowed}/deep")
+    runs = {client.create_run(one).info.run_id: one for one in (where, where, elsewhere)}
+    first, second, third = runs
+    place = {run: client.get_run(run).info.artifact_uri for run in runs}
+    assert place[first] == f"mlflow-artifacts:/{where}/{first}/artifacts"
+
+    def found(condition: str) -> set[str]:
+        return {
+            run.info.run_id for run in client.search_runs([where, elsewhere], f"attributes.artifact_uri {condition}")
+        }
+
+    for run, uri in place.items():
+        assert found(f"= '{uri}'") == {run}
+        assert found(f"!= '{uri}'") == {*runs} - {run}
+    assert found(f"IN ('{place[first]}', '{place[third]}')") == {first, third}
+    assert found(f"NOT IN ('{place[first]}', '{place[third]}')") == {second}
+    assert found("LIKE '%artifacts'") == {*runs}
+    assert found("LIKE 'mlflow-artifacts:/%'") == {first, second}
+    assert found(f"ILIKE 'MLFLOW-artifacts:/{where}/{second}%'") == {second}
+    assert found("LIKE 'file:%'") == {third}
+    with tracker.open_store(server.url) as store:
+        kept = store.get_run(first).artifact_uri
+    assert found(f"= '{kept}'") == set()
+
+
 def test_our_reads_of_theirs(server: Server, client: MlflowClient) -> None:
     """What MLflow's client wrote is read through our own interface."""
     run = client.create_run(client.create_experiment("theirs"), run_name="stock").info.run_id

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +201,8 @@ def test_a_model_is_logged_registered_and_loaded(store_url: str, tmp_path: Path)
     x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1])
     with mlflow.start_run() as active:
         LogisticRegression().fit(x, y)
+    # What was turned on by the flavor, mlflow.autolog does not turn off.
+    mlflow.sklearn.autolog(disable=True)
     run = client.get_run(active.info.run_id)
     (made,) = run.outputs.model_outputs
     model = client.get_logged_model(made.model_id)
@@ -213,6 +216,70 @@ def test_a_model_is_logged_registered_and_loaded(store_url: str, tmp_path: Path)
     assert loaded.predict(x).tolist() == y.tolist()
     assert registry.exists()
     assert installed("db", "check", "--store", store_url).returncode == 0
+
+
+@pytest.mark.parametrize("through_a_server", [True, False])
+def test_a_registered_model_is_loaded_by_whoever_reaches_the_store(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through_a_server: bool
+) -> None:
+    """A version registered through a server loads without one and the other way round; each is told its own places."""
+    home = (tmp_path / "tracker-artifacts").as_uri()
+    x = np.array([[0.0], [1.0]])
+    with Server(store_url, cwd=tmp_path) as server:
+        monkeypatch.setenv("TRACKER_STORE", server.url)
+        uris = [server.url, f"tracker+{store_url}", "tracker://"]
+        first, *others = uris if through_a_server else [uris[1], uris[0], uris[2]]
+        mlflow.set_tracking_uri(first)
+        client = MlflowClient()
+        run_id = _register(client, x)
+        model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
+        for uri in (first, *others):
+            mlflow.set_tracking_uri(uri)
+            client = MlflowClient()
+            for name in ("rr@champ", "rr/1", "rr/3", "rr/4", "rr/latest", "copied/1"):
+                assert mlflow.sklearn.load_model(f"models:/{name}").predict(x).tolist() == [0, 1], (uri, name)
+            direct = uri.startswith("tracker+")
+            of_model = f"{home}/{model_id}" if direct else f"mlflow-artifacts:/0/models/{model_id}/artifacts"
+            if uri == "tracker://":
+                of_model = of_model.replace("mlflow-artifacts:", f"{server.url}/api/2.0/mlflow-artifacts/artifacts")
+            assert client.get_model_version_download_uri("rr", "1") == of_model
+            assert client.get_model_version_download_uri("copied", "1") == of_model
+            assert client.get_model_version("rr", "1").source == f"models:/{model_id}"
+            source = f"{home}/{run_id}/copy" if direct else f"mlflow-artifacts:/0/{run_id}/artifacts/copy"
+            for version in (
+                client.get_model_version("rr", "4"),
+                client.get_model_version_by_alias("rr", "of_run"),
+                *client.search_model_versions(f"source_path = '{source}'"),
+                *client.get_latest_versions("rr", ["None"]),
+                *client.search_registered_models("name = 'rr'")[0].latest_versions,
+            ):
+                assert (int(version.version), version.source) == (4, source)
+            assert len(client.search_model_versions(f"source_path = '{source}'")) == 1
+            assert client.get_model_version_download_uri("rr", "2") == "s3://elsewhere/model"
+    with sqlite3.connect(tmp_path / "tracker.registry.db") as registry:
+        kept = registry.execute("SELECT storage_location FROM model_versions WHERE name = 'rr' ORDER BY version")
+        assert [place for (place,) in kept] == [
+            f"{home}/{model_id}", "s3://elsewhere/model", f"runs:/{run_id}/copy", f"{home}/{run_id}/copy"
+        ]  # fmt: skip
+
+
+def _register(client: MlflowClient, x: Any) -> str:
+    """Versions 1 (of a logged model), 2 (elsewhere), 3 and 4 (of a run's files) of `rr`, and a copy of the first."""
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=100.0).fit(x, [0, 1])
+    with mlflow.start_run() as run:
+        mlflow.sklearn.log_model(fitted, name="lr", registered_model_name="rr")
+        with tempfile.TemporaryDirectory() as folder:
+            mlflow.sklearn.save_model(fitted, f"{folder}/copy")
+            mlflow.log_artifacts(f"{folder}/copy", "copy")
+    client.create_model_version("rr", "s3://elsewhere/model")
+    client.create_model_version("rr", f"runs:/{run.info.run_id}/copy", run.info.run_id)
+    client.create_model_version("rr", f"{run.info.artifact_uri}/copy", run.info.run_id)
+    client.set_registered_model_alias("rr", "champ", "1")
+    client.set_registered_model_alias("rr", "of_run", "4")
+    client.copy_model_version("models:/rr/1", "copied")
+    return str(run.info.run_id)
 
 
 def test_the_registry_has_a_schema_of_its_own(postgres_url: str) -> None:
@@ -231,8 +298,8 @@ def test_the_registry_has_a_schema_of_its_own(postgres_url: str) -> None:
 
 def test_two_that_make_a_registry_at_once_make_one(any_url: str) -> None:
     """Whoever is later finds the registry that the first one made, whole, with what was registered in it."""
-    make_tracking_store(f"tracker+{any_url}")
-    stores = [RegistryStore(any_url) for _ in range(2)]
+    bridge = make_tracking_store(f"tracker+{any_url}").bridge
+    stores = [RegistryStore(any_url, lambda: bridge) for _ in range(2)]
     failed: list[BaseException] = []
 
     def register(number: int) -> None:

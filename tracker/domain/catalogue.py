@@ -41,6 +41,17 @@ class Logged(Struct, frozen=True):
     stop: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a run's place for files is told: one that is kept just as `kept` says is told as `shown` says.
+
+    In both `{experiment}` and `{run}` stand for the ids.
+    """
+
+    kept: str
+    shown: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentDetail:
     """An experiment with all that is kept of it; `artifact_location` None means where the store's artifacts go."""
@@ -220,10 +231,12 @@ class Catalogue(Protocol):
         order_by: Iterable[str] = (),
         limit: int = 1000,
         page_token: str | None = None,
+        spelling: Spelling | None = None,
     ) -> tuple[Sequence[RunDetail], str | None]:
         """A page of runs of these experiments (unknown ids are passed over), and the token of the next page or None.
 
         Filter and order mean what MLflow's search means by them; ties go newest start first, then by run id.
+        Conditions on `artifact_uri`, not the order, are about the place as `spelling` tells it.
         """
         ...
 

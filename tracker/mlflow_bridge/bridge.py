@@ -7,12 +7,13 @@ from tracker.mlflow_bridge.fragments import Fragments
 from tracker.mlflow_bridge.histories import Histories
 from tracker.mlflow_bridge.models import Models
 from tracker.mlflow_bridge.runs import Runs
+from tracker.mlflow_bridge.whereabouts import Whereabouts
 
 
-class Bridge(Experiments, Runs, Fragments, Histories, Models):
+class Bridge(Experiments, Runs, Fragments, Histories, Models, Whereabouts):
     """A store as MLflow's clients and its UI see it. Usable from many threads at once.
 
     Every method raises BridgeError in MLflow's words, or StoreUnavailable while the store does not answer. Its parts
-    are experiments, runs, fragments (pages of runs, encoded), histories (points of metrics), and models (logged models,
-    inputs and outputs).
+    are experiments, runs, fragments (pages of runs, encoded), histories (points of metrics), models (logged models,
+    inputs and outputs), and whereabouts (of files that the model registry names).
     """

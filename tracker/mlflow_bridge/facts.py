@@ -42,7 +42,10 @@ def mlflow_status(status: RunStatus) -> Status:
 
 
 def our_status(status: str) -> RunStatus:
-    """Our word for one of MLflow's; BridgeError for none of them."""
+    """Our word for one of MLflow's; BridgeError for none of them.
+
+    A run of ours that is there has begun, so MLflow's SCHEDULED is kept, and from then on shown, as RUNNING.
+    """
     try:
         return _OURS[status]
     except KeyError:

@@ -84,6 +84,7 @@ class Fragments(Held):
                 order_by=order_by or (),
                 limit=limit,
                 page_token=page_token or None,
+                spelling=self.locations.spelling,
                 shown=self._fragments,
             )
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from tracker.domain.catalogue import ExperimentDetail
+from tracker.domain.catalogue import ExperimentDetail, Spelling
 from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import check_artifact_path
 from tracker.mlflow_bridge.checks import refuse
@@ -18,6 +18,8 @@ _LENGTH = 2048
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _MODELS = "models"
 _ARTIFACTS = "artifacts"
+_LAID_OUT = re.compile(r"/(?://)?[0-9]+/(?:models/)?([A-Za-z0-9][A-Za-z0-9_-]{0,63})/artifacts((?:/.*)?)", re.DOTALL)
+_AT_HOME = re.compile(r"/([A-Za-z0-9][A-Za-z0-9_-]{0,63})((?:/.*)?)", re.DOTALL)
 
 
 class Locations:
@@ -73,7 +75,31 @@ class Locations:
             return experiment.artifact_location
         return f"{PROXY}:/{experiment.id}" if self.proxied else self.root
 
+    @property
+    def spelling(self) -> Spelling | None:
+        """How the places of runs are told other than they are stored; None where they are not."""
+        shown = f"{PROXY}:/{{experiment}}/{{run}}/{_ARTIFACTS}"
+        return Spelling(self._kept_as, shown) if self.proxied else None
+
+    @property
+    def _kept_as(self) -> str:
+        return f"{self.root}/{{run}}"
+
     # -- what clients say ----------------------------------------------------------------------------------------
+
+    def owner_in(self, uri: str) -> tuple[str, str] | None:
+        """The owner's id and what follows the place of its files ("" or "/…"), of a URI as stored or as told.
+
+        None for what lies elsewhere. `uri` is not decoded, and neither is what follows.
+        """
+        if uri.startswith(f"{PROXY}:/"):
+            found = _LAID_OUT.fullmatch(uri.removeprefix(f"{PROXY}:"))
+        else:
+            found = self._kept_by(uri)
+        return None if found is None or ".." in unquote(found[2]).split("/") else (found[1], found[2])
+
+    def _kept_by(self, uri: str) -> re.Match[str] | None:
+        return _AT_HOME.fullmatch(uri.removeprefix(self.root)) if _below(uri, self.root) else None
 
     def owner_of(self, path: str) -> tuple[str, str]:
         """The owner's id and the path below its files, "" for all of them, of a path below `mlflow-artifacts:/`.
@@ -142,6 +168,15 @@ class Elsewhere(Locations):
     def model_shown(self, uri: str, experiment_id: int, model_id: str) -> str:
         """Below the destination as the server serves it, else as it is."""
         return self._shown(uri)
+
+    @property
+    def _kept_as(self) -> str:
+        return f"{self.destination}/{{experiment}}/{{run}}/{_ARTIFACTS}"
+
+    def _kept_by(self, uri: str) -> re.Match[str] | None:
+        if _below(uri, self.destination):
+            return _LAID_OUT.fullmatch(uri.removeprefix(self.destination))
+        return super()._kept_by(uri)
 
     def _home_of_run(self, experiment_id: int, run_id: str) -> str:
         return f"{self.destination}/{experiment_id}/{run_id}/{_ARTIFACTS}"

@@ -105,7 +105,8 @@ def _locations(url: str, artifact_uri: str | None) -> Locations:
 def _sql_registry(url: str) -> Any:
     from tracker.mlflow_bridge.registry import RegistryStore
 
-    return RegistryStore(url)
+    # Asked for when it is needed: a server makes it known after the registry may have been opened.
+    return RegistryStore(url, lambda: make_tracking_store(f"tracker+{url}").bridge)
 
 
 def _rest_store(url: str) -> Any:

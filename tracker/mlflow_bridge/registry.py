@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.entities.paged_list import PagedList
@@ -14,6 +16,9 @@ from mlflow.store.model_registry.abstract_store import AbstractStore
 
 from tracker.mlflow_bridge.convert import told
 from tracker.store.beside import Beside
+
+if TYPE_CHECKING:
+    from tracker.mlflow_bridge.bridge import Bridge
 
 NAME = "registry"
 
@@ -23,6 +28,7 @@ _PAGED = frozenset(
     list_webhooks_by_event""".split()
 )
 _LISTED = frozenset({"get_latest_versions"})
+_TOLD = re.compile(r"(?<=['\"])mlflow-artifacts:/[^'\"]*(?=['\"])")
 _NOTHING = frozenset({"get_prompt", "get_prompt_version", "get_prompt_version_by_alias"})
 
 
@@ -31,10 +37,15 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
 
     Its migrations take seconds, so it is made by the first call that registers something (`Beside` makes that safe for
     processes that do so at once).
+
+    MLflow keeps a version's place as it was told to whoever registered it: through a server `mlflow-artifacts:/…`,
+    which nobody can read without one. Here the real place of what is ours is kept, and everybody is told it as the
+    store of `bridge()` tells the places of runs and logged models.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, bridge: Callable[[], Bridge]) -> None:
         super().__init__(store_uri=url, tracking_uri=None)
+        self._bridge = bridge
         self._beside = Beside(url, NAME)
         self._lock = threading.Lock()
         self._real: Any = None
@@ -49,6 +60,77 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
                     self._real = _open(self._beside.url)
                     self._beside.close()
         return self._real
+
+    def create_model_version(
+        self,
+        name: str,
+        source: str,
+        run_id: str | None = None,
+        tags: Any = None,
+        run_link: str | None = None,
+        description: str | None = None,
+        local_model_path: str | None = None,
+        model_id: str | None = None,
+    ) -> Any:
+        store = self.real(make=False)
+        if store is None:
+            return _without("create_model_version", (name,), {})
+        with told():
+            place = self._bridge().source(source)
+        # MLflow would ask for a logged model where its global tracking URI is, which need not be this store.
+        known = place.uri != source and source.startswith("models:")
+        made = store.create_model_version(
+            name,
+            place.uri,
+            run_id or place.run_id,
+            tags,
+            run_link,
+            description,
+            local_model_path,
+            None if known else model_id,
+        )
+        if known:
+            _name_source(store, made, source)
+        return self._as_told(made)
+
+    def get_model_version_download_uri(self, name: str, version: Any) -> str:
+        store = self.real(make=False)
+        if store is None:
+            return str(_without("get_model_version_download_uri", (name, version), {}))
+        return self._shown(store.get_model_version_download_uri(name, version))
+
+    def search_model_versions(self, filter_string: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        store = self.real(make=False)
+        if store is None:
+            return PagedList([], None)
+        with told():
+            kept = _TOLD.sub(lambda one: self._bridge().source(one[0]).uri, filter_string or "")
+        return self._as_told(store.search_model_versions(kept or filter_string, *args, **kwargs))
+
+    def _as_told(self, answer: Any) -> Any:
+        """MLflow's answer, with the sources of the versions in it as clients are told."""
+        if isinstance(answer, ModelVersion):
+            answer._source = self._shown(answer.source or "") or None
+        elif isinstance(answer, RegisteredModel):
+            self._as_told(answer.latest_versions)
+        elif isinstance(answer, list):
+            for one in answer:
+                self._as_told(one)
+        return answer
+
+    def _shown(self, uri: str) -> str:
+        # What is surely not ours is told without opening our store, which a registry alone does not need.
+        if not uri or uri.startswith(("models:", "runs:")):
+            return uri
+        with told():
+            return self._bridge().shown(uri)
+
+
+def _name_source(store: Any, version: Any, source: str) -> None:
+    """Keep what a version was registered from, beside where its files are."""
+    with store.ManagedSessionMaker(read_only=False) as session:
+        store._get_sql_model_version(session, version.name, version.version).source = source
+    version._source = source
 
 
 def _open(url: str) -> Any:
@@ -72,7 +154,7 @@ def _fill(url: str) -> None:
 def _forwarded(name: str) -> Callable[..., Any]:
     def call(self: RegistryStore, *args: Any, **kwargs: Any) -> Any:
         store = self.real(make=name in _MAKING)
-        return _without(name, args, kwargs) if store is None else getattr(store, name)(*args, **kwargs)
+        return _without(name, args, kwargs) if store is None else self._as_told(getattr(store, name)(*args, **kwargs))
 
     call.__name__ = name
     return call
@@ -94,5 +176,5 @@ def _without(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 for _name, _value in inspect.getmembers_static(AbstractStore):
-    if not _name.startswith("_") and inspect.isfunction(_value):
+    if not _name.startswith("_") and inspect.isfunction(_value) and _name not in vars(RegistryStore):
         setattr(RegistryStore, _name, _forwarded(_name))

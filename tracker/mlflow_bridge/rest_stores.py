@@ -35,13 +35,28 @@ class TrackingRestStore(RestStore):  # type: ignore[misc]
             for field in ("artifact_uri", "artifact_location"):
                 place = getattr(message, field, "")
                 if isinstance(place, str) and place.startswith(_PROXY):
-                    setattr(message, field, f"{self._address}{_SERVED}{place.removeprefix(_PROXY)}")
+                    setattr(message, field, _addressed(place, self._address))
         return answer
+
+
+class RegistryOverRest(RegistryRestStore):  # type: ignore[misc]
+    """MLflow's client of the registry of the server at `url`; files are named by their address here too."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(_credentials(url))
+        self._address = identity(url)
+
+    def get_model_version_download_uri(self, name: str, version: Any) -> str:
+        return _addressed(super().get_model_version_download_uri(name, version), self._address)
 
 
 def registry_rest_store(url: str) -> Any:
     """MLflow's client of the registry of the server at `url`."""
-    return RegistryRestStore(_credentials(url))
+    return RegistryOverRest(url)
+
+
+def _addressed(place: str, address: str) -> str:
+    return f"{address}{_SERVED}{place.removeprefix(_PROXY)}" if place.startswith(_PROXY) else place
 
 
 def _credentials(url: str) -> Callable[[], Any]:

@@ -122,6 +122,7 @@ class Runs(Held):
                 order_by=order_by or (),
                 limit=limit,
                 page_token=page_token or None,
+                spelling=self.locations.spelling,
             )
         return [views.run(detail, self.locations) for detail in details], token
 

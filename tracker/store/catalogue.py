@@ -19,6 +19,7 @@ from tracker.domain.catalogue import (
     ModelMetric,
     ModelStatus,
     RunDetail,
+    Spelling,
 )
 from tracker.domain.errors import InvalidValue
 from tracker.domain.records import Run
@@ -163,6 +164,7 @@ class SqlCatalogue:
         order_by: Iterable[str] = (),
         limit: int = 1000,
         page_token: str | None = None,
+        spelling: Spelling | None = None,
     ) -> tuple[Sequence[RunDetail], str | None]:
         from tracker.store.search import search_like_mlflow
 
@@ -176,6 +178,7 @@ class SqlCatalogue:
                 order_by=order_by,
                 limit=limit,
                 page_token=page_token,
+                spelling=spelling,
             )
             return details_of(connection, rows), token
 
@@ -188,6 +191,7 @@ class SqlCatalogue:
         order_by: Iterable[str] = (),
         limit: int = 1000,
         page_token: str | None = None,
+        spelling: Spelling | None = None,
         shown: Shown[T],
     ) -> tuple[list[T], str | None]:
         """`search_details` as `shown` shows it; read is what it does not have as it stands."""
@@ -203,6 +207,7 @@ class SqlCatalogue:
                 order_by=order_by,
                 limit=limit,
                 page_token=page_token,
+                spelling=spelling,
             )
             return shown_rows(connection, rows, shown), token
 

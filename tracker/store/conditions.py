@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 from sqlalchemy import (
@@ -17,8 +18,11 @@ from sqlalchemy import (
     CompoundSelect,
     FromClause,
     Select,
+    Text,
     and_,
     any_,
+    case,
+    cast,
     exists,
     false,
     func,
@@ -31,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
+from tracker.domain.catalogue import Spelling
 from tracker.query.syntax import (
     NUMBER_ATTRIBUTES,
     And,
@@ -63,6 +68,7 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 _INT64 = 2**63
+_ID = re.compile(r"(\{experiment\}|\{run\})")
 CONTEXT = "mlflow.data.context"
 """The tag of a data set's use that says what for: training, evaluation …"""
 
@@ -93,10 +99,14 @@ def among(column: ColumnElement[Any], ids: Select[Any] | CompoundSelect[Any], di
 
 
 class Conditions:
-    """Conditions in the SQL of one database, named by SQLAlchemy's name of the dialect."""
+    """Conditions in the SQL of one database, named by SQLAlchemy's name of the dialect.
 
-    def __init__(self, dialect: str) -> None:
+    With `spelling` those on `artifact_uri` are about what clients are told, not about what is stored.
+    """
+
+    def __init__(self, dialect: str, spelling: Spelling | None = None) -> None:
         self._dialect = dialect
+        self._spelling = spelling
 
     def of(self, node: Node) -> Clause:
         """The condition on `runs` that the node states."""
@@ -239,6 +249,9 @@ class Conditions:
             column = table.c.experiment_id
             return among(unindexed(column, self._dialect) if table is runs else column, theirs, self._dialect)
         column = table.c[ATTRIBUTES[key]]
+        if key == "artifact_uri" and self._spelling is not None:
+            kept, shown = _spelled(self._spelling.kept, table), _spelled(self._spelling.shown, table)
+            column = case((column == kept, shown), else_=column)
         if isinstance(leaf, IsNull):
             return column.is_not(None) if leaf.negated else column.is_(None)
         assert not isinstance(leaf, IsNan)
@@ -250,6 +263,13 @@ class Conditions:
             meets = _numbers(leaf, column) if key == "best_value" else _wholes(leaf, column)
             meets = not_(meets) if _negative(leaf) else meets
         return and_(column.is_not(None), meets) if runs.c[ATTRIBUTES[key]].nullable else meets
+
+
+def _spelled(template: str, table: FromClause) -> ColumnElement[str]:
+    """The text that the template (see `Spelling`) makes of a row of `table`."""
+    ids = {"{experiment}": cast(table.c.experiment_id, Text), "{run}": table.c.uid}
+    pieces = [ids[piece] if piece in ids else literal(piece) for piece in _ID.split(template)]
+    return reduce(operator.add, pieces)
 
 
 def has_row(leaf: Leaf) -> bool:

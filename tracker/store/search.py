@@ -32,7 +32,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from tracker.domain.catalogue import Life
+from tracker.domain.catalogue import Life, Spelling
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.query.filters import parse_filter, parse_order
 from tracker.query.syntax import And, Comparison, Field, In, IsNan, Node, OrderTerm
@@ -91,13 +91,17 @@ def search_like_mlflow(
     order_by: Iterable[str] = (),
     limit: int = 100,
     page_token: str | None = None,
+    spelling: Spelling | None = None,
 ) -> tuple[list[Row[Any]], str | None]:
     """`search` among the experiments with these ids, of which unknown ones are passed over, in MLflow's order.
 
-    `life` says which runs; one of a deleted experiment is deleted. See `Manner` for the order.
+    `life` says which runs; one of a deleted experiment is deleted. See `Manner` for the order. Conditions on
+    `artifact_uri` are about what `spelling` tells.
     """
     wanted = _parsed(filter, order_by, limit)
-    return _page(connection, wanted, Scope.of(connection, experiment_ids, life), Manner.MLFLOW, limit, page_token)
+    return _page(
+        connection, wanted, Scope.of(connection, experiment_ids, life), Manner.MLFLOW, limit, page_token, spelling
+    )
 
 
 _Wanted = tuple[Node | None, tuple[OrderTerm, ...]]
@@ -113,10 +117,16 @@ def _parsed(filter: str, order_by: Iterable[str], limit: int) -> _Wanted:
 
 
 def _page(
-    connection: Connection, wanted: _Wanted, scope: Scope, manner: Manner, limit: int, page_token: str | None
+    connection: Connection,
+    wanted: _Wanted,
+    scope: Scope,
+    manner: Manner,
+    limit: int,
+    page_token: str | None,
+    spelling: Spelling | None = None,
 ) -> tuple[list[Row[Any]], str | None]:
     node, terms = wanted
-    found = _Search(connection, node, scope, manner)
+    found = _Search(connection, node, scope, manner, spelling)
     query = repr((node, terms, scope.asked, scope.life, manner.value)).encode()
     place = None if page_token is None else read_token(page_token, query, found.sort(terms).keys)
     page = [] if scope.ids == () else found.page(terms, place, limit + 1)
@@ -127,10 +137,12 @@ def _page(
 class _Search:
     """A filter over some experiments, asked in one database."""
 
-    def __init__(self, connection: Connection, node: Node | None, scope: Scope, manner: Manner) -> None:
+    def __init__(
+        self, connection: Connection, node: Node | None, scope: Scope, manner: Manner, spelling: Spelling | None
+    ) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
-        self._conditions = Conditions(self._dialect)
+        self._conditions = Conditions(self._dialect, spelling)
         self._parts = node.parts if isinstance(node, And) else () if node is None else (node,)
         self._scope = scope
         self._manner = manner

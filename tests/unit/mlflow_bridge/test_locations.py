@@ -121,3 +121,23 @@ def test_a_client_of_its_own_store_may_go_anywhere(tmp_path: Path) -> None:
     places = Locations(ROOT, proxied=False, allowed=None)
     assert places.check("artifacts") == (tmp_path / "artifacts").as_uri()
     assert places.check("s3://anywhere/x") == "s3://anywhere/x"
+
+
+@pytest.mark.parametrize(
+    ("uri", "at_home", "with_mlflow"),
+    [
+        ("mlflow-artifacts:/3/r/artifacts", ("r", ""), ("r", "")),
+        ("mlflow-artifacts:///3/models/m-1/artifacts/a%20b/c", ("m-1", "/a%20b/c"), ("m-1", "/a%20b/c")),
+        (f"{ROOT}/r/a/b", ("r", "/a/b"), ("r", "/a/b")),
+        ("file:///data/ml/3/models/m-1/artifacts/a", None, ("m-1", "/a")),
+        ("file:///data/ml/3/other", None, None), (f"{ROOT}2/r", None, None), (ROOT, None, None), ("", None, None),
+        ("s3://bucket/r/a", None, None), ("mlflow-artifacts://host/3/r/artifacts", None, None),
+        ("mlflow-artifacts:/3/r/artifacts/%2e%2e/x", None, None), (f"{ROOT}/r/../x", None, None),
+    ],
+)  # fmt: skip
+def test_the_owner_is_found_in_either_spelling(
+    uri: str, at_home: tuple[str, str] | None, with_mlflow: tuple[str, str] | None
+) -> None:
+    """A URI as it is stored and one as a server tells it name the same owner; what is elsewhere has none."""
+    assert Locations(ROOT, proxied=False).owner_in(uri) == at_home
+    assert Elsewhere(ROOT, "/data/ml", proxied=True).owner_in(uri) == with_mlflow
