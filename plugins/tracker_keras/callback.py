@@ -36,6 +36,8 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     `evaluate()` with this callback is the event `evaluated`, with its metrics in the detail; the validation inside
     `fit()` is in the epoch's `val_` metrics alone. In a multi-worker training only the chief records.
 
+    When somebody asked the run to stop, the fit ends with its epoch, or with `log_batches` at once.
+
     No error of tracking reaches the training: each kind is said once on the log `tracker`, and all are counted in
     `guard.errors`. Raises InvalidValue for arguments that cannot be meant.
     """
@@ -71,6 +73,8 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     @guarded
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """A fit begins. What an earlier one left that died, and so had no end, is forgotten here."""
+        if self._fit is not None:
+            self._fit.leave()
         self._fit, self._new_list = None, False
         self._is_in_fit(False)
         self._forget_first_batch()
@@ -82,6 +86,7 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             run,
             self.model,
             dict(self.params or {}),
+            self.params,
             look_around(self),
             self._description,
             self.guard,

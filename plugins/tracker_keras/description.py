@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from tracker_keras.best import improvements_of
+from tracker_keras.configurations import configurations
 from tracker_keras.goals import batch_twins, metric_goals, monitored
 from tracker_keras.hyperparameters import hyperparameters, parameter_counts, summary_text
 
@@ -31,13 +33,16 @@ class Description:
         self._guard = guard
         self._params: dict[str, Any] = {}
         self._goals: dict[str, Goal] = {}
-        self._monitored: str | None = None
+        self._monitored: tuple[str, Goal | None] | None = None
+        self.improvements = improvements_of(run)
         self._models: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
         self._has_files = False
 
-    def fit(self, model: Any, params: Mapping[str, Any]) -> None:
-        """A fit of `model` begins; `params` are the arguments of `fit()` that are known."""
+    def fit(self, model: Any, params: Mapping[str, Any], callbacks: Iterable[Any]) -> None:
+        """A fit of `model` begins; `params` are what is known of its arguments, `callbacks` those beside ours."""
         self._say({key: value for key, value in params.items() if value is not None})
+        with self._guard("reading the callbacks' configurations"):
+            self._say(configurations(callbacks))
         with _quietly():
             self._say(hyperparameters(model, self._guard))
 
@@ -66,10 +71,13 @@ class Description:
             self._run.log_text(architecture, f"{folder}/architecture.json")
         return True
 
-    def goals(self, model: Any, keys: Iterable[str], callbacks: Iterable[Any], *, batches: bool) -> None:
+    def goals(
+        self, model: Any, keys: Iterable[str], callbacks: Iterable[Any], *, batches: bool
+    ) -> tuple[str, Goal | None] | None:
         """Which of the logs' `keys` is better small or large, and which one a callback watches.
 
-        With `batches` the same is said of the batch logs' keys.
+        With `batches` the same is said of the batch logs' keys. Returned are the metric that decides the run's best
+        epoch (that which is watched, else `val_loss`, else `loss`) and its goal, if Keras knows it.
         """
         keys = list(keys)
         goals = metric_goals(model, keys)
@@ -77,13 +85,16 @@ class Description:
             key, goal = watched
             if goal:
                 goals[key] = goal
-            if key != self._monitored:
-                self._monitored = key
+            if self._monitored is None or key != self._monitored[0]:
                 self._run.monitor_metric(key, source="keras")
+            self._monitored = key, goals.get(key)
         for key, goal in (goals | batch_twins(goals) if batches else goals).items():
             if self._goals.get(key) != goal:
                 self._goals[key] = goal
                 self._run.define_metric(key, goal=goal, source="keras")
+        if self._monitored is not None:
+            return self._monitored
+        return next(((key, goals.get(key)) for key in ("val_loss", "loss") if key in keys), None)
 
     def _say(self, params: Mapping[str, Any]) -> None:
         new = {key: value for key, value in params.items() if key not in self._params or self._params[key] != value}

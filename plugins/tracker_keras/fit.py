@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracker_keras.batches import BatchLog
+from tracker_keras.decisions import Decisions
 from tracker_keras.optimizers import iterations, learning_rates, scheduled_rates
 
 if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
     from tracker.client.run import Run
-    from tracker.domain.words import FitOutcome
+    from tracker.domain.goals import Goal
     from tracker_keras.description import Description
     from tracker_keras.guard import Guard
     from tracker_keras.surroundings import Surroundings
@@ -35,6 +35,7 @@ class ObservedFit:
         run: Run,
         model: Any,
         params: Mapping[str, Any],
+        list_params: Any,
         surroundings: Surroundings,
         description: Description,
         guard: Guard,
@@ -54,21 +55,41 @@ class ObservedFit:
         self._batches: BatchLog | None = None
         self._iterations = 0
         self._steps = 0
+        self._is_counted = False
         self._began = 0.0
         self._rates: dict[str, float] = {}
-        self._loss: Any = None
         self._is_described = False
+        self.is_over = False
+        """Whether our own callback was told that the fit returns."""
         self.last_epoch: int | None = None
         """The run's number of the epoch that ended last."""
+        self.current_epoch = 0
+        """Keras' number of the epoch under way."""
+        self._decisions = Decisions(self, model, surroundings.callbacks, list_params, guard)
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Keras' `epoch` begins; only with the first one is it known where the fit starts."""
+    def epoch(self, keras_epoch: int) -> int:
+        """The run's number of Keras' epoch."""
+        return keras_epoch if self._recorder is None else self._recorder.epoch(keras_epoch)
+
+    def decided(self, kind: str, epoch: int, detail: Mapping[str, Any]) -> None:
+        """Record what was decided in Keras' `epoch`."""
+        if self._recorder is not None:
+            self._recorder.log_event(kind, epoch, detail)
+
+    def begin(self, epoch: int) -> None:
+        """The first callback of the list acts in Keras' `epoch`; only with the first one is it known where we start."""
         if self._is_empty:
             self._is_empty = False
             self._iterations = iterations(self._model)
             self._start(epoch, self._epochs)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Keras' `epoch` begins for our own callback."""
+        self.begin(epoch)
         if self._batches is not None:
             self._batches.begin_epoch(self._steps)
+        self.current_epoch = epoch
+        self._is_counted = False
         self._rates = {}
         self._began = time.perf_counter()
 
@@ -78,12 +99,14 @@ class ObservedFit:
         Right before its first batch they are what every callback's `on_epoch_begin` left (LearningRateScheduler), and
         none has seen the epoch's end yet (ReduceLROnPlateau), wherever in the list it stands.
         """
-        self._rates = learning_rates(self._model)
+        self._rates = self._decisions.rates.read(self.current_epoch)
 
     def end_batch(self, batch: int, logs: Mapping[str, Any]) -> None:
         """The batch hook came; may be called from several threads at once."""
         if self._batches is not None:
             self._batches.add(batch, logs)
+        if self._run.should_stop is True:
+            self._stop()
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Keras' `epoch` ended; its rate is added to its metrics, in place of what other callbacks noted in `logs`."""
@@ -92,25 +115,61 @@ class ObservedFit:
             return
         metrics = dict(logs)
         with self._guard("counting the optimizer's steps"):
-            self._count_steps()
+            self.count_steps()
         if self._batches is not None:
             self._batches.end_epoch(self._steps)
+        rates: dict[str, float] = {}
         with self._guard("reading the learning rate"):
-            metrics.update((self._rates or learning_rates(self._model)) | scheduled_rates(self._model))
+            rates = (self._rates or learning_rates(self._model)) | scheduled_rates(self._model)
+        watched: tuple[str, Goal | None] | None = None
         with self._guard("reading the metrics' goals"):
-            self._description.goals(self._model, logs, self._surroundings.callbacks, batches=self._log_batches > 0)
-        self._recorder.log_epoch(epoch, metrics, seconds=seconds, steps=self._steps)
-        self._loss = logs.get("loss")
+            watched = self._description.goals(
+                self._model, logs, self._surroundings.callbacks, batches=self._log_batches > 0
+            )
+        self._recorder.log_epoch(epoch, metrics | rates, seconds=seconds, steps=self._steps)
         self.last_epoch = self._recorder.epoch(epoch)
+        self._tell_improvement(watched, epoch, logs)
+        with self._guard("telling of decisions"):
+            self._decisions.end_epoch(epoch, logs, rates)
         if not self._is_described:
             self._describe_model(self._recorder)
+        # The last epoch that was planned ends by itself: that is no stop.
+        if self._run.should_stop is True and (self._epochs is None or epoch + 1 < self._epochs):
+            self._stop()
 
     def end(self) -> None:
-        """The fit returns."""
+        """The fit returns; what callbacks after ours do then (EarlyStopping restores weights) is part of it."""
         if self._is_empty:
             self._start_empty()
+        self.is_over = True
+        self.settle()
+
+    def settle(self) -> None:
+        """End the record if neither our callback nor one that is watched has anything to do any more."""
+        if self.is_over and self._decisions.is_settled:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """End the record as things stand."""
+        self.leave()
         if self._recorder is not None:
-            self._recorder.end(self._outcome())
+            self._recorder.end(self._decisions.outcome())
+
+    def leave(self) -> None:
+        """Leave the callbacks that were watched as they were."""
+        self._decisions.leave()
+
+    def _tell_improvement(self, watched: tuple[str, Goal | None] | None, epoch: int, logs: Mapping[str, Any]) -> None:
+        metric, goal = watched or (None, None)
+        if metric is not None and goal is not None:
+            better = self._description.improvements.add(metric, goal, self.epoch(epoch), logs.get(metric))
+            if better is not None:
+                self.decided("best_improved", epoch, better)
+
+    def _stop(self) -> None:
+        """Somebody asked the run to stop."""
+        if self._decisions.stop("stopped"):
+            self.decided("stopped", self.current_epoch, {"by": "request"})
 
     def _start(self, initial_epoch: int, epochs: int | None) -> None:
         recorder = self._recorder = self._run.start_fit(
@@ -119,6 +178,7 @@ class ObservedFit:
             steps_per_epoch=self._steps_per_epoch,
             batch_size=self._surroundings.batch_size,
         )
+        self._description.improvements.begin(recorder.first_epoch)
         if self._log_batches:
             at_once = getattr(self._model, "steps_per_execution", 1)
             self._batches = BatchLog(self._log_batches, at_once, recorder.log_batch, offset=recorder.step(0))
@@ -130,6 +190,7 @@ class ObservedFit:
                     "steps_per_epoch": self._steps_per_epoch,
                     "batch_size": self._surroundings.batch_size,
                 },
+                self._surroundings.callbacks,
             )
         self._describe_model(recorder)
 
@@ -150,17 +211,16 @@ class ObservedFit:
             )
         self._start(0, 0)
 
-    def _count_steps(self) -> None:
-        """Steps done in this fit so far, by the optimizer's own count where it counts."""
+    def count_steps(self) -> None:
+        """Steps done in this fit so far, by the optimizer's own count where it counts; once as each epoch ends."""
+        if self._is_counted:
+            return
+        self._is_counted = True
         done = iterations(self._model) - self._iterations
         if done <= self._steps:  # no optimizer, or one that the model's train_step does not use
             done = self._steps + (self._steps_per_epoch or 0)
         if self._batches is not None and self._batches.exact:
             done = max(done, self._batches.seen)  # loss scaling skips steps, whose batches were logged all the same
         self._steps = done
-
-    def _outcome(self) -> FitOutcome:
-        """`nan` needs a stop, too: a fit that went on to its last epoch with a NaN loss did complete."""
-        if not getattr(self._model, "stop_training", False):
-            return "completed"
-        return "nan" if isinstance(self._loss, float) and not math.isfinite(self._loss) else "stopped_early"
+        if self._recorder is not None:
+            self._recorder.reached(done)

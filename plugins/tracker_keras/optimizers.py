@@ -33,6 +33,15 @@ def learning_rates(model: Any) -> dict[str, float]:
     return {key: _as_float(one.learning_rate) for key, one in named_optimizers(model).items()}
 
 
+def settable_rates(model: Any) -> dict[str, float]:
+    """The rates at this moment that an assignment would change: those that no schedule or function decides."""
+    return {
+        key: _as_float(one.learning_rate)
+        for key, one in named_optimizers(model).items()
+        if not callable(getattr(one, "_learning_rate", None))
+    }
+
+
 def scheduled_rates(model: Any) -> dict[str, float]:
     """The rates that a LearningRateSchedule gave the last step done; optimizers without a schedule are left out.
 

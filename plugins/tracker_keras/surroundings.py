@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -36,12 +37,21 @@ def look_around(me: object) -> Surroundings:
         if frame is None:
             break
         caller = frame.f_locals.get("self")
-        if isinstance(caller, keras.callbacks.CallbackList) and not callbacks:
-            callbacks = tuple(one for one in getattr(caller, "callbacks", ()) if one is not me)
+        if isinstance(caller, keras.callbacks.CallbackList):  # the last one found has the others in it
+            callbacks = tuple(one for one in _flat(caller) if one is not me)
         if frame.f_code.co_name == "fit" and "epoch_iterator" in frame.f_locals:
             return Surroundings(callbacks=callbacks, batch_size=_batch_size(frame.f_locals["epoch_iterator"]))
         frame = frame.f_back
     return Surroundings(callbacks=callbacks)
+
+
+def _flat(callbacks: Any) -> Iterator[Any]:
+    """All callbacks of a CallbackList, those of lists in it too."""
+    for one in getattr(callbacks, "callbacks", ()):
+        if isinstance(one, keras.callbacks.CallbackList):
+            yield from _flat(one)
+        else:
+            yield one
 
 
 def _batch_size(epoch_iterator: Any) -> int | None:

@@ -87,6 +87,8 @@ def test_timeline_is_in_words(store_url: str) -> None:
         run.log_event("early_stopped", epoch=4, stopped_epoch=4, best_epoch=1, best=0.25, patience=3)
         run.log_event("weights_restored", epoch=1)
         run.log_event("best_improved", epoch=1, metric="val_loss", **{"from": None, "to": 0.5})
+        run.log_event("nan_detected", epoch=2, metric="loss", value=math.nan, by="TerminateOnNaN")
+        run.log_event("stopped", epoch=3, by="request")
         run.log_event("early_stopped", why="not as ours")
         run.log_event("pruned", epoch=2, ratio=0.5, layers=["a", "b"])
         run.log_event("coffee")
@@ -96,6 +98,8 @@ def test_timeline_is_in_words(store_url: str) -> None:
         "epoch 4  stopped early: best was 0.25 in epoch 1, patience 3",
         "epoch 1  weights of epoch 1 restored",
         "epoch 1  val_loss improved to 0.5",
+        "epoch 2  loss is NaN, stopped by TerminateOnNaN",
+        "epoch 3  stopped on request",
         "early stopped: why not as ours",
         'epoch 2  pruned: ratio 0.5, layers ["a", "b"]',
         "coffee",

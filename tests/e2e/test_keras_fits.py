@@ -101,9 +101,9 @@ def test_10_an_evaluation_in_the_middle_of_a_fit_does_not_disturb_it(keras: Lab)
 
 
 def test_11_12_outcomes_are_what_happened(keras: Lab) -> None:
-    """Stopped early, stopped for NaN, completed with NaN, died, and completed after that: each says so."""
+    """Stopped early, stopped for NaN, ended with NaN, died, and completed after that: each says so."""
     fits = keras.store.fits(keras.run("outcomes").id)
-    assert [fit.outcome for fit in fits] == ["stopped_early", "nan", "completed", "failed", "completed"]
+    assert [fit.outcome for fit in fits] == ["stopped_early", "nan", "nan", "failed", "completed"]
     assert [fit.first_epoch for fit in fits] == [0, 2, 3, 4, 5]
     losses = keras.values(keras.run("outcomes").id, "loss")
     assert [math.isnan(loss) for loss in losses] == [False, False, True, True, False, False]

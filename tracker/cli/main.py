@@ -26,6 +26,7 @@ COMMANDS: dict[str, Entry] = {
     "show": Entry("tracker.cli.show", "Show a run: where it stands, its curves, parameters and decisions."),
     "history": Entry("tracker.cli.history", "Print the points of one metric."),
     "compare": Entry("tracker.cli.compare", "Set runs side by side, and fail if one is worse than it may be."),
+    "stop": Entry("tracker.cli.stop", "Ask a training to stop at its next epoch."),
     "delete": Entry("tracker.cli.deletion", "Hide a run from every list."),
     "undelete": Entry("tracker.cli.deletion", "Show a deleted run again."),
     "ui": Entry("tracker.cli.ui", "Show the store in the browser."),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
 from tracker.domain.identity import now_ms
+from tracker.domain.limits import as_json
 from tracker.domain.progress import Progress
 from tracker.domain.words import FitOutcome
 
@@ -112,14 +113,18 @@ class FitRecorder:
     ) -> None:
         """Record an epoch that ended; `steps` is how many steps the optimizer did in this fit so far."""
         epoch = self.epoch(keras_epoch)
-        self._reached(steps)
+        self.reached(steps)
         self._position.next_epoch = max(self._position.next_epoch, epoch + 1)
         self._log_epoch(epoch, metrics, seconds, None if steps is None else self.step(steps))
 
     def log_batch(self, steps: int, metrics: Mapping[str, object]) -> None:
         """Record metrics after the `steps`-th step of this fit."""
-        self._reached(steps)
+        self.reached(steps)
         self._log_step(self.step(steps), metrics)
+
+    def log_event(self, kind: str, keras_epoch: int, detail: Mapping[str, object]) -> None:
+        """Record a decision that was made in Keras' epoch, as this fit's also when it has ended."""
+        self._event(kind, self.epoch(keras_epoch), cast(dict[str, object], as_json(dict(detail))))
 
     def end(self, outcome: FitOutcome) -> None:
         """The fit is over; a second call does nothing."""
@@ -137,7 +142,8 @@ class FitRecorder:
         interrupted = isinstance(error, KeyboardInterrupt)
         self.end("completed" if error is None else "interrupted" if interrupted else "failed")
 
-    def _reached(self, steps: int | None) -> None:
+    def reached(self, steps: int | None) -> None:
+        """The optimizer has done so many steps of this fit; what is recorded from now on happened after them."""
         if steps is not None and steps > self._steps:
             self._steps = steps
             self._position.steps = max(self._position.steps, self.step(steps))

@@ -17,8 +17,10 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
     "best_improved": lambda d: f"{d['metric']} improved {_change(d)}",
     "early_stopped": lambda d: f"stopped early: best was {_value(d['best'])} in epoch {d['best_epoch']}{_patience(d)}",
     "weights_restored": lambda d: f"weights of epoch {d['epoch']} restored",
+    "nan_detected": lambda d: f"{d['metric']} is {d['value']}" + (f", stopped by {d['by']}" if d.get("by") else ""),
     "resumed": lambda d: f"resumed after epoch {d['epoch']}",
     "stop_requested": lambda d: "asked to stop",
+    "stopped": lambda d: f"stopped on {d['by']}",
     "run_failed": lambda d: f"{d['type']}: {d['message']}",
     "evaluated": lambda d: "evaluated: " + _listed(d["metrics"]),
 }

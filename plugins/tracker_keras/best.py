@@ -1,0 +1,44 @@
+"""When the metric that counts was better than ever before in the run."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from tracker.domain.goals import Goal
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+
+
+class Improvements:
+    """The values of a run's monitored metric that were its best when they came, with their epochs in order."""
+
+    def __init__(self) -> None:
+        self._metric: str | None = None
+        self._best: list[tuple[int, float]] = []
+
+    def begin(self, first_epoch: int) -> None:
+        """A fit begins at this epoch of the run: what was trained there before is superseded."""
+        self._best = [(epoch, value) for epoch, value in self._best if epoch < first_epoch]
+
+    def add(self, metric: str, goal: Goal, epoch: int, value: Any) -> dict[str, Any] | None:
+        """{metric, from, to} if `value` is the best so far; another metric than before begins anew."""
+        if not isinstance(value, (int, float)) or math.isnan(value):
+            return None
+        if metric != self._metric:
+            self._metric, self._best = metric, []
+        last = self._best[-1][1] if self._best else None
+        if last is not None and not (value < last if goal == "min" else value > last):
+            return None
+        self._best.append((epoch, value))
+        return {"metric": metric, "from": last, "to": value}
+
+
+def improvements_of(run: Run) -> Improvements:
+    """Those of `run`, whichever of its callbacks asks. What the run did in another process is not known."""
+    return _of_runs.setdefault(run, Improvements())
+
+
+_of_runs: WeakKeyDictionary[Run, Improvements] = WeakKeyDictionary()

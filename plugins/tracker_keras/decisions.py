@@ -1,0 +1,188 @@
+"""What the stock callbacks beside ours decide in a fit, seen at the moment they decide it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tracker_keras.hooks import Failed, Hook, Look
+from tracker_keras.rates import RateWatch
+
+if TYPE_CHECKING:
+    from tracker.domain.words import FitOutcome
+    from tracker_keras.fit import ObservedFit
+    from tracker_keras.guard import Guard
+
+
+class Decisions:
+    """Watches the callbacks beside ours in `fit`, wherever in the list they stand, and tells what they decide.
+
+    A fit that died leaves our hooks on the callbacks. They stay silent when another list of callbacks, which has other
+    `params`, uses these objects, until `leave` takes them off.
+    """
+
+    def __init__(self, fit: ObservedFit, model: Any, callbacks: Iterable[Any], params: Any, guard: Guard) -> None:
+        self._fit = fit
+        self._model = model
+        self._params = params
+        self._guard = guard
+        self._hooks: list[Hook] = []
+        self._stoppings: list[Any] = []
+        self._unsettled: list[Any] = []
+        self._metrics: dict[int, dict[str, Any]] = {}
+        self._terminates_on_nan = False
+        self._has_nan = False
+        self._stopped_by: FitOutcome | None = None
+        self.rates = RateWatch(model, fit.decided)
+        for callback in callbacks:
+            with guard(f"watching {type(callback).__name__}"):
+                self._watch(callback)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nobody who is watched still has something to do as the fit returns."""
+        return not self._unsettled
+
+    def stop(self, by: FitOutcome) -> bool:
+        """Stop the fit as Keras' own callbacks do; False if somebody else has stopped it already."""
+        if self._is_stopped():
+            return False
+        self._stopped_by = by
+        self._model.stop_training = True
+        return True
+
+    def end_epoch(self, epoch: int, logs: Mapping[str, Any], rates: Mapping[str, float]) -> None:
+        """Our own hook at the end of `epoch`, which was trained with these rates."""
+        self.rates.end_epoch(epoch, rates)
+        kept = {one.best_epoch for one in self._stoppings}
+        self._metrics = {number: one for number, one in self._metrics.items() if number in kept}
+        self._metrics[epoch] = {key: value for key, value in logs.items() if isinstance(value, float)} | dict(rates)
+        loss = logs.get("loss")
+        if not isinstance(loss, float) or math.isfinite(loss):
+            self._has_nan = False
+        elif not self._has_nan:
+            self._has_nan = True
+            self._tell_nan(epoch, loss, self._terminates_on_nan)
+
+    def outcome(self) -> FitOutcome:
+        """How a fit that returned ended: by whom it was stopped, else by its last loss, else by its plan."""
+        if self._stopped_by is not None:
+            return self._stopped_by
+        if self._has_nan:
+            return "nan"
+        return "stopped_early" if self._is_stopped() else "completed"
+
+    def leave(self) -> None:
+        """Take our hooks off the callbacks."""
+        for hook in self._hooks:
+            hook.take_off()
+        self._hooks.clear()
+
+    # -- who is watched ------------------------------------------------------------------------------------------
+
+    def _watch(self, callback: Any) -> None:
+        known = keras.callbacks
+        if isinstance(callback, known.LearningRateScheduler):
+            self._watch_rates(callback, "on_epoch_begin", "LearningRateScheduler")
+        elif isinstance(callback, known.ReduceLROnPlateau):
+            self._watch_rates(callback, "on_epoch_end", "ReduceLROnPlateau")
+        elif isinstance(callback, known.EarlyStopping):
+            self._watch_stopping(callback)
+        elif isinstance(callback, known.TerminateOnNaN):
+            self._terminates_on_nan = True
+            if getattr(callback, "raise_error", False):  # no other: a hook of ours would be called for each batch
+                self._around(callback, "on_batch_end", failed=lambda _: self._raised())
+
+    def _watch_rates(self, callback: Any, hook: str, by: str) -> None:
+        def before(epoch: int, _: Mapping[str, Any]) -> None:
+            if hook == "on_epoch_begin":
+                self._fit.begin(epoch)
+            else:
+                self._fit.count_steps()
+            self.rates.look(epoch)
+
+        self._around(callback, hook, before, lambda epoch, _: self.rates.look(epoch, by))
+
+    def _watch_stopping(self, callback: Any) -> None:
+        was_stopped = False
+
+        def before(*_: Any) -> None:
+            nonlocal was_stopped
+            was_stopped = self._is_stopped()
+
+        def after(epoch: int, logs: Mapping[str, Any]) -> None:
+            self._fit.count_steps()
+            if self._is_stopped() and 0 < callback.stopped_epoch == epoch:
+                if not was_stopped:
+                    self._stopped_by = "stopped_early"
+                self._fit.decided("early_stopped", epoch, self._stop_by(callback, logs))
+
+        self._around(callback, "on_epoch_end", before, after)
+        self._around(callback, "on_train_end", None, lambda *_: self._restored(callback))
+        self._stoppings.append(callback)
+        self._unsettled.append(callback)
+
+    # -- what they decided ---------------------------------------------------------------------------------------
+
+    def _stop_by(self, stopping: Any, logs: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "stopped_epoch": self._fit.epoch(stopping.stopped_epoch),
+            "best_epoch": self._fit.epoch(stopping.best_epoch),
+            "best": _plain(stopping.best),
+            "patience": stopping.patience,
+            "monitor": stopping.monitor,
+            "value": _plain(logs.get(stopping.monitor)),
+        }
+
+    def _restored(self, stopping: Any) -> None:
+        """EarlyStopping restores as the fit returns, whether it stopped it or not."""
+        with self._guard("telling of restored weights"):
+            if stopping.restore_best_weights and stopping.best_weights is not None:
+                epoch = stopping.best_epoch
+                detail = {"epoch": self._fit.epoch(epoch), "metrics": self._metrics.get(epoch, {})}
+                self._fit.decided("weights_restored", epoch, detail)
+        self._unsettled = [one for one in self._unsettled if one is not stopping]
+        self._fit.settle()
+
+    def _raised(self) -> None:
+        """TerminateOnNaN(raise_error=True) ends the fit with an error; Keras calls no other hook any more."""
+        self._tell_nan(self._fit.current_epoch, math.nan, True)
+        self._stopped_by = "nan"
+        self._fit.abandon()
+
+    def _tell_nan(self, epoch: int, loss: float, terminated: bool) -> None:
+        by = {"by": "TerminateOnNaN"} if terminated else {}
+        self._fit.decided("nan_detected", epoch, {"metric": "loss", "value": loss, **by})
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _is_stopped(self) -> bool:
+        return bool(getattr(self._model, "stop_training", False))
+
+    def _around(
+        self,
+        callback: Any,
+        name: str,
+        before: Look | None = None,
+        after: Look | None = None,
+        failed: Failed | None = None,
+    ) -> None:
+        """Put a hook over one of `callback`'s that is silent in fits that are not ours, and keeps errors to itself."""
+
+        def ours(function: Callable[..., None] | None) -> Callable[..., None] | None:
+            def safe(*given: Any) -> None:
+                if function is not None and (callback.params is self._params or self._fit.is_over):
+                    with self._guard(f"watching {type(callback).__name__}"):
+                        function(*given)
+
+            return safe if function is not None else None
+
+        self._hooks.append(Hook(callback, name, before=ours(before), after=ours(after), failed=ours(failed)))
+
+
+def _plain(value: Any) -> Any:
+    """A number of any library as Python's."""
+    return value if value is None or isinstance(value, (int, float)) else float(value)

@@ -1,0 +1,72 @@
+"""Hooks of callbacks that are not ours, with something of ours before and after, for as long as a fit lasts.
+
+Where our own callback stands in the list decides what it sees: before EarlyStopping it knows no stop, after it no epoch
+that goes on. Around the hook itself there is no such doubt. It is put on the one object, never on its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Look = Callable[[int, Mapping[str, Any]], None]
+"""Called with what the hook is called with: Keras' epoch (0 where it has none) and the logs."""
+Failed = Callable[[Exception], None]
+
+
+class Hook:
+    """The hook `name` of the callback `owner`, with `before` and `after` around it until `take_off`.
+
+    What the hook raises goes on after `failed` has heard of it. Copies of the owner have its plain hook.
+    """
+
+    def __init__(
+        self,
+        owner: Any,
+        name: str,
+        *,
+        before: Look | None = None,
+        after: Look | None = None,
+        failed: Failed | None = None,
+    ) -> None:
+        self._owner = owner
+        self._name = name
+        self._inner = getattr(owner, name)
+        self._previous = vars(owner).get(name)
+        self._before = before
+        self._after = after
+        self._failed = failed
+        vars(owner)[name] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        after, failed = self._after, self._failed
+        epoch = next((given for given in (*args, kwargs.get("epoch")) if isinstance(given, int)), 0)
+        logs = next((given for given in (*args, kwargs.get("logs")) if isinstance(given, Mapping)), {})
+        if self._before is not None:
+            self._before(epoch, logs)
+        try:
+            result = self._inner(*args, **kwargs)
+        except Exception as error:
+            if failed is not None:
+                failed(error)
+            raise
+        if after is not None:
+            after(epoch, logs)
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._owner, self._name)  # of a copy, which has its class's hooks at this moment
+
+    def take_off(self) -> None:
+        """Leave the hook as it was, also if another of these was put over this one meanwhile."""
+        self._before = self._after = self._failed = None
+        on_object = vars(self._owner)
+        while isinstance(top := on_object.get(self._name), Hook) and top._is_idle:
+            if top._previous is None:
+                del on_object[self._name]
+            else:
+                on_object[self._name] = top._previous
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._before is None and self._after is None and self._failed is None

@@ -1,0 +1,27 @@
+"""`tracker stop`."""
+
+from __future__ import annotations
+
+import click
+
+from tracker.api import find_run
+from tracker.cli.output import say
+from tracker.cli.stores import existing_store, store_option
+from tracker.domain.errors import TrackerError
+from tracker.query.texts import printable
+
+
+@click.command()
+@click.argument("run")
+@store_option
+def stop(run: str, store: str | None) -> None:
+    """Ask RUN to stop: `TrackerCallback` ends its fit at the next epoch, other programs look at `run.should_stop`.
+
+    The training hears of it with what it records next, within 15 seconds.
+    """
+    with existing_store(store) as opened:
+        found = find_run(opened, run)
+        if found.status != "running":
+            raise TrackerError(f"{printable(found.name)} is not running, it is {found.status}")
+        opened.request_stop(found.id)
+    say(f"asked {printable(found.name)} to stop; to see it end: tracker show {found.id}")
