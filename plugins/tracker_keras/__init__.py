@@ -1,4 +1,4 @@
-"""Keras `fit()` on the record: one callback in the list, nothing else changed.
+"""Keras `fit()` on the record: one callback in the list, nothing else changed. Some of Keras' own, without their traps.
 
 Nothing is imported until a name is asked for, so that `python -m tracker_keras.demo` can still choose the backend.
 """
@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracker_keras.callback import TrackerCallback
+    from tracker_keras.early_stopping import EarlyStopping
+    from tracker_keras.learning_rate import LearningRateScheduler
 
-__all__ = ["TrackerCallback"]
+__all__ = ["EarlyStopping", "LearningRateScheduler", "TrackerCallback"]
 
-_HOMES = {"TrackerCallback": "tracker_keras.callback"}
+_HOMES = {
+    "EarlyStopping": "tracker_keras.early_stopping",
+    "LearningRateScheduler": "tracker_keras.learning_rate",
+    "TrackerCallback": "tracker_keras.callback",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -59,7 +59,8 @@ class Decisions:
         self.rates.end_epoch(epoch, rates)
         kept = {one.best_epoch for one in self._stoppings}
         self._metrics = {number: one for number, one in self._metrics.items() if number in kept}
-        self._metrics[epoch] = {key: value for key, value in logs.items() if isinstance(value, float)} | dict(rates)
+        numbers = {key: value for key, value in logs.items() if isinstance(value, (int, float))}
+        self._metrics[epoch] = numbers | dict(rates)
         loss = logs.get("loss")
         if not isinstance(loss, float) or math.isfinite(loss):
             self._has_nan = False

@@ -12,7 +12,8 @@ import traceback
 from pathlib import Path
 
 import keras
-import keras_scenarios_decisions  # noqa: F401  # these five register their scenarios
+import keras_scenarios_decisions  # noqa: F401  # these register their scenarios
+import keras_scenarios_drop_ins  # noqa: F401
 import keras_scenarios_fits  # noqa: F401
 import keras_scenarios_harm  # noqa: F401
 import keras_scenarios_models  # noqa: F401

@@ -36,6 +36,7 @@ def stops() -> Facts:
     """Somebody asks the run to stop in the middle of its second epoch; the fit hears of it then."""
 
     def ask(run: Any) -> None:
+        run.flush()
         with tracker.open_store() as store:
             store.request_stop(run.id)
         run.log({"asked": 1.0})
