@@ -87,9 +87,9 @@ class Decisions:
     def _watch(self, callback: Any) -> None:
         known = keras.callbacks
         if isinstance(callback, known.LearningRateScheduler):
-            self._watch_rates(callback, "on_epoch_begin", "LearningRateScheduler")
+            self._watch_scheduler(callback)
         elif isinstance(callback, known.ReduceLROnPlateau):
-            self._watch_rates(callback, "on_epoch_end", "ReduceLROnPlateau")
+            self._watch_plateau(callback)
         elif isinstance(callback, known.EarlyStopping):
             self._watch_stopping(callback)
         elif isinstance(callback, known.TerminateOnNaN):
@@ -97,15 +97,32 @@ class Decisions:
             if getattr(callback, "raise_error", False):  # no other: a hook of ours would be called for each batch
                 self._around(callback, "on_batch_end", failed=lambda _: self._raised())
 
-    def _watch_rates(self, callback: Any, hook: str, by: str) -> None:
+    def _watch_scheduler(self, callback: Any) -> None:
         def before(epoch: int, _: Mapping[str, Any]) -> None:
-            if hook == "on_epoch_begin":
-                self._fit.begin(epoch)
-            else:
-                self._fit.count_steps()
+            self._fit.begin(epoch)
             self.rates.look(epoch)
 
-        self._around(callback, hook, before, lambda epoch, _: self.rates.look(epoch, by))
+        def after(epoch: int, _: Mapping[str, Any]) -> None:
+            self.rates.look(epoch, "LearningRateScheduler")
+
+        self._around(callback, "on_epoch_begin", before, after)
+
+    def _watch_plateau(self, callback: Any) -> None:
+        is_keras_own = type(callback).on_epoch_end is keras.callbacks.ReduceLROnPlateau.on_epoch_end
+        may_cut = True
+
+        def before(epoch: int, _: Mapping[str, Any]) -> None:
+            nonlocal may_cut
+            may_cut = not is_keras_own or callback.wait + 1 >= callback.patience
+            if may_cut:  # to ask for a rate is what costs most here
+                self._fit.count_steps()
+                self.rates.look(epoch)
+
+        def after(epoch: int, _: Mapping[str, Any]) -> None:
+            if may_cut:
+                self.rates.look(epoch, "ReduceLROnPlateau")
+
+        self._around(callback, "on_epoch_end", before, after)
 
     def _watch_stopping(self, callback: Any) -> None:
         was_stopped = False

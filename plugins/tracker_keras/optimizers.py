@@ -33,13 +33,15 @@ def learning_rates(model: Any) -> dict[str, float]:
     return {key: _as_float(one.learning_rate) for key, one in named_optimizers(model).items()}
 
 
+def settable(model: Any) -> dict[str, Any]:
+    """The optimizers whose rate an assignment would change: those that follow no schedule or function."""
+    optimizers = named_optimizers(model).items()
+    return {key: one for key, one in optimizers if not callable(getattr(one, "_learning_rate", None))}
+
+
 def settable_rates(model: Any) -> dict[str, float]:
-    """The rates at this moment that an assignment would change: those that no schedule or function decides."""
-    return {
-        key: _as_float(one.learning_rate)
-        for key, one in named_optimizers(model).items()
-        if not callable(getattr(one, "_learning_rate", None))
-    }
+    """What the rates of those are at this moment."""
+    return {key: _as_float(one.learning_rate) for key, one in settable(model).items()}
 
 
 def scheduled_rates(model: Any) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tracker_keras.optimizers import learning_rates, settable_rates
+from tracker_keras.optimizers import learning_rates, settable, settable_rates
 
 Say = Callable[[str, int, Mapping[str, Any]], None]
 """Tells of a decision: its kind, Keras' epoch, its detail."""
@@ -28,16 +28,13 @@ class RateWatch:
 
     def read(self, epoch: int) -> dict[str, float]:
         """What the rates are right before the first batch of `epoch`; what else changed them was an assignment."""
-        self.look(epoch)
-        return learning_rates(self._model)
+        now = learning_rates(self._model)
+        self._compare({key: now[key] for key in settable(self._model)}, epoch, "assignment")
+        return now
 
     def look(self, epoch: int, by: str = "assignment") -> None:
         """Whatever changed since the last look was changed `by` this, in `epoch`."""
-        now = settable_rates(self._model)
-        for key, rate in now.items():
-            if key in self._known and self._known[key] != rate:
-                self._tell(key, epoch, self._known[key], rate, by)
-        self._known = now
+        self._compare(settable_rates(self._model), epoch, by)
 
     def end_epoch(self, epoch: int, rates: Mapping[str, float]) -> None:
         """`epoch` was trained with these rates, by the key of their series."""
@@ -46,6 +43,12 @@ class RateWatch:
                 if key in self._scheduled and self._scheduled[key] != rate:
                     self._tell(key, epoch, self._scheduled[key], rate, "schedule")
                 self._scheduled[key] = rate
+
+    def _compare(self, now: dict[str, float], epoch: int, by: str) -> None:
+        for key, rate in now.items():
+            if key in self._known and self._known[key] != rate:
+                self._tell(key, epoch, self._known[key], rate, by)
+        self._known = now
 
     def _tell(self, key: str, epoch: int, before: float, after: float, by: str) -> None:
         of = {"optimizer": name} if (name := key.removeprefix("learning_rate").removeprefix("_")) else {}
