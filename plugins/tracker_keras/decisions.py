@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -36,6 +37,7 @@ class Decisions:
         self._terminates_on_nan = False
         self._has_nan = False
         self._stopped_by: FitOutcome | None = None
+        self._lock = Lock()
         self.rates = RateWatch(model, fit.decided)
         for callback in callbacks:
             with guard(f"watching {type(callback).__name__}"):
@@ -47,11 +49,12 @@ class Decisions:
         return not self._unsettled
 
     def stop(self, by: FitOutcome) -> bool:
-        """Stop the fit as Keras' own callbacks do; False if somebody else has stopped it already."""
-        if self._is_stopped():
-            return False
-        self._stopped_by = by
-        self._model.stop_training = True
+        """Stop the fit as Keras' own callbacks do; False if it is stopped already. JAX' batch hooks run in threads."""
+        with self._lock:
+            if self._is_stopped():
+                return False
+            self._stopped_by = by
+            self._model.stop_training = True
         return True
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any], rates: Mapping[str, float]) -> None:

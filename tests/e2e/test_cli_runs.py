@@ -134,7 +134,7 @@ def test_unknown_experiment_fails(three: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [
-    ["runs"], ["show", "x"], ["history", "x", "loss"], ["compare", "x", "y"], ["delete", "x"], ["undelete", "x"],
+    ["runs"], ["show", "x"], ["history", "x", "loss"], ["compare", "x", "y"], ["stop", "x"], ["delete", "x"], ["undelete", "x"],
     ["db", "current"], ["db", "check"],
 ])  # fmt: skip
 def test_reading_makes_no_store(tmp_path: Path, command: list[str]) -> None:
