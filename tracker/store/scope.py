@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from tracker.store.tables import experiments, runs
 MAX_EXPERIMENTS = 10_000
 
 _deleted_ms = select(experiments.c.deleted_ms).where(experiments.c.id == runs.c.experiment_id).scalar_subquery()
+_plain = tuple(runs.c)
 _with_hidden = tuple(
     func.coalesce(column, _deleted_ms).label(column.key) if column is runs.c.deleted_ms else column for column in runs.c
 )
@@ -68,9 +69,9 @@ class Scope:
         return cls(asked, shown, hidden, life)
 
     @property
-    def columns(self) -> Sequence[ColumnElement[Any]]:
+    def columns(self) -> tuple[ColumnElement[Any], ...]:
         """The columns of `runs`, of which `deleted_ms` also says when the experiment was."""
-        return tuple(runs.c) if self.life == "active" else _with_hidden
+        return _plain if self.life == "active" else _with_hidden
 
     def where(self, dialect: str, *, in_order: bool) -> list[Clause]:
         """The conditions on `runs`; `in_order` where the order of start may be what leads to the runs."""

@@ -17,6 +17,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -222,10 +224,8 @@ class _Search:
         self, source: FromClause, keys: Sequence[ColumnElement[Any]], clauses: Sequence[Clause], *, in_order: bool
     ) -> Select[Any]:
         """Runs in scope; `in_order` where their order of start may be what leads to them."""
-        scope = self._scope
-        columns = (*scope.columns, EXPERIMENT.label("experiment"), *keys)
-        where = scope.where(self._dialect, in_order=in_order)
-        return select(*columns).select_from(source).where(*where, *clauses)
+        where = self._scope.where(self._dialect, in_order=in_order)
+        return _rows(self._scope.columns).add_columns(*keys).select_from(source).where(*where, *clauses)
 
     def _walked(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
         first = NUMBER if place is None else place[0]
@@ -250,9 +250,12 @@ class _Search:
         # to find the newest, but asked for by itself.
         walk = self._walk(term, stretch, start, need + 1)
         last = walk[-1].value if len(walk) > need else None
-        for value, rows in itertools.groupby(walk, key=lambda row: row.value):
+        for value, rows in itertools.groupby(walk, key=attrgetter("value")):
             if value != last:
-                found += [(self._place(term, stretch, value, row), row) for row in self._manner.sorted(rows)]
+                equal = list(rows)
+                if len(equal) > 1:
+                    equal = self._manner.sorted(equal)
+                found += [(self._place(term, stretch, value, row), row) for row in equal]
         if last is not None and len(found) < count:
             found += self._equal(term, stretch, None, count - len(found), value=last)
         return found
@@ -307,6 +310,12 @@ class _Search:
         if term.field.kind == "param" and self._manner is Manner.OURS:
             values = (value, None) if stretch.column == "number" else (None, value)
         return (stretch.rank, *values, *self._manner.rest(row))
+
+
+@cache
+def _rows(columns: tuple[ColumnElement[Any], ...]) -> Select[Any]:
+    """What is selected of every run; made once, since that takes as long as a short query."""
+    return select(*columns, EXPERIMENT.label("experiment"))
 
 
 def _value(place: Sequence[Value]) -> Value:
