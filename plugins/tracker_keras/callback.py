@@ -17,6 +17,7 @@ from tracker_keras.workers import is_chief
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
+    from tracker_keras.parts import MakePart
 
 
 class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -91,6 +92,7 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             self._description,
             self.guard,
             log_batches=self._log_batches,
+            parts=self._parts(),
         )
         self._is_in_fit(True)
 
@@ -127,6 +129,10 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             if self._fit is not None:
                 self._fit.end()
         self.guard.sum_up()
+
+    def _parts(self) -> list[MakePart]:
+        """What is recorded of a fit besides its epochs and decisions."""
+        return []
 
     def _open(self) -> Run | None:
         """The run, opened if need be; None where another process keeps the record."""

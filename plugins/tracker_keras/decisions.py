@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tracker_keras.hooks import Failed, Hook, Look
 from tracker_keras.rates import RateWatch
 
 if TYPE_CHECKING:
     from tracker.domain.words import FitOutcome
     from tracker_keras.fit import ObservedFit
     from tracker_keras.guard import Guard
+    from tracker_keras.watch import Watch
 
 
 class Decisions:
-    """Watches the callbacks beside ours in `fit`, wherever in the list they stand, and tells what they decide.
+    """Watches the callbacks beside ours in `fit`, wherever in the list they stand, and tells what they decide."""
 
-    A fit that died leaves our hooks on the callbacks. They stay silent when another list of callbacks, which has other
-    `params`, uses these objects, until `leave` takes them off.
-    """
-
-    def __init__(self, fit: ObservedFit, model: Any, callbacks: Iterable[Any], params: Any, guard: Guard) -> None:
+    def __init__(self, fit: ObservedFit, model: Any, callbacks: Iterable[Any], watch: Watch, guard: Guard) -> None:
         self._fit = fit
         self._model = model
-        self._params = params
+        self._watch = watch
         self._guard = guard
-        self._hooks: list[Hook] = []
         self._stoppings: list[Any] = []
-        self._unsettled: list[Any] = []
         self._metrics: dict[int, dict[str, Any]] = {}
         self._terminates_on_nan = False
         self._has_nan = False
@@ -41,12 +35,7 @@ class Decisions:
         self.rates = RateWatch(model, fit.decided)
         for callback in callbacks:
             with guard(f"watching {type(callback).__name__}"):
-                self._watch(callback)
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nobody who is watched still has something to do as the fit returns."""
-        return not self._unsettled
+                self._look_at(callback)
 
     def stop(self, by: FitOutcome) -> bool:
         """Stop the fit as Keras' own callbacks do; False if it is stopped already. JAX' batch hooks run in threads."""
@@ -79,15 +68,9 @@ class Decisions:
             return "nan"
         return "stopped_early" if self._is_stopped() else "completed"
 
-    def leave(self) -> None:
-        """Take our hooks off the callbacks."""
-        for hook in self._hooks:
-            hook.take_off()
-        self._hooks.clear()
-
     # -- who is watched ------------------------------------------------------------------------------------------
 
-    def _watch(self, callback: Any) -> None:
+    def _look_at(self, callback: Any) -> None:
         known = keras.callbacks
         if isinstance(callback, known.LearningRateScheduler):
             self._watch_scheduler(callback)
@@ -98,7 +81,7 @@ class Decisions:
         elif isinstance(callback, known.TerminateOnNaN):
             self._terminates_on_nan = True
             if getattr(callback, "raise_error", False):  # no other: a hook of ours would be called for each batch
-                self._around(callback, "on_batch_end", failed=lambda _: self._raised())
+                self._watch.around(callback, "on_batch_end", failed=lambda _: self._raised())
 
     def _watch_scheduler(self, callback: Any) -> None:
         def before(epoch: int, _: Mapping[str, Any]) -> None:
@@ -108,7 +91,7 @@ class Decisions:
         def after(epoch: int, _: Mapping[str, Any]) -> None:
             self.rates.look(epoch, "LearningRateScheduler")
 
-        self._around(callback, "on_epoch_begin", before, after)
+        self._watch.around(callback, "on_epoch_begin", before, after)
 
     def _watch_plateau(self, callback: Any) -> None:
         is_keras_own = type(callback).on_epoch_end is keras.callbacks.ReduceLROnPlateau.on_epoch_end
@@ -125,7 +108,7 @@ class Decisions:
             if may_cut:
                 self.rates.look(epoch, "ReduceLROnPlateau")
 
-        self._around(callback, "on_epoch_end", before, after)
+        self._watch.around(callback, "on_epoch_end", before, after)
 
     def _watch_stopping(self, callback: Any) -> None:
         was_stopped = False
@@ -141,10 +124,9 @@ class Decisions:
                     self._stopped_by = "stopped_early"
                 self._fit.decided("early_stopped", epoch, self._stop_by(callback, logs))
 
-        self._around(callback, "on_epoch_end", before, after)
-        self._around(callback, "on_train_end", None, lambda *_: self._restored(callback))
+        self._watch.around(callback, "on_epoch_end", before, after)
+        self._watch.until_end(callback, lambda: self._restored(callback))
         self._stoppings.append(callback)
-        self._unsettled.append(callback)
 
     # -- what they decided ---------------------------------------------------------------------------------------
 
@@ -160,13 +142,10 @@ class Decisions:
 
     def _restored(self, stopping: Any) -> None:
         """EarlyStopping restores as the fit returns, whether it stopped it or not."""
-        with self._guard("telling of restored weights"):
-            if stopping.restore_best_weights and stopping.best_weights is not None:
-                epoch = stopping.best_epoch
-                detail = {"epoch": self._fit.epoch(epoch), "metrics": self._metrics.get(epoch, {})}
-                self._fit.decided("weights_restored", epoch, detail)
-        self._unsettled = [one for one in self._unsettled if one is not stopping]
-        self._fit.settle()
+        if stopping.restore_best_weights and stopping.best_weights is not None:
+            epoch = stopping.best_epoch
+            detail = {"epoch": self._fit.epoch(epoch), "metrics": self._metrics.get(epoch, {})}
+            self._fit.decided("weights_restored", epoch, detail)
 
     def _raised(self) -> None:
         """TerminateOnNaN(raise_error=True) ends the fit with an error; Keras calls no other hook any more."""
@@ -182,26 +161,6 @@ class Decisions:
 
     def _is_stopped(self) -> bool:
         return bool(getattr(self._model, "stop_training", False))
-
-    def _around(
-        self,
-        callback: Any,
-        name: str,
-        before: Look | None = None,
-        after: Look | None = None,
-        failed: Failed | None = None,
-    ) -> None:
-        """Put a hook over one of `callback`'s that is silent in fits that are not ours, and keeps errors to itself."""
-
-        def ours(function: Callable[..., None] | None) -> Callable[..., None] | None:
-            def safe(*given: Any) -> None:
-                if function is not None and (callback.params is self._params or self._fit.is_over):
-                    with self._guard(f"watching {type(callback).__name__}"):
-                        function(*given)
-
-            return safe if function is not None else None
-
-        self._hooks.append(Hook(callback, name, before=ours(before), after=ours(after), failed=ours(failed)))
 
 
 def _plain(value: Any) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracker_keras.batches import BatchLog
 from tracker_keras.decisions import Decisions
 from tracker_keras.optimizers import iterations, learning_rates, scheduled_rates
+from tracker_keras.parts import MakePart, Part
+from tracker_keras.watch import Watch
 
 if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
@@ -41,17 +43,19 @@ class ObservedFit:
         guard: Guard,
         *,
         log_batches: int,
+        parts: Iterable[MakePart] = (),
     ) -> None:
-        self._run = run
-        self._model = model
-        self._surroundings = surroundings
+        self.run = run
+        self.model = model
+        self.surroundings = surroundings
+        self.guard = guard
         self._description = description
-        self._guard = guard
         self._log_batches = log_batches
         self._epochs: int | None = params.get("epochs")
         self._steps_per_epoch: int | None = params.get("steps")
         self._is_empty = True
-        self._recorder: FitRecorder | None = None
+        self.recorder: FitRecorder | None = None
+        """None before the fit's first epoch."""
         self._batches: BatchLog | None = None
         self._iterations = 0
         self._steps = 0
@@ -59,28 +63,31 @@ class ObservedFit:
         self._began = 0.0
         self._rates: dict[str, float] = {}
         self._is_described = False
-        self.is_over = False
-        """Whether our own callback was told that the fit returns."""
         self.last_epoch: int | None = None
         """The run's number of the epoch that ended last."""
         self.current_epoch = 0
         """Keras' number of the epoch under way."""
-        self._decisions = Decisions(self, model, surroundings.callbacks, list_params, guard)
+        self.watch = Watch(list_params, guard, self.settle)
+        self._decisions = Decisions(self, model, surroundings.callbacks, self.watch, guard)
+        self._parts: list[Part] = []
+        for make in parts:
+            with guard("preparing the record of a fit"):
+                self._parts.append(make(self))
 
     def epoch(self, keras_epoch: int) -> int:
         """The run's number of Keras' epoch."""
-        return keras_epoch if self._recorder is None else self._recorder.epoch(keras_epoch)
+        return keras_epoch if self.recorder is None else self.recorder.epoch(keras_epoch)
 
     def decided(self, kind: str, epoch: int, detail: Mapping[str, Any]) -> None:
         """Record what was decided in Keras' `epoch`."""
-        if self._recorder is not None:
-            self._recorder.log_event(kind, epoch, detail)
+        if self.recorder is not None:
+            self.recorder.log_event(kind, epoch, detail)
 
     def begin(self, epoch: int) -> None:
         """The first callback of the list acts in Keras' `epoch`; only with the first one is it known where we start."""
         if self._is_empty:
             self._is_empty = False
-            self._iterations = iterations(self._model)
+            self._iterations = iterations(self.model)
             self._start(epoch, self._epochs)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -105,59 +112,61 @@ class ObservedFit:
         """The batch hook came; may be called from several threads at once."""
         if self._batches is not None:
             self._batches.add(batch, logs)
-        if self._run.should_stop is True:
+        if self.run.should_stop is True:
             self._stop()
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Keras' `epoch` ended; its rate is added to its metrics, in place of what other callbacks noted in `logs`."""
         seconds = time.perf_counter() - self._began
-        if self._recorder is None:
+        if self.recorder is None:
             return
         metrics = dict(logs)
-        with self._guard("counting the optimizer's steps"):
+        with self.guard("counting the optimizer's steps"):
             self.count_steps()
         if self._batches is not None:
             self._batches.end_epoch(self._steps)
         rates: dict[str, float] = {}
-        with self._guard("reading the learning rate"):
-            rates = (self._rates or learning_rates(self._model)) | scheduled_rates(self._model)
+        with self.guard("reading the learning rate"):
+            rates = (self._rates or learning_rates(self.model)) | scheduled_rates(self.model)
         watched: tuple[str, Goal | None] | None = None
-        with self._guard("reading the metrics' goals"):
+        with self.guard("reading the metrics' goals"):
             watched = self._description.goals(
-                self._model, logs, self._surroundings.callbacks, batches=self._log_batches > 0
+                self.model, logs, self.surroundings.callbacks, batches=self._log_batches > 0
             )
-        self._recorder.log_epoch(epoch, metrics | rates, seconds=seconds, steps=self._steps)
-        self.last_epoch = self._recorder.epoch(epoch)
+        self.recorder.log_epoch(epoch, metrics | rates, seconds=seconds, steps=self._steps)
+        self.last_epoch = self.recorder.epoch(epoch)
         self._tell_improvement(watched, epoch, logs)
-        with self._guard("telling of decisions"):
+        with self.guard("telling of decisions"):
             self._decisions.end_epoch(epoch, logs, rates)
+        self._each_part("end_epoch", epoch, metrics | rates)
         if not self._is_described:
-            self._describe_model(self._recorder)
+            self._describe_model(self.recorder)
         # The last epoch that was planned ends by itself: that is no stop.
-        if self._run.should_stop is True and (self._epochs is None or epoch + 1 < self._epochs):
+        if self.run.should_stop is True and (self._epochs is None or epoch + 1 < self._epochs):
             self._stop()
 
     def end(self) -> None:
         """The fit returns; what callbacks after ours do then (EarlyStopping restores weights) is part of it."""
         if self._is_empty:
             self._start_empty()
-        self.is_over = True
+        self.watch.is_over = True
         self.settle()
 
     def settle(self) -> None:
         """End the record if neither our callback nor one that is watched has anything to do any more."""
-        if self.is_over and self._decisions.is_settled:
+        if self.watch.is_over and self.watch.is_settled:
             self.abandon()
 
     def abandon(self) -> None:
         """End the record as things stand."""
         self.leave()
-        if self._recorder is not None:
-            self._recorder.end(self._decisions.outcome())
+        if self.recorder is not None and not self.recorder.ended:
+            self._each_part("end")
+            self.recorder.end(self._decisions.outcome())
 
     def leave(self) -> None:
         """Leave the callbacks that were watched as they were."""
-        self._decisions.leave()
+        self.watch.leave()
 
     def _tell_improvement(self, watched: tuple[str, Goal | None] | None, epoch: int, logs: Mapping[str, Any]) -> None:
         metric, goal = watched or (None, None)
@@ -172,36 +181,42 @@ class ObservedFit:
             self.decided("stopped", self.current_epoch, {"by": "request"})
 
     def _start(self, initial_epoch: int, epochs: int | None) -> None:
-        recorder = self._recorder = self._run.start_fit(
+        recorder = self.recorder = self.run.start_fit(
             initial_epoch=initial_epoch,
             epochs=epochs,
             steps_per_epoch=self._steps_per_epoch,
-            batch_size=self._surroundings.batch_size,
+            batch_size=self.surroundings.batch_size,
         )
         self._description.improvements.begin(recorder.first_epoch)
         if self._log_batches:
-            at_once = getattr(self._model, "steps_per_execution", 1)
+            at_once = getattr(self.model, "steps_per_execution", 1)
             self._batches = BatchLog(self._log_batches, at_once, recorder.log_batch, offset=recorder.step(0))
-        with self._guard("describing the fit"):
+        with self.guard("describing the fit"):
             self._description.fit(
-                self._model,
+                self.model,
                 {
                     "epochs": self._epochs,
                     "steps_per_epoch": self._steps_per_epoch,
-                    "batch_size": self._surroundings.batch_size,
+                    "batch_size": self.surroundings.batch_size,
                 },
-                self._surroundings.callbacks,
+                self.surroundings.callbacks,
             )
         self._describe_model(recorder)
+        self._each_part("begin", initial_epoch)
 
     def _describe_model(self, recorder: FitRecorder) -> None:
         """Once a fit; a model that is not built yet is so by the end of its first epoch."""
-        with self._guard("describing the model"):
-            self._is_described = self._description.model(self._model, recorder.number)
+        with self.guard("describing the model"):
+            self._is_described = self._description.model(self.model, recorder.number)
+
+    def _each_part(self, what: str, *given: Any) -> None:
+        for part in self._parts:
+            with self.guard(f"recording a fit ({type(part).__name__})"):
+                getattr(part, what)(*given)
 
     def _start_empty(self) -> None:
         """A fit without epochs. It is recorded as starting anew, so that it supersedes nothing that was trained."""
-        restored = getattr(self._model, "_initial_epoch", None)
+        restored = getattr(self.model, "_initial_epoch", None)
         if restored:
             log.warning(
                 "fit(epochs=%s) trained no epoch: BackupAndRestore made this model begin at epoch %s, and Keras never "
@@ -216,11 +231,11 @@ class ObservedFit:
         if self._is_counted:
             return
         self._is_counted = True
-        done = iterations(self._model) - self._iterations
+        done = iterations(self.model) - self._iterations
         if done <= self._steps:  # no optimizer, or one that the model's train_step does not use
             done = self._steps + (self._steps_per_epoch or 0)
         if self._batches is not None and self._batches.exact:
             done = max(done, self._batches.seen)  # loss scaling skips steps, whose batches were logged all the same
         self._steps = done
-        if self._recorder is not None:
-            self._recorder.reached(done)
+        if self.recorder is not None:
+            self.recorder.reached(done)

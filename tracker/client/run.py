@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, get_args
 
 from tracker.client import lifecycle
+from tracker.client.background import Background
 from tracker.client.fits import FitRecorder, Position
 from tracker.client.intake import Intake
 from tracker.client.values import checkpoint_format, described, one_of
@@ -64,6 +66,7 @@ class Run:
         self._fit: FitRecorder | None = None
         self._fit_number = 0
         self._intake = Intake(writer.report)
+        self._background = Background(writer.report)
         self._known_keys = self._intake.step_keys
         self._next_step = progress.next_step
 
@@ -264,9 +267,19 @@ class Run:
         """How often something could not be recorded, by kind."""
         return self._writer.all_problems
 
+    def in_background(self, work: Callable[[], None]) -> Future[None]:
+        """Do `work`, which may log into this run, beside the training, after what was given before it.
+
+        `flush` and the run's end wait for it. What it raises is said on the log and counted. The future is cancelled if
+        the run has ended.
+        """
+        return self._background.do(work)
+
     def flush(self, timeout: float = 30.0) -> int:
         """Wait until all that was logged is stored, at most so many seconds; return how many points are not."""
-        return self._writer.flush(timeout)
+        began = time.monotonic()
+        self._background.wait(timeout)
+        return self._writer.flush(max(timeout - (time.monotonic() - began), 0.0))
 
     def finish(self, status: RunStatus = "finished", *, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
         """End the run and wait as `flush` does; return how many points are still in the journal.
@@ -281,6 +294,7 @@ class Run:
         """`finish`, with the exception that ended the run if one did."""
         if self._writer.ended:
             return self._writer.points_left
+        timeout = self._background.close(timeout)
         # A handler of SIGTERM leaves by one of these.
         if self.preempted and (status in ("finished", "interrupted") or isinstance(error, SystemExit)):
             status = "preempted"
@@ -294,6 +308,7 @@ class Run:
 
     def disown(self) -> None:
         """In a forked child: leave the run to the parent."""
+        self._background.disown()
         self._writer.disown()
 
     def __enter__(self) -> Self:
