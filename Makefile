@@ -55,10 +55,10 @@ clean: ## remove what was installed and made
 	@touch $@
 
 .venv/test.stamp: .venv/bin/python pyproject.toml $(LOCK)
-	$(PIP) --editable '.[demo,mlflow,pandas,postgres,server]' --group test
+	$(PIP) --editable '.[demo,mlflow,pandas,postgres,server,system]' --group test
 	.ci/browser
 	@touch $@
 
 .venv/check.stamp: .venv/bin/python pyproject.toml $(LOCK)
-	$(PIP) --editable '.[demo,mlflow,pandas,postgres,server]' --group dev
+	$(PIP) --editable '.[demo,mlflow,pandas,postgres,server,system]' --group dev
 	@touch $@

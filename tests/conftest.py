@@ -13,11 +13,13 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own TRACKER_HOME and working directory, and no TRACKER_* setting from outside."""
+    """An own TRACKER_HOME and working directory, no TRACKER_* setting from outside, and no plugins."""
     for name in [name for name in os.environ if name.startswith("TRACKER_")]:
         monkeypatch.delenv(name)
     path = tmp_path / "home"
     monkeypatch.setenv("TRACKER_HOME", str(path))
+    # They record where a run took place; a test that wants them says so.
+    monkeypatch.setenv("TRACKER_PLUGINS", "off")
     monkeypatch.chdir(tmp_path)
     return path
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tracker import compose
 from tracker.client import lifecycle
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
+from tracker.client.notices import Notices, Observer
 from tracker.client.run import Run
 from tracker.client.shipper import Shipper
 from tracker.client.sync import Synced, sync
@@ -27,6 +29,7 @@ from tracker.settings import Settings
 from tracker.wire.frames import JournalHeader
 
 if TYPE_CHECKING:
+    from tracker.domain.records import Checkpoint
     from tracker.domain.records import Run as RunRecord
     from tracker.query.comparison import Comparison
 
@@ -84,13 +87,18 @@ def start_run(
     root = compose.artifact_root(artifacts or settings.artifacts, url)
     mode: Resume = "allow" if run_id is None and settings.run_id and resume == "never" else resume
     found, progress = _find(settings, url, wanted, experiment, name, mode)
+    writer = _open_writer(settings, url, root, found, new_id, new_name, experiment)
+    notices = Notices(writer.report)
     run = Run(
         id=found.id if found else new_id,
         name=found.name if found else new_name,
         experiment=found.experiment if found else experiment,
         store_url=compose.identity(url),
-        writer=_open_writer(settings, url, root, found, new_id, new_name, experiment),
+        writer=writer,
         progress=progress,
+        notices=notices,
+        resumed_ms=found.started_ms if found else None,
+        connect=lambda: (compose.open_store(url), compose.open_artifacts(root, url)),
     )
     lifecycle.watch(run)
     if found is not None and settings.mode == "online":
@@ -99,6 +107,9 @@ def start_run(
         run.log_params(params)
     if tags:
         run.set_tags(tags)
+    if settings.plugins.lower() != "off":
+        notices.begin(lambda: _observer(settings, writer))
+        notices.put("run_started", run=run)
     return run
 
 
@@ -113,13 +124,18 @@ def compare(run_ids: Iterable[str], *, store: RunStore | str | None = None) -> C
     texts = [run_ids] if isinstance(run_ids, str) else list(run_ids)
     if not texts:
         raise InvalidValue("run_ids", "none were given", limit="at least one run")
-    opened = open_store(store) if store is None or isinstance(store, str) else None
-    reader = opened or cast(RunStore, store)
-    try:
+    with _opened(store) as reader:
         return compare_facts([facts_of(reader, find_run(reader, text)) for text in texts])
-    finally:
-        if opened is not None:
-            opened.close()
+
+
+@contextmanager
+def _opened(store: RunStore | str | None) -> Iterator[RunStore]:
+    """`store`, or the one at that URL, which is closed afterwards."""
+    if store is not None and not isinstance(store, str):
+        yield store
+        return
+    with closing(open_store(store)) as opened:
+        yield opened
 
 
 def find_run(store: RunReader, text: str, *, deleted: bool = False) -> RunRecord:
@@ -136,6 +152,49 @@ def find_run(store: RunReader, text: str, *, deleted: bool = False) -> RunRecord
     some = "".join(f"\n  {run.id}  {run.name}" for run in found[:_CANDIDATES])
     more = "\n  and more" if len(found) > _CANDIDATES else ""
     raise InvalidValue("run", f"{text!r} could be any of{some}{more}\ngive an id, or as much of one as no other has")
+
+
+def load_checkpoint(
+    run_id: str,
+    which: str | int = "best",
+    *,
+    to: str | os.PathLike[str] | None = None,
+    store: RunStore | str | None = None,
+) -> Path:
+    """A local copy of a checkpoint, its bytes verified by SHA-256; give it to `keras.models.load_model`.
+
+    `run_id` is a run's id, a prefix of one that no other run has, or a name that no other run has. `which` is "best",
+    "latest", an epoch (counted from 0, as the run counts), a tag, or `id:` and a checkpoint's id. What holds a model
+    comes before what holds the state of a training, which is given only where there is nothing else. What a later fit
+    superseded is never the best, but it is still given for its epoch if that has no other.
+
+    `to` is a file, which is replaced, or a folder; None: a file in TRACKER_HOME that is fetched once and verified
+    every time. It keeps the ending by which Keras knows the format (`.keras`, `.weights.h5`, `.h5`); a checkpoint that
+    was a folder (Orbax') is one again. Keras loads with `safe_mode=True` unless told otherwise: leave it so for files
+    of others.
+
+    Raises RunNotFound, CheckpointNotFound (saying what there is, and what was pruned), ArtifactError for bytes that
+    are damaged or not there, InvalidValue, StoreError.
+    """
+    from tracker.artifacts import copies
+
+    with _opened(store) as reader:
+        run = find_run(reader, run_id)
+        one = find_checkpoint(reader, run, which)
+        home = compose.artifacts_of(reader)
+        if to is None:
+            return copies.cached(home, one, Settings.from_environment().home / copies.CACHE)
+        return copies.copy(home, one, copies.place(one, run.id, to))
+
+
+def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Checkpoint:
+    """The run's checkpoint that `which` means, as `load_checkpoint` says. Raises CheckpointNotFound, InvalidValue."""
+    from tracker.query.checkpoints import choose
+
+    best = store.metrics(run.id).get(run.best_metric) if run.best_metric is not None else None
+    return choose(
+        store.checkpoints(run.id), which, run_id=run.id, metric=run.best_metric, goal=best.goal if best else None
+    )
 
 
 def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
@@ -205,6 +264,12 @@ def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> Ru
     except ExperimentNotFound:
         return None
     return page.runs[0] if page.runs else None
+
+
+def _observer(settings: Settings, writer: RunWriter) -> Observer:
+    from tracker.plugins import RunObserver, installed
+
+    return RunObserver(installed(settings), writer.report)
 
 
 def _open_writer(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from tracker.artifacts.local import LocalArtifacts, path_of
 from tracker.client.transport import StoreTransport
 from tracker.domain.errors import InvalidStoreUrl, InvalidValue
-from tracker.domain.ports import ArtifactHome, RunStore, Transport
+from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.remote import address
 
 if TYPE_CHECKING:
-    from tracker.domain.access import Tokens
     from tracker.remote.store import HttpRunStore
     from tracker.store.store import SqlRunStore
 
@@ -98,13 +97,6 @@ def open_sql_store(url: str) -> SqlRunStore:
     return SqlRunStore.open(url)
 
 
-def open_tokens(url: str) -> Tokens:
-    """The access tokens in the database at `url` as `store_url` returns it; creates its schema if there is none."""
-    from tracker.store.tokens import SqlTokens
-
-    return SqlTokens.open(url)
-
-
 def open_store(url: str, token: str | None = None) -> RunStore:
     """The store at `url`, a server asked with `token`; a database's schema is made if there is none."""
     full = store_url(url, token)
@@ -158,3 +150,10 @@ def open_artifacts(root: str, url: str = "") -> ArtifactHome:
 
         return HttpArtifacts(url if identity(url) == root else root)
     return LocalArtifacts(path_of(root))
+
+
+def artifacts_of(store: RunReader) -> ArtifactHome:
+    """Where to fetch the files from that the records of an open store name; a server is asked as `store` asks it."""
+    if is_server(store.url):
+        return cast("HttpRunStore", store).files()
+    return LocalArtifacts(Path("/"))  # its records name files by their whole place

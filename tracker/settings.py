@@ -13,6 +13,8 @@ from tracker.domain.errors import InvalidValue
 Mode = Literal["online", "offline", "disabled"]
 MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
 DEFAULT_STORE = "sqlite:///tracker.db"
+SYSTEM_INTERVAL_S = 15.0
+LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +27,15 @@ class Settings:
     mode: Mode = "online"
     run_id: str | None = None
     token: str | None = field(default=None, repr=False)
+    plugins: str = ""
+    system_interval_s: float = SYSTEM_INTERVAL_S
+    git_diff: bool = True
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Settings from `environment` (default: the process's); an empty variable counts as unset.
 
-        Raises InvalidValue for a TRACKER_MODE that is none.
+        Raises InvalidValue for a TRACKER_MODE that is none, and for what is no number or switch where one belongs.
         """
         env = os.environ if environment is None else environment
         mode = env.get("TRACKER_MODE") or "online"
@@ -43,7 +48,36 @@ class Settings:
             mode=mode,
             run_id=env.get("TRACKER_RUN_ID") or None,
             token=env.get("TRACKER_TOKEN") or None,
+            plugins=env.get("TRACKER_PLUGINS") or "",
+            system_interval_s=_seconds("TRACKER_SYSTEM_INTERVAL", env.get("TRACKER_SYSTEM_INTERVAL")),
+            git_diff=_switch("TRACKER_GIT_DIFF", env.get("TRACKER_GIT_DIFF")),
         )
+
+    def allows_plugin(self, name: str) -> bool:
+        """Whether TRACKER_PLUGINS lets the plugin be: it is `off`, names of those that may, or -names of those not."""
+        words = [word.strip() for word in self.plugins.split(",") if word.strip()]
+        if [word.lower() for word in words] == ["off"]:
+            return False
+        only = [word for word in words if not word.startswith("-")]
+        return f"-{name}" not in words and (not only or name in only)
+
+
+def _seconds(name: str, text: str | None) -> float:
+    if not text:
+        return SYSTEM_INTERVAL_S
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not LEAST_INTERVAL_S <= seconds <= MOST_INTERVAL_S:
+        raise InvalidValue(name, f"{text!r}", limit=f"{LEAST_INTERVAL_S:g} to {MOST_INTERVAL_S:g} seconds")
+    return seconds
+
+
+def _switch(name: str, text: str | None) -> bool:
+    if (text or "on").lower() not in ("on", "off"):
+        raise InvalidValue(name, f"{text!r}", limit="on or off")
+    return (text or "on").lower() == "on"
 
 
 def _state_folder() -> Path:

@@ -41,11 +41,39 @@ class ArtifactHomeContract:
             assert got.read_bytes() == source.read_bytes()
         assert home_of_files.list("run") == ["a/b.bin"]
 
+    def test_how_far_it_is(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
+        """Who fetches hears how many bytes there are, rising to the whole."""
+        uri, _ = home_of_files.put("run", "x", source)
+        told: list[int] = []
+        home_of_files.fetch(uri, tmp_path / "got", told=told.append)
+        assert told == sorted(told)
+        assert (len(told) > 1, told[-1]) == (True, 3_000_000)
+
+    def test_a_target_that_cannot_be(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
+        """A folder in the place of the target is an error, and nothing of the file stays beside it."""
+        uri, _ = home_of_files.put("run", "x", source)
+        target = tmp_path / "got" / "inner"
+        target.mkdir(parents=True)
+        with pytest.raises(ArtifactError, match="inner"):
+            home_of_files.fetch(uri, target)
+        assert list(target.parent.iterdir()) == [target]
+
     def test_digest_in_the_path(self, home_of_files: ArtifactHome, source: Path) -> None:
         """`{sha256}` in a path stands for the digest, so that equal bytes are stored once."""
         first = home_of_files.put("run", "c/{sha256}.keras", source)
         assert home_of_files.put("run", "c/{sha256}.keras", source) == first
         assert home_of_files.list("run") == [f"c/{first[1]}.keras"]
+
+    def test_a_source_that_is_final(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
+        """What nobody writes to any more is stored as any other file, and stays when the source goes."""
+        os.utime(source, (0, 0))
+        before = source.read_bytes()
+        uri, digest = home_of_files.put("run", "c/{sha256}", source, final=True)
+        assert source.read_bytes() == before
+        assert home_of_files.put("run", "c/{sha256}", source, final=True) == (uri, digest)
+        source.unlink()
+        assert home_of_files.fetch(uri, tmp_path / "got", sha256=digest).read_bytes() == before
+        assert home_of_files.list("run") == [f"c/{digest}"]
 
     def test_put_again_replaces(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
         """Other bytes under the same path replace the old."""
@@ -98,6 +126,17 @@ class TestLocalArtifacts(ArtifactHomeContract):
     @pytest.fixture
     def home_of_files(self, tmp_path: Path) -> ArtifactHome:
         return LocalArtifacts(tmp_path / "root with ü")
+
+    def test_a_final_source_is_not_copied(self, tmp_path: Path, source: Path) -> None:
+        """On one disk it gets a second name; its time is that of the moment, not of the source."""
+        os.utime(source, (0, 0))
+        home = LocalArtifacts(tmp_path / "home")
+        for _ in range(2):
+            home.put("run", "x", source, final=True)
+        assert [file.name for file in (tmp_path / "home" / "run").iterdir()] == ["x"]
+        stored = (tmp_path / "home" / "run" / "x").stat()
+        assert stored.st_ino == source.stat().st_ino
+        assert stored.st_mtime > 0
 
     def test_full_disk_leaves_nothing_half_written(self, tmp_path: Path, source: Path) -> None:
         """When the disk takes no more, the file is not there at all, and the old one still is."""

@@ -11,14 +11,15 @@ from sqlalchemy import text
 from tracker.domain.access import Identity, Token, TokenExists, TokenNotFound, digest_of
 from tracker.domain.errors import InvalidValue
 from tracker.store.engine import make_engine
+from tracker.store.store import SqlRunStore
 from tracker.store.tokens import SqlTokens
 
 
 @pytest.fixture
 def tokens(any_url: str) -> Iterator[SqlTokens]:
-    with SqlTokens.open(any_url) as opened:
-        opened._clock = iter(range(1000, 2000)).__next__
-        yield opened
+    with SqlRunStore.open(any_url) as store:
+        store._clock = iter(range(1000, 2000)).__next__
+        yield store.tokens
 
 
 def test_token_is_random_and_only_its_digest_is_kept(tokens: SqlTokens, any_url: str) -> None:

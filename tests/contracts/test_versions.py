@@ -13,6 +13,8 @@ from tracker.client.batches import make_batch
 from tracker.domain.catalogue import Dataset, DatasetUse, Logged, ModelLink, RunDetail
 from tracker.domain.frames import (
     CheckpointLogged,
+    CheckpointsKept,
+    DatasetLogged,
     EpochEnded,
     EventLogged,
     FitEnded,
@@ -103,6 +105,10 @@ CHANGES: list[tuple[str, Callable[[Lab], object]]] = [
     ("monitor", lambda lab: lab.send(MetricMonitored(3000, "val_loss", "declared"))),
     ("histogram", lambda lab: lab.send(HistogramLogged(3000, "w", "epoch", 0, 1, [0.0, 1.0], [2]))),
     ("checkpoint", lambda lab: lab.send(CheckpointLogged(3000, 0, 1, 1, ".keras", {}, None, {}, FILE, "ab", "file:///c"))),
+    ("checkpoints kept", lambda lab: lab.send(CheckpointsKept(3000, 1, None))),
+    ("checkpoint tagged", lambda lab: lab.store.tag_checkpoint("r", lab.store.checkpoints("r")[0].id, "release")),
+    ("checkpoint untagged", lambda lab: lab.store.tag_checkpoint("r", lab.store.checkpoints("r")[0].id, None)),
+    ("data set of a journal", lambda lab: lab.send(DatasetLogged(3000, "train", "cd", "code", "{}", None, None, {}))),
     ("second fit", lambda lab: lab.send(FitStarted(3000, 2, 1, 0, 1, 0, 0, 3, 10, 32, None, "h"))),
     ("end of a fit", lambda lab: lab.send(FitEnded(4000, 2, "completed"))),
     ("logged metric", lambda lab: lab.store.append(Logged("r", ["acc"], [-3], [7000], [0.5]))),

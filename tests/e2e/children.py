@@ -101,10 +101,10 @@ def run_child(code: str) -> Child:
         return child
 
 
-def eventually(ask: Callable[[], T]) -> T:
-    """The first true answer of `ask`, which is asked again and again until a deadline."""
-    deadline = time.monotonic() + DEADLINE_S
+def eventually(ask: Callable[[], T], *, within: float = DEADLINE_S, said: Callable[[], str] = str) -> T:
+    """The first true answer of `ask`, asked again and again for so many seconds; then an error with what is `said`."""
+    deadline = time.monotonic() + within
     while not (answer := ask()):
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"it did not happen within {within:g} s. {said()}"
         time.sleep(0.02)
     return answer

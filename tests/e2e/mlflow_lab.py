@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from e2e.server_lab import DEADLINE_S, free_port
+from e2e.children import eventually
+from e2e.server_lab import DEADLINE_S, Answer, free_port
 
 API = "/api/2.0/mlflow/"
 AJAX = "/ajax-api/2.0/mlflow/"
@@ -47,14 +47,12 @@ class Genuine:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 2 * DEADLINE_S
-        while not self._answers():
-            assert self._process.poll() is None, (self._folder / "log").read_text()
-            assert time.monotonic() < deadline, (self._folder / "log").read_text()
-            time.sleep(0.1)
+        eventually(self._answers, within=2 * DEADLINE_S, said=(self._folder / "log").read_text)
         return self
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._folder / "log").read_text()
         try:
             return ask(self.url, "GET", "/health").status == 200
         except OSError:
@@ -67,22 +65,9 @@ class Genuine:
         self._process.wait(DEADLINE_S)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A response, read to its end."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 def ask(
     url: str, method: str, path: str, body: Any = None, query: Any = None, headers: Mapping[str, str] | None = None
-) -> Reply:
+) -> Answer:
     """One request; `body` is bytes, or what is sent as JSON."""
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     sent = {"Content-Type": "application/json"} if data is not None else {}
@@ -90,10 +75,10 @@ def ask(
     request = Request(target, data, {**sent, **(headers or {})}, method=method)
     try:
         with urlopen(request, timeout=DEADLINE_S) as response:
-            return Reply(response.status, _lower(response.headers), response.read())
+            return Answer(response.status, _lower(response.headers), response.read())
     except HTTPError as error:
         with error:
-            return Reply(error.code, _lower(error.headers), error.read())
+            return Answer(error.code, _lower(error.headers), error.read())
 
 
 def _lower(headers: Any) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ from e2e.server_lab import Server, batch, points, start_of
 from playwright.sync_api import Page, expect
 
 from tracker.store.store import SqlRunStore
-from tracker.store.tokens import SqlTokens
 
 
 class Guarded(NamedTuple):
@@ -30,8 +29,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     store = f"sqlite:///{tmp_path_factory.mktemp('browser') / 'tracker.db'}"
     with SqlRunStore.open(store) as runs:
         runs.append(batch("seen", 1, start_of("seen-run"), points(1, loss=0.5)))
-    with closing(SqlTokens.open(store)) as tokens:
-        token = tokens.create("me", "admin")
+        token = runs.tokens.create("me", "admin")
     with Server(store) as server, chromium() as browser:
         context = browser.new_context(http_credentials={"username": "anybody", "password": token})
         yield Guarded(server, store, context.new_page())

@@ -7,12 +7,12 @@ import os
 import re
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from e2e.children import eventually
 from e2e.cli_lab import COMMAND, installed, record
 from e2e.server_lab import request
 
@@ -68,11 +68,7 @@ def test_browser_is_opened(store_url: str, tmp_path: Path) -> None:
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
     browser.chmod(0o755)
     with ui("--port", "0", BROWSER=f"{browser} %s") as address:
-        deadline = time.monotonic() + 30
-        while not (opened.exists() and opened.read_text()):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert opened.read_text().strip() == address
+        assert eventually(lambda: opened.exists() and opened.read_text()) == f"{address}\n"
         assert answer(address, "/healthz") == 200
 
 

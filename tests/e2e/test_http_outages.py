@@ -63,7 +63,7 @@ def assert_everything_once(url: str, run_id: str, points: int = 100) -> None:
         assert (run.status, run.best_epoch) == ("finished", 0)
         assert steps(store, run_id) == list(range(points))
         assert store.params(run_id) == {"lr": 0.1}
-        assert [event.kind for event in store.events(run_id)] == ["fit_started", "noted", "fit_ended"]
+        assert [event.kind for event in store.events(run_id)] == ["fit_started", "noted", "checkpoint_saved", "fit_ended"]
         assert [(epoch.number, epoch.seconds) for epoch in store.epochs(run_id)] == [(0, 2.0)]
         assert len(store.histograms(run_id)) == 1
         [checkpoint] = store.checkpoints(run_id)
@@ -168,31 +168,6 @@ def test_a_stop_request_reaches_the_run(server: Server) -> None:
         run.log({"loss": 1.0})
         assert run.flush() == 0
         assert run.should_stop
-
-
-def test_resume_auto(server: Server, store_url: str) -> None:
-    """The run of a process that was killed is continued through the server where its journal ends."""
-    server.start()
-    with Child("""
-        run = tracker.start_run("E", name="it")
-        fit = run.start_fit(epochs=5, steps_per_epoch=10)
-        run.flush()
-        for epoch in range(3):
-            fit.log_epoch(epoch, {"loss": float(epoch)}, steps=(epoch + 1) * 10)
-        say("ready")
-        wait()
-    """) as child:
-        child.expect("ready")
-        child.kill()
-    with start_run("E", name="it", resume="auto") as run:
-        fit = run.start_fit(initial_epoch=3, epochs=5, steps_per_epoch=10)
-        assert (fit.number, fit.first_epoch, fit.first_step) == (2, 3, 31)
-        fit.log_epoch(3, {"loss": 3.0}, steps=10)
-        fit.end("completed")
-    with closing(open_store()) as store:
-        [only] = store.search_runs()
-        assert (only.id, only.status) == (run.id, "finished")
-        assert [(epoch.number, epoch.fit) for epoch in store.epochs(run.id)] == [(0, 1), (1, 1), (2, 1), (3, 2)]
 
 
 def test_resume_without_a_server(server: Server) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.children import eventually
 from e2e.mlflow_lab import API, ask
 from e2e.server_lab import Server
 
@@ -266,10 +266,7 @@ def test_half_a_file(place: Place) -> None:
     with closing(socket.create_connection((place.server.host, place.server.port))) as connection:
         head = f"PUT {place.home}/half HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n"
         connection.sendall(head.encode() + b"x" * 10)
-    deadline = time.monotonic() + 30
-    while sorted(place.folder.rglob("*")) != before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: sorted(place.folder.rglob("*")) == before)
     assert sent(place, ("GET", place.home + "/half"))[0] == 404
 
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.children import eventually
 
 import tracker
 
@@ -85,23 +85,19 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         )
     try:
         server = Ui(f"http://127.0.0.1:{port}", folder, run.id, "1")
-        _wait(server, process, log)
+        eventually(lambda: _answers(server, process, log), within=DEADLINE_S, said=log.read_text)
         yield server
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(DEADLINE_S)
 
 
-def _wait(server: Ui, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            if server.ask("GET", "/health")[0] == 200:
-                return
-        except OSError:
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise AssertionError(log.read_text()) from None
-            time.sleep(0.1)
+def _answers(server: Ui, process: subprocess.Popen[bytes], log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    try:
+        return server.ask("GET", "/health")[0] == 200
+    except OSError:
+        return False
 
 
 def test_the_pages_of_the_ui_find_what_they_ask_for(ui: Ui) -> None:

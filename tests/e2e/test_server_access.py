@@ -6,10 +6,10 @@ import base64
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
+from e2e.children import eventually
 from e2e.cli_lab import installed
 from e2e.server_lab import MSGPACK, Answer, Server, batch, start_of
 
@@ -18,12 +18,13 @@ from tracker.cli.main import cli
 from tracker.domain.access import Role
 from tracker.domain.errors import StoreError
 from tracker.store.store import SqlRunStore
-from tracker.store.tokens import SqlTokens
 from tracker.wire.batches import encode_batch
 
 MLFLOW = "/api/2.0/mlflow"
 JSON = {"Content-Type": "application/json"}
 SEARCH = b'{"experiment_ids": ["0"]}'
+HEEDED_S = 5.0
+"""How soon a server heeds tokens that come and go."""
 
 
 class Guarded:
@@ -45,7 +46,8 @@ class Guarded:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     store = f"sqlite:///{tmp_path_factory.mktemp('guarded') / 'tracker.db'}"
-    with SqlTokens.open(store) as kept:
+    with SqlRunStore.open(store) as opened:
+        kept = opened.tokens
         tokens: dict[Role, str] = {
             "viewer": kept.create("eve", "viewer"),
             "writer": kept.create("ci", "writer"),
@@ -53,14 +55,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         }
     with Server(store) as server:
         yield Guarded(server, store, tokens)
-
-
-def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Return once it is true; it must be within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("path", [
@@ -198,17 +192,17 @@ def test_tokens_come_and_go_while_it_runs(store_url: str) -> None:
     with Server(store_url) as server:
         assert server.ask("GET", "/api/v1/runs").status == 200
         first = installed("token", "create", "first", "--role", "admin").stdout.strip()
-        until(lambda: server.ask("GET", "/api/v1/runs").status == 401)
+        eventually(lambda: server.ask("GET", "/api/v1/runs").status == 401, within=HEEDED_S)
         given = {"Authorization": f"Bearer {first}"}
         assert server.ask("GET", "/api/v1/runs", headers=given).status == 200
         second = {"Authorization": f"Bearer {installed('token', 'create', 'second').stdout.strip()}"}
         assert server.ask("GET", "/api/v1/runs", headers=second).status == 200
         assert installed("token", "revoke", "first").returncode == 0
-        until(lambda: server.ask("GET", "/api/v1/runs", headers=given).status == 401)
+        eventually(lambda: server.ask("GET", "/api/v1/runs", headers=given).status == 401, within=HEEDED_S)
         assert server.ask("GET", "/api/v1/runs", headers=second).status == 200
         for name in ("first", "second"):
             assert installed("token", "revoke", name, "--forget").returncode == 0
-        until(lambda: server.ask("GET", "/api/v1/runs").status == 200)
+        eventually(lambda: server.ask("GET", "/api/v1/runs").status == 200, within=HEEDED_S)
 
 
 def test_other_addresses_with_tokens(store_url: str) -> None:
@@ -220,7 +214,7 @@ def test_other_addresses_with_tokens(store_url: str) -> None:
         assert server.ask("GET", "/api/v1/runs", headers=given).status == 200
         # Unlike on loopback, it asks even when there is none left.
         installed("token", "revoke", "a", "--forget")
-        until(lambda: server.ask("GET", "/api/v1/runs", headers=given).status == 401)
+        eventually(lambda: server.ask("GET", "/api/v1/runs", headers=given).status == 401, within=HEEDED_S)
     refused = installed("server", "--host", "0.0.0.0", "--port", "0")
     assert refused.returncode == 2
     assert "no access token in force" in refused.stderr
@@ -236,7 +230,7 @@ def test_no_secret_is_on_the_log(guarded: Guarded) -> None:
                 "GET", f"/api/v1/runs?token={token}", headers={"Authorization": header, "Cookie": f"t={token}"}
             )
     guarded.ask("viewer", "GET", "/last-of-all")
-    until(lambda: "/last-of-all" in guarded.server.errors)
+    eventually(lambda: "/last-of-all" in guarded.server.errors)
     for token in secrets:
         assert token[4:] not in guarded.server.errors
         assert base64.b64encode(f"me:{token}".encode()).decode()[6:] not in guarded.server.errors

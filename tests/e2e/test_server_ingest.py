@@ -34,7 +34,7 @@ def test_answer_means_committed(any_url: str) -> None:
     with Server(any_url) as server, SqlRunStore.open(any_url) as store:
         for _ in range(2):
             answer = server.post(batch("r", 1, start_of(), points(1, x=1.0)))
-            assert (answer.status, answer.json) == (200, {"last": 2, "stop": False})
+            assert (answer.status, answer.json) == (200, {"last": 2, "stop": False, "pruned": False})
         assert store.history("r", "x", raw=True).steps.tolist() == [1]
 
 
@@ -44,14 +44,14 @@ def test_answer_in_messagepack(server: Server) -> None:
         "POST", "/api/v1/batches", encode_batch(batch("r", 1, start_of())), {**MSGPACK, "Accept": "application/msgpack"}
     )
     assert answer.headers["content-type"] == "application/msgpack"
-    assert msgspec.msgpack.decode(answer.body) == {"last": 1, "stop": False}
+    assert msgspec.msgpack.decode(answer.body) == {"last": 1, "stop": False, "pruned": False}
 
 
 def test_stop_request_reaches_the_writer(server: Server) -> None:
     """Whoever writes to a run that was asked to stop is told so."""
     server.post(batch("r", 1, start_of()))
     assert server.ask("POST", "/api/v1/runs/r/stop").status == 204
-    assert server.post(batch("r", 2, points(1, x=1.0))).json == {"last": 2, "stop": True}
+    assert server.post(batch("r", 2, points(1, x=1.0))).json == {"last": 2, "stop": True, "pruned": False}
 
 
 def test_files_are_where_the_server_says(server: Server, tmp_path: Path) -> None:

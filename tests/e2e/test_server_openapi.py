@@ -23,6 +23,7 @@ ALL_KINDS = batch(
     frames.Tags(1, {"team": "blue"}),
     frames.EventLogged(1, "noted", 1, None, 0, {"why": ["so"]}),
     frames.HistogramLogged(1, "h", "step", 1, 0, [0.0, 0.5, 1.0], [3, 1]),
+    frames.DatasetLogged(1, "train", "ab", "code", "{}", None, None, {"mlflow.data.context": "train"}),
     frames.FitStarted(3000, 1, 1, 0, 1, 0, 0, 10, 10, 32, None, "host"),
     frames.EpochEnded(3000, 0, 1, 0.5, {"val_loss": float("-inf")}, 10),
     frames.CheckpointLogged(1, 0, None, 1, ".keras", {"x": float("nan")}, True, {"a": 1}, frames.Staged("a", "b", 3), "0" * 64, "file:///x"),

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from e2e.children import eventually
 from e2e.server_lab import MSGPACK, Server, batch, points, request, start_of
 
 from tracker.store.store import SqlRunStore
@@ -26,14 +27,6 @@ from tracker.wire.batches import encode_batch
 _SAMPLE = re.compile(
     r'(?P<name>[a-z_]+)(?:\{(?P<labels>(?:[a-z]+="[^"\\\n]*",?)*)\})? (?P<value>[-+0-9.e]+|\+Inf|NaN)\Z'
 )
-
-
-def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Return once it is true; it must be within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def metrics(server: Server) -> dict[str, float]:
@@ -101,7 +94,7 @@ def test_request_ids(server: Server) -> None:
     """A request's id is the client's if that is sane, else made; it is in the answer, in a problem and on the log."""
     own = server.ask("GET", "/api/v1/runs/none", headers={"X-Request-ID": "my-request.1"})
     assert own.headers["x-request-id"] == own.json["request_id"] == "my-request.1"
-    until(lambda: " id=my-request.1 " in server.errors)
+    eventually(lambda: " id=my-request.1 " in server.errors)
     (line,) = [line for line in server.errors.splitlines() if " id=my-request.1 " in line]
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=info event=request method=GET path=/api/v1/runs/none status=404 "
@@ -120,7 +113,7 @@ def test_request_ids(server: Server) -> None:
 def test_paths_cannot_forge_lines(server: Server) -> None:
     """Whatever is in a path, its line stays one line."""
     server.ask("GET", "/a%0alevel=error%20b%1b[31m%22")
-    until(lambda: "/a%0Alevel" in server.errors)
+    eventually(lambda: "/a%0Alevel" in server.errors)
     assert "\x1b" not in server.errors
     assert "\nlevel=error" not in server.errors
 
@@ -150,7 +143,7 @@ def test_silent_runs_become_lost_by_themselves(server: Server) -> None:
         with closing(sqlite3.connect(server.file)) as connection:  # type: ignore[attr-defined]
             return str(connection.execute("SELECT status FROM runs WHERE uid = 'silent'").fetchone()[0])
 
-    until(lambda: status() == "lost", 40)
+    eventually(lambda: status() == "lost")
 
 
 def test_json_lines(store_url: str) -> None:
@@ -237,18 +230,18 @@ def test_several_processes(any_url: str) -> None:
     another takes its place, metrics are of all, and SIGTERM ends them all.
     """
     with Server(any_url, "--workers", "3", "--log-level", "warning") as server:
-        until(lambda: len(workers_of(server)) == 3)
+        eventually(lambda: len(workers_of(server)) == 3)
         loads = [Load(server, f"r{number}") for number in range(6)]
         for load in loads:
             load.start()
         try:
-            until(lambda: all(load.acknowledged > 20 for load in loads))
+            eventually(lambda: all(load.acknowledged > 20 for load in loads))
             for _ in range(2):
                 first = workers_of(server)
                 os.kill(first[0], signal.SIGKILL)
-                until(lambda: len(workers_of(server)) == 3 and first[0] not in workers_of(server))  # noqa: B023
+                eventually(lambda: len(workers_of(server)) == 3 and first[0] not in workers_of(server))  # noqa: B023
                 reached = [load.acknowledged for load in loads]
-                until(lambda: all(load.acknowledged > at + 20 for load, at in zip(loads, reached, strict=True)))  # noqa: B023
+                eventually(lambda: all(load.acknowledged > at + 20 for load, at in zip(loads, reached, strict=True)))  # noqa: B023
         finally:
             for load in loads:
                 load.enough.set()
@@ -257,7 +250,7 @@ def test_several_processes(any_url: str) -> None:
         children = workers_of(server)
         committed = sum(load.acknowledged + 1 for load in loads)
         # What a killed process counted in its last second is gone; the rest is there, whoever is asked.
-        until(lambda: metrics(server)["tracker_batches_committed_total"] > committed / 3)
+        eventually(lambda: metrics(server)["tracker_batches_committed_total"] > committed / 3)
         assert "another takes its place" in server.errors
         assert server.end() == 0
         assert not any(psutil.pid_exists(pid) for pid in children)
@@ -282,25 +275,25 @@ def told_by_each(server: Server, name: str) -> list[float]:
 def test_metrics_are_of_all_processes(store_url: str) -> None:
     """Whichever process is asked, it tells what all of them counted, and it never goes down."""
     with Server(store_url, "--workers", "2") as server:
-        until(lambda: len(workers_of(server)) == 2)
+        eventually(lambda: len(workers_of(server)) == 2)
         for _ in range(60):
             assert server.ask("GET", "/api/v1/experiments").status == 200
         name = 'tracker_http_requests_total{method="GET",route="/api/v1/experiments",status="200"}'
-        until(lambda: told_by_each(server, name) == [60.0, 60.0])
+        eventually(lambda: told_by_each(server, name) == [60.0, 60.0])
         os.kill(workers_of(server)[0], signal.SIGKILL)
-        until(lambda: len(workers_of(server)) == 2)
-        until(lambda: told_by_each(server, name) == [60.0, 60.0])
+        eventually(lambda: len(workers_of(server)) == 2)
+        eventually(lambda: told_by_each(server, name) == [60.0, 60.0])
         sizes = sum(psutil.Process(pid).memory_info().rss for pid in workers_of(server))
-        until(lambda: abs(metrics(server)["process_resident_memory_bytes"] - sizes) < 30e6)
+        eventually(lambda: abs(metrics(server)["process_resident_memory_bytes"] - sizes) < 30e6)
 
 
 def test_processes_do_not_outlive_their_parent(store_url: str) -> None:
     """When the parent is killed, the others end by themselves, and the port is free again."""
     with Server(store_url, "--workers", "2") as server:
-        until(lambda: len(workers_of(server)) == 2)
+        eventually(lambda: len(workers_of(server)) == 2)
         children = workers_of(server)
         server.kill()
-        until(lambda: not any(psutil.pid_exists(pid) for pid in children))
+        eventually(lambda: not any(psutil.pid_exists(pid) for pid in children))
         again = Server(store_url, port=server.port)
         with again:
             assert again.get("/healthz") == {"status": "ok"}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-import time
-from collections.abc import Callable
 
+from e2e.children import eventually
 from e2e.server_lab import DEADLINE_S, Server
 from sqlalchemy import create_engine, text
 
@@ -67,20 +66,14 @@ def packed(url: str) -> int:
         engine.dispose()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-
-
 def test_killed_with_packed_points(any_url: str) -> None:
     """After kill -9 under load the next server has every acknowledged point, each once, and the summaries of them."""
     clients: list[Client] = []
     with Server(any_url) as server:
         for _ in range(50):  # until a kill finds points that were not moved yet
-            until(lambda: packed(any_url) == 0)
+            eventually(lambda: packed(any_url) == 0)
             clients.extend(Client(server, new_run(server)) for _ in range(3))
-            until(lambda: packed(any_url) > 2)
+            eventually(lambda: packed(any_url) > 2)
             server.kill()
             for client in clients:
                 client.join(DEADLINE_S)
@@ -106,7 +99,7 @@ def test_readers_under_load(any_url: str) -> None:
     """Whoever reads while a server is loaded, through it or beside it, sees all that was acknowledged before."""
     with Server(any_url) as server, SqlRunStore.open(any_url) as beside:
         clients = [Client(server, new_run(server)) for _ in range(3)]
-        until(lambda: packed(any_url) > 2)
+        eventually(lambda: packed(any_url) > 2)
         for _ in range(5):
             for client in clients:
                 before = client.acknowledged
@@ -119,4 +112,4 @@ def test_readers_under_load(any_url: str) -> None:
             client.enough.set()
             client.join(DEADLINE_S)
         assert not any(client.refused for client in clients)
-        until(lambda: packed(any_url) == 0)
+        eventually(lambda: packed(any_url) == 0)

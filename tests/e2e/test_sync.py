@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from e2e.children import Child, eventually, run_child
+from e2e.server_lab import Server
 
 from tracker import compose
 from tracker.api import open_store, start_run, sync_journals
@@ -67,7 +69,7 @@ def assert_everything_once(store: RunStore, run_id: str, points: int = 100) -> N
     assert store.metrics(run_id)["loss"].count == points
     assert store.params(run_id) == {"lr": 0.1}
     assert store.tags(run_id)["a"] == "b"
-    assert [event.kind for event in store.events(run_id)] == ["fit_started", "noted", "fit_ended"]
+    assert [event.kind for event in store.events(run_id)] == ["fit_started", "noted", "checkpoint_saved", "fit_ended"]
     assert [(epoch.number, epoch.seconds) for epoch in store.epochs(run_id)] == [(0, 2.0)]
     assert len(store.histograms(run_id)) == 1
     [checkpoint] = store.checkpoints(run_id)
@@ -295,7 +297,16 @@ def test_a_run_continued_offline_ends_as_its_last_writer_said(
     assert steps(store, "mine") == list(range(3))
 
 
-def test_resume_auto_finds_a_killed_run_at_once(store: RunStore) -> None:
+@pytest.fixture(params=["database", "server"])
+def reached(store_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
+    """The store of the test, as TRACKER_STORE reaches it: in the process, or through a server."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "server":
+            monkeypatch.setenv("TRACKER_STORE", stack.enter_context(Server(store_url)).url)
+        yield stack.enter_context(closing(open_store()))
+
+
+def test_resume_auto_finds_a_killed_run_at_once(reached: RunStore) -> None:
     """The run of a process killed a moment ago is continued where its journal ends, without waiting for its lease."""
     with Child("""
         run = tracker.start_run("E", name="it")
@@ -313,21 +324,21 @@ def test_resume_auto_finds_a_killed_run_at_once(store: RunStore) -> None:
         assert (fit.number, fit.first_epoch, fit.first_step) == (2, 3, 31)
         fit.log_epoch(3, {"loss": 3.0}, steps=10)
         fit.end("completed")
-    [only] = store.search_runs()
+    [only] = reached.search_runs()
     assert (only.id, only.status) == (run.id, "finished")
-    assert [(epoch.number, epoch.fit) for epoch in store.epochs(run.id)] == [(0, 1), (1, 1), (2, 1), (3, 2)]
-    assert [fit.outcome for fit in store.fits(run.id)] == ["lost", "completed"]
+    assert [(epoch.number, epoch.fit) for epoch in reached.epochs(run.id)] == [(0, 1), (1, 1), (2, 1), (3, 2)]
+    assert [fit.outcome for fit in reached.fits(run.id)] == ["lost", "completed"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "short"])
+@pytest.mark.parametrize("damage", ["missing", "short", "other bytes"])
 def test_a_damaged_file_costs_only_itself(store: RunStore, home: Path, offline: None, damage: str) -> None:
-    """A staged file that is gone or has lost bytes is refused and named; all else is stored, and the journal kept."""
+    """A staged file that is gone or not what it was is refused and named; all else is stored, and the journal kept."""
     run_id = leave_everything()
     [staged] = [path for path in folder(home).glob("*.files/*") if path.read_bytes() == b"weights"]
     if damage == "missing":
         staged.unlink()
     else:
-        staged.write_bytes(b"weig")
+        staged.write_bytes(b"weig" if damage == "short" else b"rubbish")
     [synced] = sync_journals()
     assert (synced.error, synced.refused, synced.points) == (None, 1, 101)
     assert list(store.checkpoints(run_id)) == []

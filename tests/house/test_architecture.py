@@ -63,7 +63,7 @@ def _is_module(value: object) -> bool:
 
 def test_import_is_light() -> None:
     """`import tracker` pulls in no database, array, web or training library."""
-    heavy = "sqlalchemy alembic numpy rich click lark keras tensorflow mlflow platformdirs asyncio"
+    heavy = "sqlalchemy alembic numpy rich click lark keras tensorflow mlflow platformdirs asyncio pluggy psutil"
     code = f"import sys, tracker; print(*[m for m in {heavy!r}.split() if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 

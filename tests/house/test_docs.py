@@ -13,6 +13,8 @@ import tracker
 from tracker.cli.main import cli
 from tracker.client.run import Run
 from tracker.domain.ports import RunStore
+from tracker.hooks import Hooks
+from tracker.plugins import HOOKS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -74,6 +76,13 @@ def test_start_run_arguments_are_in_the_readme() -> None:
     """Each argument of start_run is documented."""
     for name in inspect.signature(tracker.start_run).parameters:
         assert re.search(rf"\b{name}\b", README), name
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_in_the_readme(hook: str) -> None:
+    """A plugin's author finds each hook, with its arguments."""
+    arguments = ", ".join(list(inspect.signature(getattr(Hooks, hook)).parameters)[1:])
+    assert f"| `{hook}({arguments})` |" in README
 
 
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)

@@ -15,7 +15,6 @@ import tracker
 from tracker.domain.catalogue import Dataset, DatasetUse, Logged, ModelLink
 from tracker.store.schema import HEAD
 from tracker.store.store import SqlRunStore
-from tracker.store.tokens import SqlTokens
 
 target = Path(__file__).parent / "databases" / f"{HEAD}.db"
 if target.exists():
@@ -35,6 +34,10 @@ with tempfile.TemporaryDirectory() as folder:
             fit.log_epoch(epoch, {"val_loss": loss}, seconds=0.5, steps=epoch * 10)
         run.log_event("note", epoch=3, text="kept")
         run.log_checkpoint(weights, epoch=3, metrics={"val_loss": 0.6}, state={"wait": 1})
+        weights.write_bytes(b"newer, and not really weights")
+        run.keep_checkpoints(last=1)
+        run.log_checkpoint(weights, epoch=4, metrics={"val_loss": 0.5})
+        run.log_checkpoint(weights, epoch=4, role="state", state={"wait": 2})
         run.log_histogram("kernel", [1.0, 2.0, 3.0], step=3)
         run.log({"batch/loss": 1.0}, step=5)
         fit.end("completed")
@@ -49,8 +52,8 @@ with tempfile.TemporaryDirectory() as folder:
         books.create_model("m-kept", 1, name="model", artifact_uri="file:///artifacts/m-kept", run_id="foreign")
         books.add_outputs("foreign", [ModelLink(model_id="m-kept", step=1)])
         books.change_run("foreign", status="finished", ended_ms=4000)
-    with SqlTokens.open(url) as tokens:
-        tokens.create("ana", "writer")
+        store.tokens.create("ana", "writer")
+        store.tag_checkpoint("kept", store.checkpoints("kept")[-1].id, "release")
     database = sqlite3.connect(f"{folder}/kept.db")
     database.execute(f"VACUUM INTO '{target}'")
     database.close()

@@ -18,7 +18,6 @@ from tracker.store import schema
 from tracker.store.catalogue_tables import metadata
 from tracker.store.engine import make_engine, reading, writing
 from tracker.store.store import SqlRunStore
-from tracker.store.tokens import SqlTokens
 
 DATABASES = Path(__file__).parent / "databases"
 
@@ -176,7 +175,7 @@ def test_old_database_is_upgraded_and_read(revision: str, tmp_path: Path) -> Non
         assert [epoch.fit for epoch in store.epochs("kept")] == [1, 2, 2, 2]
         assert store.checkpoints("kept")[0].is_best is False
         assert [h.key for h in store.histograms("kept")] == ["kernel"]
-        assert [e.kind for e in store.events("kept")] == [
+        assert [e.kind for e in store.events("kept") if e.kind != "checkpoint_saved"] == [
             "fit_started",
             "fit_ended",
             "fit_started",
@@ -200,5 +199,16 @@ def test_what_came_with_0002_is_read(revision: str, tmp_path: Path) -> None:
         assert store.catalogue.experiment(1).tags == {"owner": "ana"}
         assert store.catalogue.model("m-kept").run_id == "foreign"
         assert store.find_runs("kept-run")[0].id == "kept"
-    with SqlTokens(make_engine(f"sqlite:///{tmp_path / 'old.db'}")) as tokens:
-        assert [(one.name, one.role) for one in tokens.list()] == [("ana", "writer")]
+        assert [(one.name, one.role) for one in store.tokens.list()] == [("ana", "writer")]
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_checkpoints_of_every_revision_are_read(revision: str, tmp_path: Path) -> None:
+    """Checkpoints from before 0003 are published ones of the model; later ones have their role, their tag and state."""
+    shutil.copy(DATABASES / f"{revision}.db", tmp_path / "old.db")
+    engine = make_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    schema.upgrade(engine)
+    with SqlRunStore(engine) as store:
+        found = [(one.epoch, one.status, one.role, one.tag) for one in store.checkpoints("kept")]
+        newer = [(3, "pruned", "model", None), (4, "published", "model", None), (4, "published", "state", "release")]
+        assert found == (newer if revision >= "0003" else [(3, "published", "model", None)])

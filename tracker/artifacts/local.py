@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -26,33 +26,34 @@ class LocalArtifacts:
     def uri(self, run_id: str) -> str:
         return (self.root / check_run_id(run_id)).as_uri()
 
-    def put(self, run_id: str, path: str, source: Path) -> tuple[str, str]:
+    def put(self, run_id: str, path: str, source: Path, *, final: bool = False) -> tuple[str, str]:
         folder = self.root / check_run_id(run_id)
         check_artifact_path(path.replace("{sha256}", "0" * 64))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            part, digest = _copy(source, folder)
+            part, digest = (_link(source, folder) if final else None) or _copy(source, folder)
             try:
                 target = folder / path.replace("{sha256}", digest)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(part, target)
-            except OSError:
+            finally:  # also where both are names of one file already: then nothing was replaced
                 part.unlink(missing_ok=True)
-                raise
         except OSError as error:
             raise ArtifactError(f"cannot store {path!r} in {folder}: {error.strerror or error}") from error
         return target.as_uri(), digest
 
-    def fetch(self, uri: str, target: Path, *, sha256: str | None = None) -> Path:
+    def fetch(
+        self, uri: str, target: Path, *, sha256: str | None = None, told: Callable[[int], None] | None = None
+    ) -> Path:
         source = path_of(uri)
         try:
-            part, digest = _copy(source, target.parent)
+            part, digest = _copy(source, target.parent, told)
+            if sha256 is not None and digest != sha256:
+                part.unlink(missing_ok=True)
+                raise ArtifactError(f"{source} is damaged: its SHA-256 is {digest}, recorded was {sha256}")
+            _replace(part, target)
         except OSError as error:
             raise ArtifactError(f"cannot copy {source} to {target}: {error.strerror or error}") from error
-        if sha256 is not None and digest != sha256:
-            part.unlink(missing_ok=True)
-            raise ArtifactError(f"{source} is damaged: its SHA-256 is {digest}, recorded was {sha256}")
-        os.replace(part, target)
         return target
 
     def list(self, run_id: str) -> Sequence[str]:
@@ -80,7 +81,38 @@ class LocalArtifacts:
 _PART = ".part-"
 
 
-def _copy(source: Path, folder: Path) -> tuple[Path, str]:
+def _replace(part: Path, target: Path) -> None:
+    """Give `part` the name `target`; it is gone if that cannot be. OSError."""
+    try:
+        os.replace(part, target)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _link(source: Path, folder: Path) -> tuple[Path, str] | None:
+    """Give `source` another name in `folder`, as `_copy` makes a copy; None where there can be no link."""
+    import hashlib
+    import secrets
+
+    part = folder / f"{_PART}{secrets.token_hex(8)}"
+    try:
+        os.link(source, part, follow_symlinks=False)
+    except OSError:
+        return None  # another disk, or one that has no links
+    try:
+        with open(part, "rb") as read:
+            digest = hashlib.file_digest(read, "sha256").hexdigest()
+            os.fsync(read.fileno())
+        os.utime(part)  # its age as a file of this folder, which is what a collection of forsaken ones looks at
+        os.chmod(part, 0o644)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part, digest
+
+
+def _copy(source: Path, folder: Path, told: Callable[[int], None] | None = None) -> tuple[Path, str]:
     """Copy `source` to a new file in `folder`, on disk when this returns; return it and the SHA-256 of its bytes."""
     import hashlib
     import tempfile
@@ -92,6 +124,8 @@ def _copy(source: Path, folder: Path) -> tuple[Path, str]:
             while chunk := read.read(_CHUNK):
                 digest.update(chunk)
                 write.write(chunk)
+                if told is not None:
+                    told(write.tell())
             write.flush()
             os.fsync(write.fileno())
         os.chmod(name, 0o644)

@@ -15,7 +15,7 @@ from tracker.query.texts import printable
 @click.argument("run")
 @store_option
 def delete(run: str, store: str | None) -> None:
-    """Hide RUN from every list. Its rows and files stay, and `tracker undelete` shows it again."""
+    """Hide RUN from every list. `tracker undelete` shows it again, until `tracker gc` removes it 30 days later."""
     with existing_store(store) as opened:
         found = find_run(opened, run)
         opened.delete_run(found.id)

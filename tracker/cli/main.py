@@ -26,14 +26,18 @@ COMMANDS: dict[str, Entry] = {
     "show": Entry("tracker.cli.show", "Show a run: where it stands, its curves, parameters and decisions."),
     "history": Entry("tracker.cli.history", "Print the points of one metric."),
     "compare": Entry("tracker.cli.compare", "Set runs side by side, and fail if one is worse than it may be."),
+    "checkpoints": Entry("tracker.cli.checkpoints", "List the checkpoints of a run, and tag those to keep for good."),
+    "restore": Entry("tracker.cli.restore", "Write a checkpoint of a run to a file."),
     "stop": Entry("tracker.cli.stop", "Ask a training to stop at its next epoch."),
     "delete": Entry("tracker.cli.deletion", "Hide a run from every list."),
     "undelete": Entry("tracker.cli.deletion", "Show a deleted run again."),
     "ui": Entry("tracker.cli.ui", "Show the store in the browser."),
     "server": Entry("tracker.cli.server", "Serve the store over HTTP to many trainers and readers."),
     "token": Entry("tracker.cli.token", "Look after access tokens: create, list, revoke."),
+    "gc": Entry("tracker.cli.gc", "Remove for good what was deleted or pruned."),
     "sync": Entry("tracker.cli.journals", "Ship what processes that died left behind."),
     "db": Entry("tracker.cli.db", "Look after the database: upgrade, current, check."),
+    "plugins": Entry("tracker.cli.plugins", "List what plugins there are, and what does not work of them."),
     "doctor": Entry("tracker.cli.doctor", "Find out what is wrong, and what to do about it."),
 }
 
@@ -82,18 +86,32 @@ class Lazily(MutableMapping[str, click.Command]):
 
 
 class Commands(click.Group):
-    """The commands in the order of COMMANDS; TrackerErrors of all of them are made presentable."""
+    """The commands in the order of COMMANDS, then those of plugins; TrackerErrors of all are made presentable.
+
+    Plugins are looked for only if what was typed is no command of ours, or to list all.
+    """
 
     def __init__(self, **settings: Any) -> None:
         self._lazily = Lazily(COMMANDS)
         super().__init__(commands=self._lazily, **settings)
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self.commands.get(cmd_name) or self._of_plugins().get(cmd_name)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return [*self.commands, *self._of_plugins()]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._lazily.short_help(name)) for name in self.commands])
+        if found := self._of_plugins():
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in found.items()])
+
+    def _of_plugins(self) -> Mapping[str, click.Command]:
+        from tracker.cli.brought import plugin_commands
+
+        return plugin_commands(frozenset(self.commands))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -104,6 +122,15 @@ class Commands(click.Group):
             raise Failed(f"{error}; `tracker runs` lists what there is") from None
         except TrackerError as error:
             raise Failed(str(error)) from None
+        except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):
+            raise
+        except Exception as error:
+            if ctx.invoked_subcommand in self.commands:
+                raise
+            # Whose fault it is, not a traceback of ours.
+            logging.getLogger("tracker").debug("the command failed", exc_info=True)
+            problem = f"{type(error).__name__}: {error}"
+            raise Failed(f"the command {ctx.invoked_subcommand} of a plugin failed: {problem}") from error
         finally:
             sys.stdout.flush()  # a reader that went away is noticed here, where click is quiet about it
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from tracker.cli import words
 from tracker.cli.curves import curve
 from tracker.cli.facts import WholeRun
+from tracker.cli.marks import marks_of, notable, remarks
 from tracker.cli.standing import place, standing
 from tracker.cli.tables import GAP, Column, cell, pairs, table
 from tracker.domain.records import Checkpoint, Extreme, Fit, History, Series
@@ -20,7 +21,6 @@ CURVE_WIDTH = 40
 MOST_CURVES = 24
 _MOST_PARAMS = 60
 _MOST_EVENTS = 16
-_MOST_CHECKPOINTS = 8
 _MOST_TRACEBACK = 12
 _INDENT = 2
 _AXES: tuple[Axis, ...] = ("epoch", "step", "time")
@@ -55,8 +55,9 @@ def page(whole: WholeRun, curves: Mapping[str, History], *, now: int, width: int
         lines = str(whole.failure.get("traceback", "")).rstrip().split("\n")
         shown = lines if everything else lines[-_MOST_TRACEBACK:]
         yield from _section("Traceback", (Text.assemble(" " * _INDENT, cell(line, "dim")) for line in shown if line))
-    kept = list(whole.checkpoints) if everything else _notable(whole.checkpoints)
-    yield from _section("Checkpoints", _checkpoints(kept, whole, width), len(whole.checkpoints) - len(kept))
+    marked = marks_of(whole.run, whole.checkpoints, whole.metrics)
+    kept = whole.checkpoints if everything else notable(whole.checkpoints, marked)
+    yield from _section("Checkpoints", _checkpoints(kept, marked, width), len(whole.checkpoints) - len(kept))
     yield Text()
     yield Text.assemble(("Artifacts", "bold"), "  ", cell(place(whole.run.artifact_uri)))
 
@@ -156,23 +157,14 @@ def _timeline(whole: WholeRun, width: int, most: int | None) -> Iterator[Text]:
     yield from table(columns, rows, width=width, indent=_INDENT)
 
 
-def _notable(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """The newest checkpoints, and the best among them wherever it is."""
-    if len(checkpoints) <= _MOST_CHECKPOINTS:
-        return list(checkpoints)
-    newest = list(checkpoints[-_MOST_CHECKPOINTS:])
-    bests = [one for one in checkpoints[:-_MOST_CHECKPOINTS] if one.is_best]
-    return newest if any(one.is_best for one in newest) else [*bests[-1:], *newest[1:]]
-
-
-def _checkpoints(checkpoints: Sequence[Checkpoint], whole: WholeRun, width: int) -> Iterator[Text]:
+def _checkpoints(checkpoints: Sequence[Checkpoint], marked: Mapping[int, str], width: int) -> Iterator[Text]:
     rows = [
         [
             Text(f"epoch {one.epoch}"),
-            Text("best" if one.is_best else "", "green"),
+            cell(marked.get(one.id, ""), "green"),
             cell(one.format),
             Text(words.size(one.size)),
-            Text("pruned" if one.status == "pruned" else "", "yellow"),
+            cell(remarks(one), "yellow"),
             cell(", ".join(f"{key} {number(value)}" for key, value in one.metrics.items()), "dim"),
         ]
         for one in checkpoints

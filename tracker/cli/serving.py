@@ -7,7 +7,6 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,8 +126,8 @@ def _has_tokens(url: str) -> bool:
             return False
     finally:
         database.close()
-    with closing(compose.open_tokens(url)) as tokens:
-        return bool(tokens.keys().by_digest)
+    with compose.open_sql_store(url) as store:
+        return bool(store.tokens.keys().by_digest)
 
 
 def _check_places(wanted: Wanted) -> None:

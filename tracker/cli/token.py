@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -79,8 +79,8 @@ def _tokens(store: str | None, *, make: bool = False) -> Iterator[Tokens]:
             raise NoStore(database.url)
     finally:
         database.close()
-    with closing(compose.open_tokens(url)) as tokens:
-        yield tokens
+    with compose.open_sql_store(url) as opened:
+        yield opened.tokens
 
 
 def _time(ms: int | None) -> Text:

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 Work = Callable[[], None]
+_Entry = tuple[Work, Future[None], float]
+_NUDGE: _Entry = (lambda: None, Future(), 0.0)
+"""Ends a pause."""
 
 
 class Background:
-    """Does what it is given, one thing after the other; its thread starts with the first.
+    """Does what it is given, one thing after the other; its thread starts with the first, and ends after `close`.
 
     What raises is told to `report(kind, problem)`, and costs only itself. Not an executor of the standard library: the
     interpreter joins those without a limit, before any exit path of ours.
     """
 
-    def __init__(self, report: Callable[[str, object], None]) -> None:
+    def __init__(self, report: Callable[[str, object], None], *, name: str = "tracker-background") -> None:
         self._report = report
-        self._queue: SimpleQueue[tuple[Work, Future[None]]] = SimpleQueue()
+        self._name = name
+        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._last: Future[None] | None = None
         self._is_closed = False
+        self._done = 0
 
-    def do(self, work: Work) -> Future[None]:
-        """Do `work` after what was given before it; the future is done when it is, or cancelled if it is too late."""
+    def do(self, work: Work, *, pause: float = 0.0) -> Future[None]:
+        """Do `work` after what was given before it; the future is done when it is, or cancelled if it is too late.
+
+        It may wait `pause` seconds, in which more can gather that it does at once; less where anybody waits for it, or
+        something else is given meanwhile.
+        """
         done: Future[None] = Future()
         with self._lock:
             if self._is_closed:
                 done.cancel()
                 return done
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tracker-background", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._queue.put((work, done))
+            self._queue.put((work, done, pause))
             self._last = done
         return done
 
@@ -45,6 +56,7 @@ class Background:
         last = self._last
         if last is None or last.done() or threading.current_thread() is self._thread:
             return True
+        self._queue.put(_NUDGE)
         try:
             last.result(timeout)
         except TimeoutError:
@@ -53,12 +65,19 @@ class Background:
             pass
         return True
 
-    def close(self, timeout: float) -> float:
-        """Wait as `wait` does, take nothing more, and return the seconds that are left of `timeout`."""
-        began = time.monotonic()
-        if not self.wait(timeout):
-            self._report("background", f"what was to be done beside the training was not done within {timeout:.0f} s")
+    def close(self, timeout: float, *, patient: bool = False) -> float:
+        """Wait as `wait` does, take nothing more, and return the seconds that are left of `timeout`.
+
+        With `patient` they begin anew whenever something is done, since what is not done is lost.
+        """
+        began, seen = time.monotonic(), self._done
+        while not (is_done := self.wait(timeout)) and patient and self._done > seen:
+            began, seen = time.monotonic(), self._done
+        if not is_done:
+            what = self._name.removeprefix("tracker-")
+            self._report(what, f"what {what} had to do beside the training was not done within {timeout:.0f} s")
         self._is_closed = True
+        self._queue.put(None)  # without the lock: a signal handler may end the run while its thread holds it
         return max(timeout - (time.monotonic() - began), 0.0)
 
     def disown(self) -> None:
@@ -66,12 +85,24 @@ class Background:
         self._lock, self._is_closed, self._last = threading.Lock(), True, None
 
     def _run(self) -> None:
-        while True:
-            work, done = self._queue.get()
+        is_closing = False
+        taken: deque[_Entry | None] = deque()
+        while taken or not (is_closing and self._queue.empty()):
+            entry = taken.popleft() if taken else self._queue.get()
+            if entry is None:
+                with self._lock:  # who was just putting something has put it
+                    is_closing = True
+                continue
+            work, done, pause = entry
+            if pause and not taken and not is_closing:
+                with contextlib.suppress(Empty):
+                    taken.append(self._queue.get(timeout=pause))
             try:
                 work()
             except Exception as error:
                 self._report(type(error).__name__, f"work beside the training failed: {error!r}")
             finally:
-                done.set_result(None)
-            del work, done  # not to be held until the next one comes
+                self._done += 1
+                if not done.done():
+                    done.set_result(None)
+            del work, done, entry  # not to be held until the next one comes

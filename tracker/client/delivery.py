@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
 from tracker.client.batches import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
-from tracker.domain.errors import ArtifactError, RunNotFound, StoreError, StoreUnavailable, TrackerError
+from tracker.domain.errors import ArtifactError, FileRemoved, RunNotFound, StoreError, StoreUnavailable, TrackerError
 from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame, Item
 from tracker.domain.ports import ArtifactHome, Transport
+from tracker.domain.words import HEARTBEAT_MS
 
 log = logging.getLogger("tracker")
 
 READ_BYTES = 1024 * 1024
 """How much of the journal goes into one transaction."""
+LARGE_BYTES = 8 * 1024 * 1024
+"""A file of this size does not hold up what was written before it, and the lease is renewed while it is sent."""
 PUBLISH_ATTEMPTS = 5
 """How often a file is tried before it is left beside the journal and the rest goes on."""
 
@@ -43,6 +49,9 @@ class Delivery:
         self._parts: deque[Sequence[tuple[int, Frame]]] = deque()
         self._published: dict[int, Item | None] = {}
         self._failed_puts = 0
+        self._renamed = False
+        self._again = False
+        self._removal_failed = ""
         self.delivered_points = 0
         self.settled = 0
         self.refused = 0
@@ -64,7 +73,7 @@ class Delivery:
         """
         if not self._parts:
             self._published.clear()
-            self._parts.extend([piece] if (piece := self._reader.read(READ_BYTES)) else ())
+            self._parts.extend(_apart(self._reader.read(READ_BYTES)))
         if not self._parts:
             return False
         frames = self._parts[0]
@@ -76,10 +85,15 @@ class Delivery:
             self._begin_anew(error)
             return True
         except TrackerError as error:
+            if isinstance(error, FileRemoved) and not self._renamed:
+                self._published.clear()
+                self._renamed = True
+                return True
             self._parts.popleft()
             self._parts.extendleft(reversed(self._split(frames, error)))
         else:
             self._parts.popleft()
+        self._renamed = False
         return True
 
     def skip_known(self) -> None:
@@ -92,6 +106,8 @@ class Delivery:
             seen = [(number, frame) for number, frame in frames if number <= known]
             if len(seen) < len(frames):
                 self._parts.append(frames[len(seen) :])
+            for _, frame in seen:
+                self._settle(frame)
             if seen:
                 self.delivered_points += make_batch(self._run_id, self._writer, seen).points
         self.settled = known
@@ -118,14 +134,34 @@ class Delivery:
         self._reader = JournalReader(self._journal.fd, self._journal.start)
         self._parts.clear()
         self._published.clear()
+        self._again = True
         self.settled = self.delivered_points = self.refused = self.refused_points = 0
 
     def _send(self, frames: Sequence[tuple[int, Frame]]) -> None:
         batch = make_batch(self._run_id, self._writer, frames)
         self._publish_files(batch)
-        self._heed(self._transport.send(batch))
+        ack = self._transport.send(batch)
+        self._heed(ack)
         self.settled = batch.last
         self.delivered_points += batch.points
+        for _, item in batch.items:
+            self._settle(item)
+        if ack.pruned:
+            self._remove_pruned()
+
+    def _settle(self, frame: Frame) -> None:
+        if isinstance(frame, ArtifactLogged | CheckpointLogged):
+            self._journal.staging.settle(frame.file.name)
+
+    def _remove_pruned(self) -> None:
+        """Let the files go that retention does not keep; what stays is tried again when the next checkpoint comes."""
+        try:
+            self._transport.remove_pruned(self._run_id, self._artifacts)
+            self._removal_failed = ""
+        except Exception as error:
+            if str(error) != self._removal_failed:
+                log.warning("run %s: files of pruned checkpoints stay for now: %s", self._run_id, error)
+            self._removal_failed = str(error)
 
     def _split(self, frames: Sequence[tuple[int, Frame]], error: TrackerError) -> Sequence[Sequence[tuple[int, Frame]]]:
         """Halve what the store refused, until the frame at fault stands alone; the rest goes through."""
@@ -154,24 +190,40 @@ class Delivery:
             number, item = batch.items[index]
             if isinstance(item, ArtifactLogged | CheckpointLogged):
                 if number not in self._published:
-                    self._published[number] = self._publish(item)
+                    self._published[number] = self._publish(number, item)
                 published = self._published[number]
                 if published is None:
                     del batch.items[index]
                 else:
                     batch.items[index] = (number, published)
 
-    def _publish(self, item: ArtifactLogged | CheckpointLogged) -> Item | None:
-        """The item once its file is published; None if the file was given up."""
+    def _publish(self, number: int, item: ArtifactLogged | CheckpointLogged) -> Item | None:
+        """The item once its file is published; None if the file was given up, or need not be published."""
         source = self._journal.files / item.file.name
+        if self._journal.staging.dropped(item.file.name):
+            return None
+        path = item.file.path
+        if self._renamed and isinstance(item, CheckpointLogged):
+            path = f"checkpoints/{{sha256}}-{self._writer}-{number}{item.format}"
         try:
+            if not source.exists() and (before := self._published_before(item)) is not None:
+                return before
             if not source.is_file() or source.stat().st_size != item.file.size:
                 self._failed_puts = PUBLISH_ATTEMPTS  # another attempt will not bring it back
                 raise ArtifactError(f"{source} is gone or damaged")
-            uri, digest = self._artifacts.put(self._run_id, item.file.path, source)
+            with self._alive(item.file.size):
+                uri, digest = self._artifacts.put(self._run_id, path, source, final=True)
+            if item.file.sha256 not in ("", digest):
+                self._failed_puts = PUBLISH_ATTEMPTS
+                raise ArtifactError(
+                    f"{source} is damaged: its SHA-256 is {digest}, when it was copied {item.file.sha256}"
+                )
         except StoreError:
             raise  # away, for as long as it takes: no fault of the file
         except TrackerError as error:
+            if self._journal.staging.dropped(item.file.name):
+                self._failed_puts = 0
+                return None  # while it was on its way
             self._failed_puts += 1
             if self._failed_puts < PUBLISH_ATTEMPTS:
                 raise StoreUnavailable(str(error)) from error
@@ -180,3 +232,45 @@ class Delivery:
             return None
         self._failed_puts = 0
         return replace(item, uri=uri, sha256=digest) if isinstance(item, CheckpointLogged) else item
+
+    @contextmanager
+    def _alive(self, size: int) -> Iterator[None]:
+        """Renew the lease while a large file is on its way, which may take longer than the lease lasts."""
+        if size < LARGE_BYTES:
+            yield
+            return
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(HEARTBEAT_MS / 1000):
+                with suppress(TrackerError):
+                    self._heed(self._transport.send(self._empty_batch()))
+
+        beside = threading.Thread(target=renew, name="tracker-lease", daemon=True)
+        beside.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beside.join()
+
+    def _published_before(self, item: ArtifactLogged | CheckpointLogged) -> Item | None:
+        """The item if its file, which does not wait any more, lies where it belongs: its row is told once more."""
+        path = item.file.path.replace("{sha256}", item.file.sha256)
+        known = isinstance(item, CheckpointLogged) and item.file.sha256
+        if not (known or self._again) or path not in self._artifacts.list(self._run_id):
+            return None
+        if isinstance(item, ArtifactLogged):
+            return item
+        return replace(item, uri=f"{self._artifacts.uri(self._run_id)}/{quote(path)}", sha256=item.file.sha256)
+
+
+def _apart(frames: Sequence[tuple[int, Frame]]) -> Iterator[Sequence[tuple[int, Frame]]]:
+    """`frames` in parts, each of which begins with what names a large file, so that all before it goes first."""
+    begin = 0
+    for index, (_, frame) in enumerate(frames):
+        if isinstance(frame, ArtifactLogged | CheckpointLogged) and frame.file.size >= LARGE_BYTES and index > begin:
+            yield frames[begin:index]
+            begin = index
+    if begin < len(frames):
+        yield frames[begin:]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, cast
 
+from tracker.client.checkpoints import CheckpointLog
 from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import as_json
 from tracker.domain.progress import Progress
-from tracker.domain.words import FitOutcome
+from tracker.domain.words import CheckpointRole, FitOutcome
 
 
 class Position:
@@ -25,22 +26,28 @@ class Position:
         self.phase_epoch = progress.phase_epoch
         self.phase_step = progress.phase_step
 
-    def enter_fit(self, initial_epoch: int, epochs: int | None, steps_per_epoch: int | None) -> tuple[int, int]:
+    def enter_fit(
+        self, initial_epoch: int, epochs: int | None, steps_per_epoch: int | None, resumed_steps: int | None = None
+    ) -> tuple[int, int]:
         """Begin the next fit; return the run's numbers of its first epoch and of its first optimizer step.
 
         A fit from epoch 0 in a run that has epochs already begins a phase, numbered on from the last. A later
-        `initial_epoch` continues the phase: what lies at and after it will be superseded. A fit that plans no epoch at
-        all changes nothing.
+        `initial_epoch` continues the phase: what lies at and after it will be superseded. So does one of which
+        `resumed_steps` is known, the run's optimizer steps at the place where it goes on, from epoch 0 too. A fit that
+        plans no epoch at all changes nothing.
         """
         self.fits += 1
         if epochs == 0:
             return self.next_epoch, self.steps + 1
-        if initial_epoch == 0 or self.phase == 0:
+        begins = initial_epoch == 0 and resumed_steps is None
+        if begins or self.phase == 0:
             self.phase += 1
             self.phase_epoch = self.next_epoch if initial_epoch == 0 else 0
             self.phase_step = self.steps if initial_epoch == 0 else 0
         self.next_epoch = self.phase_epoch + initial_epoch
-        if initial_epoch == 0:
+        if resumed_steps is not None:
+            self.steps = resumed_steps
+        elif initial_epoch == 0:
             self.steps = self.phase_step
         elif steps_per_epoch:
             self.steps = self.phase_step + initial_epoch * steps_per_epoch
@@ -59,27 +66,30 @@ class FitRecorder:
         write: Callable[[Frame], None],
         log_epoch: Callable[[int, Mapping[str, object], float | None, int | None], None],
         log_step: Callable[[int, Mapping[str, object]], None],
-        on_end: Callable[[], None],
+        on_end: Callable[[FitOutcome], None],
+        checkpoints: CheckpointLog,
         *,
         initial_epoch: int,
         epochs: int | None,
         steps_per_epoch: int | None,
         batch_size: int | None,
         resumed_from: int | None,
+        resumed_steps: int | None = None,
     ) -> None:
         self._position = position
         self._write = write
         self._log_epoch = log_epoch
         self._log_step = log_step
         self._on_end = on_end
+        self._checkpoints = checkpoints
         self._initial_epoch = initial_epoch
-        self.first_epoch, self.first_step = position.enter_fit(initial_epoch, epochs, steps_per_epoch)
+        self.first_epoch, self.first_step = position.enter_fit(initial_epoch, epochs, steps_per_epoch, resumed_steps)
         self.number = position.fits
         self.phase = position.phase
         self.ended = False
         self._steps = 0
         self._offset = position.phase_epoch
-        planned = None if epochs is None else self._offset + epochs
+        self.planned = planned = None if epochs is None else self._offset + epochs
         if resumed_from is None and initial_epoch > 0:
             resumed_from = self.first_epoch - 1
         write(
@@ -126,6 +136,35 @@ class FitRecorder:
         """Record a decision that was made in Keras' epoch, as this fit's also when it has ended."""
         self._event(kind, self.epoch(keras_epoch), cast(dict[str, object], as_json(dict(detail))))
 
+    def log_checkpoint(
+        self,
+        local_path: str | os.PathLike[str],
+        keras_epoch: int,
+        *,
+        steps: int | None = None,
+        metrics: Mapping[str, object] | None = None,
+        is_best: bool | None = None,
+        state: Mapping[str, object] | None = None,
+        role: CheckpointRole = "model",
+        ms: int | None = None,
+    ) -> bool:
+        """`Run.log_checkpoint` for an epoch of this fit, after `steps` of its steps, saved at `ms` (default: now).
+
+        For any thread, also when the fit has gone on or ended.
+        """
+        step = None if steps is None else self.step(steps)
+        return self._checkpoints.add(
+            local_path,
+            self.epoch(keras_epoch),
+            step,
+            self.number,
+            metrics=metrics,
+            is_best=is_best,
+            state=state,
+            role=role,
+            ms=ms,
+        )
+
     def end(self, outcome: FitOutcome) -> None:
         """The fit is over; a second call does nothing."""
         if self.ended:
@@ -133,7 +172,7 @@ class FitRecorder:
         self.ended = True
         self._write(FitEnded(ms=now_ms(), number=self.number, outcome=outcome))
         self._event("fit_ended", self._position.next_epoch - 1, {"fit": self.number, "outcome": outcome})
-        self._on_end()
+        self._on_end(outcome)
 
     def __enter__(self) -> Self:
         return self
@@ -142,11 +181,18 @@ class FitRecorder:
         interrupted = isinstance(error, KeyboardInterrupt)
         self.end("completed" if error is None else "interrupted" if interrupted else "failed")
 
+    @property
+    def reached_step(self) -> int:
+        """How many steps the optimizer did since the run began, as far as this fit knows."""
+        return self.step(self._steps)
+
     def reached(self, steps: int | None) -> None:
         """The optimizer has done so many steps of this fit; what is recorded from now on happened after them."""
         if steps is not None and steps > self._steps:
             self._steps = steps
-            self._position.steps = max(self._position.steps, self.step(steps))
+            done = self.first_step - 1 + steps
+            if done > self._position.steps:
+                self._position.steps = done
 
     def _event(self, kind: str, epoch: int, detail: dict[str, object]) -> None:
         self._write(

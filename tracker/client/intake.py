@@ -18,6 +18,7 @@ from tracker.domain.limits import (
 )
 
 _T = TypeVar("_T")
+SYSTEM = "system/"
 
 
 class Intake:
@@ -30,6 +31,7 @@ class Intake:
         self._report = report
         self.step_keys: set[str] = set()
         self.epoch_keys: set[str] = set()
+        self._time_keys: set[str] = set()
 
     def at_step(self, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Metrics of a step, as floats."""
@@ -38,6 +40,11 @@ class Intake:
     def at_epoch(self, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Metrics of an epoch, as floats."""
         return self._numbers(metrics, self.epoch_keys, self.step_keys)
+
+    def at_time(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Metrics of a moment, as floats, under keys that begin with `system/`."""
+        numbers = self._numbers(metrics, self._time_keys, ())
+        return {key if key.startswith(SYSTEM) else SYSTEM + key: value for key, value in numbers.items()}
 
     def beside(self, metrics: Mapping[str, Any]) -> dict[str, float]:
         """Metrics that are told beside something else and are no points, as floats."""

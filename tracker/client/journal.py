@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from weakref import WeakSet
 
+from tracker.client.staging import Staging
 from tracker.domain.errors import InvalidValue, JournalError
-from tracker.domain.frames import Frame, Staged
+from tracker.domain.frames import Frame
 from tracker.wire.frames import MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
 
 SUFFIX = ".journal"
@@ -57,7 +58,7 @@ class Journal:
         self._lock = threading.RLock()
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
-        self._staged = 0
+        self.staging = Staging(self.files)
         _open.add(self)
 
     @classmethod
@@ -182,26 +183,6 @@ class Journal:
     def _refuse(self, error: Exception) -> bool:
         self.on_refusal(error)
         return False
-
-    def stage(self, source: Path | bytes, path: str) -> Staged:
-        """Copy a file, or write bytes, beside the journal to be published as `path`; JournalError if that fails.
-
-        The copy is taken now because the caller may overwrite or delete the file the moment we return.
-        """
-        with self._lock:
-            self._staged += 1
-            name = f"{self._staged:06d}"
-        target = self.files / name
-        try:
-            self.files.mkdir(exist_ok=True)
-            if isinstance(source, bytes):
-                target.write_bytes(source)
-            else:
-                shutil.copyfile(source, target)
-        except OSError as error:
-            target.unlink(missing_ok=True)
-            raise JournalError(f"cannot keep {path} in {self.files}: {error.strerror or error}") from error
-        return Staged(name=name, path=path, size=target.stat().st_size)
 
     def sync(self) -> None:
         """Force what was written to the disk itself."""

@@ -32,6 +32,7 @@ LATER_S = 5.0
 """How long what may wait may take when the process ends."""
 
 _live: dict[int, Run] = {}
+_opened_by: dict[int, int] = {}
 _later: list[threading.Thread] = []
 _pid = 0
 _hooked = False
@@ -49,14 +50,21 @@ def watch(run: Run) -> None:
     if not _live:
         _pid, _exception_at_start = os.getpid(), _uncaught()
     _live[id(run)] = run
+    _opened_by[id(run)] = threading.get_ident()
     _install_handler()
 
 
 def forget(run: Run) -> None:
     """`run` ended."""
     _live.pop(id(run), None)
+    _opened_by.pop(id(run), None)
     if not _live:
         _restore_handler()
+
+
+def open_runs(thread: int | None = None) -> list[Run]:
+    """The runs that are open in this process, or those of them that this thread opened, in the order of their start."""
+    return [run for key, run in list(_live.items()) if thread is None or _opened_by.get(key) == thread]
 
 
 def do_later(work: Callable[[], None]) -> None:
@@ -121,6 +129,7 @@ def _in_forked_child() -> None:
         run.disown()
     disown_all()
     _live.clear()
+    _opened_by.clear()
     _restore_handler()
 
 

@@ -9,24 +9,26 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, get_args
 
 from tracker.client import lifecycle
 from tracker.client.background import Background
+from tracker.client.checkpoints import CheckpointLog
+from tracker.client.files import ArtifactLog
 from tracker.client.fits import FitRecorder, Position
+from tracker.client.histograms import histogram_between, histogram_of
+from tracker.client.images import ImageLog
 from tracker.client.intake import Intake
-from tracker.client.values import checkpoint_format, described, one_of
+from tracker.client.late import LateLog
+from tracker.client.notices import Checkpoint, Fit, Notices, cut_short
+from tracker.client.values import described, one_of
 from tracker.client.writer import RunWriter
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import (
-    ArtifactLogged,
-    CheckpointLogged,
     EpochEnded,
     EventLogged,
     Frame,
-    HistogramLogged,
     MetricDefined,
     MetricMonitored,
     Params,
@@ -39,27 +41,41 @@ from tracker.domain.identity import now_ms
 from tracker.domain.limits import (
     as_json,
     as_number,
-    check_artifact_path,
     check_key,
     check_step,
 )
+from tracker.domain.ports import ArtifactHome, RunStore
 from tracker.domain.progress import Progress
-from tracker.domain.words import RUN_STATUSES, Axis, RunStatus
+from tracker.domain.words import RUN_STATUSES, Axis, CheckpointRole, FitOutcome, RunStatus
 
 _time_ns = time.time_ns
+Connect = Callable[[], tuple[RunStore, ArtifactHome]]
+"""Opens the store of a run, to be closed, and the home of its files; raises StoreError."""
 
 
 class Run:
     """One training run; made by `tracker.start_run`. Usable as a context manager, and from many threads."""
 
     def __init__(
-        self, *, id: str, name: str, experiment: str, store_url: str, writer: RunWriter, progress: Progress
+        self,
+        *,
+        id: str,
+        name: str,
+        experiment: str,
+        store_url: str,
+        writer: RunWriter,
+        progress: Progress,
+        notices: Notices | None = None,
+        resumed_ms: int | None = None,
+        connect: Connect | None = None,
     ) -> None:
         self.id = id
         self.name = name
         self.experiment = experiment
         self.store_url = store_url
         self.status: RunStatus = "running"
+        self.resumed = resumed_ms is not None
+        self.connect = connect
         self.preempted = False
         self._writer = writer
         self._position = Position(progress)
@@ -67,6 +83,13 @@ class Run:
         self._fit_number = 0
         self._intake = Intake(writer.report)
         self._background = Background(writer.report)
+        self._files = ArtifactLog(self._intake, writer.stage, self._write)
+        self._images = ImageLog(self._intake, self._files.file, self.set_tags, self.in_background)
+        self.late = LateLog(self._intake, self._images, self._files.file, lambda frame, n: writer.write(frame, n))
+        self._notices = notices or Notices(writer.report)
+        self._started_ms = now_ms() if resumed_ms is None else resumed_ms
+        self._tagged: set[str] = set()
+        self._checkpoints = CheckpointLog(self._intake, lambda: writer.staging, self._write_checkpoint)
         self._known_keys = self._intake.step_keys
         self._next_step = progress.next_step
 
@@ -89,6 +112,16 @@ class Run:
                 )
                 return
         self._log_checked(metrics, self._next_step if step is None else step)
+
+    def log_system(self, metrics: Mapping[str, Any]) -> None:
+        """Record numbers about the machine, under keys that begin with `system/`, which is added where it lacks.
+
+        Their axis is `time`: the step is milliseconds since the run began, also in a run that is continued; several
+        processes may record into one run. What comes later supersedes nothing.
+        """
+        if values := self._intake.at_time(metrics):
+            moment = now_ms()
+            self._writer.write(Points(moment, "time", max(moment - self._started_ms, 0), 0, values), len(values))
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, Any], *, seconds: float | None = None) -> None:
         """Record an epoch that ended, counted from 0 since the run began, and its metrics."""
@@ -118,18 +151,13 @@ class Run:
 
     def log_histogram(self, key: str, values: Any, *, step: int, bins: int = 30, axis: Axis = "step") -> None:
         """Record the distribution of the finite ones among `values` (an array of any shape) at a step."""
-        import numpy as np
+        fit = self._fit_number
+        self._write_checked(lambda: histogram_of(key, values, step=step, bins=bins, axis=axis, fit=fit))
 
-        def frame() -> HistogramLogged:
-            name, number = check_key("histogram", key), check_step("step", step)
-            if not isinstance(bins, int) or not 1 <= bins <= 10_000:
-                raise InvalidValue("bins", f"{bins!r}", limit="1 to 10000")
-            flat = np.asarray(values, dtype=np.float64).ravel()
-            counts, edges = np.histogram(flat[np.isfinite(flat)], bins=bins)
-            along = one_of("axis", axis, get_args(Axis))
-            return HistogramLogged(now_ms(), name, along, number, self._fit_number, edges.tolist(), counts.tolist())
-
-        self._write_checked(frame)
+    def log_bins(self, key: str, edges: Any, counts: Any, *, step: int, axis: Axis = "step") -> None:
+        """Record a distribution that is counted already: n `counts` between n + 1 finite `edges` that do not fall."""
+        fit = self._fit_number
+        self._write_checked(lambda: histogram_between(key, edges, counts, step=step, axis=axis, fit=fit))
 
     # -- parameters, tags, events --------------------------------------------------------------------------------
 
@@ -138,9 +166,16 @@ class Run:
         if good := self._intake.params(params):
             self._write(Params(ms=now_ms(), fit=self._fit_number, values=good))
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Set tags; values become strings, the last one of a key stays."""
-        if good := self._intake.tags(tags):
+    def set_tags(self, tags: Mapping[str, Any], *, overwrite: bool = True) -> None:
+        """Set tags; values become strings, the last one of a key stays.
+
+        With `overwrite=False` those are left alone that were set through this object before.
+        """
+        good = self._intake.tags(tags)
+        if not overwrite:
+            good = {key: value for key, value in good.items() if key not in self._tagged}
+        self._tagged |= good.keys()
+        if good:
             self._write(Tags(ms=now_ms(), values=good))
 
     def log_event(self, kind: str, *, epoch: int | None = None, step: int | None = None, **detail: Any) -> None:
@@ -162,26 +197,22 @@ class Run:
 
     def log_text(self, text: str, path: str) -> None:
         """Keep `text` as the artifact `path`, in UTF-8."""
-        self._intake.checked(lambda: self._log_file(text.encode("utf-8", "backslashreplace"), path))
+        self._files.text(text, path)
+
+    def log_image(self, array: Any, key: str, *, step: int) -> None:
+        """Keep an image of a step, where the grid of images in MLflow's pages finds it; needs Pillow.
+
+        `array` has shape (height, width) or (height, width, 1, 3 or 4), of uint8 or of floats from 0 to 1; or it is
+        the bytes of a PNG file. At most 4096 x 4096 pixels. It is copied at once and compressed in the background.
+        """
+        self._images.add(array, key, step)
 
     def log_artifact(self, local_path: str | os.PathLike[str], path: str | None = None) -> None:
         """Keep a file, or a folder with all in it, as the artifact `path` (default: its own name).
 
         It is copied before this returns, and published behind the training's back.
         """
-
-        def keep() -> None:
-            source = Path(local_path)
-            target = source.resolve().name if path is None else path
-            if not source.exists():
-                raise InvalidValue("artifact", f"{str(source)!r} does not exist")
-            if source.is_dir():
-                for file in sorted(p for p in source.rglob("*") if p.is_file()):
-                    self._log_file(str(file), f"{target}/{file.relative_to(source).as_posix()}")
-            else:
-                self._log_file(str(source), target)
-
-        self._intake.checked(keep)
+        self._files.tree(local_path, path)
 
     def log_checkpoint(
         self,
@@ -192,34 +223,25 @@ class Run:
         metrics: Mapping[str, Any] | None = None,
         is_best: bool | None = None,
         state: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Keep a checkpoint file of an epoch; its row appears once its bytes are stored and their digest is known.
+        role: CheckpointRole = "model",
+    ) -> bool:
+        """Keep a checkpoint of an epoch, a file or a folder; its row appears once its bytes are stored and verified.
 
-        `is_best=None`: best if the epoch is the run's best so far. `state` is what a resume needs besides the file.
+        It is copied before this returns: True if it could be. `is_best=None`: best if the epoch is the run's best so
+        far. `state` is what a resume needs besides the file. Of those of role "state" only the newest is kept.
         """
+        fit = self._fit_number
+        return self._checkpoints.add(
+            local_path, epoch, step, fit, metrics=metrics, is_best=is_best, state=state, role=role, ms=None
+        )
 
-        def keep() -> None:
-            source, number = Path(local_path), check_step("epoch", epoch)
-            if not source.is_file():
-                raise InvalidValue("checkpoint", f"{str(source)!r} is not a file")
-            kind = checkpoint_format(source)
-            staged = self._writer.stage(str(source), f"checkpoints/{{sha256}}{kind}")
-            if staged is not None:
-                self._write(
-                    CheckpointLogged(
-                        ms=now_ms(),
-                        epoch=number,
-                        step=None if step is None else check_step("step", step),
-                        fit=self._fit_number,
-                        format=kind,
-                        metrics=self._intake.beside(metrics or {}),
-                        is_best=None if is_best is None else bool(is_best),
-                        state=as_json(dict(state or {})),
-                        file=staged,
-                    )
-                )
+    def keep_checkpoints(self, *, last: int | None = None, best: int | None = None) -> None:
+        """Keep the last and the best so many checkpoints, from now on; with neither all are kept, as by default.
 
-        self._intake.checked(keep)
+        The newest, the best and those with a tag stay in any case. Of the others the row stays, as `pruned`, and the
+        bytes go. Which are best is said by the monitored metric, as it is among their own.
+        """
+        self._checkpoints.bound(last, best)
 
     # -- fits ----------------------------------------------------------------------------------------------------
 
@@ -231,10 +253,13 @@ class Run:
         steps_per_epoch: int | None = None,
         batch_size: int | None = None,
         resumed_from: int | None = None,
+        resumed_steps: int | None = None,
     ) -> FitRecorder:
         """Begin a fit and return its recorder, which takes epochs and steps in the fit's own numbers from 0 on.
 
-        The recorder is a context manager; otherwise call its `end`. A fit that was left open ended as failed.
+        The recorder is a context manager; otherwise call its `end`. A fit that was left open ended as failed. A training
+        that goes on says after which of the run's epochs (`resumed_from`) and optimizer steps (`resumed_steps`), and so
+        continues its phase, from epoch 0 too.
         """
         if self._fit is not None:
             self._fit.end("failed")
@@ -246,13 +271,16 @@ class Run:
             self._write_epoch,
             self._write_step,
             self._leave_fit,
+            self._checkpoints,
             initial_epoch=self._intake.whole("initial_epoch", initial_epoch) or 0,
             epochs=self._intake.whole("epochs", epochs),
             steps_per_epoch=self._intake.whole("steps_per_epoch", steps_per_epoch),
             batch_size=self._intake.whole("batch_size", batch_size),
             resumed_from=self._intake.whole("resumed_from", resumed_from),
+            resumed_steps=self._intake.whole("resumed_steps", resumed_steps),
         )
         self._fit_number = self._fit.number
+        self._notices.put("fit_started", run=self, fit=Fit.of(self._fit))
         return self._fit
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -267,13 +295,13 @@ class Run:
         """How often something could not be recorded, by kind."""
         return self._writer.all_problems
 
-    def in_background(self, work: Callable[[], None]) -> Future[None]:
+    def in_background(self, work: Callable[[], None], *, pause: float = 0.0) -> Future[None]:
         """Do `work`, which may log into this run, beside the training, after what was given before it.
 
         `flush` and the run's end wait for it. What it raises is said on the log and counted. The future is cancelled if
-        the run has ended.
+        the run has ended. It may wait `pause` seconds, in which more gathers that it does at once, if nobody waits.
         """
-        return self._background.do(work)
+        return self._background.do(work, pause=pause)
 
     def flush(self, timeout: float = 30.0) -> int:
         """Wait until all that was logged is stored, at most so many seconds; return how many points are not."""
@@ -294,10 +322,14 @@ class Run:
         """`finish`, with the exception that ended the run if one did."""
         if self._writer.ended:
             return self._writer.points_left
-        timeout = self._background.close(timeout)
+        timeout = self._background.close(timeout, patient=status != "preempted" and not self.preempted)
         # A handler of SIGTERM leaves by one of these.
         if self.preempted and (status in ("finished", "interrupted") or isinstance(error, SystemExit)):
             status = "preempted"
+        if self._fit is not None and not self._fit.ended:
+            self._leave_fit(cut_short(status))
+        self._notices.put("run_ended", run=self, status=status)
+        timeout = self._notices.close(timeout)
         self.status = status
         failure = described(error) if status == "failed" else None
         try:
@@ -309,6 +341,7 @@ class Run:
     def disown(self) -> None:
         """In a forked child: leave the run to the parent."""
         self._background.disown()
+        self._notices.disown()
         self._writer.disown()
 
     def __enter__(self) -> Self:
@@ -324,8 +357,15 @@ class Run:
     def _write(self, frame: Frame) -> None:
         self._writer.write(frame, 0)
 
-    def _leave_fit(self) -> None:
+    def _write_checkpoint(self, frame: Frame) -> None:
+        self._write(frame)
+        if (told := Checkpoint.of(frame)) is not None:
+            self._notices.put("checkpoint_saved", run=self, checkpoint=told)
+
+    def _leave_fit(self, outcome: FitOutcome) -> None:
         self._fit_number = 0
+        if self._fit is not None:
+            self._notices.put("fit_ended", run=self, fit=Fit.of(self._fit), outcome=outcome)
 
     def _log_checked(self, metrics: Mapping[str, Any], step: Any) -> None:
         number = self._intake.checked(lambda: check_step("step", step))
@@ -341,14 +381,7 @@ class Run:
         values = self._intake.at_epoch(metrics)
         frame = EpochEnded(ms=now_ms(), epoch=epoch, fit=self._fit_number, seconds=seconds, values=values, step=step)
         self._writer.write(frame, len(values))
-
-    def _log_file(self, source: str | bytes, path: str) -> None:
-        def keep() -> None:
-            staged = self._writer.stage(source, check_artifact_path(path))
-            if staged is not None:
-                self._write(ArtifactLogged(ms=now_ms(), file=staged))
-
-        self._intake.checked(keep)
+        self._notices.put("epoch_ended", run=self, epoch=epoch, metrics=values)
 
     def _write_checked(self, make: Callable[[], Frame]) -> None:
         self._intake.checked(lambda: self._write(make()))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
-from tracker.domain.ports import RunStore
+from tracker.domain.ports import ArtifactHome, Pruner, RunStore
 
 
 class StoreTransport:
@@ -24,6 +24,10 @@ class StoreTransport:
                 # It was valid when the run began: its folder may come back, and no frame is to blame.
                 raise StoreUnavailable(str(error)) from error
         return self._store.append(batch)
+
+    def remove_pruned(self, run_id: str, artifacts: ArtifactHome) -> None:
+        if isinstance(self._store, Pruner):
+            self._store.remove_pruned(artifacts, run_id)
 
     def close(self) -> None:
         store, self._store = self._store, None

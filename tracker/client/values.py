@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from traceback import format_exception
 from typing import TypeVar, cast
 
+from tracker.client.archive import archive_format
 from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import as_json
 
@@ -23,7 +24,9 @@ def one_of(field: str, value: _T, choices: tuple[object, ...]) -> _T:
 
 
 def checkpoint_format(path: Path) -> str:
-    """`.keras`, `.weights.h5`, `.h5`, or whatever the file's name ends in."""
+    """`.keras`, `.weights.h5`, `.h5`, or whatever the file's name ends in; for a folder that of its archive."""
+    if path.is_dir():
+        return archive_format(path)
     for suffix in (".weights.h5", ".keras", ".h5"):
         if path.name.endswith(suffix):
             return suffix

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
 from tracker.client.shipper import Shipper
+from tracker.client.staging import Staging
 from tracker.domain.errors import TrackerError
 from tracker.domain.frames import Frame, RunEnded, Staged
 
@@ -74,9 +75,13 @@ class RunWriter:
         """Keep a file (a local path) or bytes until it is published; None in mode `disabled`. Raises JournalError."""
         from pathlib import Path
 
-        if self._journal is None or self.ended:
-            return None
-        return self._journal.stage(Path(source) if isinstance(source, str) else source, path)
+        staging = self.staging
+        return None if staging is None else staging.keep(Path(source) if isinstance(source, str) else source, path)
+
+    @property
+    def staging(self) -> Staging | None:
+        """The files beside the journal; None where nothing is recorded, or not any more."""
+        return None if self._journal is None or self.ended else self._journal.staging
 
     def flush(self, timeout: float) -> int:
         """Wait until all is stored, `timeout` seconds at most; return the number of points that are not."""

@@ -85,10 +85,6 @@ class Tokens(Protocol):
         """What a server needs to know to let requests in."""
         ...
 
-    def close(self) -> None:
-        """Release connections."""
-        ...
-
 
 def new_token() -> str:
     """A token of 256 random bits: `trk_` and 43 characters that need no escaping anywhere."""

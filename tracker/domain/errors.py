@@ -80,10 +80,18 @@ class SeriesNotFound(NotFound):
 
 
 class CheckpointNotFound(NotFound):
-    """The run has no such checkpoint."""
+    """The run has no such checkpoint, or its bytes are gone; `which` and `there` (what there is) in words."""
 
-    def __init__(self, run_id: str, which: str) -> None:
-        super().__init__(f"run {run_id!r} has no checkpoint {which!r}; `store.checkpoints({run_id!r})` lists them")
+    def __init__(self, run_id: str, which: str, there: str = "") -> None:
+        there = there or f"`tracker checkpoints {run_id}` lists them"
+        super().__init__(f"run {run_id!r} has no checkpoint {which}: {there}")
+
+
+class FileRemoved(TrackerError):
+    """The file that a checkpoint's row names was removed meanwhile: publish it anew, under another name."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"{uri} was removed by retention before this checkpoint came; publish it under another name")
 
 
 class ModelNotFound(NotFound):

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from tracker.domain.goals import Goal, GoalSource
-from tracker.domain.words import Axis, FitOutcome, RunStatus
+from tracker.domain.words import Axis, CheckpointRole, FitOutcome, RunStatus
 
 
 class Points(Struct, tag="p", array_like=True, frozen=True, gc=False):
@@ -139,11 +139,15 @@ class HistogramLogged(Struct, tag="his", array_like=True, frozen=True):
 
 
 class Staged(Struct, array_like=True, frozen=True):
-    """A file waiting beside the journal: `name` there, `path` where it goes below the run's artifacts."""
+    """A file waiting beside the journal: `name` there, `path` where it goes below the run's artifacts.
+
+    `sha256` is that of the bytes that wait, if it was taken.
+    """
 
     name: str
     path: str
     size: int
+    sha256: str = ""
 
 
 class ArtifactLogged(Struct, tag="art", array_like=True, frozen=True):
@@ -167,11 +171,37 @@ class CheckpointLogged(Struct, tag="ck", array_like=True, frozen=True):
     file: Staged
     sha256: str = ""
     uri: str = ""
+    role: CheckpointRole = "model"
+
+
+class CheckpointsKept(Struct, tag="keep", array_like=True, frozen=True):
+    """How many checkpoints of role `model` are kept from here on: the last ones and the best ones; None for no word.
+
+    With neither all are kept.
+    """
+
+    ms: int
+    last: int | None
+    best: int | None
+
+
+class DatasetLogged(Struct, tag="data", array_like=True, frozen=True):
+    """Data that the run used; `tags` say as what (`mlflow.data.context`). `schema` and `profile` are JSON texts."""
+
+    ms: int
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str | None
+    profile: str | None
+    tags: dict[str, str]
 
 
 Item = (
     RunStarted | RunEnded | Params | Tags | EventLogged | FitStarted | FitEnded | MetricDefined
-    | MetricMonitored | HistogramLogged | ArtifactLogged | CheckpointLogged | EpochEnded
+    | MetricMonitored | HistogramLogged | ArtifactLogged | CheckpointLogged | EpochEnded | DatasetLogged
+    | CheckpointsKept
 )  # fmt: skip
 Frame = Points | Item
 
@@ -211,7 +241,11 @@ class Batch(Struct, frozen=True):
 
 
 class Ack(Struct, frozen=True):
-    """A store's answer to a batch: the last frame number of its writer that is committed, and whether to stop."""
+    """A store's answer to a batch: the last frame number of its writer that is committed, and whether to stop.
+
+    `pruned`: there are pruned checkpoints of the run whose files are not removed yet.
+    """
 
     last: int
     stop: bool = False
+    pruned: bool = False

@@ -18,6 +18,7 @@ PARAM_BYTES = 64 * 1024
 TAG_BYTES = 1024 * 1024
 PATH_LENGTH = 500
 STEP_MAX = 2**63 - 1
+MOST_KEPT = 1_000_000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")

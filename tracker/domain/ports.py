@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Fit,
         Histogram,
         History,
+        Removed,
         Run,
         RunPage,
         Series,
@@ -33,6 +34,13 @@ class Transport(Protocol):
 
         Raises StoreError if it is unknown whether the batch arrived: send it again, frames that were seen are
         skipped. Any other TrackerError means that the store will never take this batch.
+        """
+        ...
+
+    def remove_pruned(self, run_id: str, artifacts: ArtifactHome) -> None:
+        """Remove the files of the run's pruned checkpoints, if nobody else does: a tracking server does it itself.
+
+        Raises TrackerError; the next call tries again.
         """
         ...
 
@@ -51,15 +59,18 @@ class ArtifactHome(Protocol):
         """The root of the run's files."""
         ...
 
-    def put(self, run_id: str, path: str, source: Path) -> tuple[str, str]:
+    def put(self, run_id: str, path: str, source: Path, *, final: bool = False) -> tuple[str, str]:
         """Store the bytes of `source` as `path`, whole or not at all; return (uri, SHA-256 in hex).
 
-        Putting the same bytes again is no error, other bytes replace the old. Raises ArtifactError.
+        Putting the same bytes again is no error, other bytes replace the old. With `final` nobody writes to `source`
+        any more, so it need not be copied. Raises ArtifactError.
         """
         ...
 
-    def fetch(self, uri: str, target: Path, *, sha256: str | None = None) -> Path:
-        """Copy the file at `uri` to `target`, whole or not at all.
+    def fetch(
+        self, uri: str, target: Path, *, sha256: str | None = None, told: Callable[[int], None] | None = None
+    ) -> Path:
+        """Copy the file at `uri` to `target`, whole or not at all; `told` hears how many bytes there are so far.
 
         ArtifactError if it is not there, or its digest is not `sha256`.
         """
@@ -209,6 +220,26 @@ class RunStore(RunReader, Protocol):
         """Show a deleted run again."""
         ...
 
+    def tag_checkpoint(self, run_id: str, checkpoint_id: int, tag: str | None) -> None:
+        """Tag a checkpoint, so that retention keeps it; None takes the tag off, and retention may prune it at once.
+
+        CheckpointNotFound; InvalidValue for a tag that cannot be one, or a checkpoint that was pruned.
+        """
+        ...
+
     def close(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class Pruner(Protocol):
+    """A store on whose side files of pruned checkpoints are removed by whoever has their artifact home."""
+
+    def remove_pruned(self, home: ArtifactHome, run_id: str | None = None) -> Removed:
+        """Remove the files of pruned checkpoints, of one run or of all, that lie in `home` and no row needs.
+
+        Safe beside writers, and when killed at any moment: what is left is removed by the next call. Such files in
+        other homes, and in one that is no `Folders`, stay.
+        """
         ...

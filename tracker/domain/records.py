@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tracker.domain.goals import Goal
-from tracker.domain.words import Axis, FitOutcome, RunStatus
+from tracker.domain.words import Axis, CheckpointRole, FitOutcome, RunStatus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint whose bytes are in the artifact store; `state` is what a resume needs besides the file."""
+    """A checkpoint whose bytes are in the artifact store; `state` is what a resume needs besides the file.
+
+    `role` is "model", or "state" of the rolling one that a training is resumed from. The latest is the newest by time.
+    `superseded`: a later fit trained this epoch anew; then it is kept, but is not best. Retention never prunes one that
+    has a `tag`. A `format` that ends in `.orbax.zip` or `.dir.zip` is an archive of a folder.
+    """
 
     id: int
     epoch: int
@@ -104,6 +109,17 @@ class Checkpoint:
     fit: int = 0
     ms: int = 0
     status: Literal["published", "pruned"] = "published"
+    role: CheckpointRole = "model"
+    tag: str | None = None
+    superseded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """How many files were removed, and how many bytes they had."""
+
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Literal
 RunStatus = Literal["running", "finished", "failed", "interrupted", "preempted", "lost"]
 FitOutcome = Literal["completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost"]
 Axis = Literal["epoch", "step", "time"]
+CheckpointRole = Literal["model", "state"]
 
 RUN_STATUSES: tuple[RunStatus, ...] = ("running", "finished", "failed", "interrupted", "preempted", "lost")
 FIT_OUTCOMES: tuple[FitOutcome, ...] = (

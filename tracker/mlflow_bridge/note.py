@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tracker.domain.catalogue import RunDetail
+from tracker.domain.checkpoints import best_of, latest_of
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Checkpoint, Event, Fit, Run, Series
-from tracker.query.spans import duration, plural, size, took
+from tracker.query.spans import duration, plural, size, thousands, took
 from tracker.query.texts import number, printable
 from tracker.query.timeline import condensed, described
 
 MOST_EVENTS = 40
+_MOST_TAGGED = 8
 _MOST_TRACEBACK = 12
 _LONGEST = 400
 _MARKS = re.compile(r"([\\`*_{}\[\]#|~!])")
@@ -55,7 +57,7 @@ def note(
         "\n\n".join(_outcome(run, metrics, fits)),
         "\n".join(_failure(run, events)),
         "\n".join(_fits(fits)),
-        "\n".join(_checkpoints(run, checkpoints)),
+        "\n".join(_checkpoints(run, metrics, checkpoints)),
         "\n".join(_timeline(run, events)),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -126,22 +128,32 @@ def _fits(fits: Sequence[Fit]) -> Iterator[str]:
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def _checkpoints(run: Run, checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
+def _checkpoints(run: Run, metrics: Mapping[str, Series], checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
     kept = [one for one in checkpoints if one.status == "published"]
     if not kept:
         return
-    best = next((one for one in reversed(kept) if one.is_best), None)
-    latest = kept[-1]
-    yield f"{plural(len(kept), 'checkpoint')} among the artifacts:"
+    series = metrics.get(run.best_metric) if run.best_metric is not None else None
+    best, latest = best_of(kept, run.best_metric, series.goal if series else None), latest_of(kept)
+    state = latest_of(kept, "state")
+    pruned = sum(one.status == "pruned" and one.role == "model" for one in checkpoints)
+    models = sum(one.role == "model" for one in kept)
+    gone = f" ({thousands(pruned)} pruned)" if pruned else ""
+    yield f"{plural(models, 'checkpoint')} among the artifacts{gone}:" if models else "Among the artifacts:"
     yield ""
     if best is not None and best != latest:
         yield _checkpoint("best", best, run)
-    yield _checkpoint("best and latest" if best == latest else "latest", latest, run)
+    if latest is not None:
+        yield _checkpoint("best and latest" if best == latest else "latest", latest, run)
+    tagged = [one for one in kept if one.tag is not None and one not in (best, latest, state)]
+    yield from (_checkpoint("tagged", one, run) for one in tagged[-_MOST_TAGGED:])
+    if state is not None:
+        yield _checkpoint("state to resume from", state, run)
 
 
 def _checkpoint(word: str, one: Checkpoint, run: Run) -> str:
     place = plain(one.uri.removeprefix(f"{run.artifact_uri}/"))
-    return f"- {word}: epoch {one.epoch}, {size(one.size)}, {place}"
+    tag = "" if one.tag is None else f", tagged {plain(one.tag)}" if word != "tagged" else f" {plain(one.tag)}"
+    return f"- {word}{tag}: epoch {one.epoch}, {size(one.size)}, {place}"
 
 
 def _timeline(run: Run, events: Sequence[Event]) -> Iterator[str]:

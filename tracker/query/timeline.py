@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tracker.domain.records import Event
+from tracker.query.spans import size
 from tracker.query.texts import number, value_text
 
 Detail = Mapping[str, Any]
@@ -16,6 +17,7 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
     "learning_rate_changed": lambda d: f"learning rate {_change(d)}" + (f", by {d['by']}" if d.get("by") else ""),
     "best_improved": lambda d: f"{d['metric']} improved {_change(d)}",
     "early_stopped": lambda d: f"stopped early: best was {_value(d['best'])} in epoch {d['best_epoch']}{_patience(d)}",
+    "checkpoint_saved": lambda d: f"checkpoint saved{', the best so far' * d['is_best']}: {size(d['size'])}",
     "weights_restored": lambda d: f"weights of epoch {d['epoch']} restored",
     "nan_detected": lambda d: f"{d['metric']} is {d['value']}" + (f", stopped by {d['by']}" if d.get("by") else ""),
     "resumed": lambda d: f"resumed after epoch {d['epoch']}",
@@ -24,6 +26,8 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
     "run_failed": lambda d: f"{d['type']}: {d['message']}",
     "evaluated": lambda d: "evaluated: " + _listed(d["metrics"]),
 }
+
+_ROUTINE = "checkpoint_saved"
 
 
 def described(event: Event) -> str:
@@ -36,11 +40,21 @@ def described(event: Event) -> str:
 
 
 def condensed(events: Sequence[Event], most: int) -> tuple[Sequence[Event], int, Sequence[Event]]:
-    """The first and the last events, `most` in all, and how many between them are left out."""
+    """The first and the last events, `most` in all, and how many are left out: first those that checkpoints were saved.
+
+    They come with nearly every epoch, and would hide what was decided.
+    """
     if len(events) <= most:
         return events, 0, ()
+    routine = [i for i, event in enumerate(events) if event.kind == _ROUTINE]
+    room = most - (len(events) - len(routine))
+    if room > 0:
+        hidden = set(routine[: len(routine) - room])
+        first = min(hidden)
+        return events[:first], len(hidden), [event for i, event in enumerate(events) if i > first and i not in hidden]
+    telling = [event for event in events if event.kind != _ROUTINE]
     head = most // 2
-    return events[:head], len(events) - most, events[len(events) - (most - head) :]
+    return telling[:head], len(events) - most, telling[len(telling) - (most - head) :]
 
 
 def _patience(detail: Detail) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -54,7 +54,7 @@ class HttpArtifacts:
     def uri(self, run_id: str) -> str:
         return self._shown + run_path(check_run_id(run_id), "artifacts")
 
-    def put(self, run_id: str, path: str, source: Path) -> tuple[str, str]:
+    def put(self, run_id: str, path: str, source: Path, *, final: bool = False) -> tuple[str, str]:
         from tracker.remote.download import local
 
         target = artifact_path(run_id, path)
@@ -81,8 +81,10 @@ class HttpArtifacts:
         self._learn(stored.uri, f"/{run_id}/{path.replace('{sha256}', digest)}")
         return stored.uri, digest
 
-    def fetch(self, uri: str, target: Path, *, sha256: str | None = None) -> Path:
-        from tracker.remote.download import download
+    def fetch(
+        self, uri: str, target: Path, *, sha256: str | None = None, told: Callable[[int], None] | None = None
+    ) -> Path:
+        from tracker.remote.download import download, local
 
         try:
             run_id, path = self._place(uri)
@@ -90,13 +92,18 @@ class HttpArtifacts:
         except InvalidValue as error:
             raise ArtifactError(f"{uri!r} is no file of a run: {error}") from error
         try:
-            part, digest = download(self._server, where, target.parent)
+            part, digest = download(self._server, where, target.parent, told)
         except NotFound as error:
             raise ArtifactError(f"{uri} is not there: {error}") from error
         if sha256 is not None and digest != sha256:
             part.unlink(missing_ok=True)
             raise ArtifactError(f"{uri} is damaged: its SHA-256 is {digest}, recorded was {sha256}")
-        os.replace(part, target)
+        with local(f"cannot write {target}"):
+            try:
+                os.replace(part, target)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
         return target
 
     def list(self, run_id: str) -> Sequence[str]:

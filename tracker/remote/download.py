@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse, IncompleteRead
 from io import FileIO
@@ -23,8 +23,10 @@ _LONGEST_PAUSE_S = 2.0
 _PLACE = re.compile(r"bytes (?P<first>\d+)-")
 
 
-def download(server: Server, where: str, folder: Path) -> tuple[Path, str]:
+def download(server: Server, where: str, folder: Path, told: Callable[[int], None] | None = None) -> tuple[Path, str]:
     """Write what `server` has at `where` to a new file in `folder`; return it and the SHA-256 of its bytes.
+
+    `told` hears how many bytes there are so far.
 
     Raises StoreUnavailable, at once if nothing came; NotFound; ArtifactError for trouble in the folder.
     """
@@ -32,7 +34,7 @@ def download(server: Server, where: str, folder: Path) -> tuple[Path, str]:
         handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
-            digest = _Download(server, where, file).whole()
+            digest = _Download(server, where, file, told).whole()
             with local(f"cannot write {name}"):
                 os.fsync(file.fileno())
                 os.chmod(name, 0o644)
@@ -43,10 +45,11 @@ def download(server: Server, where: str, folder: Path) -> tuple[Path, str]:
 
 
 class _Download:
-    def __init__(self, server: Server, where: str, file: FileIO) -> None:
+    def __init__(self, server: Server, where: str, file: FileIO, told: Callable[[int], None] | None) -> None:
         self._server = server
         self._where = where
         self._file = file
+        self._told = told
         self._begin(None)
 
     def _begin(self, tag: str | None) -> None:
@@ -86,6 +89,8 @@ class _Download:
                 with local(f"cannot write {self._file.name}"):
                     _write_all(self._file, chunk)
                 self._have += len(chunk)
+                if self._told is not None:
+                    self._told(self._have)
             if response.length:
                 raise IncompleteRead(b"", response.length)  # `read` of a part does not say so
 

@@ -11,6 +11,7 @@ import msgspec
 from tracker.domain import errors
 from tracker.domain.errors import (
     ArtifactError,
+    FileRemoved,
     InvalidValue,
     NotFound,
     RunExists,
@@ -26,7 +27,7 @@ _LONGEST = 2000
 _SAID_BY: dict[int, tuple[type[TrackerError], ...]] = {
     400: (InvalidValue,),
     404: (NotFound, ArtifactError),
-    409: (RunExists,),
+    409: (RunExists, FileRemoved),
     413: (InvalidValue,),
     422: (InvalidValue,),
     500: (ArtifactError,),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tracker.domain.errors import InvalidValue, NotFound, RunNotFound, StoreError, StoreUnavailable, TrackerError
 from tracker.domain.frames import Ack, Batch
@@ -13,6 +13,9 @@ from tracker.remote.address import API, run_path
 from tracker.remote.connection import Query, Server
 from tracker.wire.batches import encode_batch
 from tracker.wire.records import from_msgpack
+
+if TYPE_CHECKING:
+    from tracker.remote.artifacts import HttpArtifacts
 
 T = TypeVar("T")
 
@@ -25,6 +28,7 @@ class HttpRunStore:
 
     def __init__(self, url: str) -> None:
         """`url` as `address.normal` returns it. Nothing is asked yet."""
+        self._full_url = url
         self._server = Server(url)
         self.url = self._server.url
         self._pack = True
@@ -46,6 +50,12 @@ class HttpRunStore:
 
     def close(self) -> None:
         self._server.close()
+
+    def files(self) -> HttpArtifacts:
+        """The files of the server's runs, asked for as the same user."""
+        from tracker.remote.artifacts import HttpArtifacts
+
+        return HttpArtifacts(self._full_url)
 
     def __enter__(self) -> Self:
         return self
@@ -82,6 +92,10 @@ class HttpRunStore:
 
     def restore_run(self, run_id: str) -> None:
         self._ask("POST", _path(run_id, "restore"))
+
+    def tag_checkpoint(self, run_id: str, checkpoint_id: int, tag: str | None) -> None:
+        path = _path(run_id, "checkpoints", str(checkpoint_id), "tag")
+        self._ask("DELETE" if tag is None else "PUT", path, query=_query(tag=tag))
 
     # -- reads ---------------------------------------------------------------------------------------------------
 

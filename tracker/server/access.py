@@ -74,11 +74,11 @@ class Gate:
     What was let in before is let in by three looks into dictionaries, whose keys are the headers' raw bytes.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, door: Door | None = None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Hosts, door: Door | None = None, rules: Rules | None = None) -> None:
         self._app = app
         self._hosts = hosts
         self._door = door
-        self._rules = Rules()
+        self._rules = rules or Rules()
         self._fine: set[tuple[bytes | None, bytes | None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

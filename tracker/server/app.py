@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -17,9 +17,11 @@ from tracker.server.auth import Door
 from tracker.server.front import Front, Note
 from tracker.server.intake import Intake
 from tracker.server.metrics import Metrics
+from tracker.server.mounts import Mounted, WithMounts
 from tracker.server.openapi import document
 from tracker.server.operations import JSON, Operation, Services, routes
 from tracker.server.problems import HANDLERS
+from tracker.server.roles import Rules
 from tracker.server.routes import artifacts as artifact_routes
 from tracker.server.routes import batches, health, runs
 from tracker.server.writer import Writer
@@ -39,12 +41,13 @@ def create_app(
     metrics: Metrics | None = None,
     note: Note | None = None,
     around: Around | None = None,
+    mounts: Sequence[Mounted] = (),
     started: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
     """The tracking server over `store`, written through `writer`. `started` is called when it answers.
 
     A request goes through `Front` (its id, the log, the metrics), then through the one gate (host, origin, token,
-    role), then to what `around` puts before our own routes.
+    role), then to what plugins mount, then to what `around` puts before our own routes.
     """
     metrics = metrics or Metrics()
     services = Services(store=store, writer=writer, artifacts=artifacts, intake=intake or Intake(), metrics=metrics)
@@ -59,7 +62,8 @@ def create_app(
     native = Starlette(routes=list(routes(operations, services)), exception_handlers=HANDLERS, lifespan=life)
     native.router.redirect_slashes = False
     inner: ASGIApp = around(native, services) if around is not None else native
-    return Front(Gate(inner, hosts, door), metrics, note)
+    rules = Rules([(mount.path, mount.reads, mount.writes) for _, mount in mounts])
+    return Front(Gate(WithMounts(inner, mounts) if mounts else inner, hosts, door, rules), metrics, note)
 
 
 def _openapi(operations: list[Operation]) -> Operation:

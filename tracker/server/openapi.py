@@ -23,7 +23,11 @@ _SCHEMES = {
     "basic": {"type": "http", "scheme": "basic", "description": "Any user, and an access token as the password."},
 }
 _NAME = r"(?!\.{1,2}(/|$))[^/\\:\x00-\x1f\x7f-\x9f]{1,60}"
-_PATTERNS = {"run_id": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", "path": f"^{_NAME}(/{_NAME}){{0,3}}$"}
+_PATTERNS = {
+    "run_id": "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+    "path": f"^{_NAME}(/{_NAME}){{0,3}}$",
+    "checkpoint_id": "^[0-9]{1,9}$",
+}
 """Of parameters in the path. That of files is narrower than the rule, which counts bytes."""
 _NUMBER = {
     "description": "A float; those that JSON has no number for are strings.",

@@ -26,6 +26,7 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,
     errors.RunExists: 409,
+    errors.FileRemoved: 409,
     errors.InvalidValue: 400,
     errors.StoreUnavailable: 503,
     errors.SchemaOutdated: 503,

@@ -18,6 +18,7 @@ from tracker.domain.catalogue import Logged
 from tracker.domain.frames import Batch
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
+from tracker.plugins import installed
 from tracker.server.access import Hosts
 from tracker.server.app import Around, create_app
 from tracker.server.auth import FRESH_S, Door
@@ -25,17 +26,21 @@ from tracker.server.intake import Intake
 from tracker.server.logs import Format, Log
 from tracker.server.metrics import Metrics
 from tracker.server.mlflow.app import mlflow_app
+from tracker.server.mounts import find_mounts
 from tracker.server.operations import Services
 from tracker.server.periodic import Periodic
 from tracker.server.serve import serve
 from tracker.server.workers import Place
 from tracker.server.writer import Writer
+from tracker.settings import Settings
 from tracker.store.store import SqlRunStore
 
 log = logging.getLogger("tracker.server")
 
 SWEEP_S = 15.0
 """How often runs that gave no sign of life are looked for: what their status says in SQL is that much late."""
+REMOVE_S = 5.0
+"""How often files of pruned checkpoints are removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,25 +74,27 @@ def run(setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], 
         enter = stack.enter_context
         output = enter(Log(setup.log_level, setup.log_format).running())
         store = enter(compose.open_sql_store(setup.url))
-        tokens = enter(contextlib.closing(compose.open_tokens(setup.url)))
-        door = Door(tokens.keys, guarded=setup.guarded)
+        door = Door(store.tokens.keys, guarded=setup.guarded)
         append_many = metrics.measured(store.append_soon, _points)
         writer = enter(Writer(append_many, settle=store.settle))
         metrics.waiting = lambda: writer.waiting
         enter(Periodic("tokens", FRESH_S / 2, door.look))
         enter(Periodic("leases", SWEEP_S, store.sweep))
+        files = compose.open_artifacts(setup.root)
+        enter(Periodic("checkpoints", REMOVE_S, lambda: store.remove_pruned(files)))
         if place is not None:
             enter(Periodic("metrics", 1.0, lambda: place.put(metrics.own())))
         app = create_app(
             store,
             writer,
-            compose.open_artifacts(setup.root),
+            files,
             hosts=setup.hosts,
             door=door,
             intake=Intake(largest_file=setup.largest_file),
             metrics=metrics,
             note=output.answered,
             around=_mlflow(setup, store, writer),
+            mounts=find_mounts(installed(Settings.from_environment())),
             started=partial(started, output),
         )
         # Requests make very many objects that live for a moment: what stands now need not be looked through with them.

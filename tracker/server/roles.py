@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tracker.domain.access import ROLES, Role
@@ -20,6 +20,7 @@ viewer GET        /api/v1/**
 writer POST       /api/v1/batches  /api/v1/runs/*/{stop,restore}
 writer DELETE     /api/v1/runs/*
 writer PUT        /api/v1/runs/*/artifacts/**
+writer PUT,DELETE /api/v1/runs/*/checkpoints/*/tag
 
 viewer GET,POST   /graphql
 viewer GET        M/{artifacts,experiments,runs,metrics,logged-models,model-versions,registered-models}/**
@@ -112,9 +113,13 @@ def _lines() -> Iterator[tuple[str, str, Rule]]:
 
 
 class Rules:
-    """The table, made fast: a path that was asked for before is one look into a dictionary."""
+    """The table, made fast: a path that was asked for before is one look into a dictionary.
 
-    def __init__(self) -> None:
+    Before it come `mounts`: a path, and the roles that reading and writing at and below it need.
+    """
+
+    def __init__(self, mounts: Sequence[tuple[str, Role, Role]] = ()) -> None:
+        self._mounts = mounts
         self._exact: dict[tuple[str, str], Rule] = {}
         wild: dict[str, list[Rule]] = {}
         for method, pattern, rule in _lines():
@@ -136,9 +141,20 @@ class Rules:
                 self._seen[method, path] = found
         return found
 
+    def has_at(self, path: str) -> bool:
+        """Whether the table has anything at `path`, above or below it, by whatever method."""
+        stem = path + "/"
+        patterns = {pattern for _, pattern, _ in _lines()} | OPEN
+        return any(pattern.startswith(stem) for pattern in patterns) or any(
+            re.fullmatch(_expression(pattern), each) for pattern in patterns for each in (path, stem + "x")
+        )
+
     def _find(self, method: str, path: str) -> Rule:
         if method == "OPTIONS":
             return _ANYTHING
+        for mount, reads, writes in self._mounts:
+            if path == mount or path.startswith(mount + "/"):
+                return Rule(reads if method == "GET" else writes, mount + "/**")
         if exact := self._exact.get((method, path)):
             return exact
         if method in self._wild:

@@ -15,13 +15,14 @@ from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK, GoalSource
 from tracker.domain.identity import now_ms
 from tracker.domain.words import FitOutcome, RunStatus
+from tracker.store import checkpoints
+from tracker.store.appended_datasets import add_dataset
 from tracker.store.dialect import upsert
 from tracker.store.memory import Recall
 from tracker.store.params import add_params
 from tracker.store.points import SeriesBook
 from tracker.store.raw import Raw, driver_errors
 from tracker.store.tables import (
-    checkpoints,
     epochs,
     events,
     experiments,
@@ -30,7 +31,7 @@ from tracker.store.tables import (
     runs,
     tags,
 )
-from tracker.store.texts import as_text, json_number
+from tracker.store.texts import as_text
 
 _CUT: dict[RunStatus, FitOutcome] = {
     "finished": "failed",
@@ -55,6 +56,8 @@ class _Run:
     stop_requested_ms: int | None
     monitor: str | None
     monitor_source: GoalSource | None
+    keep_last: int | None
+    keep_best: int | None
     best_metric: str | None
     best_epoch: int | None
     best_value: float | None
@@ -76,6 +79,7 @@ def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
         found = raw.rows(_SELECT_LAST, (run.id, batch.writer))
     last: int = found[0][0] if found else 0
     changes = _Changes(connection, run, batch.writer, recall)
+    pruned = False
     if batch.last > last:
         blocks = [part for block in batch.blocks if (part := _unseen(block, last)) is not None]
         for number, item in batch.items:
@@ -86,12 +90,12 @@ def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
                     blocks = [block for block in blocks if block.numbers[0] > number]
                 changes.apply(item)
         changes.book.add(blocks)
-        changes.finish()
+        pruned = changes.finish()
         last = batch.last
         with driver_errors(connection, _SET_LAST):
             raw.run(_SET_LAST, (run.id, batch.writer, last))
     changes.renew(batch.writer)
-    return Ack(last=last, stop=run.stop_requested_ms is not None)
+    return Ack(last=last, stop=run.stop_requested_ms is not None, pruned=pruned)
 
 
 def _claim(connection: Connection, raw: Raw, batch: Batch) -> _Run:
@@ -169,7 +173,8 @@ class _Changes:
         self._writer = writer
         self._owner: str = run.writer
         self._row: dict[str, Any] = {}
-        self._checkpoints: list[frames.CheckpointLogged] = []
+        # Checkpoints, and events after them, which of the same moment are to stand in the order that they have here.
+        self._late: list[frames.CheckpointLogged | frames.EventLogged] = []
         self._recall = recall
         self.book = SeriesBook(
             connection, run.id, run.started_ms, lambda raw: recall.series(raw, run.uid, run.id, run.version)
@@ -179,27 +184,55 @@ class _Changes:
             frames.RunEnded: self._run_ended,
             frames.Params: lambda item: add_params(connection, run.id, item.fit, item.values),
             frames.Tags: self._tags,
-            frames.EventLogged: self._event,
+            frames.EventLogged: lambda item: self._late.append(item) if self._late else self._event(item),
             frames.FitStarted: self._fit_started,
             frames.FitEnded: self._fit_ended,
             frames.EpochEnded: self._epoch_ended,
             frames.MetricDefined: lambda item: self.book.define(item.key, item.goal, item.source),
             frames.MetricMonitored: self._metric_monitored,
             frames.HistogramLogged: self._histogram,
-            frames.CheckpointLogged: self._checkpoints.append,
+            frames.CheckpointLogged: self._late.append,
+            frames.CheckpointsKept: lambda item: self._row.update(keep_last=item.last, keep_best=item.best),
             frames.ArtifactLogged: lambda item: None,
+            frames.DatasetLogged: lambda item: add_dataset(connection, run.id, item),
         }
 
     def apply(self, item: Item) -> None:
         self._appliers[type(item)](item)
 
-    def finish(self) -> None:
-        """Write what depends on the whole batch: summaries, the best epoch, checkpoints."""
+    def finish(self) -> bool:
+        """Write what depends on the whole batch: summaries, the best epoch, checkpoints.
+
+        True if there are pruned checkpoints whose files can be removed.
+        """
         self.book.finish()
         self._find_best_epoch()
-        for item in self._checkpoints:
-            self._checkpoint(item)
         self._row["version"] = self._run.version + 1
+        for item in self._late:
+            if isinstance(item, frames.EventLogged):
+                self._event(item)
+                continue
+            checkpoints.add(
+                self._connection,
+                self._run.id,
+                item,
+                best_epoch=self._now("best_epoch"),
+                metric=self._now("best_metric"),
+            )
+        if not self._late and "keep_last" not in self._row:
+            return False
+        checkpoints.prune(
+            self._connection,
+            self._run.id,
+            last=self._now("keep_last"),
+            best=self._now("keep_best"),
+            metric=self._now("best_metric"),
+        )
+        return checkpoints.has_pending(self._connection, self._run.id)
+
+    def _now(self, column: str) -> Any:
+        """What the run's row will have in the column."""
+        return self._row[column] if column in self._row else getattr(self._run, column)
 
     def renew(self, writer: str) -> None:
         """Renew the lease, if it is this writer's to renew, and write the run's row."""
@@ -330,28 +363,6 @@ class _Changes:
         found = (best.key, best.step, best.value) if best else (None, None, None)
         if found != (self._run.best_metric, self._run.best_epoch, self._run.best_value):
             self._row.update(zip(("best_metric", "best_epoch", "best_value"), found, strict=True))
-
-    def _checkpoint(self, item: frames.CheckpointLogged) -> None:
-        best_epoch = self._row.get("best_epoch", self._run.best_epoch)
-        is_best = item.epoch == best_epoch if item.is_best is None else item.is_best
-        self._connection.execute(
-            checkpoints.insert(),
-            {
-                "run_id": self._run.id,
-                "fit": item.fit,
-                "epoch": item.epoch,
-                "step": item.step,
-                "ms": item.ms,
-                "format": item.format,
-                "size": item.file.size,
-                "sha256": item.sha256,
-                "metrics": as_text({key: json_number(value) for key, value in item.metrics.items()}),
-                "is_best": is_best,
-                "state": as_text(item.state),
-                "uri": item.uri,
-                "status": "published",
-            },
-        )
 
 
 @cache

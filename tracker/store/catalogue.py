@@ -28,9 +28,9 @@ from tracker.store import catalogue_experiments as of_experiments
 from tracker.store import catalogue_inputs as of_inputs
 from tracker.store import catalogue_models as of_models
 from tracker.store import catalogue_runs as of_runs
-from tracker.store.catalogue_details import details_of
+from tracker.store import removal
 from tracker.store.engine import reading, writing
-from tracker.store.shown import Shown, shown_rows
+from tracker.store.shown import AsRead, Shown, shown_rows
 from tracker.store.tables import runs
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class SqlCatalogue:
     def hard_delete_experiment(self, id: int) -> None:
         with self._changing() as connection:
             of_experiments.row(connection, id)
-            of_runs.remove_all(connection, runs.c.experiment_id == id)
+            removal.remove_all(connection, runs.c.experiment_id == id)
             of_experiments.remove(connection, id)
 
     def set_experiment_tag(self, id: int, key: str, value: str) -> None:
@@ -166,21 +166,16 @@ class SqlCatalogue:
         page_token: str | None = None,
         spelling: Spelling | None = None,
     ) -> tuple[Sequence[RunDetail], str | None]:
-        from tracker.store.search import search_like_mlflow
-
-        self._sweep()
-        with reading(self._engine) as connection:
-            rows, token = search_like_mlflow(
-                connection,
-                experiment_ids,
-                filter,
-                life=life,
-                order_by=order_by,
-                limit=limit,
-                page_token=page_token,
-                spelling=spelling,
-            )
-            return details_of(connection, rows), token
+        return self.search_shown(
+            experiment_ids,
+            filter,
+            life=life,
+            order_by=order_by,
+            limit=limit,
+            page_token=page_token,
+            spelling=spelling,
+            shown=AsRead(),
+        )
 
     def search_shown(
         self,
@@ -213,11 +208,11 @@ class SqlCatalogue:
 
     def hard_delete_run(self, run_id: str) -> None:
         with self._changing() as connection:
-            of_runs.remove(connection, run_id)
+            removal.remove(connection, run_id)
 
     def deleted_runs(self, before_ms: int) -> Sequence[str]:
         with reading(self._engine) as connection:
-            return of_runs.deleted_before(connection, before_ms)
+            return removal.deleted_before(connection, before_ms)
 
     # -- data sets and models ------------------------------------------------------------------------------------
 

@@ -20,12 +20,18 @@ from tracker.store.texts import as_text
 def add_datasets(connection: Connection, run_id: str, uses: Sequence[DatasetUse]) -> None:
     """Say that the run used them. One that it used before keeps its first tags."""
     run = locked(connection, run_id)
+    use_datasets(connection, run.id, run.experiment_id, uses)
+    bump(connection, run.id)
+
+
+def use_datasets(connection: Connection, run: int, experiment_id: int, uses: Sequence[DatasetUse]) -> None:
+    """`add_datasets` for the row of a run that is locked already."""
     # In one order, so that two runs' transactions do not wait for each other in a circle.
     first = {(use.dataset.name, use.dataset.digest): use for use in reversed(uses)}
     for (name, digest), use in sorted(first.items(), key=lambda item: item[0]):
         one = use.dataset
         row = {
-            "experiment_id": run.experiment_id,
+            "experiment_id": experiment_id,
             "name": name,
             "digest": digest,
             "source_type": one.source_type,
@@ -34,11 +40,10 @@ def add_datasets(connection: Connection, run_id: str, uses: Sequence[DatasetUse]
             "profile": one.profile,
         }
         add(connection, datasets, ("experiment_id", "name", "digest"), row)
-        same = (datasets.c.experiment_id == run.experiment_id, datasets.c.name == name, datasets.c.digest == digest)
+        same = (datasets.c.experiment_id == experiment_id, datasets.c.name == name, datasets.c.digest == digest)
         id = connection.execute(select(datasets.c.id).where(*same)).scalar()
-        link = {"run_id": run.id, "dataset_id": id, "tags": _tags(use)}
+        link = {"run_id": run, "dataset_id": id, "tags": _tags(use)}
         add(connection, run_datasets, ("run_id", "dataset_id"), link)
-    bump(connection, run.id)
 
 
 def _tags(use: DatasetUse) -> str:

@@ -1,11 +1,11 @@
-"""Runs that no journal writes: made, ended, named, and removed for good, in the caller's transaction."""
+"""Runs that no journal writes: made, ended and named, in the caller's transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, or_, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from tracker.domain.catalogue import RunDetail
 from tracker.domain.errors import KeyNotFound, RunDeleted, RunExists, RunNotFound
@@ -16,7 +16,7 @@ from tracker.store import catalogue_experiments
 from tracker.store.catalogue_details import details_of
 from tracker.store.dialect import add
 from tracker.store.read import run_record, run_rows
-from tracker.store.tables import experiments, metric_points, metric_rollups, runs, series
+from tracker.store.tables import experiments, runs
 from tracker.store.tables import tags as tag_rows
 
 
@@ -102,32 +102,6 @@ def detail(connection: Connection, run_id: str) -> RunDetail:
     if row is None:
         raise RunNotFound(run_id)
     return details_of(connection, [row])[0]
-
-
-def remove(connection: Connection, run_id: str) -> None:
-    """Delete the run's rows."""
-    run = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
-    if run is None:
-        raise RunNotFound(run_id)
-    remove_all(connection, runs.c.id == run)
-
-
-def remove_all(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Delete the rows of the runs that meet a condition; those of points have no foreign key that would do it."""
-    ids = connection.execute(select(runs.c.id).where(which).order_by(runs.c.id).with_for_update()).scalars().all()
-    for start in range(0, len(ids), 1000):
-        some = ids[start : start + 1000]
-        theirs = select(series.c.id).where(series.c.run_id.in_(some))
-        for table in (metric_points, metric_rollups):
-            connection.execute(delete(table).where(table.c.series_id.in_(theirs)))
-        connection.execute(delete(runs).where(runs.c.id.in_(some)))
-
-
-def deleted_before(connection: Connection, ms: int) -> Sequence[str]:
-    """Ids of the runs that were deleted before `ms`, or whose experiment was, the oldest first."""
-    gone = or_(runs.c.deleted_ms < ms, experiments.c.deleted_ms < ms)
-    statement = select(runs.c.uid).join(experiments).where(gone)
-    return connection.execute(statement.order_by(runs.c.id)).scalars().all()
 
 
 def locked(connection: Connection, run_id: str) -> Row[Any]:

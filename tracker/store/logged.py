@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -111,13 +112,17 @@ def _claim(raw: Raw, uids: Sequence[str]) -> dict[str, _Target]:
 
 
 def _read_params(raw: Raw, group: Sequence[Logged], targets: dict[str, _Target]) -> None:
-    for uid in {one.run_id for one in group if one.params}:
-        target = targets.get(uid)
-        if target is not None:
-            keys = {key for one in group if one.run_id == uid for key in one.params}
-            for key in sorted(keys):
-                for (text,) in raw.rows("SELECT text FROM params WHERE run_id = ? AND key = ?", (target.id, key)):
-                    target.params[key] = text
+    wanted: dict[str, set[str]] = {}
+    for one in group:
+        if one.params and one.run_id in targets:
+            wanted.setdefault(one.run_id, set()).update(one.params)
+    condition = "= ANY(?)" if raw.postgres else "IN (SELECT value FROM json_each(?))"
+    for uid, keys in wanted.items():
+        target = targets[uid]
+        these = list(keys) if raw.postgres else json.dumps(list(keys))
+        target.params.update(
+            raw.rows(f"SELECT key, text FROM params WHERE run_id = ? AND key {condition}", (target.id, these))
+        )
 
 
 def _refusal(one: Logged, target: _Target | None) -> Exception | None:

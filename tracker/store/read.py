@@ -10,11 +10,10 @@ from sqlalchemy import Connection, Row, Select, and_, func, or_, select
 
 from tracker.domain.errors import RunNotFound
 from tracker.domain.progress import Progress
-from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Extreme, Fit, Histogram, Run, Series
+from tracker.domain.records import Epoch, Event, Experiment, Extreme, Fit, Histogram, Run, Series
 from tracker.domain.words import Axis
 from tracker.store.params import param_value
 from tracker.store.tables import (
-    checkpoints,
     epochs,
     events,
     experiments,
@@ -207,28 +206,6 @@ def get_events(connection: Connection, run: int) -> Sequence[Event]:
             ms=row.ms,
             detail=msgspec.json.decode(row.detail),
             fit=row.fit,
-        )
-        for row in rows
-    ]
-
-
-def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
-    rows = connection.execute(select(checkpoints).where(checkpoints.c.run_id == run).order_by(checkpoints.c.id))
-    return [
-        Checkpoint(
-            id=row.id,
-            epoch=row.epoch,
-            step=row.step,
-            format=row.format,
-            size=row.size,
-            sha256=row.sha256,
-            metrics={key: float(value) for key, value in msgspec.json.decode(row.metrics).items()},
-            is_best=row.is_best,
-            state=msgspec.json.decode(row.state),
-            uri=row.uri,
-            fit=row.fit,
-            ms=row.ms,
-            status=row.status,
         )
         for row in rows
     ]

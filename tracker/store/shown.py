@@ -34,6 +34,16 @@ class Shown(Protocol[T_co]):
         ...
 
 
+class AsRead:
+    """Runs as they are read, every time."""
+
+    def get(self, of: RunVersion) -> None:
+        return None
+
+    def add(self, of: RunVersion, detail: RunDetail) -> RunDetail:
+        return detail
+
+
 def shown_rows(connection: Connection, rows: Sequence[Row[Any]], shown: Shown[T]) -> list[T]:
     """What `shown` makes of runs in the order of `rows` (see `details_of`); what it does not have is read at once."""
     versions = [RunVersion(row.uid, row.version, row.deleted_ms is not None) for row in rows]

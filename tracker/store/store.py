@@ -15,10 +15,23 @@ from tracker.domain.errors import InvalidValue, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_step
+from tracker.domain.ports import ArtifactHome
 from tracker.domain.progress import Progress
-from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
+from tracker.domain.records import (
+    Checkpoint,
+    Epoch,
+    Event,
+    Experiment,
+    Fit,
+    Histogram,
+    History,
+    Removed,
+    Run,
+    RunPage,
+    Series,
+)
 from tracker.domain.words import HEARTBEAT_MS, LEASE_MS
-from tracker.store import read, schema
+from tracker.store import checkpoints, read, schema
 from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
 from tracker.store.groups import append_group
 from tracker.store.memory import Memory
@@ -28,6 +41,8 @@ from tracker.store.texts import as_text
 
 if TYPE_CHECKING:
     from tracker.store.catalogue import SqlCatalogue
+    from tracker.store.removal import SqlRemoval
+    from tracker.store.tokens import SqlTokens
 
 T = TypeVar("T")
 
@@ -118,6 +133,13 @@ class SqlRunStore:
     def restore_run(self, run_id: str) -> None:
         self._change(run_id, lambda c, run: c.execute(_change_run(run, deleted_ms=None)))
 
+    def tag_checkpoint(self, run_id: str, checkpoint_id: int, tag: str | None) -> None:
+        self._change(run_id, lambda c, run: checkpoints.set_tag(c, run, run_id, checkpoint_id, tag))
+
+    def remove_pruned(self, home: ArtifactHome, run_id: str | None = None) -> Removed:
+        # Points that wait to be settled are no matter of checkpoints.
+        return checkpoints.remove_pruned(self._engine.execution_options(tracker_before_read=None), home, run_id)
+
     @cached_property
     def catalogue(self) -> SqlCatalogue:
         """What those write and read who have no journal: MLflow's clients and its UI."""
@@ -126,6 +148,21 @@ class SqlRunStore:
         return SqlCatalogue(
             self._engine, clock=self._clock, log=self.append, sweep=self.sweep, before_change=self._before_change
         )
+
+    @cached_property
+    def tokens(self) -> SqlTokens:
+        """Who may ask a server of this store."""
+        from tracker.store.tokens import SqlTokens
+
+        # A server looks for them every few seconds; points that wait to be settled are no matter of theirs.
+        return SqlTokens(self._engine.execution_options(tracker_before_read=None), clock=self._clock)
+
+    @cached_property
+    def removal(self) -> SqlRemoval:
+        """What was deleted, to be removed for good."""
+        from tracker.store.removal import SqlRemoval
+
+        return SqlRemoval(self._engine, clock=self._clock)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -209,7 +246,11 @@ class SqlRunStore:
         return self._of_run(run_id, read.get_events)
 
     def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:
-        return self._of_run(run_id, read.get_checkpoints)
+        return self._of_run(run_id, checkpoints.get_checkpoints)
+
+    def checkpoint_uris(self, run_id: str) -> set[str]:
+        """Where the files lie that the run's published checkpoints name: those that have to stay."""
+        return self._of_run(run_id, checkpoints.uris)
 
     def histograms(self, run_id: str, key: str | None = None) -> Sequence[Histogram]:
         return self._of_run(run_id, lambda c, run: read.get_histograms(c, run, key))

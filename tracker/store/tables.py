@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -38,6 +39,10 @@ metadata = MetaData(
 HEAD = 200
 LEASED = text("status = 'running' AND writer != ''")
 """Runs that a writer keeps alive. Written out, without parameters, so that queries can use the index on such runs."""
+PUBLISHED = text("status = 'published'")
+"""Checkpoints whose files are there, of many perhaps few. Written out for the same reason."""
+PENDING = text("status = 'pruned' AND removed < 2")
+"""Checkpoints that were pruned and whose files are not removed."""
 
 
 def run_column() -> Column[int]:
@@ -91,6 +96,9 @@ runs = Table(
     Column("best_value", Double),
     # Rises with every change of the run or of anything it has: what was read at one version is good while it stands.
     Column("version", BigInteger, nullable=False, server_default=text("0")),
+    # How many checkpoints are kept, the last and the best; both NULL: all.
+    Column("keep_last", Integer),
+    Column("keep_best", Integer),
     Index("ix_runs_started_ms_id", "started_ms", "id"),
     Index("ix_runs_experiment_id_started_ms_id", "experiment_id", "started_ms", "id"),
     Index("ix_runs_name", "name"),
@@ -284,7 +292,14 @@ checkpoints = Table(
     Column("state", Text, nullable=False),
     Column("uri", Text, nullable=False),
     Column("status", String(16), nullable=False),
+    Column("role", String(8), nullable=False, server_default=text("'model'")),
+    Column("tag", String(250)),
+    # Of a pruned one's file: 0 there, 1 no row may name it any more, 2 removed, -1 perhaps put again after that.
+    Column("removed", SmallInteger, nullable=False, server_default=text("0")),
     Index("ix_checkpoints_run_id_epoch", "run_id", "epoch"),
+    Index("ix_checkpoints_run_id_sha256", "run_id", "sha256"),
+    Index("ix_checkpoints_published", "run_id", sqlite_where=PUBLISHED, postgresql_where=PUBLISHED),
+    Index("ix_checkpoints_pending", "run_id", sqlite_where=PENDING, postgresql_where=PENDING),
 )
 
 histograms = Table(

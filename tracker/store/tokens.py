@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Self, cast
+from typing import cast
 
 from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -20,9 +20,8 @@ from tracker.domain.access import (
     new_token,
 )
 from tracker.domain.identity import now_ms
-from tracker.store import schema
 from tracker.store.catalogue_tables import tokens
-from tracker.store.engine import make_engine, reading, writing
+from tracker.store.engine import reading, writing
 
 
 class SqlTokens:
@@ -31,26 +30,6 @@ class SqlTokens:
     def __init__(self, engine: Engine, *, clock: Callable[[], int] = now_ms) -> None:
         self._engine = engine
         self._clock = clock
-
-    @classmethod
-    def open(cls, url: str) -> Self:
-        """The tokens in the database at `url`, created if it is not there; see `schema.ensure` for what is refused."""
-        engine = make_engine(url)
-        try:
-            schema.ensure(engine)
-        except BaseException:
-            engine.dispose()
-            raise
-        return cls(engine)
-
-    def close(self) -> None:
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def create(self, name: str, role: Role) -> str:
         check_token_name(name)

@@ -14,10 +14,13 @@ from typing import Any
 
 import msgspec
 
+from tracker.domain.datasets import check_dataset
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import (
     Batch,
     CheckpointLogged,
+    CheckpointsKept,
+    DatasetLogged,
     EpochEnded,
     EventLogged,
     HistogramLogged,
@@ -28,7 +31,16 @@ from tracker.domain.frames import (
     RunStarted,
     Tags,
 )
-from tracker.domain.limits import STEP_MAX, as_json, as_tag, check_experiment, check_key, check_name, check_run_id
+from tracker.domain.limits import (
+    MOST_KEPT,
+    STEP_MAX,
+    as_json,
+    as_tag,
+    check_experiment,
+    check_key,
+    check_name,
+    check_run_id,
+)
 
 WRITER_LENGTH = 64
 _WHERE = re.compile(r" - at `(?:key in )?\$\.?(?P<path>.*)`\Z")
@@ -94,6 +106,12 @@ def _check(batch: Batch) -> None:
                 _make_storable(detail)
             case CheckpointLogged(state=state):
                 _make_storable(state)
+            case CheckpointsKept(last=last, best=best):
+                for name, count in (("last", last), ("best", best)):
+                    if count is not None:
+                        _check_range(f"items[{index}].{name}", count, 1, MOST_KEPT)
+            case DatasetLogged():
+                check_dataset(item)
             case HistogramLogged(key=key):
                 _check_keys(f"items[{index}]", (key,))
                 _check_histogram(f"items[{index}]", item)

@@ -41,6 +41,25 @@ def test_the_end_waits_for_it_and_order_is_kept(store: RunStore, run: Run) -> No
     assert store.get_run(run.id).status == "finished"
 
 
+def test_what_may_wait_does_so_only_while_nobody_is_kept_waiting(store: RunStore, run: Run) -> None:
+    """A pause before work ends with the next work, with a `flush`, and with the run; the order stays."""
+    first = run.in_background(lambda: run.log_event("first"), pause=600)
+    run.in_background(lambda: run.log_event("second")).result(20)
+    assert first.done()
+    third = run.in_background(lambda: run.log_event("third"), pause=600)
+    assert not third.done()
+    run.flush(20)
+    assert third.done()
+    run.in_background(lambda: run.log_event("fourth"), pause=600)
+    run.finish()
+    assert [event.kind for event in store.events(run.id)] == ["first", "second", "third", "fourth"]
+
+
+def test_a_pause_ends_by_itself(run: Run) -> None:
+    """Work that may wait is done without anybody asking."""
+    run.in_background(lambda: None, pause=0.01).result(20)
+
+
 def test_flush_waits_no_longer_than_it_may(store: RunStore, run: Run) -> None:
     """Work that does not come to its end holds `flush` and `finish` for the time given, and is said."""
     gate = threading.Event()
@@ -49,6 +68,17 @@ def test_flush_waits_no_longer_than_it_may(store: RunStore, run: Run) -> None:
     run.finish(timeout=0.1)
     assert run.problems["background"] == 1
     gate.set()
+
+
+def test_the_end_is_patient_while_there_is_progress(store: RunStore, run: Run) -> None:
+    """Much work that takes longer in all than the end may wait is done all the same: what is not done is lost."""
+    gate = threading.Event()
+    for number in range(8):
+        run.in_background(lambda: gate.wait(0.2) and None)
+        run.in_background(lambda n=number: run.log_event("later", number=n))
+    run.finish(timeout=1.0)
+    assert run.problems == {}
+    assert [event.detail["number"] for event in store.events(run.id)] == list(range(8))
 
 
 def test_a_failure_costs_only_itself(store: RunStore, run: Run) -> None:
@@ -84,3 +114,18 @@ def test_a_forked_child_does_nothing(store: RunStore, run: Run) -> None:
         cancelled = run.in_background(lambda: None).cancelled()
         os._exit(0 if cancelled else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_no_thread_is_left(run: Run) -> None:
+    """The thread ends with its run, so that a process may have very many runs."""
+
+    def threads() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "tracker-background"]
+
+    before = len(threads())
+    run.in_background(lambda: None).result(20)
+    (*_, own) = threads()
+    run.finish()
+    own.join(20)
+    assert not own.is_alive()
+    assert len(threads()) == before

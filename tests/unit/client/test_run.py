@@ -278,7 +278,8 @@ def test_files_that_are_not_there_cost_only_themselves(run: Run, store: RunStore
     run.log_text(5, "five.txt")  # type: ignore[arg-type]
     run.log_text("\ud800 text", "text.txt")
     run.log_checkpoint(tmp_path / "missing.keras", epoch=0)
-    run.log_checkpoint(folder, epoch=0)
+    (folder / "empty").mkdir()
+    run.log_checkpoint(folder / "empty", epoch=0)
     assert run.flush() == 0
     root = Path(store.get_run(run.id).artifact_uri.removeprefix("file://"))
     assert sorted(str(file.relative_to(root)) for file in root.rglob("*.txt")) == ["folder/good.txt", "text.txt"]

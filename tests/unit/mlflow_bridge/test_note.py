@@ -78,7 +78,7 @@ def test_several_fits_are_a_table() -> None:
 
 
 def test_it_names_the_checkpoints_that_there_are() -> None:
-    """The best and the latest are named by their paths among the artifacts; what was pruned is not."""
+    """The best, the latest, those with a tag and the state are named by their paths among the artifacts."""
 
     def kept(id: int, epoch: int, **facts: Any) -> Checkpoint:
         uri = f"file:///a/r/checkpoints/{id}.keras"
@@ -88,14 +88,21 @@ def test_it_names_the_checkpoints_that_there_are() -> None:
         }  # fmt: skip
         return Checkpoint(**{**known, **facts})
 
-    text = note(_run(), {}, [], [], [kept(1, 0, status="pruned"), kept(2, 1, is_best=True), kept(3, 2)])
-    assert text.split("\n")[-4:] == [
-        "2 checkpoints among the artifacts:",
+    state = kept(5, 2, role="state")
+    some = [kept(1, 0, status="pruned"), kept(2, 1, is_best=True), kept(3, 1, tag="pa*per"), kept(4, 2), state]
+    text = note(_run(), {}, [], [], some)
+    assert text.split("\n")[-6:] == [
+        "3 checkpoints among the artifacts (1 pruned):",
         "",
         "- best: epoch 1, 2.0 kB, checkpoints/2.keras",
-        "- latest: epoch 2, 2.0 kB, checkpoints/3.keras",
+        "- latest: epoch 2, 2.0 kB, checkpoints/4.keras",
+        "- tagged pa\\*per: epoch 1, 2.0 kB, checkpoints/3.keras",
+        "- state to resume from: epoch 2, 2.0 kB, checkpoints/5.keras",
     ]
-    assert "- best and latest: epoch 1" in note(_run(), {}, [], [], [kept(2, 1, is_best=True)])
+    assert "- best and latest, tagged paper: epoch 1" in note(
+        _run(), {}, [], [], [kept(2, 1, is_best=True, tag="paper")]
+    )
+    assert note(_run(), {}, [], [], [state]).split("\n")[-3:-1] == ["Among the artifacts:", ""]
 
 
 def test_a_long_timeline_is_shortened_in_the_middle() -> None:

@@ -77,7 +77,7 @@ def test_calls_from_many_threads_at_once() -> None:
         list(pool.map(lambda batch: log.add(batch, {"loss": float(batch)}), calls(4000, 4)))
     log.end_epoch(4000)
     assert written.steps == list(range(4, 4001, 4))
-    assert all(logs == {"batch/loss": float(step - 1)} for step, logs in written.points)
+    assert all(logs == {"loss": float(step - 1)} for step, logs in written.points)
 
 
 def test_a_single_step_is_written_at_once() -> None:
@@ -86,7 +86,7 @@ def test_a_single_step_is_written_at_once() -> None:
     log = BatchLog(1, 1, written)
     log.begin_epoch(0)
     log.add(0, {"loss": 1.0})
-    assert written.points == [(1, {"batch/loss": 1.0})]
+    assert written.points == [(1, {"loss": 1.0})]
 
 
 def test_an_epoch_that_was_cut_short() -> None:

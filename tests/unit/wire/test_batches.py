@@ -17,6 +17,7 @@ from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import (
     Batch,
     CheckpointLogged,
+    CheckpointsKept,
     EpochEnded,
     EventLogged,
     HistogramLogged,
@@ -42,6 +43,7 @@ WHOLE = make_batch(
         (8, HistogramLogged(7, "kernel", "step", 3, 0, [0.0, 0.5, 1.0], [3, 4])),
         (9, CheckpointLogged(8, 0, 1, 1, ".keras", {"loss": 1.0}, None, {}, Staged("1", "p", 3), "ab", "file:///c")),
         (10, MetricDefined(9, "loss", "min", "declared")),
+        (11, CheckpointsKept(10, 3, None)),
     ],
 )
 
@@ -88,11 +90,13 @@ def edit(*path: Any, to: Any) -> Callable[[Any], None]:
     (edit("items", 0, 1, 2, to="x" * 501), "experiment"), (edit("items", 0, 1, 0, to="nope"), "items[...][1]"),
     (edit("items", 1, 0, to=1), "items"), (edit("items", 2, 1, 3, to={"": 1}), "items[2] key"),
     (edit("items", 3, 1, 2, to={"a\x00": "x"}), "items[3] key"), (edit("items", 5, 1, 6, to=[1.0]), "items[5].edges"),
-    (edit("items", 7, 1, 3, to="best"), "items[...][1]"), (edit("blocks", 0, "steps", to=[]), "blocks[0]"),
+    (edit("items", 7, 1, 3, to="best"), "items[...][1]"), (edit("items", 6, 1, 12, to="best"), "items[...][1]"),
+    (edit("items", 8, 1, 2, to=0), "items[8].last"), (edit("items", 8, 1, 3, to=10**7), "items[8].best"),
+    (edit("blocks", 0, "steps", to=[]), "blocks[0]"),
     (edit("blocks", 0, "steps", to=["x"]), "blocks[0].steps"), (edit("blocks", 0, "steps", to=[-1]), "blocks[0].steps"),
     (edit("blocks", 0, "steps", to=[2**63]), "blocks[0].steps"), (edit("blocks", 0, "ms", to=[1, 2]), "blocks[0].ms"),
     (edit("blocks", 0, "values", to=[[1.0]]), "blocks[0].values"), (edit("blocks", 0, "values", 1, to=[]), "blocks[0].values[1]"),
-    (edit("blocks", 0, "values", 1, to=["1.0"]), "blocks[0].values"), (edit("blocks", 0, "numbers", to=[11]), "blocks[0].numbers"),
+    (edit("blocks", 0, "values", 1, to=["1.0"]), "blocks[0].values"), (edit("blocks", 0, "numbers", to=[12]), "blocks[0].numbers"),
     (edit("blocks", 0, "keys", to=["a", "a"]), "blocks[0].keys"), (edit("blocks", 0, "keys", to=["a", "b" * 251]), "blocks[0] key"),
     (edit("blocks", 0, "axis", to="tick"), "blocks[0].axis"), (edit("blocks", 0, "keys", to=[]), "blocks[0]"),
 ])  # fmt: skip

@@ -212,13 +212,6 @@ class SearchExperiments(Body, frozen=True):
     page_token: str = ""
 
 
-class ListArtifacts(Body, frozen=True):
-    run_id: Filled
-    path: str = ""
-    page_token: str = ""
-    run_uuid: str = ""
-
-
 class CreateModel(Body, frozen=True):
     experiment_id: Filled
     name: str = ""

@@ -64,7 +64,7 @@ OPERATIONS = [
                 "description": "How the body is compressed; the limit of its size holds for what it says.",
             }
         ],
-        failures=(404, 408, 413, 415, 422),
+        failures=(404, 408, 409, 413, 415, 422),
         takes=Batch,
     )
 ]

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tracker.domain.errors import CheckpointNotFound
 from tracker.domain.ports import RunStore
 from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
@@ -50,6 +51,12 @@ class HistoryQuery(Struct, frozen=True):
     raw: bool = False
     first_step: int | None = None
     last_step: int | None = None
+
+
+class TagQuery(Struct, frozen=True):
+    """The tag of a checkpoint."""
+
+    tag: str
 
 
 class HistogramsQuery(Struct, frozen=True):
@@ -119,6 +126,28 @@ async def histograms(services: Services, request: Request) -> Response:
     """The histograms of one key or of all."""
     wanted, run = query(request, HistogramsQuery), run_id(request)
     return await asked(services, request, lambda: services.store.histograms(run, wanted.key))
+
+
+async def tag_checkpoint(services: Services, request: Request) -> Response:
+    """Tag a checkpoint, so that retention keeps it."""
+    wanted, run, number = query(request, TagQuery), run_id(request), _checkpoint_id(request)
+    await services.ask(lambda: services.store.tag_checkpoint(run, number, wanted.tag))
+    return Response(status_code=204)
+
+
+async def untag_checkpoint(services: Services, request: Request) -> Response:
+    """Take a checkpoint's tag off; retention may prune it at once."""
+    query(request, _Nothing)
+    run, number = run_id(request), _checkpoint_id(request)
+    await services.ask(lambda: services.store.tag_checkpoint(run, number, None))
+    return Response(status_code=204)
+
+
+def _checkpoint_id(request: Request) -> int:
+    given: str = request.path_params["checkpoint_id"]
+    if not (given.isascii() and given.isdigit() and len(given) < 10):
+        raise CheckpointNotFound(run_id(request), given)
+    return int(given)
 
 
 def _read(path: str, summary: str, answers: Any, read: Callable[[RunStore, str], Any]) -> Operation:
@@ -205,6 +234,23 @@ OPERATIONS = [
     _read("/epochs", "Epochs by number, with their metrics", list[Epoch], lambda store, run: store.epochs(run)),
     _read("/events", "Events by time", list[Event], lambda store, run: store.events(run)),
     _read("/checkpoints", "Checkpoints, oldest first", list[Checkpoint], lambda store, run: store.checkpoints(run)),
+    Operation(
+        method="PUT",
+        path=f"{_RUN}/checkpoints/{{checkpoint_id}}/tag",
+        summary="Tag a checkpoint, so that retention keeps it",
+        handle=tag_checkpoint,
+        status=204,
+        query=TagQuery,
+        failures=(404,),
+    ),
+    Operation(
+        method="DELETE",
+        path=f"{_RUN}/checkpoints/{{checkpoint_id}}/tag",
+        summary="Take a checkpoint's tag off; retention may prune it at once",
+        handle=untag_checkpoint,
+        status=204,
+        failures=(404,),
+    ),
     _change("POST", "/stop", "Ask the run to stop", lambda store, run: store.request_stop(run)),
     _change("DELETE", "", "Hide the run from every list", lambda store, run: store.delete_run(run)),
     _change("POST", "/restore", "Show a deleted run again", lambda store, run: store.restore_run(run)),

@@ -1,0 +1,90 @@
+"""The plugin `environment`: where a run took place, and with which code, as tags and the artifacts `environment/…`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracker.hooks import hookimpl
+from tracker.settings import Settings
+from tracker_system import place
+from tracker_system.git import Code, GitFailed, state_of
+from tracker_system.packages import installed_packages
+from tracker_system.worker import worker_name
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+
+
+@hookimpl(trylast=True)
+def run_started(run: Run) -> None:
+    """Record it: what is known at once first, then what git and the packages' folders say.
+
+    The tags are those in which MLflow's UI looks for user, source and commit; tags that the run was given itself stay.
+    A process that takes a run up again, and a worker beside the chief, have artifacts of their own, and the latter no
+    tags.
+    """
+    worker = worker_name()
+    folder = "environment"
+    if worker:
+        folder += f"/{worker}"
+    if run.resumed:
+        folder += time.strftime("/resumed-%Y%m%dT%H%M%SZ", time.gmtime())
+    kind, name = place.source()
+    if not worker:
+        who = {"mlflow.user": place.user(), "mlflow.source.name": name, "mlflow.source.type": kind}
+        run.set_tags(who, overwrite=False)
+    facts = place.process() | place.machine()
+    try:
+        code = _code(with_diff=Settings.from_environment().git_diff)
+    except GitFailed as failure:
+        code, facts["git_failed"] = None, str(failure)
+    if code is not None:
+        facts["git"] = _git_facts(code)
+        if not worker:
+            run.set_tags(_git_tags(code), overwrite=False)
+        if code.diff:
+            _log_bytes(run, code.diff, f"{folder}/diff.patch")
+    run.log_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", f"{folder}/environment.json")
+    run.log_text(installed_packages(), f"{folder}/requirements.txt")
+
+
+def _code(*, with_diff: bool) -> Code | None:
+    """The working tree of the script that runs, else the one around the working directory."""
+    script, here = place.code_folder(), Path.cwd()
+    code = state_of(script, with_diff=with_diff)
+    return state_of(here, with_diff=with_diff) if code is None and here != script else code
+
+
+def _log_bytes(run: Run, content: bytes, path: str) -> None:
+    """Keep bytes, in whatever encoding their files had, as an artifact."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        run.log_artifact(file.name, path)
+
+
+def _git_facts(code: Code) -> dict[str, Any]:
+    return {
+        "root": code.root,
+        "commit": code.commit,
+        "branch": code.branch,
+        "remote": code.remote,
+        "dirty": code.dirty,
+        "untracked": list(code.untracked),
+        "diff_bytes": len(code.diff),
+        "diff_is_whole": code.diff_is_whole,
+    }
+
+
+def _git_tags(code: Code) -> dict[str, str]:
+    tags = {
+        "mlflow.source.git.commit": code.commit,
+        "mlflow.source.git.branch": code.branch,
+        "mlflow.source.git.repoURL": code.remote,
+        "tracker.git.dirty": str(code.dirty).lower(),
+    }
+    return {key: value for key, value in tags.items() if value}

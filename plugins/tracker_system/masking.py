@@ -1,0 +1,136 @@
+"""Command lines without their secrets: what looks like one is replaced, rather once too often than too seldom."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from urllib.parse import urlsplit, urlunsplit
+
+MASK = "***"
+
+_SECRET = frozenset(
+    "password passwd passphrase pwd secret secrets token credential credentials creds authorization bearer cookie dsn "
+    "apikey accesskey secretkey privatekey authtoken accesstoken".split()
+)
+"""Words of a name whose value is a secret."""
+_SECRET_LAST = frozenset("pass pw auth sig signature".split())
+"""The same of the last word."""
+_KEYS = frozenset("api access private secret encryption account storage license signing ssh master service".split())
+"""Words that make `key` beside them a secret."""
+_HARMLESS = frozenset(
+    "id ids run commit sha sha256 hash rev revision digest checksum uuid checkpoint path file dir folder name".split()
+)
+"""Words of a name whose value may look random and is none."""
+_ISSUED = re.compile(
+    r"(?:hf_|sk-|sk_live_|rk_live_|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|AKIA|ASIA|AIza|ya29\.|pypi-|npm_|trk_|"
+    r"dckr_pat_|SG\.|dop_v1_|eyJ)[\w.~+/=-]{12,}"
+)
+"""Tokens that say whose they are."""
+_COMMAND = re.compile(r"-[A-Za-z]*c")
+_FLAG = re.compile(r"(?P<name>-{0,2}[A-Za-z_+~][\w.\-/@+]*)(?P<sep>[=:])(?P<value>.*)", re.DOTALL)
+_HEADER = re.compile(r"\b(Bearer|Basic|Token)\s+[\w.~+/=-]{4,}", re.IGNORECASE)
+_PAIR = re.compile(r"(?P<name>[\w.-]{2,64})(?P<sep>[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"',;&}\]]+)")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PIECE = re.compile(r"[A-Za-z0-9+]{20,}={0,2}")
+_ENTROPY = 3.0
+"""Bits a character from which on a long piece of letters and digits counts as random; English has some 2 at that length
+once repeated, 20 hex digits 3.2 and more."""
+
+
+def masked(arguments: Sequence[str], *, is_code: bool = False) -> list[str]:
+    """A command line, argument by argument, with MASK for what is, or may well be, a secret.
+
+    That is: the value of an option or of a `key=value` whose name says so, passwords and signatures in URLs, what
+    stands behind `Bearer`, tokens of known makes, long random-looking values whose name does not say that they are
+    harmless. With `is_code` the argument behind the first `-c` is a program, and stays out.
+    """
+    found: list[str] = []
+    name = ""
+    for argument in arguments:
+        if is_code and _COMMAND.fullmatch(found[-1] if found else ""):
+            found.append("<code>")
+            is_code, name = False, ""
+            continue
+        if name and not argument.startswith("-"):
+            found.append(MASK if _is_secret(name) else _value(argument, name))
+            name = ""
+            continue
+        is_option = argument.startswith("-") and len(argument) > 1
+        match = _FLAG.fullmatch(argument)
+        if match is not None and not argument[match.start("sep") :].startswith("://"):
+            value = match["value"]
+            shown = MASK if value and _is_secret(match["name"]) else _value(value, match["name"])
+            found.append(f"{match['name']}{match['sep']}{shown}")
+        else:
+            found.append(_value(argument, ""))
+        name = argument if is_option and match is None else ""
+    return found
+
+
+def without_credentials(url: str) -> str:
+    """A URL without user, password and secrets in its query; also `user:password@host:path`, as git takes it."""
+    if "://" not in url:
+        user, at, rest = url.partition("@")
+        return f"{user}@{rest}" if at and ":" not in user else rest if at else url
+    try:
+        parts = urlsplit(url)
+        query = "&".join(_pair(pair) for pair in parts.query.split("&"))
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
+    except ValueError:
+        return MASK
+
+
+def _pair(pair: str) -> str:
+    name, equals, value = pair.partition("=")
+    return f"{name}{equals}{MASK if equals and _is_secret(name) else value}"
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+def _is_secret(name: str) -> bool:
+    words = _words(name)
+    if _SECRET & set(words) or set(words[-1:]) & _SECRET_LAST or {one + two for one, two in pairwise(words)} & _SECRET:
+        return True
+    return any(two in ("key", "keys") and one in _KEYS for one, two in pairwise(words))
+
+
+def _value(text: str, name: str) -> str:
+    """The value of something whose name does not say that it is a secret."""
+    text = _URL.sub(_url, text)
+    text = _ISSUED.sub(MASK, text)
+    text = _HEADER.sub(lambda match: f"{match[1]} {MASK}", text)
+    text = _PAIR.sub(_inner, text)
+    if not _HARMLESS & set(_words(name)):
+        text = _PIECE.sub(lambda match: MASK if _is_random(match[0]) else match[0], text)
+    return text
+
+
+def _url(match: re.Match[str]) -> str:
+    try:
+        parts = urlsplit(match[0])
+        user, at, host = parts.netloc.rpartition("@")
+        query = "&".join(_pair(pair) for pair in parts.query.split("&"))
+        named, colon, _ = user.partition(":")
+        # What stands alone before the @ may be a name or a token.
+        shown = (f"{named}:{MASK}" if colon else MASK) + "@" if at else ""
+        return urlunsplit(parts._replace(netloc=shown + host, query=query))
+    except ValueError:
+        return MASK
+
+
+def _inner(match: re.Match[str]) -> str:
+    return f"{match['name']}{match['sep']}{MASK}" if _is_secret(match["name"]) else match[0]
+
+
+def _is_random(text: str) -> bool:
+    text = text.rstrip("=")
+    if not (any(c.isdigit() for c in text) and any(c.isalpha() for c in text)):
+        return False
+    shares = [count / len(text) for count in Counter(text).values()]
+    return -sum(share * math.log2(share) for share in shares) >= _ENTROPY

@@ -1,0 +1,47 @@
+"""The plugin `system`: CPU, memory, disk, network and NVIDIA GPUs as series `system/…` on the axis `time`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tracker.hooks import Unavailable, hookimpl
+from tracker.settings import Settings
+from tracker_system.worker import worker_name
+
+try:
+    from tracker_system.sampler import Sampler
+except ModuleNotFoundError as error:
+    if error.name != "psutil":
+        raise
+    raise Unavailable("it needs psutil, which is not installed: pip install 'callback-tracker[system]'") from None
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+
+_samplers: dict[int, Sampler] = {}
+"""By the identity of their runs, which they hold."""
+
+
+@hookimpl(tryfirst=True)
+def run_started(run: Run) -> None:
+    """Read the machine from now on, every TRACKER_SYSTEM_INTERVAL seconds.
+
+    Workers beside the chief of a training write under their own names (`system/worker-1/…`).
+    """
+    worker = worker_name()
+
+    def take(metrics: Mapping[str, float]) -> None:
+        run.log_system({f"{worker}/{key}": value for key, value in metrics.items()} if worker else metrics)
+
+    sampler = Sampler(take, lambda: run.status != "running", Settings.from_environment().system_interval_s)
+    _samplers[id(run)] = sampler
+    sampler.start()
+
+
+@hookimpl(trylast=True)
+def run_ended(run: Run) -> None:
+    """Read it a last time."""
+    sampler = _samplers.pop(id(run), None)
+    if sampler is not None:
+        sampler.stop()

@@ -1,0 +1,3 @@
+"""Plugins as somebody else might write them."""
+
+from __future__ import annotations

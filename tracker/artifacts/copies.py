@@ -1,0 +1,98 @@
+"""Copies of checkpoints on this machine: verified before anybody reads them, and whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tracker.artifacts import archives
+from tracker.domain.errors import ArtifactError
+from tracker.domain.ports import ArtifactHome
+from tracker.domain.records import Checkpoint
+
+CACHE = "cache"
+"""The folder below TRACKER_HOME for copies that nobody asked to have elsewhere, by the SHA-256 of their bytes."""
+_ENDINGS = (".keras", ".weights.h5", ".h5", ".hdf5")
+
+Told = Callable[[int], None] | None
+
+
+def place(checkpoint: Checkpoint, run_id: str, to: str | os.PathLike[str]) -> Path:
+    """Where a copy goes that is wanted at `to`: there, or in it if that is a folder."""
+    path = Path(to).absolute()
+    is_folder = path.is_dir() or os.fspath(to).endswith(os.sep)
+    return path / file_name(checkpoint, run_id) if is_folder else path
+
+
+def file_name(checkpoint: Checkpoint, run_id: str) -> str:
+    """What a copy is called in a folder: the run, the epoch, and the ending by which Keras knows the format."""
+    state = "-state" if checkpoint.role == "state" else ""
+    return f"{run_id}-epoch-{checkpoint.epoch}{state}{_ending(checkpoint)}"
+
+
+def copy(home: ArtifactHome, checkpoint: Checkpoint, target: Path, told: Told = None) -> Path:
+    """The checkpoint as `target`, replacing what is there; `told` hears how many bytes there are so far.
+
+    A folder that was kept as an archive is one again. ArtifactError if the bytes are gone or not those recorded.
+    """
+    if not archives.is_archive(checkpoint.format):
+        return home.fetch(checkpoint.uri, target, sha256=checkpoint.sha256, told=told)
+    handle, name = _temporary(target.parent)
+    os.close(handle)
+    try:
+        home.fetch(checkpoint.uri, Path(name), sha256=checkpoint.sha256, told=told)
+        return archives.unpack(Path(name), target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told = None) -> Path:
+    """The checkpoint as a file, or a folder, below `cache`: fetched unless it is there with the bytes recorded."""
+    archive = archives.is_archive(checkpoint.format)
+    file = cache / checkpoint.sha256[:2] / f"{checkpoint.sha256}{checkpoint.format if archive else _ending(checkpoint)}"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if _digest(file) == checkpoint.sha256:
+            os.utime(file)  # `tracker gc` goes by it
+        else:
+            home.fetch(checkpoint.uri, file, sha256=checkpoint.sha256, told=told)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot keep a copy in {file.parent}: {error.strerror or error}; name a place with to="
+        ) from error
+    return archives.unpack(file, file.with_name(f"{checkpoint.sha256}{_ending(checkpoint)}")) if archive else file
+
+
+def is_folder(checkpoint: Checkpoint) -> bool:
+    """Whether a copy of it is a folder."""
+    return archives.is_archive(checkpoint.format)
+
+
+def suits(checkpoint: Checkpoint, path: Path) -> bool:
+    """Whether Keras, which goes by the name's ending, would read the checkpoint's format at `path`."""
+    ending = _ending(checkpoint)
+    return ending not in _ENDINGS or path.name.endswith(ending)
+
+
+def _ending(checkpoint: Checkpoint) -> str:
+    is_archive = archives.is_archive(checkpoint.format)
+    return checkpoint.format.removesuffix(archives.ENDING) if is_archive else checkpoint.format
+
+
+def _digest(file: Path) -> str | None:
+    import hashlib
+
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _temporary(folder: Path) -> tuple[int, str]:
+    try:
+        return tempfile.mkstemp(prefix=".part-", dir=folder)
+    except OSError as error:
+        raise ArtifactError(f"cannot write in {folder}: {error.strerror or error}") from error

@@ -1,0 +1,48 @@
+"""Commands that plugins bring to `tracker`. Imports nothing that a list of commands would wait for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+
+import click
+
+from tracker.domain.errors import InvalidValue
+from tracker.plugins import Plugin, described, installed
+from tracker.settings import Settings
+
+log = logging.getLogger("tracker")
+
+
+def plugin_commands(taken: frozenset[str]) -> Mapping[str, click.Command]:
+    """The commands of plugins by name. Those that are `taken` stay whose they are."""
+    try:
+        return _commands(Settings.from_environment(), taken)
+    except InvalidValue:
+        return {}  # the command that was typed says so, if it minds
+
+
+@cache
+def _commands(settings: Settings, taken: frozenset[str]) -> Mapping[str, click.Command]:
+    found: dict[str, click.Command] = {}
+    for plugin, commands in installed(settings).call("commands", _failed):
+        try:
+            for command in commands:
+                _add(found, plugin, command, taken)
+        except Exception as error:
+            _failed(plugin, error)
+    return found
+
+
+def _add(found: dict[str, click.Command], plugin: Plugin, command: object, taken: frozenset[str]) -> None:
+    if not isinstance(command, click.Command) or not command.name:
+        log.warning("the plugin %s brings %r, which is no command of click with a name", plugin.name, command)
+    elif command.name in taken or command.name in found:
+        log.warning("the plugin %s brings the command %s, which is there already", plugin.name, command.name)
+    else:
+        found[command.name] = command
+
+
+def _failed(plugin: Plugin, error: BaseException) -> None:
+    log.warning("the plugin %s failed in its hook commands: %s", plugin.name, described(error))

@@ -1,0 +1,98 @@
+"""`tracker checkpoints`: what a run kept of its model, and the tags that keep one for good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+import click
+from rich.text import Text
+
+from tracker.api import find_checkpoint, find_run
+from tracker.cli import words
+from tracker.cli.marks import marks, remarks
+from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, table_width
+from tracker.cli.stores import existing_store, store_option
+from tracker.cli.tables import Column, cell, table
+from tracker.domain.errors import InvalidValue, TrackerError
+from tracker.domain.identity import now_ms
+from tracker.domain.ports import RunStore
+from tracker.domain.records import Checkpoint, Run
+from tracker.query.checkpoints import check_tag
+from tracker.query.texts import number, printable
+
+FIELDS = tuple(field.name for field in fields(Checkpoint))
+
+
+@click.command()
+@click.argument("run")
+@click.option("--tag", "tag", metavar="WHICH=NAME", help="Give a checkpoint a tag, so that retention never prunes it.")
+@click.option("--untag", "untag", metavar="WHICH", help="Take the tag away that a checkpoint has.")
+@click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@store_option
+def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, store: str | None) -> None:
+    """List what RUN kept of its model, oldest first.
+
+    Epochs count from 0. A pruned checkpoint's bytes are gone. WHICH is best, latest, an epoch, a tag, or id: and the
+    number in the first column; `tracker restore RUN --which WHICH -o PATH` brings it back.
+    """
+    with existing_store(store) as opened:
+        found = find_run(opened, run)
+        if tag is not None or untag is not None:
+            _retag(opened, found, tag, untag)
+            return
+        kept = opened.checkpoints(found.id)
+        if format_ == "json":
+            print_json([{field: jsonable(getattr(one, field)) for field in FIELDS} for one in kept])
+        elif format_ == "csv":
+            print_csv(FIELDS, ([_csv_value(getattr(one, field)) for field in FIELDS] for one in kept))
+        elif kept:
+            print_lines(_lines(kept, marks(opened, found, kept)))
+        else:
+            say(f"{printable(found.name)} has no checkpoints")
+
+
+def _retag(store: RunStore, run: Run, tag: str | None, untag: str | None) -> None:
+    if untag is not None:
+        one = find_checkpoint(store, run, untag)
+        if one.tag is None:
+            raise TrackerError(f"the checkpoint of epoch {one.epoch} of {printable(run.name)} has no tag")
+        store.tag_checkpoint(run.id, one.id, None)
+        say(f"epoch {one.epoch} of {printable(run.name)} is no longer tagged {printable(one.tag)}")
+    if tag is not None:
+        which, equals, name = tag.rpartition("=")
+        if not equals or not which or not name:
+            raise InvalidValue("--tag", f"{tag!r} has no WHICH=NAME", limit="for example best=paper, 12=before-tuning")
+        one = find_checkpoint(store, run, which)
+        store.tag_checkpoint(run.id, one.id, check_tag(name))
+        say(f"tagged epoch {one.epoch} of {printable(run.name)} as {printable(name)}")
+
+
+def _lines(kept: Sequence[Checkpoint], marked: dict[int, str]) -> Iterator[Text]:
+    now = now_ms()
+    columns = [
+        Column(title="id", right=True), Column(title="epoch", right=True), Column(title="step", right=True),
+        Column(title="which"), Column(title="format"), Column(title="size", right=True),
+        Column(title="saved", optional=True), Column(title="status"), Column(title="metrics", flexible=True),
+    ]  # fmt: skip
+    rows = [
+        [
+            Text(str(one.id), "dim"),
+            Text(str(one.epoch)),
+            Text("–" if one.step is None else str(one.step)),
+            cell(marked.get(one.id, ""), "green"),
+            cell(one.format),
+            Text(words.size(one.size)),
+            Text(words.ago(one.ms, now)),
+            cell(remarks(one) or "kept", "yellow" if one.status == "pruned" else "dim"),
+            cell(", ".join(f"{key} {number(value)}" for key, value in one.metrics.items()), "dim"),
+        ]
+        for one in kept
+    ]
+    return table(columns, rows, width=table_width())
+
+
+def _csv_value(value: object) -> object:
+    """What is no single value as JSON."""
+    return json.dumps(jsonable(value), ensure_ascii=False) if isinstance(value, dict) else value

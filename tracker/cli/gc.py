@@ -1,0 +1,130 @@
+"""`tracker gc`: remove for good what was deleted, and what nobody needs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from tracker import compose
+from tracker.artifacts.copies import CACHE
+from tracker.cli import words
+from tracker.cli.output import jsonable, print_json, print_lines, say, table_width
+from tracker.cli.stores import Database, existing_store, full_url, store_option
+from tracker.cli.tables import Column, cell, table
+from tracker.domain.identity import now_ms
+from tracker.query.texts import printable
+from tracker.settings import Settings
+from tracker.upkeep import Collected, Kind, collect
+
+if TYPE_CHECKING:
+    from tracker.store.store import SqlRunStore
+
+_UNITS = (86_400_000, 3_600_000, 60_000, 1000)
+_SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_KINDS: dict[Kind, tuple[str, str]] = {
+    "run": ("run", "runs"),
+    "model": ("logged model", "logged models"),
+    "experiment": ("experiment", "experiments"),
+    "checkpoint": ("file of pruned checkpoints", "files of pruned checkpoints"),
+    "file": ("unfinished file", "unfinished files"),
+    "copy": ("copy in the cache", "copies in the cache"),
+}
+
+
+def _span(_context: click.Context, _option: click.Parameter, text: str) -> int:
+    """A span of time in milliseconds: `30d`, `12h`, `1d12h`; a number alone means days."""
+    found = _SPAN.fullmatch(f"{text}d" if text.isdecimal() else text) if 0 < len(text) < 20 else None
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no span of time like 30d, 12h or 1d12h")
+    return sum(int(count) * unit for count, unit in zip(found.groups("0"), _UNITS, strict=True))
+
+
+@click.command()
+@click.option("--older-than", "older_than", callback=_span, metavar="SPAN", default="30d", show_default=True,
+              help="What was deleted longer ago goes: 30d, 12h; 0 for all.")  # fmt: skip
+@click.option("--dry-run", "dry_run", is_flag=True, help="Say what would go, and change nothing.")
+@click.option("--artifacts", metavar="URI", help="Where the store's files are"
+              " (default: TRACKER_ARTIFACTS, else tracker-artifacts/ beside the SQLite file).")  # fmt: skip
+@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@store_option
+def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, store: str | None) -> None:
+    """Remove for good what was deleted, and files that nobody needs.
+
+    These go: runs, logged models and experiments that were deleted longer ago than --older-than, with their rows and
+    files; the files of pruned checkpoints, whose rows stay; files that never arrived and are older than a day; copies
+    that load_checkpoint made on this machine and nobody asked for in that time. Runs that are alive keep everything.
+
+    It works on the database itself, on the machine that has the files, beside a server if there is one. Killed in the
+    middle, it is simply run again. Exit code 1 if something could not be removed.
+    """
+    url = full_url(store)
+    Database(url).close()  # a server does not tell its clients to remove files: it says what to do
+    settings = Settings.from_environment()
+    root = compose.artifact_root(artifacts or settings.artifacts, url)
+    with existing_store(store) as opened:
+        things = collect(
+            cast("SqlRunStore", opened), root, older_than_ms=older_than, cache=settings.home / CACHE, dry_run=dry_run
+        )
+        found = list(_with_progress(things))
+    if format_ == "json":
+        print_json(jsonable(found))
+    elif found:
+        print_lines(_lines(found))
+    say(_sum_up(found, dry_run))
+    if any(one.kept is not None for one in found):
+        click.get_current_context().exit(1)
+
+
+def _with_progress(things: Iterator[Collected]) -> Iterator[Collected]:
+    """The same, with a line on a terminal's stderr that says how far it is."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        yield from things
+        return
+    count = size = 0
+    with console.status("looking for what can go") as status:
+        for one in things:
+            count, size = count + 1, size + one.bytes
+            status.update(f"{words.plural(count, 'thing')}, {words.size(size)}")
+            yield one
+
+
+def _lines(found: Sequence[Collected]) -> Iterator[Text]:
+    now = now_ms()
+    columns = [
+        Column(title="what"), Column(title="id"), Column(title="name", flexible=True), Column(title="deleted"),
+        Column(title="files", right=True), Column(title="size", right=True),
+    ]  # fmt: skip
+    rows = [
+        [
+            Text(_KINDS[one.kind][0]),
+            cell(one.id, "yellow"),
+            cell(one.name),
+            Text("" if one.since_ms is None else words.ago(one.since_ms, now)),
+            Text(words.thousands(one.files) if one.kept is None else "–"),
+            Text(words.size(one.bytes) if one.kept is None else "stays"),
+        ]
+        for one in found
+    ]
+    titles, *lines = table(columns, rows, width=table_width())
+    yield titles
+    for one, line in zip(found, lines, strict=True):
+        yield line
+        if one.kept is not None:
+            yield Text.assemble("  ", cell(one.kept, "dim"))
+
+
+def _sum_up(found: Sequence[Collected], dry_run: bool) -> str:
+    gone = [one for one in found if one.kept is None]
+    counts = Counter(one.kind for one in gone)
+    parts = [words.plural(counts[kind], *_KINDS[kind]) for kind in _KINDS if kind in counts]
+    size = words.size(sum(one.bytes for one in gone))
+    text = f"{'would remove' if dry_run else 'removed'} {', '.join(parts)}: {size}" if gone else "nothing to remove"
+    kept = len(found) - len(gone)
+    return printable(text + (f"; {kept} cannot be removed" if kept else ""))

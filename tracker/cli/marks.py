@@ -1,0 +1,46 @@
+"""What is to be said of a checkpoint beside its numbers: by which words it can be asked for, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tracker.domain.checkpoints import best_of, latest_of
+from tracker.domain.ports import RunReader
+from tracker.domain.records import Checkpoint, Run, Series
+
+MOST = 8
+"""How many checkpoints are a handful."""
+
+
+def marks(store: RunReader, run: Run, checkpoints: Sequence[Checkpoint]) -> dict[int, str]:
+    """By the checkpoint's id the words besides its epoch that mean it: best, latest, its tag."""
+    return marks_of(run, checkpoints, store.metrics(run.id))
+
+
+def marks_of(run: Run, checkpoints: Sequence[Checkpoint], metrics: Mapping[str, Series]) -> dict[int, str]:
+    """`marks` from what was read already."""
+    series = metrics.get(run.best_metric) if run.best_metric is not None else None
+    best = best_of(checkpoints, run.best_metric, series.goal if series else None)
+    latest = latest_of(checkpoints) or latest_of(checkpoints, "state")
+    words: dict[int, list[str]] = {}
+    for one, word in ((best, "best"), (latest, "latest"), *((one, one.tag) for one in checkpoints)):
+        if one is not None and word is not None:
+            words.setdefault(one.id, []).append(word)
+    return {id: ", ".join(some) for id, some in words.items()}
+
+
+def notable(checkpoints: Sequence[Checkpoint], marked: Mapping[int, str]) -> Sequence[Checkpoint]:
+    """A handful of them in their order: those that there is a word for, then the newest, pruned ones last."""
+    newest = sorted(checkpoints, key=lambda one: (one.id in marked, one.status == "published", one.ms, one.id))
+    few = {one.id for one in newest[-MOST:]}
+    return [one for one in checkpoints if one.id in few]
+
+
+def remarks(one: Checkpoint) -> str:
+    """What is out of the ordinary with it: its bytes are gone, it holds no model, its epoch was trained anew."""
+    said = (
+        ("pruned", one.status == "pruned"),
+        ("state to resume from", one.role == "state"),
+        ("superseded", one.superseded),
+    )
+    return ", ".join(text for text, holds in said if holds)

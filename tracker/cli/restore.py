@@ -1,0 +1,79 @@
+"""`tracker restore`: a checkpoint back as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from tracker import compose
+from tracker.api import find_checkpoint, find_run
+from tracker.artifacts import copies
+from tracker.cli import words
+from tracker.cli.output import print_text, say
+from tracker.cli.stores import existing_store, store_option
+from tracker.domain.errors import TrackerError
+from tracker.domain.records import Checkpoint
+from tracker.query.texts import printable
+
+LARGE = 20_000_000
+"""From how many bytes on a bar shows how far it is."""
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--which",
+    metavar="WHICH",
+    default="best",
+    show_default=True,
+    help="best, latest, an epoch (counted from 0), a tag, or id: and an id that `tracker checkpoints` lists.",
+)
+@click.option("-o", "--output", metavar="PATH", required=True, help="A file to write, or a folder to write into.")
+@click.option("--force", is_flag=True, help="Replace what is there.")
+@store_option
+def restore(run: str, which: str, output: str, force: bool, store: str | None) -> None:
+    """Write a checkpoint of RUN to PATH, verified, and print where it is.
+
+    It is there whole or not at all. Load it with keras.models.load_model; a .weights.h5 with model.load_weights.
+    """
+    with existing_store(store) as opened:
+        found = find_run(opened, run)
+        one = find_checkpoint(opened, found, which)
+        target = copies.place(one, found.id, output)
+        if target.exists() and not force:
+            raise TrackerError(f"{printable(str(target))} is there already; --force replaces it")
+        if target.is_dir() and not copies.is_folder(one):
+            raise TrackerError(f"{printable(str(target))} is a folder, in the way of the checkpoint")
+        if not target.parent.is_dir():
+            raise TrackerError(f"the folder {printable(str(target.parent))} does not exist")
+        with _progress(one, target) as told:
+            copies.copy(compose.artifacts_of(opened), one, target, told)
+    _tell(one, printable(found.name), target)
+    print_text(f"{target}\n")
+
+
+def _tell(one: Checkpoint, name: str, target: Path) -> None:
+    gone_on = ", which a later fit trained anew" if one.superseded else ""
+    role = "the state to resume from" if one.role == "state" else "the checkpoint"
+    say(f"{role} of epoch {one.epoch} of {name}{gone_on}: {words.size(one.size)}, SHA-256 {one.sha256}")
+    if not copies.suits(one, target):
+        say(f"Keras reads it only under a name that ends in {one.format}")
+
+
+@contextmanager
+def _progress(one: Checkpoint, target: Path) -> Iterator[Callable[[int], None] | None]:
+    """Somebody who hears how many bytes there are, and draws a bar if a person waits for much."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal or one.size < LARGE:
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(printable(target.name), total=one.size)
+        yield lambda count: bars.update(task, completed=count)

@@ -1,0 +1,94 @@
+"""How checkpoints get into a run's journal: their bytes beside it, then their frame. Nothing here raises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from tracker.client.archive import files_of
+from tracker.client.intake import Intake
+from tracker.client.staging import Staging
+from tracker.client.values import checkpoint_format, one_of
+from tracker.domain.errors import InvalidValue
+from tracker.domain.frames import CheckpointLogged, CheckpointsKept, Frame
+from tracker.domain.identity import now_ms
+from tracker.domain.limits import MOST_KEPT, as_json, check_step
+from tracker.domain.words import CheckpointRole
+
+
+class CheckpointLog:
+    """Takes a run's checkpoints, from any thread; what cannot be kept is refused, said and counted.
+
+    `staging` gives the files beside the journal, None if nothing is recorded.
+    """
+
+    def __init__(self, intake: Intake, staging: Callable[[], Staging | None], write: Callable[[Frame], None]) -> None:
+        self._intake = intake
+        self._staging = staging
+        self._write = write
+
+    def add(
+        self,
+        local_path: str | os.PathLike[str],
+        epoch: int,
+        step: int | None,
+        fit: int,
+        *,
+        metrics: Mapping[str, Any] | None,
+        is_best: bool | None,
+        state: Mapping[str, Any] | None,
+        role: CheckpointRole,
+        ms: int | None,
+    ) -> bool:
+        """Copy the file or folder and record it; `epoch` and `step` as the run counts. True if it will be published."""
+
+        def keep() -> bool:
+            source, part = Path(local_path), one_of("role", role, get_args(CheckpointRole))
+            if not source.exists():
+                raise InvalidValue("checkpoint", f"{str(source)!r} does not exist")
+            if source.is_dir() and not files_of(source):
+                raise InvalidValue("checkpoint", f"{str(source)!r} is a folder without files")
+            number, steps = check_step("epoch", epoch), None if step is None else check_step("step", step)
+            beside, needed = self._intake.beside(metrics or {}), as_json(dict(state or {}))
+            kind = checkpoint_format(source)
+            if (staging := self._staging()) is None:
+                return False
+            staged = staging.keep_checkpoint(source, f"checkpoints/{{sha256}}{kind}", state=part == "state")
+            self._write(
+                CheckpointLogged(
+                    ms=now_ms() if ms is None else ms,
+                    epoch=number,
+                    step=steps,
+                    fit=fit,
+                    format=kind,
+                    metrics=beside,
+                    is_best=None if is_best is None else bool(is_best),
+                    state=needed,
+                    file=staged,
+                    role=part,
+                )
+            )
+            if part == "state":
+                staging.supersede(staged.name)
+            return True
+
+        return bool(self._intake.checked(keep))
+
+    def bound(self, last: int | None, best: int | None) -> None:
+        """Say how many are kept."""
+
+        def say() -> None:
+            self._write(CheckpointsKept(ms=now_ms(), last=_count("last", last), best=_count("best", best)))
+
+        self._intake.checked(say)
+
+
+def _count(field: str, value: object) -> int | None:
+    if value is None:
+        return None
+    limit = f"a whole number from 1 to {MOST_KEPT}, or None"
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_KEPT:
+        raise InvalidValue(field, f"{value!r} checkpoints cannot be kept", limit=limit)
+    return value

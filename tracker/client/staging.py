@@ -1,0 +1,159 @@
+"""Files that wait beside a journal until they are published; how much may wait is bounded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tracker.client.archive import files_of, pack
+from tracker.domain.errors import InvalidValue, JournalError
+from tracker.domain.frames import Staged
+
+MOST_WAITING = 16 * 1024**3
+"""How many bytes may wait, where the disk has room; of what it has, half."""
+DROPPED = ".dropped"
+"""Ends the name of an empty file in place of one that need not be published any more."""
+_CHUNK = 1024 * 1024
+
+
+class Staging:
+    """The files beside one journal. Safe for threads: training adds, the shipper settles."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._count = 0
+        self._sizes: dict[str, int] = {}
+        self._state = ""
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes of this process's files wait."""
+        return sum(self._sizes.copy().values())
+
+    def keep(self, source: Path | bytes, path: str) -> Staged:
+        """Copy a file, or write bytes, to be published as `path`; JournalError if that fails or is too much.
+
+        The copy is taken now because the caller may overwrite or delete the file the moment we return.
+        """
+        target = self._new()
+        try:
+            size = len(source) if isinstance(source, bytes) else source.stat().st_size
+            self._check_room(size, path)
+            if isinstance(source, bytes):
+                target.write_bytes(source)
+            else:
+                shutil.copyfile(source, target)
+        except BaseException as error:
+            self._give_up(target, error, path)
+        return self._kept(target, path)
+
+    def keep_checkpoint(self, source: Path, path: str, *, state: bool) -> Staged:
+        """`keep` for a file, or a folder, whose bytes must be those of one moment: with their digest.
+
+        InvalidValue if it changes while it is copied. Of the files of role `state` only the newest needs to be
+        published: an older one makes room if it must; otherwise call `supersede` once the new one is on record.
+        """
+        target = self._new()
+        try:
+            size = sum(file.stat().st_size for file in (files_of(source) if source.is_dir() else [source]))
+            older = self._state if state else ""
+            if not self._has_room(size) and self._has_room(size, without=older):
+                self.drop(older)
+            self._check_room(size, path)
+            digest = _pack(source, target) if source.is_dir() else _copy(source, target)
+        except BaseException as error:
+            self._give_up(target, error, path)
+        return self._kept(target, path, digest)
+
+    def supersede(self, name: str) -> None:
+        """The file of role `state` that is called `name` here is on record: the one before need not be published."""
+        older, self._state = self._state, name
+        if older:
+            self.drop(older)
+
+    def drop(self, name: str) -> None:
+        """The file need not be published. What is known of it survives the process, as its frame does."""
+        with self._lock:
+            if self._sizes.pop(name, None) is not None:
+                with suppress(OSError):
+                    (self.folder / f"{name}{DROPPED}").touch()
+                    (self.folder / name).unlink(missing_ok=True)
+
+    def dropped(self, name: str) -> bool:
+        """Whether `drop` was called for the file, by this process or by one before it."""
+        return (self.folder / f"{name}{DROPPED}").exists()
+
+    def settle(self, name: str) -> None:
+        """The file is published and its row committed: remove it."""
+        with self._lock:
+            self._sizes.pop(name, None)
+            with suppress(OSError):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _new(self) -> Path:
+        with self._lock:
+            self._count += 1
+            return self.folder / f"{self._count:06d}"
+
+    def _kept(self, target: Path, path: str, digest: str = "") -> Staged:
+        size = target.stat().st_size
+        with self._lock:
+            self._sizes[target.name] = size
+        return Staged(name=target.name, path=path, size=size, sha256=digest)
+
+    def _has_room(self, size: int, *, without: str = "") -> bool:
+        self.folder.mkdir(exist_ok=True)
+        waiting, goes = self.waiting, self._sizes.get(without, 0)
+        return waiting - goes + size <= min(MOST_WAITING, (shutil.disk_usage(self.folder).free + waiting) // 2)
+
+    def _check_room(self, size: int, path: str) -> None:
+        if not self._has_room(size):
+            raise JournalError(
+                f"cannot keep {path}: with its {size} bytes more would wait to be published than the disk of "
+                f"{self.folder} has room for ({self.waiting} bytes wait already; at most half of what is free may, "
+                f"and {MOST_WAITING} bytes)"
+            )
+
+    def _give_up(self, target: Path, error: BaseException, path: str) -> None:
+        with suppress(OSError):
+            target.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise JournalError(f"cannot keep {path} in {self.folder}: {error.strerror or error}") from error
+        raise error
+
+
+def _copy(source: Path, target: Path) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    with source.open("rb") as read, target.open("wb") as write:
+        # Of the file that is open: one that takes its name meanwhile is another.
+        before = os.fstat(read.fileno())
+        while chunk := read.read(_CHUNK):
+            digest.update(chunk)
+            write.write(chunk)
+        _check_same(source, [before], [os.fstat(read.fileno())])
+    return digest.hexdigest()
+
+
+def _pack(source: Path, target: Path) -> str:
+    import hashlib
+
+    before = files_of(source)
+    looks = [file.stat() for file in before]
+    pack(source, target)
+    after = files_of(source)
+    _check_same(source, looks, [file.stat() for file in after] if after == before else [])
+    with target.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_same(source: Path, before: Sequence[os.stat_result], after: Sequence[os.stat_result]) -> None:
+    looks = [[(one.st_ino, one.st_size, one.st_mtime_ns) for one in some] for some in (before, after)]
+    if looks[0] != looks[1]:
+        raise InvalidValue("checkpoint", f"{str(source)!r} changed while it was copied, so it is not kept")

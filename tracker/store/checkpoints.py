@@ -1,0 +1,254 @@
+"""Checkpoints in SQL: their rows and events, which of them retention keeps, and whose files may go.
+
+A file is removed in three steps, so that neither a writer beside us nor `kill -9` can leave a row without its bytes:
+rows are `pruned`; when no published row names their file it is marked, in a transaction that holds the run's lock; then
+it is removed. A row that comes for a file that is marked is refused, and its writer publishes under another name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, exists, select, update
+from sqlalchemy.orm import aliased
+
+from tracker.domain.checkpoints import unneeded
+from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, TrackerError
+from tracker.domain.frames import CheckpointLogged
+from tracker.domain.limits import check_artifact_path, check_key
+from tracker.domain.ports import ArtifactHome, Folders
+from tracker.domain.records import Checkpoint, Removed
+from tracker.store.engine import reading, writing
+from tracker.store.tables import PENDING, PUBLISHED, checkpoints, events, runs, series
+from tracker.store.texts import as_text, json_number
+from tracker.store.visible import cuts, read_points, visible
+
+log = logging.getLogger("tracker")
+
+THERE, MARKED, GONE, AGAIN = 0, 1, 2, -1
+"""What has become of a pruned row's file, in the column `removed`; AGAIN: perhaps put once more since it was marked."""
+PLACE = "checkpoints/"
+"""Where files of checkpoints lie below a run's artifacts; nothing elsewhere is removed."""
+
+
+def add(
+    connection: Connection, run: int, item: CheckpointLogged, *, best_epoch: int | None, metric: str | None
+) -> None:
+    """Write the row, and for role `model` its event. FileRemoved if the file may be gone by now.
+
+    `best_epoch` is the run's, that of its best `metric`, as it is now.
+    """
+    c = checkpoints.c
+    same = select(c.id).where(c.run_id == run, c.sha256 == item.sha256, c.uri == item.uri, c.removed != THERE)
+    if connection.execute(same.limit(1)).first():
+        raise FileRemoved(item.uri)
+    is_best = item.is_best
+    if is_best is None:
+        is_best = _was_best(connection, run, item, best_epoch, metric)
+    is_best = is_best and item.role == "model"
+    row = {
+        "run_id": run,
+        "fit": item.fit,
+        "epoch": item.epoch,
+        "step": item.step,
+        "ms": item.ms,
+        "format": item.format,
+        "size": item.file.size,
+        "sha256": item.sha256,
+        "metrics": as_text({key: json_number(value) for key, value in item.metrics.items()}),
+        "is_best": is_best,
+        "state": as_text(item.state),
+        "uri": item.uri,
+        "status": "published",
+        "role": item.role,
+    }
+    # Its writer may have put the bytes once more under a name that was removed: what lies there goes, too.
+    connection.execute(
+        update(checkpoints)
+        .where(c.run_id == run, c.sha256 == item.sha256, c.uri != item.uri, c.removed != THERE)
+        .values(removed=AGAIN)
+    )
+    number = connection.execute(checkpoints.insert().returning(c.id), row).scalar_one()
+    if item.role == "model":
+        detail = {"checkpoint": number, "is_best": is_best} | {key: row[key] for key in ("format", "size", "sha256")}
+        if item.uri:
+            detail["uri"] = item.uri
+        event = {"kind": "checkpoint_saved", "detail": as_text(detail)}
+        connection.execute(events.insert(), event | {key: row[key] for key in ("run_id", "ms", "epoch", "step", "fit")})
+
+
+def _was_best(
+    connection: Connection, run: int, item: CheckpointLogged, best_epoch: int | None, metric: str | None
+) -> bool:
+    """Whether the epoch was the best when it ended, also if more has been recorded since."""
+    begins = cuts(connection, run, "epoch")
+    if best_epoch is None or item.epoch > best_epoch or _superseded(item.fit, item.epoch, begins):
+        return False
+    if item.epoch == best_epoch:
+        return True
+    import numpy as np
+
+    found = connection.execute(
+        select(series.c.id, series.c.goal).where(series.c.run_id == run, series.c.key == metric)
+    ).one()
+    points = read_points(connection, found.id, last_step=item.epoch)
+    seen = visible(points, begins)
+    steps, values = points.steps[seen], points.values[seen] * (1.0 if found.goal == "min" else -1.0)
+    return bool((~np.isnan(values)).any()) and bool(steps[np.nanargmin(values)] == item.epoch)
+
+
+def prune(connection: Connection, run: int, *, last: int | None, best: int | None, metric: str | None) -> None:
+    """Mark what is not kept as pruned; `metric` is the run's best metric as it is now."""
+    c = checkpoints.c
+    wanted = select(checkpoints).where(c.run_id == run, PUBLISHED)
+    if last is None and best is None:
+        wanted = wanted.where(c.role == "state")
+    goal = connection.execute(select(series.c.goal).where(series.c.run_id == run, series.c.key == metric)).scalar()
+    there = records(connection, run, connection.execute(wanted).all())
+    beyond = [one.id for one in unneeded(there, last=last, best=best, metric=metric, goal=goal)]
+    for begin in range(0, len(beyond), 500):
+        some = c.id.in_(beyond[begin : begin + 500])
+        connection.execute(update(checkpoints).where(some).values(status="pruned"))
+        # There are very many of them, and without the file nobody resumes from what belongs to it.
+        connection.execute(update(checkpoints).where(some, c.role == "state").values(state=as_text({})))
+
+
+def has_pending(connection: Connection, run: int) -> bool:
+    """Whether there are pruned rows of the run whose files are not removed."""
+    return connection.execute(select(exists().where(checkpoints.c.run_id == run, PENDING))).scalar_one()
+
+
+def records(connection: Connection, run: int, rows: Sequence[Row[Any]]) -> list[Checkpoint]:
+    """The records of rows of the run."""
+    begins = cuts(connection, run, "epoch")
+    return [_record(row, _superseded(row.fit, row.epoch, begins)) for row in rows]
+
+
+def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
+    """All of the run, oldest first."""
+    c = checkpoints.c
+    return records(connection, run, connection.execute(_of_run(run).order_by(c.ms, c.id)).all())
+
+
+def uris(connection: Connection, run: int) -> set[str]:
+    """Where the files lie that published rows of the run name."""
+    c = checkpoints.c
+    return set(connection.execute(select(c.uri).where(c.run_id == run, PUBLISHED)).scalars())
+
+
+def set_tag(connection: Connection, run: int, run_id: str, checkpoint_id: int, tag: str | None) -> None:
+    """Tag a checkpoint, or untag it, upon which retention may prune it. CheckpointNotFound, InvalidValue."""
+    c = checkpoints.c
+    # The run's lock comes first, as in every transaction that changes what it has.
+    kept = connection.execute(
+        select(runs.c.keep_last, runs.c.keep_best, runs.c.best_metric).where(runs.c.id == run).with_for_update()
+    ).one()
+    found = connection.execute(select(c.status).where(c.run_id == run, c.id == checkpoint_id)).scalar()
+    if found is None:
+        raise CheckpointNotFound(run_id, str(checkpoint_id))
+    if tag is not None:
+        check_key("tag", tag)
+        if found == "pruned":
+            raise InvalidValue("checkpoint", f"{checkpoint_id} was pruned, its bytes are gone", limit="published ones")
+    connection.execute(update(checkpoints).where(c.id == checkpoint_id).values(tag=tag))
+    connection.execute(update(runs).where(runs.c.id == run).values(version=runs.c.version + 1))
+    if tag is None:
+        prune(connection, run, last=kept.keep_last, best=kept.keep_best, metric=kept.best_metric)
+
+
+def remove_pruned(engine: Engine, home: ArtifactHome, run_id: str | None = None) -> Removed:
+    """Remove the files of pruned checkpoints, of one run or of all, that lie in `home` and no published row names.
+
+    What cannot be removed is said, and tried again by the next call.
+    """
+    c = checkpoints.c
+    pending = select(runs.c.id, runs.c.uid).where(exists().where(c.run_id == runs.c.id, PENDING)).order_by(runs.c.uid)
+    if run_id is not None:
+        pending = pending.where(runs.c.uid == run_id)
+    with reading(engine) as connection:
+        found = connection.execute(pending).all()
+    files = size = 0
+    for run in found:
+        for uri, bytes_ in _mark(engine, home, run.id, run.uid).items():
+            if _remove(home, run.uid, uri):
+                files, size = files + 1, size + bytes_
+                with writing(engine) as connection:
+                    connection.execute(
+                        update(checkpoints)
+                        .where(c.run_id == run.id, c.uri == uri, c.removed == MARKED)
+                        .values(removed=GONE)
+                    )
+    return Removed(files=files, bytes=size)
+
+
+def _mark(engine: Engine, home: ArtifactHome, run: int, uid: str) -> Mapping[str, int]:
+    """Mark the files of the run that may go; {uri: size}."""
+    c, other = checkpoints.c, aliased(checkpoints)
+    named = exists().where(other.c.run_id == run, other.c.uri == c.uri, other.c.status == "published")
+    with writing(engine) as connection:
+        connection.execute(select(runs.c.id).where(runs.c.id == run).with_for_update())
+        rows = connection.execute(select(c.id, c.uri, c.size).where(c.run_id == run, PENDING, ~named)).all()
+        ours = [row for row in rows if _path(home, uid, row.uri) is not None]
+        for begin in range(0, len(ours), 500):
+            some = c.id.in_([row.id for row in ours[begin : begin + 500]])
+            connection.execute(update(checkpoints).where(some).values(removed=MARKED))
+    return {row.uri: row.size for row in ours}
+
+
+def _remove(home: ArtifactHome, uid: str, uri: str) -> bool:
+    path = _path(home, uid, uri)
+    if path is None or not isinstance(home, Folders):
+        return False
+    try:
+        home.delete(uid, path)
+    except TrackerError as error:
+        log.warning("the file of a pruned checkpoint stays for now: %s", error)
+        return False
+    return True
+
+
+def _path(home: ArtifactHome, uid: str, uri: str) -> str | None:
+    """The file's path below the run's artifacts in `home`; None if it is no checkpoint's file there."""
+    if not isinstance(home, Folders):
+        return None
+    try:
+        root = home.uri(uid)
+        if not uri.startswith(f"{root}/{PLACE}"):
+            return None
+        return check_artifact_path(unquote(uri[len(root) + 1 :]))
+    except InvalidValue:
+        return None
+
+
+def _of_run(run: int) -> Any:
+    return select(checkpoints).where(checkpoints.c.run_id == run)
+
+
+def _superseded(fit: int, epoch: int, begins: Sequence[tuple[int, int]]) -> bool:
+    """The rule of `visible`: a later fit that begins at or before the epoch trained it anew."""
+    return any(0 < fit < later and epoch >= first for later, first in begins)
+
+
+def _record(row: Row[Any], superseded: bool) -> Checkpoint:
+    return Checkpoint(
+        id=row.id,
+        epoch=row.epoch,
+        step=row.step,
+        format=row.format,
+        size=row.size,
+        sha256=row.sha256,
+        metrics={key: float(value) for key, value in msgspec.json.decode(row.metrics).items()},
+        is_best=row.is_best and not superseded,
+        state=msgspec.json.decode(row.state),
+        uri=row.uri,
+        fit=row.fit,
+        ms=row.ms,
+        status=row.status,
+        role=row.role,
+        tag=row.tag,
+        superseded=superseded,
+    )

@@ -1,0 +1,182 @@
+"""Rows that go for good: deleted runs, experiments and logged models, for `tracker gc` and `mlflow gc`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, exists, or_, select
+from sqlalchemy.orm import aliased
+
+from tracker.domain.errors import RunNotFound
+from tracker.store import catalogue_experiments
+from tracker.store.catalogue_tables import models
+from tracker.store.engine import reading, writing
+from tracker.store.tables import PENDING, checkpoints, experiments, metric_points, metric_rollups, runs, series
+
+_SILENT_MS = 24 * 3600 * 1000
+"""A running run without a lease that has been silent for so long is nobody's any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """A run or a logged model that is deleted, or whose experiment is, since `deleted_ms`.
+
+    `location` is where its experiment has its files, if it is not the store's own place.
+    """
+
+    kind: Literal["run", "model"]
+    id: str
+    name: str
+    deleted_ms: int
+    artifact_uri: str
+    location: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletedExperiment:
+    """An experiment that is deleted, and has no run and no logged model any more."""
+
+    id: int
+    name: str
+    deleted_ms: int
+
+
+class SqlRemoval:
+    """What is deleted, and its removal, over an engine; each call has its own connection."""
+
+    def __init__(self, engine: Engine, *, clock: Callable[[], int]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def deleted(self, before_ms: int) -> Sequence[Deleted]:
+        """Runs and logged models that were deleted before that moment, but for runs that are alive."""
+        with reading(self._engine) as connection:
+            return [
+                *(_deleted("run", row, before_ms) for row in connection.execute(self._runs(before_ms))),
+                *(_deleted("model", row, before_ms) for row in connection.execute(_models(before_ms))),
+            ]
+
+    def remove(self, one: Deleted, before_ms: int, files: Callable[[], None]) -> bool:
+        """Delete the rows, and call `files` last before the commit; False if it is alive or restored by now."""
+        which = self._runs(before_ms) if one.kind == "run" else _models(before_ms)
+        owner = runs if one.kind == "run" else models
+        with writing(self._engine) as connection:
+            found = connection.execute(which.where(owner.c.uid == one.id).with_for_update(of=owner)).one_or_none()
+            if found is None:
+                return False
+            if one.kind == "run":
+                remove_all(connection, runs.c.id == found.id)
+            else:
+                connection.execute(delete(models).where(models.c.id == found.id))
+            files()
+        return True
+
+    def deleted_experiments(self, before_ms: int) -> Sequence[DeletedExperiment]:
+        """Experiments that were deleted before that moment and have nothing left; Default stays."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(_experiments(before_ms)).all()
+        return [DeletedExperiment(id=row.id, name=row.name, deleted_ms=row.deleted_ms) for row in rows]
+
+    def remove_experiment(self, id: int, before_ms: int) -> bool:
+        """Delete its rows; False if it was restored, or got a run, meanwhile."""
+        with writing(self._engine) as connection:
+            which = _experiments(before_ms).where(experiments.c.id == id)
+            if connection.execute(which.with_for_update(of=experiments)).one_or_none() is None:
+                return False
+            catalogue_experiments.remove(connection, id)
+        return True
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Which of the ids are those of runs or logged models."""
+        wanted = list(ids)
+        found: set[str] = set()
+        with reading(self._engine) as connection:
+            for begin in range(0, len(wanted), 500):
+                for table in (runs, models):
+                    some = table.c.uid.in_(wanted[begin : begin + 500])
+                    found.update(connection.execute(select(table.c.uid).where(some)).scalars())
+        return found
+
+    def alive(self) -> set[str]:
+        """The ids of the runs that are alive."""
+        with reading(self._engine) as connection:
+            return set(connection.execute(select(runs.c.uid).where(self._is_alive())).scalars())
+
+    def pruned_files(self) -> Sequence[tuple[str, str, int]]:
+        """Files of pruned checkpoints that no published row names: run id, URI and size."""
+        c, other = checkpoints.c, aliased(checkpoints)
+        named = exists().where(other.c.run_id == c.run_id, other.c.uri == c.uri, other.c.status == "published")
+        # PENDING names columns without their table, so no other one may stand beside it.
+        uid = select(runs.c.uid).where(runs.c.id == c.run_id).scalar_subquery()
+        statement = select(uid.label("uid"), c.uri, c.size).where(PENDING, ~named)
+        with reading(self._engine) as connection:
+            return [(row.uid, row.uri, row.size) for row in connection.execute(statement.distinct())]
+
+    def checkpoint_uris(self, run_id: str) -> set[str]:
+        """Where the files lie, or lay, that rows of the run's checkpoints name."""
+        its = select(checkpoints.c.uri).join(runs, runs.c.id == checkpoints.c.run_id).where(runs.c.uid == run_id)
+        with reading(self._engine) as connection:
+            return set(connection.execute(its).scalars())
+
+    def _runs(self, before_ms: int) -> Any:
+        gone = or_(runs.c.deleted_ms < before_ms, experiments.c.deleted_ms < before_ms)
+        columns = (runs.c.id, runs.c.uid, runs.c.name, runs.c.artifact_uri, runs.c.deleted_ms, *_OF_EXPERIMENT)
+        return select(*columns).join(experiments).where(gone, ~self._is_alive()).order_by(runs.c.id)
+
+    def _is_alive(self) -> ColumnElement[bool]:
+        heard = or_(runs.c.writer != "", runs.c.alive_ms >= self._clock() - _SILENT_MS)
+        return and_(runs.c.status == "running", heard)
+
+
+_OF_EXPERIMENT = (experiments.c.deleted_ms.label("hidden_ms"), experiments.c.artifact_location)
+
+
+def remove(connection: Connection, run_id: str) -> None:
+    """Delete the run's rows."""
+    run = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
+    if run is None:
+        raise RunNotFound(run_id)
+    remove_all(connection, runs.c.id == run)
+
+
+def remove_all(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Delete the rows of the runs that meet a condition; those of points have no foreign key that would do it."""
+    ids = connection.execute(select(runs.c.id).where(which).order_by(runs.c.id).with_for_update()).scalars().all()
+    for start in range(0, len(ids), 1000):
+        some = ids[start : start + 1000]
+        theirs = select(series.c.id).where(series.c.run_id.in_(some))
+        for table in (metric_points, metric_rollups):
+            connection.execute(delete(table).where(table.c.series_id.in_(theirs)))
+        connection.execute(delete(runs).where(runs.c.id.in_(some)))
+
+
+def deleted_before(connection: Connection, ms: int) -> Sequence[str]:
+    """Ids of the runs that were deleted before `ms`, or whose experiment was, the oldest first."""
+    gone = or_(runs.c.deleted_ms < ms, experiments.c.deleted_ms < ms)
+    statement = select(runs.c.uid).join(experiments).where(gone)
+    return connection.execute(statement.order_by(runs.c.id)).scalars().all()
+
+
+def _models(before_ms: int) -> Any:
+    gone = or_(models.c.deleted_ms < before_ms, experiments.c.deleted_ms < before_ms)
+    columns = (models.c.id, models.c.uid, models.c.name, models.c.artifact_uri, models.c.deleted_ms, *_OF_EXPERIMENT)
+    return select(*columns).join(experiments).where(gone).order_by(models.c.id)
+
+
+def _experiments(before_ms: int) -> Any:
+    used = [exists().where(table.c.experiment_id == experiments.c.id) for table in (runs, models)]
+    where = (experiments.c.deleted_ms < before_ms, experiments.c.id != 0, *(~one for one in used))
+    return select(experiments).where(*where).order_by(experiments.c.id)
+
+
+def _deleted(kind: Literal["run", "model"], row: Row[Any], before_ms: int) -> Deleted:
+    return Deleted(
+        kind=kind,
+        id=row.uid,
+        name=row.name,
+        deleted_ms=min(ms for ms in (row.deleted_ms, row.hidden_ms) if ms is not None and ms < before_ms),
+        artifact_uri=row.artifact_uri,
+        location=row.artifact_location,
+    )
