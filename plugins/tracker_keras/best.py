@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,18 @@ class Improvements:
     def begin(self, first_epoch: int) -> None:
         """A fit begins at this epoch of the run: what was trained there before is superseded."""
         self._best = [(epoch, value) for epoch, value in self._best if epoch < first_epoch]
+
+    def last(self) -> dict[str, Any] | None:
+        """The best so far, as JSON that `put_back` takes in another process."""
+        if self._metric is None or not self._best:
+            return None
+        epoch, value = self._best[-1]
+        return {"metric": self._metric, "epoch": epoch, "value": value}
+
+    def put_back(self, last: Mapping[str, Any] | None) -> None:
+        """Know what another process knew of the run, if nothing is known here."""
+        if last is not None and not self._best:
+            self._metric, self._best = last["metric"], [(last["epoch"], float(last["value"]))]
 
     def add(self, metric: str, goal: Goal, epoch: int, value: Any) -> dict[str, Any] | None:
         """{metric, from, to} if `value` is the best so far; another metric than before begins anew."""

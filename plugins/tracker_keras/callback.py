@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
 from tracker.domain.errors import InvalidValue
+from tracker_keras.checkpoints import Checkpoints
+from tracker_keras.data import Data
 from tracker_keras.description import Description
 from tracker_keras.fit import ObservedFit
+from tracker_keras.going_on import GoingOn
 from tracker_keras.guard import Guard, guarded
+from tracker_keras.histograms import checked_frequency, weight_histograms
 from tracker_keras.runs import OpenedRun, open_run
 from tracker_keras.surroundings import look_around
+from tracker_keras.tensorboards import TensorBoards
 from tracker_keras.workers import is_chief
 
 if TYPE_CHECKING:
@@ -34,6 +39,17 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     last step's where the optimizer follows a LearningRateSchedule. A MultiOptimizer has `learning_rate_<name>` each.
     Seconds are from the begin of the epoch to its end, validation included.
 
+    `resume=True`: a `fit()` of a run that goes on (`tracker.start_run(…, resume="auto")`) begins where the same script
+    was when it died: weights, optimizer, learning rate, epoch, and what EarlyStopping, ReduceLROnPlateau,
+    ModelCheckpoint and their subclasses knew. `fit(epochs=n)` counts what was trained before. The state is saved at
+    the end of each epoch; `checkpoint=n` saves it every n optimizer steps instead, and lets a training go on in the
+    middle of an epoch where its data comes in the same order again. `checkpoint` without `resume` only saves it. What
+    keeps a training from being resumed is raised at once, before its first epoch: a store that does not answer, a
+    model that is not the one that was saved, a run that trained several.
+
+    `histograms=n` records how the weights are spread at the end of Keras' epochs 0, n, 2n …, under their paths
+    (`dense/kernel`). What a TensorBoard callback in the list writes is recorded too (`tracker_keras.event_record`).
+
     `evaluate()` with this callback is the event `evaluated`, with its metrics in the detail; the validation inside
     `fit()` is in the epoch's `val_` metrics alone. In a multi-worker training only the chief records.
 
@@ -43,22 +59,32 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     `guard.errors`. Raises InvalidValue for arguments that cannot be meant.
     """
 
-    def __init__(self, run: Run | None = None, *, log_batches: int = 0) -> None:
+    def __init__(
+        self,
+        run: Run | None = None,
+        *,
+        log_batches: int = 0,
+        checkpoint: Literal["epoch"] | int | None = None,
+        resume: bool = False,
+        histograms: int = 0,
+    ) -> None:
         super().__init__()
         if run is not None and not hasattr(run, "start_fit"):
             raise InvalidValue("run", f"{run!r} is no run", limit="what tracker.start_run() returns, or None")
         if not isinstance(log_batches, int) or isinstance(log_batches, bool) or log_batches < 0:
             raise InvalidValue("log_batches", f"{log_batches!r}", limit="0 for none, or a number of optimizer steps")
+        self._going_on = GoingOn(resume=resume, checkpoint=checkpoint)
         self.guard = Guard()
         self._run = run
         self._opened: OpenedRun | None = None
         self._is_own = run is None
         self._log_batches = log_batches
+        self._histograms = checked_frequency(histograms)
         self._description: Description | None = None
         self._fit: ObservedFit | None = None
         self._in_fit = False
         self._new_list = False
-        if log_batches:
+        if log_batches or self._going_on.every is not None:
             self._define_batch_hook()
 
     @property
@@ -71,16 +97,27 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         super().set_model(model)
         self._new_list = True
 
-    @guarded
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """A fit begins. What an earlier one left that died, and so had no end, is forgotten here."""
+        """A fit begins. What an earlier one left that died, and so had no end, is forgotten here.
+
+        Raises what keeps a training from being resumed, and nothing else.
+        """
+        self._leave_fit()
+        run = self._opened_run()
+        self._going_on.enter(run, self._run, self.model)
+        if run is not None:
+            self._observe(run)
+        self._going_on.begin(self, self._fit)
+
+    @guarded
+    def _leave_fit(self) -> None:
         if self._fit is not None:
             self._fit.leave()
         self._fit, self._new_list = None, False
         self._is_in_fit(False)
-        self._forget_first_batch()
-        if (run := self._open()) is None:
-            return
+
+    @guarded
+    def _observe(self, run: Run) -> None:
         if self._description is None:
             self._description = Description(run, self.guard)
         self._fit = ObservedFit(
@@ -102,13 +139,10 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._new_list = False
         if self._fit is not None:
             self._fit.begin_epoch(epoch)
-            # For one call, on this object alone: what a class defines would be called for each batch.
-            self.__dict__["on_train_batch_begin"] = self._before_first_batch
 
     @guarded
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch ended, validation included."""
-        self._forget_first_batch()
         if self._fit is not None:
             self._fit.end_epoch(epoch, logs or {})
 
@@ -128,11 +162,24 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         with self.guard("ending the fit"):
             if self._fit is not None:
                 self._fit.end()
+        self._going_on.leave()
         self.guard.sum_up()
+
+    def died(self, error: BaseException) -> None:
+        """The fit died of `error`: Keras tells no callback so, but who called `fit()` knows (`autolog` does)."""
+        self._is_in_fit(False)
+        with self.guard("ending the fit"):
+            if self._fit is not None:
+                self._fit.die("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
 
     def _parts(self) -> list[MakePart]:
         """What is recorded of a fit besides its epochs and decisions."""
-        return []
+        return [*self._going_on.parts(self), Checkpoints, Data, TensorBoards, *weight_histograms(self._histograms)]
+
+    def _opened_run(self) -> Run | None:
+        with self.guard("opening a run"):
+            return self._open()
+        return None
 
     def _open(self) -> Run | None:
         """The run, opened if need be; None where another process keeps the record."""
@@ -148,16 +195,6 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         if self._opened is not None:
             self._opened.in_fit = in_fit
 
-    def _before_first_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._forget_first_batch()
-        with self.guard("reading the learning rate"):
-            if self._fit is not None:
-                self._fit.read_rates()
-        self.on_train_batch_begin(batch, logs)
-
-    def _forget_first_batch(self) -> None:
-        self.__dict__.pop("on_train_batch_begin", None)
-
     def _define_batch_hook(self) -> None:
         """Define the batch hook on this object; the class has none, so that Keras sees none where none is asked for.
 
@@ -165,11 +202,18 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         """
         kind, base = type(self), keras.callbacks.Callback
         names = ("on_batch_end", "on_train_batch_end", "on_test_batch_end", "on_predict_batch_end")
-        self.async_safe = all(getattr(kind, name) is getattr(base, name) for name in names)
-        self.__dict__["on_train_batch_end"] = self._log_batch
+        is_ours = all(getattr(kind, name) is getattr(base, name) for name in names)
+        # A state is that after one certain step: Keras must not run ahead of it.
+        self.async_safe = is_ours and self._going_on.every is None
+        self.__dict__["on_train_batch_end"] = self._log_batch if is_ours else self._log_batch_and_theirs
 
     def _log_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        with self.guard("logging a batch"):
+        try:
             if self._fit is not None:
                 self._fit.end_batch(batch, logs or {})
-        type(self).on_train_batch_end(self, batch, logs)  # what a subclass may have defined
+        except Exception as error:
+            self.guard.caught("logging a batch", error)
+
+    def _log_batch_and_theirs(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._log_batch(batch, logs)
+        type(self).on_train_batch_end(self, batch, logs)  # what a subclass defined

@@ -60,6 +60,14 @@ class Decisions:
             self._has_nan = True
             self._tell_nan(epoch, loss, self._terminates_on_nan)
 
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """The metrics of the epochs whose weights an EarlyStopping keeps, and of the last, by Keras' number."""
+        return {str(epoch): dict(metrics) for epoch, metrics in self._metrics.items()}
+
+    def metrics_of(self, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """Know what `metrics` said in another process."""
+        self._metrics = {int(epoch): dict(metrics) for epoch, metrics in known.items()} | self._metrics
+
     def outcome(self) -> FitOutcome:
         """How a fit that returned ended: by whom it was stopped, else by its last loss, else by its plan."""
         if self._stopped_by is not None:

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import keras
+
 from tracker_keras.best import improvements_of
 from tracker_keras.configurations import configurations
 from tracker_keras.goals import batch_twins, metric_goals, monitored
+from tracker_keras.guard import Guard
 from tracker_keras.hyperparameters import hyperparameters, parameter_counts, summary_text
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
     from tracker.domain.goals import Goal
-    from tracker_keras.guard import Guard
 
 log = logging.getLogger("tracker")
+
+
+def describe(run: Run, model: Any) -> None:
+    """Record the model of a training loop of your own as a fit's is: hyperparameters, sizes, summary, architecture.
+
+    What `compile()` was not told (optimizer, loss) is not known. A model that is not built yet has no sizes, summary
+    and architecture. Nothing is raised: what cannot be read is said on the log `tracker`.
+    """
+    guard = Guard()
+    with guard("describing the model"):
+        description = Description(run, guard)
+        description.fit(model, {}, ())
+        description.model(model, 1)
 
 
 class Description:
@@ -61,15 +77,38 @@ class Description:
         self._say(counts)
         folder = f"model/fit.{fit}" if self._has_files else "model"
         self._has_files = True
-        self._run.log_text(summary_text(model), f"{folder}/summary.txt")
-        try:
-            with _quietly():
-                architecture = model.to_json(indent=2)
-        except Exception as error:  # a subclassed model need not be able to say what it is made of
-            log.debug("%s has no architecture to keep as JSON: %s", type(model).__name__, error)
-        else:
-            self._run.log_text(architecture, f"{folder}/architecture.json")
+        self._keep(model, folder)
         return True
+
+    def _keep(self, model: Any, folder: str) -> None:
+        """Keep summary and architecture, in the background as far as nothing is touched there that training touches.
+
+        Both take longer than small models' epochs. A model of Keras' own layers only says there how it is made; other
+        classes run their own code, which is for the training thread. The architecture has the optimizer's settings,
+        and with them variables that JAX takes out of the model in the middle of an epoch.
+        """
+
+        def architecture() -> None:
+            try:
+                with _unless_loaded("tensorflow"):
+                    text = model.to_json(indent=2)
+                self._run.log_text(text, f"{folder}/architecture.json")
+            except Exception as error:  # a subclassed model need not be able to say what it is made of
+                log.debug("%s has no architecture to keep as JSON: %s", type(model).__name__, error)
+
+        def summary() -> None:
+            self._run.log_text(summary_text(model), f"{folder}/summary.txt")
+
+        is_plain = _is_keras_own(model)
+        if is_plain and keras.backend.backend() == "tensorflow" and not _has_lambdas(model):
+            self._run.in_background(architecture)
+        else:
+            with _quietly():
+                architecture()
+        if is_plain:
+            self._run.in_background(summary)
+        else:
+            summary()
 
     def goals(
         self, model: Any, keys: Iterable[str], callbacks: Iterable[Any], *, batches: bool
@@ -101,6 +140,38 @@ class Description:
         if new:
             self._params.update(new)
             self._run.log_params(new)
+
+
+def _is_keras_own(model: Any) -> bool:
+    """Whether model, layers, optimizer and metrics are of Keras' classes: no code of the user's describes it then."""
+    things = [*model._flatten_layers(), model.optimizer, *model.metrics]
+    return all(type(one).__module__.partition(".")[0] == "keras" for one in things if one is not None)
+
+
+def _has_lambdas(model: Any) -> bool:
+    """Whether Keras would warn as it serialises the model; warnings can only be silenced for all threads at once."""
+    return any(
+        getattr(value, "__name__", None) == "<lambda>"
+        for one in (*model._flatten_layers(), *model.metrics)
+        for value in vars(one).values()
+    )
+
+
+@contextlib.contextmanager
+def _unless_loaded(library: str) -> Iterator[None]:
+    """Keep Keras from importing `library`, which takes seconds, to ask whether something in a model is of its types.
+
+    Of a library that nobody has imported there is nothing in the model.
+    """
+    lazy = getattr(sys.modules.get("keras.src.utils.module_utils"), library, None)
+    if library in sys.modules or getattr(lazy, "_available", True) is not None:
+        yield
+        return
+    lazy._available = False  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        lazy._available = None  # type: ignore[union-attr]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tracker_keras.batches import BatchLog
+from tracker_keras.batches import BatchLog, BatchWriter
 from tracker_keras.decisions import Decisions
 from tracker_keras.optimizers import iterations, learning_rates, scheduled_rates
 from tracker_keras.parts import MakePart, Part
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
     from tracker.client.run import Run
     from tracker.domain.goals import Goal
+    from tracker.domain.words import FitOutcome
     from tracker_keras.description import Description
     from tracker_keras.guard import Guard
+    from tracker_keras.resume import TakenUp
     from tracker_keras.surroundings import Surroundings
 
 log = logging.getLogger("tracker")
@@ -62,17 +64,61 @@ class ObservedFit:
         self._is_counted = False
         self._began = 0.0
         self._rates: dict[str, float] = {}
+        self._keys: list[str] = []
+        self._watched: tuple[str, Goal | None] | None = None
+        """What decides which epoch is best, as of the last epoch's keys."""
         self._is_described = False
         self.last_epoch: int | None = None
         """The run's number of the epoch that ended last."""
         self.current_epoch = 0
         """Keras' number of the epoch under way."""
+        self.saves_state = False
+        """Whether a part of this fit keeps the state to resume from."""
+        self._taken_up: TakenUp | None = None
+        self._is_put_back = False
         self.watch = Watch(list_params, guard, self.settle)
         self._decisions = Decisions(self, model, surroundings.callbacks, self.watch, guard)
+        if surroundings.last is not None:
+            with guard("watching how epochs begin"):
+                self.watch.around(surroundings.last, "on_epoch_begin", after=lambda *_: self.read_rates())
         self._parts: list[Part] = []
         for make in parts:
             with guard("preparing the record of a fit"):
                 self._parts.append(make(self))
+
+    # -- a training that goes on ---------------------------------------------------------------------------------
+
+    def take_up(self, taken_up: TakenUp | None) -> None:
+        """This fit goes on where an earlier one of the run was."""
+        self._taken_up = taken_up
+
+    def put_back(self) -> None:
+        """The model and the callbacks are as they were; what we knew of them is so, too."""
+        self._is_put_back = True
+        self._decisions.rates.begin()
+        if self._taken_up is not None:
+            known = self._taken_up.known
+            self._decisions.metrics_of(known.get("metrics", {}))
+            self._description.improvements.put_back(known.get("improvements"))
+
+    def known(self) -> dict[str, Any]:
+        """What a later process must know to tell of this fit's decisions: JSON."""
+        return {"metrics": self._decisions.metrics(), "improvements": self._description.improvements.last()}
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of this fit, as of the last epoch's end."""
+        return self._steps
+
+    @property
+    def skipped(self) -> int:
+        """Batches of the epoch under way that an earlier process was trained on."""
+        return self._taken_up.batch if self._taken_up is not None and self.last_epoch is None else 0
+
+    @property
+    def passed_over(self) -> int:
+        """Batches before that epoch, of data that goes on through epochs."""
+        return self._taken_up.data if self._taken_up is not None and self.last_epoch is None else 0
 
     def epoch(self, keras_epoch: int) -> int:
         """The run's number of Keras' epoch."""
@@ -94,16 +140,19 @@ class ObservedFit:
         """Keras' `epoch` begins for our own callback."""
         self.begin(epoch)
         if self._batches is not None:
-            self._batches.begin_epoch(self._steps)
+            self._batches.begin_epoch(self._steps - self.skipped)
         self.current_epoch = epoch
         self._is_counted = False
         self._rates = {}
+        if self.surroundings.last is None:
+            with self.guard("reading the learning rate"):
+                self.read_rates()
         self._began = time.perf_counter()
 
     def read_rates(self) -> None:
         """Take the rates that this epoch is trained with.
 
-        Right before its first batch they are what every callback's `on_epoch_begin` left (LearningRateScheduler), and
+        As the last callback's `on_epoch_begin` returns they are what all of them left (LearningRateScheduler), and
         none has seen the epoch's end yet (ReduceLROnPlateau), wherever in the list it stands.
         """
         self._rates = self._decisions.rates.read(self.current_epoch)
@@ -128,14 +177,15 @@ class ObservedFit:
         rates: dict[str, float] = {}
         with self.guard("reading the learning rate"):
             rates = (self._rates or learning_rates(self.model)) | scheduled_rates(self.model)
-        watched: tuple[str, Goal | None] | None = None
-        with self.guard("reading the metrics' goals"):
-            watched = self._description.goals(
-                self.model, logs, self.surroundings.callbacks, batches=self._log_batches > 0
-            )
+        if (keys := list(logs)) != self._keys:
+            with self.guard("reading the metrics' goals"):
+                self._watched = self._description.goals(
+                    self.model, keys, self.surroundings.callbacks, batches=self._log_batches > 0
+                )
+                self._keys = keys
         self.recorder.log_epoch(epoch, metrics | rates, seconds=seconds, steps=self._steps)
         self.last_epoch = self.recorder.epoch(epoch)
-        self._tell_improvement(watched, epoch, logs)
+        self._tell_improvement(epoch, logs)
         with self.guard("telling of decisions"):
             self._decisions.end_epoch(epoch, logs, rates)
         self._each_part("end_epoch", epoch, metrics | rates)
@@ -164,12 +214,18 @@ class ObservedFit:
             self._each_part("end")
             self.recorder.end(self._decisions.outcome())
 
+    def die(self, outcome: FitOutcome) -> None:
+        """End the record of a fit that did not return, whose callbacks have no end."""
+        self.leave()
+        if self.recorder is not None:
+            self.recorder.end(outcome)
+
     def leave(self) -> None:
         """Leave the callbacks that were watched as they were."""
         self.watch.leave()
 
-    def _tell_improvement(self, watched: tuple[str, Goal | None] | None, epoch: int, logs: Mapping[str, Any]) -> None:
-        metric, goal = watched or (None, None)
+    def _tell_improvement(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        metric, goal = self._watched or (None, None)
         if metric is not None and goal is not None:
             better = self._description.improvements.add(metric, goal, self.epoch(epoch), logs.get(metric))
             if better is not None:
@@ -186,11 +242,14 @@ class ObservedFit:
             epochs=epochs,
             steps_per_epoch=self._steps_per_epoch,
             batch_size=self.surroundings.batch_size,
+            **_going_on(self._taken_up if epochs != 0 else None),
         )
+        self._tell_of_resume(initial_epoch)
         self._description.improvements.begin(recorder.first_epoch)
         if self._log_batches:
             at_once = getattr(self.model, "steps_per_execution", 1)
-            self._batches = BatchLog(self._log_batches, at_once, recorder.log_batch, offset=recorder.step(0))
+            write = BatchWriter(self.run, recorder)
+            self._batches = BatchLog(self._log_batches, at_once, write, offset=recorder.step(0))
         with self.guard("describing the fit"):
             self._description.fit(
                 self.model,
@@ -203,6 +262,12 @@ class ObservedFit:
             )
         self._describe_model(recorder)
         self._each_part("begin", initial_epoch)
+
+    def _tell_of_resume(self, epoch: int) -> None:
+        taken_up = self._taken_up
+        if taken_up is not None and (checkpoint := taken_up.checkpoint) is not None:
+            detail = {"checkpoint": checkpoint.id, "epoch": checkpoint.epoch, "step": taken_up.steps}
+            self.decided("resumed", epoch, detail)
 
     def _describe_model(self, recorder: FitRecorder) -> None:
         """Once a fit; a model that is not built yet is so by the end of its first epoch."""
@@ -217,7 +282,7 @@ class ObservedFit:
     def _start_empty(self) -> None:
         """A fit without epochs. It is recorded as starting anew, so that it supersedes nothing that was trained."""
         restored = getattr(self.model, "_initial_epoch", None)
-        if restored:
+        if restored and not self._is_put_back:
             log.warning(
                 "fit(epochs=%s) trained no epoch: BackupAndRestore made this model begin at epoch %s, and Keras never "
                 "clears that; model._initial_epoch = None lets it train from epoch 0 again",
@@ -225,6 +290,22 @@ class ObservedFit:
                 restored,
             )
         self._start(0, 0)
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """As Keras counted it before the first epoch."""
+        return self._steps_per_epoch
+
+    @property
+    def logs_batches(self) -> bool:
+        """Whether the batch logs are recorded."""
+        return self._log_batches > 0
+
+    def steps_done(self) -> int:
+        """Steps done in this fit by now, also in the middle of an epoch, as far as the optimizer counts them."""
+        if self._is_counted:  # no step is done between the end of an epoch and the begin of the next
+            return self._steps
+        return max(iterations(self.model) - self._iterations, self._steps)
 
     def count_steps(self) -> None:
         """Steps done in this fit so far, by the optimizer's own count where it counts; once as each epoch ends."""
@@ -239,3 +320,11 @@ class ObservedFit:
         self._steps = done
         if self.recorder is not None:
             self.recorder.reached(done)
+
+
+def _going_on(taken_up: TakenUp | None) -> dict[str, int | None]:
+    """What `start_fit` must know of a training that goes on."""
+    if taken_up is None:
+        return {}
+    checkpoint = taken_up.checkpoint
+    return {"resumed_steps": taken_up.steps, "resumed_from": None if checkpoint is None else checkpoint.epoch}

@@ -49,8 +49,10 @@ def monitored(callbacks: Iterable[Any], keys: Iterable[str]) -> tuple[str, Goal 
 
 def _watchers(callbacks: Iterable[Any]) -> Iterator[Any]:
     for callback in callbacks:
-        best_only = isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_best_only
-        if best_only or isinstance(callback, keras.callbacks.EarlyStopping):
+        judges = isinstance(callback, keras.callbacks.ModelCheckpoint) and (
+            callback.save_best_only or getattr(callback, "keep_best", None)
+        )
+        if judges or isinstance(callback, keras.callbacks.EarlyStopping):
             yield callback
 
 

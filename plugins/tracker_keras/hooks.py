@@ -12,10 +12,12 @@ from typing import Any
 Look = Callable[[int, Mapping[str, Any]], None]
 """Called with what the hook is called with: Keras' epoch (0 where it has none) and the logs."""
 Failed = Callable[[Exception], None]
+Heard = Callable[..., None]
+"""Called with what the method returned, and then with what it was called with."""
 
 
 class Hook:
-    """The hook `name` of the callback `owner`, with `before` and `after` around it until `take_off`.
+    """The method `name` of the callback `owner`, with `before`, `after` and `heard` around it until `take_off`.
 
     What the hook raises goes on after `failed` has heard of it. Copies of the owner have its plain hook.
     """
@@ -28,6 +30,7 @@ class Hook:
         before: Look | None = None,
         after: Look | None = None,
         failed: Failed | None = None,
+        heard: Heard | None = None,
     ) -> None:
         self._owner = owner
         self._name = name
@@ -36,10 +39,11 @@ class Hook:
         self._before = before
         self._after = after
         self._failed = failed
+        self._heard = heard
         vars(owner)[name] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        after, failed = self._after, self._failed
+        after, failed, heard = self._after, self._failed, self._heard
         epoch = next((given for given in (*args, kwargs.get("epoch")) if isinstance(given, int)), 0)
         logs = next((given for given in (*args, kwargs.get("logs")) if isinstance(given, Mapping)), {})
         if self._before is not None:
@@ -52,6 +56,8 @@ class Hook:
             raise
         if after is not None:
             after(epoch, logs)
+        if heard is not None:
+            heard(result, *args, **kwargs)
         return result
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -59,7 +65,7 @@ class Hook:
 
     def take_off(self) -> None:
         """Leave the hook as it was, also if another of these was put over this one meanwhile."""
-        self._before = self._after = self._failed = None
+        self._before = self._after = self._failed = self._heard = None
         on_object = vars(self._owner)
         while isinstance(top := on_object.get(self._name), Hook) and top._is_idle:
             if top._previous is None:
@@ -69,4 +75,4 @@ class Hook:
 
     @property
     def _is_idle(self) -> bool:
-        return self._before is None and self._after is None and self._failed is None
+        return not any((self._before, self._after, self._failed, self._heard))

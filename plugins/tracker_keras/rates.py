@@ -26,6 +26,10 @@ class RateWatch:
         self._known = settable_rates(model)
         self._scheduled: dict[str, float] = {}
 
+    def begin(self) -> None:
+        """The rates are as somebody else made them whom nobody has to be told of: a training was resumed."""
+        self._known = settable_rates(self._model)
+
     def read(self, epoch: int) -> dict[str, float]:
         """What the rates are right before the first batch of `epoch`; what else changed them was an assignment."""
         now = learning_rates(self._model)

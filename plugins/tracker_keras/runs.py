@@ -41,3 +41,8 @@ def open_run(owner: object) -> OpenedRun:
     opened = OpenedRun(start_run())
     _opened.append((weakref.ref(owner), opened))
     return opened
+
+
+def is_opened_here(run: Run) -> bool:
+    """Whether a callback opened the run for itself."""
+    return any(opened.run is run for _, opened in _opened)

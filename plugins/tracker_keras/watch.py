@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tracker_keras.hooks import Failed, Hook, Look
+from tracker_keras.hooks import Failed, Heard, Hook, Look
 
 if TYPE_CHECKING:
     from tracker_keras.guard import Guard
@@ -25,13 +25,14 @@ class Watch:
         self._settled = settled
         self._hooks: list[Hook] = []
         self._unsettled: list[Any] = []
+        self._passed: list[Any] = []
         self.is_over = False
         """Whether our own callback was told that the fit returns."""
 
     @property
     def is_settled(self) -> bool:
         """Whether nobody who is watched still has something to do as the fit returns."""
-        return not self._unsettled
+        return all(one in self._passed for one in self._unsettled)
 
     def around(
         self,
@@ -40,18 +41,25 @@ class Watch:
         before: Look | None = None,
         after: Look | None = None,
         failed: Failed | None = None,
+        heard: Heard | None = None,
     ) -> None:
         """Put these around the hook `name` of `callback`; hooks that run for each batch are better left alone."""
 
         def ours(function: Callable[..., None] | None) -> Callable[..., None] | None:
-            def safe(*given: Any) -> None:
+            def safe(*given: Any, **named: Any) -> None:
                 if function is not None and (callback.params is self._params or self.is_over):
                     with self._guard(f"watching {type(callback).__name__}"):
-                        function(*given)
+                        function(*given, **named)
 
             return safe if function is not None else None
 
-        self._hooks.append(Hook(callback, name, before=ours(before), after=ours(after), failed=ours(failed)))
+        self._hooks.append(
+            Hook(callback, name, before=ours(before), after=ours(after), failed=ours(failed), heard=ours(heard))
+        )
+
+    def hear(self, callback: Any, name: str, heard: Heard) -> None:
+        """Have `heard(returned, *args, **kwargs)` called after each call of the method `name` of `callback`."""
+        self.around(callback, name, heard=heard)
 
     def until_end(self, callback: Any, after: Callable[[], None]) -> None:
         """The fit is not over before the `on_train_end` of `callback` is, and `after` that."""
@@ -66,6 +74,8 @@ class Watch:
         entry = object()
         self._unsettled.append(entry)
         self.around(callback, "on_train_end", None, ended)
+        # Who was handed to an `evaluate()` meanwhile has other `params`, and ended in silence if he stands before us.
+        self._hooks.append(Hook(callback, "on_train_end", after=lambda *_: self._passed.append(entry)))
 
     def leave(self) -> None:
         """Take our hooks off the callbacks."""

@@ -24,6 +24,21 @@ def is_chief() -> bool:
     return backend != "tensorflow" or _is_tensorflow_chief(os.environ.get("TF_CONFIG", ""))
 
 
+def is_alone() -> bool:
+    """Whether this process trains by itself, not as one of several."""
+    backend = keras.backend.backend()
+    if backend == "jax" and (jax := sys.modules.get("jax")) is not None:
+        return bool(jax.process_count() == 1)
+    if backend == "torch" and (torch := sys.modules.get("torch")) is not None:
+        distributed = torch.distributed
+        return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG", "")).get("cluster") or {}
+        return sum(len(tasks) for tasks in cluster.values()) < 2
+    except (ValueError, TypeError, AttributeError):  # none, or nothing that TensorFlow would take for one
+        return True
+
+
 def _is_tensorflow_chief(config: str) -> bool:
     try:
         cluster = json.loads(config)

@@ -17,7 +17,7 @@ from figures import replace_part
 from runner import Results, Runner
 
 ROOT = Path(__file__).parents[2]
-MEASURES = ("latency", "durable", "import", "memory", "fit")
+MEASURES = ("latency", "durable", "import", "memory", "fit", "batches", "checkpoints")
 # Calls that fill about two seconds, so that each contender's background work falls into the time that is measured;
 # MLflow's queue takes far more calls than it can write in the time that is here to wait for it.
 BURST = {
@@ -114,8 +114,24 @@ def _measure(name: str, runner: Runner, options: argparse.Namespace) -> dict[str
                 for contender, calls in chosen(MEMORY).items()
             }
         }
-    fit = {"measure": "fit", "rounds": 3 if options.quick else 24, "epochs": 5 if options.quick else 10}
-    return {"all": {"tracker": [runner.one("tracker", fit)]}}
+    return {
+        variant: {"tracker": [runner.one("tracker", {"measure": name, **job})]}
+        for variant, job in _fits(name, quick=options.quick).items()
+    }
+
+
+def _fits(name: str, *, quick: bool) -> dict[str, dict[str, Any]]:
+    """The jobs of a measure of `fit()`, by variant."""
+    if name == "fit":
+        fit = {"rounds": 3 if quick else 20, "epochs": 5 if quick else 10}
+        return {"alone": fit | {"stock": False}, "stock": fit | {"stock": True}}
+    if name == "batches":
+        return {"all": {"rounds": 2 if quick else 10, "epochs": 2 if quick else 10}}
+    saved = {"rounds": 1 if quick else 4, "epochs": 3 if quick else 6}
+    return {
+        "small": saved | {"width": 512, "layers": 1, "optimizer": "adam"},
+        "large": saved | {"width": 3500, "layers": 2, "optimizer": "sgd"},
+    }
 
 
 def _versions(runner: Runner) -> dict[str, str]:

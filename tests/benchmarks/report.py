@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import random
-from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from collections.abc import Callable, Mapping
 
+import fit_report
 from figures import Row, good, lost, median_of, number, section, spread, table, times, verdict
 from runner import Results
 
@@ -49,7 +48,9 @@ def render(
         "durable": _durable,
         "import": _imports,
         "memory": _memory,
-        "fit": _fit,
+        "fit": fit_report.fit,
+        "batches": fit_report.batches,
+        "checkpoints": fit_report.checkpoints,
     }
     parts += [sections[name](variants) for name, variants in results.items()]
     return "\n\n".join(parts) + "\n"
@@ -201,46 +202,3 @@ def _memory(variants: Mapping[str, Results]) -> str:
         "training; the peak is the kernel's own (VmHWM).",
         *parts,
     )
-
-
-def _fit(variants: Mapping[str, Results]) -> str:
-    result = variants["all"]["tracker"][0]
-    title = "## `fit()` with `TrackerCallback` against none"
-    if "failed" in result:
-        return f"{title}\n\nNot measured: {result['failed']}"
-    pairs, nulls = result["pairs"], result["nulls"]
-    ratios = [tracked / plain - 1 for plain, tracked in pairs]
-    low, high = _interval(ratios)
-    null_low, null_high = _interval([second / first - 1 for first, second in nulls])
-    plain = median(first for first, _ in pairs)
-    inside = median(result["inside_ms"])
-    hooks = ", ".join(f"`{name}` {ms:.2f}" for name, ms in result["inside_by_hook_ms"].items() if ms >= 0.005)
-    rows = [
-        ("`fit()` without, seconds", f"{plain:.3f} ({min(p for p, _ in pairs):.3f} to {max(p for p, _ in pairs):.3f})"),
-        (
-            "`fit()` with, seconds",
-            f"{median(t for _, t in pairs):.3f} ({min(t for _, t in pairs):.3f} to {max(t for _, t in pairs):.3f})",
-        ),
-        ("**more by, median of the pairs**", f"**{median(ratios):+.2%}** (95 % interval {low:+.2%} to {high:+.2%})"),
-        ("the same of pairs without and without: the noise", f"95 % interval {null_low:+.2%} to {null_high:+.2%}"),
-        (
-            "time spent inside the callback's methods",
-            f"{inside:.2f} ms a fit, {inside / plain / 10:.2f} % of it ({hooks} ms)",
-        ),
-    ]
-    return section(
-        title,
-        f"Target: ≤ 1 %. The demo's digits MLP ({result['backend']} backend), {result['epochs']} epochs of "
-        f"{result['steps']} steps with validation, epoch logging into SQLite; {len(pairs)} pairs in the order A B B A "
-        "in one process, TensorFlow on one thread, the weights put back before each fit, the run opened and finished "
-        "outside the clock.",
-        table(("", ""), rows),
-        verdict("median of the pairs", median(ratios) * 100, 1.0, "%"),
-    )
-
-
-def _interval(values: Sequence[float], draws: int = 4000) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the median."""
-    dice = random.Random(7)
-    medians = sorted(median(dice.choices(values, k=len(values))) for _ in range(draws))
-    return medians[draws * 25 // 1000], medians[draws * 975 // 1000]

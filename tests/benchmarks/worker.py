@@ -11,10 +11,11 @@ from typing import Any
 def main() -> None:
     """Run the job and write its result; a traceback on stderr and exit code 1 if it fails."""
     job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
-    if job["measure"] == "fit":
-        from fitting import fit as run
+    if job["measure"] in ("fit", "batches", "checkpoints"):
+        import fitting
 
-        result = run(Path(job["folder"]), rounds=job["rounds"], epochs=job["epochs"])
+        given = {key: value for key, value in job.items() if key not in ("measure", "contender", "folder")}
+        result = getattr(fitting, job["measure"])(Path(job["folder"]), **given)
     else:
         from measures import measure
 

@@ -29,6 +29,7 @@ def environment(folder: Path, backend: str) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "TRACKER_HOME": str(folder / "home"),
+        "TRACKER_PLUGINS": "off",
         "TRACKER_STORE": f"sqlite:///{folder / 'tracker.db'}",
     }
 

@@ -12,12 +12,17 @@ import traceback
 from pathlib import Path
 
 import keras
-import keras_scenarios_decisions  # noqa: F401  # these register their scenarios
+import keras_scenarios_autolog  # noqa: F401  # these register their scenarios
+import keras_scenarios_checkpoints  # noqa: F401
+import keras_scenarios_data  # noqa: F401
+import keras_scenarios_decisions  # noqa: F401
 import keras_scenarios_drop_ins  # noqa: F401
 import keras_scenarios_fits  # noqa: F401
 import keras_scenarios_harm  # noqa: F401
 import keras_scenarios_models  # noqa: F401
+import keras_scenarios_resume  # noqa: F401
 import keras_scenarios_steps  # noqa: F401
+import keras_scenarios_tensorboard  # noqa: F401
 from keras_bench import SCENARIOS, Facts
 
 

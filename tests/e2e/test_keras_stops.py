@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from e2e.children import DEADLINE_S, eventually
 from e2e.cli_lab import installed, invoke, record
 from e2e.keras_lab import BACKENDS, Lab, environment, lab
-from e2e.server_lab import DEADLINE_S, Server
+from e2e.server_lab import Server
 
 import tracker
-from tracker.domain.ports import RunStore
 
 ENDLESS = """
 import keras_bench, tracker
@@ -64,7 +63,7 @@ def test_tracker_stop_through_a_server(store_url: str, tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-c", ENDLESS], env=variables, cwd=tmp_path) as training:
             try:
                 with closing(tracker.open_store(url)) as store:
-                    _wait_for_an_epoch(store)
+                    eventually(lambda: any(store.epochs(run.id) for run in store.find_runs("endless")))
                     done = installed("stop", "endless", "--store", url)
                     assert (done.returncode, done.stdout) == (0, "")
                     assert "asked endless to stop" in done.stderr
@@ -85,10 +84,3 @@ def test_only_what_runs_can_be_stopped(store_url: str) -> None:
     done = invoke("stop", "nobody")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "nobody" in done.stderr
-
-
-def _wait_for_an_epoch(store: RunStore) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not any(store.epochs(run.id) for run in store.find_runs("endless")):
-        assert time.monotonic() < deadline, "the training recorded no epoch"
-        time.sleep(0.2)

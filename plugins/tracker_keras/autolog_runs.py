@@ -1,0 +1,108 @@
+"""Which run a fit belongs to that brought none, and when that run is over."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from tracker.api import start_run
+from tracker.client.lifecycle import open_runs, status_after
+from tracker.domain.identity import new_run_id
+from tracker_keras.callback import TrackerCallback
+from tracker_keras.runs import is_opened_here
+from tracker_keras.workers import is_chief
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+
+_lock = threading.Lock()
+_busy: list[Run] = []
+"""Runs with a fit under way: a run has one at a time."""
+_here = threading.local()
+"""`fits`: those of this thread that are under way, the innermost last."""
+
+
+class Recording:
+    """A fit under way; `is_own`: its run is over when it is."""
+
+    def __init__(self, callback: TrackerCallback, run: Run | None, *, is_own: bool = False) -> None:
+        self.callback = callback
+        self._run = run
+        self._is_own = is_own
+        _stack().append(self)
+
+    def end(self, error: BaseException | None) -> None:
+        """The fit returned, or died of `error`."""
+        try:
+            if error is not None:
+                self.callback.died(error)
+        finally:
+            _stack().pop()
+            with _lock:
+                _busy[:] = [one for one in _busy if one is not self._run]
+            if self._is_own and self._run is not None:
+                self._run.end(status_after(error), error)
+
+
+class Recordings:
+    """Begins the record of one fit after the other, with the options of TrackerCallback."""
+
+    def __init__(self, run: Run | None, options: dict[str, Any]) -> None:
+        self._run = run
+        self._options = options
+        self._callbacks: dict[int, TrackerCallback] = {}
+        """One for all fits of a run that is somebody else's, by the run's identity."""
+
+    def follow(self, callback: TrackerCallback) -> Recording:
+        """A fit that has this callback already."""
+        if (run := callback.run) is not None:
+            with _lock:
+                _busy.append(run)
+        return Recording(callback, run)
+
+    def begin(self) -> Recording | None:
+        """A fit that has no callback of ours; None where another process keeps the record."""
+        if not is_chief():
+            return None
+        with _lock:
+            run = self._open_run()
+            if run is not None:
+                _busy.append(run)
+                return Recording(self._callback(run), run)
+        parent = _stack()[-1].callback.run if _stack() else None
+        if parent is None:
+            run = start_run()
+        else:
+            run = start_run(parent.experiment, run_id=new_run_id(), tags={"mlflow.parentRunId": parent.id})
+        with _lock:
+            _busy.append(run)
+        return Recording(TrackerCallback(run, **self._options), run, is_own=True)
+
+    def _open_run(self) -> Run | None:
+        """The run that was given, else the one that this thread opened last, else the only one there is."""
+        if self._run is not None:
+            return self._run if self._is_free(self._run) else None
+        if _stack():
+            return None  # a fit inside a fit
+        mine = [one for one in open_runs(threading.get_ident()) if self._is_free(one)]
+        if mine:
+            return mine[-1]
+        there = [one for one in open_runs() if self._is_free(one)]
+        return there[0] if len(there) == 1 else None
+
+    def _is_free(self, run: Run) -> bool:
+        return run.status == "running" and all(one is not run for one in _busy) and not is_opened_here(run)
+
+    def _callback(self, run: Run) -> TrackerCallback:
+        """The callback of this run's fits, which knows what the run was told already."""
+        self._callbacks = {
+            key: one for key, one in self._callbacks.items() if one.run is not None and one.run.status == "running"
+        }
+        return self._callbacks.setdefault(id(run), TrackerCallback(run, **self._options))
+
+
+def _stack() -> list[Recording]:
+    if not hasattr(_here, "fits"):
+        _here.fits = []
+    fits: list[Recording] = _here.fits
+    return fits

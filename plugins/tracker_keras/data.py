@@ -1,0 +1,131 @@
+"""What a fit is trained with: the data's shapes, sizes and fingerprint, weights of classes and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tracker.domain.identity import now_ms
+from tracker_keras.datasets import DataSet, class_weights
+from tracker_keras.guard import Guard
+from tracker_keras.parts import Part
+from tracker_keras.pipelines import is_pipeline, parts, read_pipeline
+from tracker_keras.samples import Seen, leaves, look
+from tracker_keras.surroundings import fit_locals
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+    from tracker_keras.fit import ObservedFit
+
+PREFIXES = {"train": "data", "validation": "data.validation"}
+
+
+class Data(Part):
+    """Records the data of a fit, as Keras trains with it: `validation_split` is taken off already.
+
+    A few rows are copied as the fit begins; hashing and writing happen in the background.
+    """
+
+    def __init__(self, fit: ObservedFit) -> None:
+        super().__init__(fit)
+        given = fit_locals()
+        self._facts = class_weights(given.get("class_weight"))
+        if split := given.get("validation_split"):
+            self._facts["validation_split"] = float(split)
+        self._sets = {"train": see(given.get("x"), given.get("y"), given.get("sample_weight"), given)} if given else {}
+        if given.get("validation_data") is not None:
+            self._sets["validation"] = see(given.get("val_x"), given.get("val_y"), given.get("val_sample_weight"))
+
+    def begin(self, initial_epoch: int) -> None:
+        """The fit has a number now, which is what its data is recorded under."""
+        recorder, run, ms = self.fit.recorder, self.fit.run, now_ms()
+        sets, self._sets = self._sets, {}
+        facts = {f"data.{key}": value for key, value in self._facts.items()}
+        if recorder is None or not sets:
+            return
+        number = recorder.number
+
+        def record() -> None:
+            run.late.params(facts | _record(run, sets, ms), fit=number, ms=ms)
+
+        run.in_background(record)
+
+
+def log_data(run: Run, x: Any, y: Any = None, sample_weight: Any = None, *, context: str = "train") -> None:
+    """Record the data of a training loop of your own as a fit's is: `x` and `y` as `fit()` takes them.
+
+    `context` is "train" or "validation". Nothing is raised: what cannot be read is said on the log `tracker`.
+    """
+    with Guard()("describing the data"):
+        run.log_params(_record(run, {context: see(x, y, sample_weight)}, now_ms()))
+
+
+def see(x: Any, y: Any = None, sample_weight: Any = None, given: Mapping[str, Any] | None = None) -> DataSet:
+    """What is known of the data without using it; `given` are the locals of `fit()`."""
+    if is_pipeline(x):
+        return _pipeline(x)
+    if _is_array(x):
+        arrays = look([*leaves("x", x), *leaves("y", y), *leaves("sample_weight", sample_weight)])
+        return DataSet(kind="arrays", arrays=tuple(arrays), samples=arrays[0].rows if arrays else None)
+    if isinstance(x, keras.utils.PyDataset):
+        size = getattr(x, "batch_size", None)
+        return DataSet(
+            kind=type(x).__name__, facts={"batches": x.num_batches, "batch": size if isinstance(size, int) else None}
+        )
+    if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "dataset"):
+        return _loader(x)
+    return _stream(x, given or {})
+
+
+def _pipeline(dataset: Any) -> DataSet:
+    found = read_pipeline(dataset)
+    facts = {"pipeline": " > ".join(found.steps), "batches": "infinite" if found.is_infinite else found.batches}
+    return DataSet(
+        kind="tf.data",
+        arrays=tuple(look(found.elements)),
+        sources=tuple(look(found.sources)),
+        samples=found.samples,
+        facts=facts,
+    )
+
+
+def _loader(loader: Any) -> DataSet:
+    """torch's DataLoader; of a TensorDataset the tensors are known."""
+    samples = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
+    tensors = getattr(loader.dataset, "tensors", None)
+    arrays = tuple(look(parts(tuple(tensors)))) if tensors else ()
+    return DataSet(kind="torch.DataLoader", arrays=arrays, samples=samples, facts={"batch": loader.batch_size})
+
+
+def _stream(x: Any, given: Mapping[str, Any]) -> DataSet:
+    """A generator, or anything else: what Keras has seen of its first batches already."""
+    adapter = getattr(given.get("epoch_iterator"), "data_adapter", None)
+    batches = getattr(adapter, "_first_batches", None) or ()
+    arrays = [
+        Seen(name=one.name, shape=(None, *one.shape[1:]) if one.shape else None, dtype=one.dtype)
+        for one in look(parts(batches[0]) if batches else ())
+    ]
+    name = getattr(x, "__name__", None)
+    return DataSet(
+        kind=f"{type(x).__name__} {name}" if isinstance(name, str) else type(x).__name__, arrays=tuple(arrays)
+    )
+
+
+def _is_array(x: Any) -> bool:
+    """Whether `x` is arrays: what has rows, or a structure of such."""
+    first = next((one for _, one in leaves("", x)), None)
+    if first is None or isinstance(first, keras.utils.PyDataset):
+        return False
+    return hasattr(first, "shape") and (hasattr(first, "dtype") or hasattr(first, "dtypes"))
+
+
+def _record(run: Run, sets: Mapping[str, DataSet], ms: int) -> dict[str, Any]:
+    """Record which data sets they are; return what they are as parameters."""
+    params: dict[str, Any] = {}
+    for context, one in sets.items():
+        data, weights = one.fingerprint()
+        params |= one.params(PREFIXES.get(context, f"data.{context}"), data, weights)
+        run.late.dataset(context, context=context, ms=ms, **one.in_mlflow(data))
+    return params

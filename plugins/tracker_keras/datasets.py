@@ -1,0 +1,109 @@
+"""A data set in flat parameters, and in MLflow's words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import prod
+from pathlib import PurePath
+from typing import Any
+
+from tracker_keras.samples import Seen, digest
+
+_CLASSES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """What `fit()` trains with, or validates with. `kind` is "arrays", "tf.data", or a class.
+
+    `arrays` are what one epoch reads, or the elements that a pipeline gives; `sources` what the pipeline slices.
+    """
+
+    kind: str
+    arrays: tuple[Seen, ...] = ()
+    sources: tuple[Seen, ...] = ()
+    samples: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> tuple[str | None, str | None]:
+        """Digests of the samples of the data, and of its sample weights; None where there are none to be had."""
+        content = self.sources or self.arrays
+        weights = [one for one in content if one.name == "sample_weight"]
+        data = [one for one in content if one.name != "sample_weight"]
+        return digest(data) if data else None, digest(weights) if weights else None
+
+    def params(self, prefix: str, data: str | None, weights: str | None) -> dict[str, Any]:
+        """Parameters below `prefix`, with these digests."""
+        found: dict[str, Any] = {"kind": self.kind, "samples": self.samples, "digest": data, **self.facts}
+        for one in self.arrays:
+            found[f"{one.name}.shape"] = None if one.shape is None else list(one.shape)
+            found[f"{one.name}.dtype"] = one.dtype
+        found["sample_weight.digest"] = weights
+        return {f"{prefix}.{key}": value for key, value in found.items() if value is not None}
+
+    def in_mlflow(self, data: str | None) -> dict[str, str]:
+        """`digest`, `source_type`, `source`, `schema` and `profile` as MLflow has them.
+
+        Without a digest of what is in it, it is that of its description, and the profile says so.
+        """
+        schema = json.dumps({"mlflow_tensorspec": {"features": self._specs("x"), "targets": self._specs("y")}})
+        profile = {"kind": self.kind, "num_rows": self.samples, **self._sizes("x"), **self._sizes("y"), **self.facts}
+        described = json.dumps([schema, profile], sort_keys=True, default=str)
+        profile["digest_of"] = "sample" if data else "description"
+        return {
+            "digest": data or blake2b(described.encode(), digest_size=16).hexdigest(),
+            "source_type": "code",
+            "source": json.dumps({"tags": {"mlflow.source.name": PurePath(sys.argv[0] if sys.argv else "").name}}),
+            "schema": schema,
+            "profile": json.dumps({key: value for key, value in profile.items() if value is not None}, default=str),
+        }
+
+    def _specs(self, part: str) -> str | None:
+        """A schema of MLflow's: tensors with -1 for the samples, named where there are several."""
+        specs = [
+            ({"name": name} if name else {})
+            | {
+                "type": "tensor",
+                "tensor-spec": {"dtype": one.dtype, "shape": [-1, *(_side(side) for side in one.shape[1:])]},
+            }
+            for name, one in self._of(part).items()
+            if one.shape
+        ]
+        return json.dumps(specs) if specs else None
+
+    def _sizes(self, part: str) -> dict[str, Any]:
+        """The shapes and sizes of arrays, as MLflow's profile has them: by name where there are several."""
+        label = {"x": "features", "y": "targets"}[part]
+        shapes = {
+            name: [side or 0 for side in one.shape]
+            for name, one in self._of(part).items()
+            if one.shape and None not in one.shape
+        }
+        if not shapes:
+            return {}
+        sizes = {name: prod(shape) for name, shape in shapes.items()}
+        one = shapes.keys() == {""}
+        return {f"{label}_shape": shapes[""] if one else shapes, f"{label}_size": sizes[""] if one else sizes}
+
+    def _of(self, part: str) -> dict[str, Seen]:
+        """The arrays of x or y by their names within it."""
+        return {
+            one.name.removeprefix(part).removeprefix("."): one
+            for one in self.arrays
+            if one.name == part or one.name.startswith(f"{part}.")
+        }
+
+
+def class_weights(given: Any) -> dict[str, float]:
+    """The weights of classes that `fit()` was given, by class."""
+    if not isinstance(given, Mapping):
+        return {}
+    return {f"class_weight.{name}": float(weight) for name, weight in sorted(given.items(), key=str)[:_CLASSES]}
+
+
+def _side(side: int | None) -> int:
+    return -1 if side is None else side

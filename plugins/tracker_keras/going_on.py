@@ -1,0 +1,101 @@
+"""The arguments `resume` and `checkpoint` of a callback, through its fits."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tracker.domain.errors import InvalidValue
+from tracker_keras.places import FollowedRun, Place, Resumable, followed_run, place_of
+from tracker_keras.resume import Resumption
+from tracker_keras.saving import StateSaver, save_beside_chief
+from tracker_keras.surroundings import look_around
+from tracker_keras.watch import Watch
+from tracker_keras.workers import is_chief
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+    from tracker_keras.fit import ObservedFit
+    from tracker_keras.parts import MakePart
+
+
+class GoingOn:
+    """Whether a callback's fits are resumed, and how often the state to resume from is saved.
+
+    Raises InvalidValue for arguments that cannot be meant.
+    """
+
+    def __init__(self, *, resume: object, checkpoint: object) -> None:
+        if not isinstance(resume, bool):
+            raise InvalidValue("resume", f"{resume!r}", limit="True or False; which run goes on says tracker.start_run")
+        is_number = isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint > 0
+        if not (is_number or checkpoint is None or checkpoint == "epoch"):
+            raise InvalidValue("checkpoint", f"{checkpoint!r}", limit='None, "epoch", or a number of optimizer steps')
+        self.every = checkpoint if isinstance(checkpoint, int) else None
+        """After how many optimizer steps; None for epochs."""
+        self._resumes = resume
+        self._saves = resume or checkpoint is not None
+        self._place: Place | None = None
+        self._resumption: Resumption | None = None
+        self._followed: FollowedRun | None = None
+        self._watch: Watch | None = None
+
+    def enter(self, run: Run | None, given: Run | None, model: Any) -> None:
+        """A fit of `model` begins, recorded in `run`; a worker beside the chief records none, whatever it was `given`.
+
+        Raises InvalidValue or StoreError if it cannot be known whether it goes on.
+        """
+        self.leave()
+        self._place = None
+        if not self._saves:
+            return
+        known: Resumable | None = run
+        if known is None and not is_chief():
+            self._followed = self._followed or followed_run()
+            known = self._followed or given
+            if known is None and self._resumes:
+                raise InvalidValue(
+                    "run",
+                    "a worker beside the chief cannot know which run to resume",
+                    limit="TRACKER_RUN_ID, the same in every worker, or resume=False in all",
+                )
+        if known is not None and known.connect is not None:
+            self._place = place_of(known)
+            self._place.enter(known, model, asks=self._resumes)
+
+    def parts(self, me: Any) -> list[MakePart]:
+        """What saves the state of the fit of the callback `me` that begins."""
+        if self._place is None:
+            return []
+        return [partial(StateSaver, me=me, every=self.every, place=self._place)]
+
+    def begin(self, me: Any, fit: ObservedFit | None) -> None:
+        """The fit of `me` begins where the run's state says; raises what keeps it from that.
+
+        `fit` is None for a worker beside the chief, which goes on all the same.
+        """
+        if not self._saves:
+            return
+        around = look_around(me) if fit is None else fit.surroundings
+        model = me.model if fit is None else fit.model
+        if not is_chief():
+            self._watch = Watch(me.params, me.guard, _nothing)
+            save_beside_chief(model, around.last or me, self._watch)
+        if self._place is None or not self._resumes:
+            return
+        resumption = self._resumption = Resumption(me, model, around, self._place)
+        if fit is not None:
+            fit.take_up(resumption.taken_up)
+        resumption.begin(fit.put_back if fit is not None else _nothing)
+
+    def leave(self) -> None:
+        """The fit is over, or died."""
+        if self._resumption is not None:
+            self._resumption.over()
+        if self._watch is not None:
+            self._watch.leave()
+        self._resumption, self._watch = None, None
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,131 @@
+"""Which of a script's trainings a `fit()` is, and what its run kept of it."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+from tracker import compose
+from tracker.domain.checkpoints import latest_of
+from tracker.domain.errors import RunNotFound
+from tracker.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tracker.client.run import Connect
+    from tracker.domain.ports import ArtifactHome
+    from tracker.domain.records import Checkpoint
+
+
+class Resumable(Protocol):
+    """What is asked of a run here: its own process's, or another worker's."""
+
+    id: str
+    resumed: bool
+    connect: Connect | None
+
+    def flush(self, timeout: float = 30.0) -> int:
+        """Wait until what was logged is stored."""
+        ...
+
+
+@dataclass(eq=False)
+class FollowedRun:
+    """The chief's run as a worker beside it knows it, which reads and records nothing."""
+
+    id: str
+    connect: Connect | None
+    resumed: bool = True
+
+    def flush(self, timeout: float = 30.0) -> int:
+        """Nothing was logged."""
+        return 0
+
+
+def followed_run() -> FollowedRun | None:
+    """The run that TRACKER_RUN_ID names to all workers; None if it is not set."""
+    settings = Settings.from_environment()
+    if settings.run_id is None:
+        return None
+    url = compose.store_url(settings.store, settings.token)
+    root = compose.artifact_root(settings.artifacts, url)
+    return FollowedRun(settings.run_id, lambda: (compose.open_store(url), compose.open_artifacts(root, url)))
+
+
+_UNFINISHED = (None, "failed", "interrupted", "preempted", "lost")
+
+
+@dataclass(eq=False)
+class Place:
+    """Where a script stands in a run that it saves its state into.
+
+    Trainings of a script are counted from 0: the same script, started again, comes to the one that a state is of by
+    its number. One that died is not over, and a `fit()` after it takes it up.
+    """
+
+    index: int = -1
+    is_complete: bool = True
+    models: WeakSet[Any] = field(default_factory=WeakSet)
+    """Which models were trained; more than one cannot be put back."""
+    newest: Checkpoint | None = None
+    phase: int = 0
+    """The phase that the run is in."""
+    ended: bool = False
+    """Whether the fit that saved the newest state came to its end."""
+    _left: tuple[int, int] | None = None
+    """The phase that the run's last fit left unfinished, and the steps that the run had when it began."""
+    _home: ArtifactHome | None = None
+
+    def enter(self, run: Resumable, model: Any, *, asks: bool) -> None:
+        """The next `fit()` begins. With `asks` the run's state is looked up; raises StoreError if that cannot be."""
+        died = not self.is_complete
+        if not died:
+            self.index += 1
+        self.is_complete = False
+        if asks and (died or (run.resumed and self._home is None)):
+            if died:
+                run.flush()
+            self._ask(run)
+        self.models.add(model)
+
+    def _ask(self, run: Resumable) -> None:
+        if run.connect is None:
+            return
+        store, self._home = run.connect()
+        with closing(store), suppress(RunNotFound):  # the chief has not said yet that there is one
+            # One that is BackupAndRestore's it restores itself.
+            self.newest = latest_of([one for one in store.checkpoints(run.id) if "place" in one.state], "state")
+            fits = [one for one in store.fits(run.id) if one.epochs is None or one.epochs > one.first_epoch]
+            progress = store.progress(run.id)
+            self.phase = progress.phase
+            outcomes = {one.number: one.outcome for one in fits}
+            self.ended = self.newest is not None and outcomes.get(self.newest.fit) not in _UNFINISHED
+            if fits and fits[-1].outcome in _UNFINISHED:
+                self._left = fits[-1].phase, progress.phase_step
+
+    def steps_to_begin_with(self) -> int | None:
+        """How many steps the run had when this training began that died before it saved a state; else None."""
+        left, self._left = self._left, None
+        if left is None:
+            return None
+        phase = 1 + self.index
+        if self.newest is not None:
+            phase = self.newest.state["phase"] + self.index - self.newest.state["place"]
+        return left[1] if left[0] == phase else None
+
+    def fetch(self, target: Path) -> Path:
+        """The newest state's file at `target`, verified. Raises StoreError or ArtifactError."""
+        assert self.newest is not None
+        assert self._home is not None
+        return self._home.fetch(self.newest.uri, target, sha256=self.newest.sha256)
+
+
+def place_of(run: Resumable) -> Place:
+    """That of `run` in this process."""
+    return _of_runs.setdefault(run, Place())
+
+
+_of_runs: WeakKeyDictionary[Resumable, Place] = WeakKeyDictionary()

@@ -1,0 +1,257 @@
+"""Saving the state that a training can be resumed from: when, what, and by whom it is kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracker.domain.identity import now_ms
+from tracker.settings import Settings
+from tracker_keras import callback_states, position, randomness
+from tracker_keras.optimizers import learning_rates
+from tracker_keras.parts import Part
+from tracker_keras.state_file import SUFFIX, seeds_of, values_of, variables_of, write_beside
+from tracker_keras.workers import is_alone
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+    from tracker_keras.fit import ObservedFit
+    from tracker_keras.places import Place
+    from tracker_keras.watch import Watch
+
+log = logging.getLogger("tracker")
+FORMAT = 1
+_folders = threading.Lock()
+"""Nobody's folder goes while a file of his is about to be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A state on its way to the run: Keras' file as it was written, and what belongs beside it and into its row."""
+
+    file: Path
+    arrays: Mapping[str, Any]
+    variables: Any
+    state: Mapping[str, Any]
+    keras_epoch: int
+    steps: int
+    ms: int = field(default_factory=now_ms)
+
+
+class StateSaver(Part):
+    """Saves the state of its fit at the end of each epoch, or whenever `every` optimizer steps are done.
+
+    An epoch is over when the callback that stands last in the list is done with it, and the next has not begun: what
+    the others decided at its end is in the state, and nothing that they do at a begin, which they will do again. In
+    the middle of an epoch the same holds for a batch; where the data is such that a later process could not go on
+    there, or how many steps an epoch has is not known yet, the state waits for the epoch's end.
+    """
+
+    def __init__(self, fit: ObservedFit, *, me: Any, every: int | None, place: Place) -> None:
+        super().__init__(fit)
+        fit.saves_state = True
+        self._every = every
+        self._place = place
+        self._states = Handover(fit.run)
+        self._variables: list[Any] = []
+        self._is_due = False
+        self._done = 0
+        self._base = 0
+        self._before = 0
+        self._drawn: Mapping[str, Any] = {}
+        around = fit.surroundings
+        first, last = around.first or me, around.last or me
+        fit.watch.around(last, "on_epoch_end", after=self._epoch_ended)
+        if every is not None:
+            fit.watch.around(first, "on_epoch_begin", before=self._epoch_begins)
+            fit.watch.around(last, "on_train_batch_end", after=self._batch_ended)
+
+    def begin(self, initial_epoch: int) -> None:
+        """Say at once where the wish for steps cannot be granted."""
+        if self._every is not None and (why := self._obstacle()) is not None:
+            log.warning("checkpoint=%d: %s; the state is saved as epochs end, and resumed there", self._every, why)
+
+    def end(self) -> None:
+        """The fit is complete: a later one of this run is another."""
+        self._place.is_complete = True
+
+    # -- when ----------------------------------------------------------------------------------------------------
+
+    def _epoch_begins(self, *_: Any) -> None:
+        skipped = self.fit.skipped
+        self._done, self._base = skipped, self.fit.steps - skipped
+        self._before = self.fit.passed_over or position.handed_out(self.fit.surroundings.epoch_iterator())
+        self._drawn = randomness.drawn_so_far()
+
+    def _batch_ended(self, batch: int, _: Mapping[str, Any]) -> None:
+        recorder, every, done = self.fit.recorder, self._every or 1, batch + 1
+        if recorder is None or done <= self._done:
+            return
+        before, now = (recorder.step(self._base + steps) for steps in (self._done, done))
+        self._done = done
+        if now // every == before // every:
+            return
+        steps = getattr(self.fit.surroundings.epoch_iterator(), "num_batches", None)
+        if steps is None or done >= steps or self._obstacle() is not None:
+            self._is_due = True
+        else:
+            self._save(self.fit.current_epoch, done, self._base + done)
+
+    def _epoch_ended(self, epoch: int, _: Mapping[str, Any]) -> None:
+        if self._every is None or self._is_due or not is_alone():
+            self._is_due = False
+            self.fit.count_steps()
+            self._save(epoch + 1, 0, self.fit.steps)
+
+    def _obstacle(self) -> str | None:
+        return position.obstacle(self.fit.surroundings.epoch_iterator())
+
+    # -- what ----------------------------------------------------------------------------------------------------
+
+    def _save(self, epoch: int, batch: int, steps: int) -> None:
+        """Save what lets a later process begin with this batch of Keras' `epoch`, after these steps of the fit."""
+        fit, model = self.fit, self.fit.model
+        if fit.recorder is None:
+            return
+        if hasattr(model, "jax_state_sync"):
+            model.jax_state_sync()
+        file = self._states.new_file()
+        try:
+            model.save_weights(str(file))
+        except BaseException:
+            self._states.remove(file)
+            raise
+        self._variables = self._variables or variables_of(model)
+        states, arrays = callback_states.take(fit.surroundings.callbacks)
+        arrays = {f"callbacks/{name}": one for name, one in arrays.items()}
+        arrays |= {f"random/{name}": one for name, one in randomness.drawn_so_far().items()}
+        arrays |= {f"seeds/{number}": one for number, one in enumerate(values_of(seeds_of(model)))}
+        if batch:
+            arrays |= {f"epoch_random/{name}": one for name, one in self._drawn.items()}
+            arrays |= {f"metrics/{number}": one for number, one in enumerate(values_of(model.metrics_variables))}
+            data = self._before
+        else:
+            data = position.handed_out(fit.surroundings.epoch_iterator())
+        state = {
+            "format": FORMAT,
+            "place": self._place.index,
+            "models": len(self._place.models),
+            "phase": fit.recorder.phase,
+            "epoch": epoch,
+            "batch": batch,
+            "steps": fit.recorder.step(steps),
+            "data": data,
+            "learning_rate": learning_rates(model),
+            "callbacks": states,
+            "known": fit.known(),
+        }
+        last = epoch if batch else epoch - 1
+        saved = Saved(file=file, arrays=arrays, variables=self._variables, state=state, keras_epoch=last, steps=steps)
+        self._states.put(saved, self._keep)
+
+    def _keep(self, saved: Saved) -> None:
+        """On the thread beside the training."""
+        write_beside(saved.file, saved.arrays, saved.variables)
+        if self.fit.recorder is not None:
+            self.fit.recorder.log_checkpoint(
+                saved.file,
+                saved.keras_epoch,
+                steps=saved.steps,
+                is_best=False,
+                state=saved.state,
+                role="state",
+                ms=saved.ms,
+            )
+
+
+def save_beside_chief(model: Any, last: Any, watch: Watch) -> None:
+    """In a worker beside the chief: save as epochs end, as the chief does, for nobody.
+
+    To read a variable may be work that the workers do together (the averages of a BatchNormalization): the chief would
+    wait for us. How often is not asked here, since the chief alone counts steps: with several workers it is each epoch.
+    """
+
+    def save(*_: Any) -> None:
+        with tempfile.TemporaryDirectory(prefix="tracker-state-") as folder:
+            model.save_weights(f"{folder}/beside{SUFFIX}")
+
+    watch.around(last, "on_epoch_end", after=save)
+
+
+class Handover:
+    """States on their way from the training to the thread beside it; only the newest that waits is kept.
+
+    They lie in a folder of this process, which goes when it is empty. What a killed one left is removed by the next
+    process of the run on this machine.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._folder = Settings.from_environment().home / "states" / run.id / f"{socket.gethostname()}-{os.getpid()}"
+        self._lock = threading.Lock()
+        self._waiting: tuple[Saved, Callable[[Saved], None]] | None = None
+        self._count = 0
+        _remove_left(self._folder)
+
+    def new_file(self) -> Path:
+        """Where the next state is to be written."""
+        self._count += 1
+        file = self._folder / f"{id(self):x}-{self._count}{SUFFIX}"
+        with _folders:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file.touch()
+        return file
+
+    def put(self, saved: Saved, keep: Callable[[Saved], None]) -> None:
+        """Have `keep(saved)` done beside the training, unless a newer one comes before it is begun."""
+        with self._lock:
+            older, self._waiting = self._waiting, (saved, keep)
+        if older is not None:  # what is to be done for it will be done for this one
+            self.remove(older[0].file)
+        elif self._run.in_background(self._take).cancelled():
+            self.remove(saved.file)
+
+    def _take(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            saved, keep = waiting
+            try:
+                keep(saved)
+            finally:
+                self.remove(saved.file)
+
+    def remove(self, file: Path) -> None:
+        """The file is not needed any more."""
+        with _folders, suppress(OSError):  # others of this process may be in the folder
+            file.unlink(missing_ok=True)
+            self._folder.rmdir()
+            self._folder.parent.rmdir()
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the folders beside `folder` of processes of this machine that are no more."""
+    with suppress(OSError):
+        for other in folder.parent.iterdir():
+            host, _, pid = other.name.rpartition("-")
+            if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid)):
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

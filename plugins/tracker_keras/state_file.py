@@ -1,0 +1,138 @@
+"""The file of a state: Keras' own weights file, with what else a resume needs in a group of its own beside them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from keras import ops
+
+from tracker.domain.errors import InvalidValue
+
+SUFFIX = ".weights.h5"
+GROUP = "tracker"
+"""Keras looks for the groups that it wrote, and passes over this one."""
+_NATIVE = "biufc"
+_NAMED = 5
+"""How many variables that differ are named."""
+Arrays = Mapping[str, Any]
+
+
+def variables_of(model: Any) -> list[tuple[str, list[int | None], str]]:
+    """Path, shape and type of each weight, then of each variable of the optimizer, in Keras' order."""
+    optimizer = getattr(model, "optimizer", None)
+    every = [*model.weights, *(optimizer.variables if optimizer is not None else ())]
+    return [(one.path, [*one.shape], str(one.dtype)) for one in every]
+
+
+def seeds_of(model: Any) -> list[Any]:
+    """The variables of the seed generators (Dropout's and the like), which Keras writes into no file of weights."""
+    others = {id(one) for one in (*model.weights, *model.metrics_variables)}
+    return [one for one in model.variables if id(one) not in others]
+
+
+def values_of(variables: Sequence[Any]) -> list[Any]:
+    """What variables hold now, one array each."""
+    return [np.array(ops.convert_to_numpy(one)) for one in variables]
+
+
+def assign(variables: Sequence[Any], values: Sequence[Any]) -> bool:
+    """Let variables hold `values`; False, and nothing done, if they are not as many of the same shapes."""
+    if [tuple(one.shape) for one in variables] != [tuple(one.shape) for one in values]:
+        return False
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return True
+
+
+def write_beside(file: Path, arrays: Arrays, variables: Any) -> None:
+    """Add arrays, by names joined with `/`, and what `variables_of` says, to a weights file."""
+    with h5py.File(file, "a") as opened:
+        group = opened.create_group(GROUP)
+        group.create_dataset("variables", data=np.frombuffer(json.dumps(variables).encode(), np.uint8))
+        for name, array in arrays.items():
+            _write(group, f"arrays/{name}", np.asarray(array))
+
+
+def read_beside(file: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The arrays and variables that `write_beside` wrote; InvalidValue for a file that has none."""
+    arrays: dict[str, Any] = {}
+
+    def take(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset):
+            arrays[name] = _read(found)
+
+    with h5py.File(file, "r") as opened:
+        if GROUP not in opened:
+            raise InvalidValue("checkpoint", f"{file.name} is no state to resume from")
+        variables = json.loads(opened[GROUP]["variables"][()].tobytes())
+        if "arrays" in opened[GROUP]:
+            opened[GROUP]["arrays"].visititems(take)
+    return arrays, variables
+
+
+def listed(arrays: Arrays, name: str) -> list[Any]:
+    """The arrays `name/0`, `name/1` …, in order."""
+    found: list[Any] = []
+    while (array := arrays.get(f"{name}/{len(found)}")) is not None:
+        found.append(array)
+    return found
+
+
+def below(arrays: Arrays, name: str) -> dict[str, Any]:
+    """The arrays whose names begin with `name/`, by the rest."""
+    return {key.removeprefix(f"{name}/"): one for key, one in arrays.items() if key.startswith(f"{name}/")}
+
+
+def differences(model: Any, saved: Sequence[Any]) -> list[str]:
+    """What of `model` is not as it was when its variables were `saved`, one phrase each; names do not count.
+
+    Another script, or a second model of the same process, gives equal layers other names.
+    """
+    now = variables_of(model)
+    found = [
+        f"variable {number} was {_told(was)} and is {_told(one)}"
+        for number, (was, one) in enumerate(zip(saved, now, strict=False))
+        if list(was[1]) != list(one[1]) or was[2] != one[2]
+    ]
+    for number, what, lacking in ((len(now), "is missing", saved), (len(saved), "is new", now)):
+        found += [f"{_told(one)} {what}" for one in lacking[number:]]
+    more = len(found) - _NAMED
+    return found[:_NAMED] + ([f"{more} more"] if more > 0 else [])
+
+
+def load(model: Any, file: Path) -> None:
+    """Put weights and optimizer as they are in `file`; InvalidValue for an optimizer that Keras does not fill."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model.load_weights(str(file))
+    for one in said:
+        if "Skipping variable loading" in str(one.message):
+            raise InvalidValue("resume", str(one.message))
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _told(variable: Sequence[Any]) -> str:
+    path, shape, kind = variable
+    return f"{path} {kind}({', '.join(map(str, shape))})"
+
+
+def _write(group: Any, name: str, array: Any) -> None:
+    if array.dtype.kind in _NATIVE:
+        group.create_dataset(name, data=array)
+        return
+    # bfloat16 and its like, which HDF5 has no word for
+    kept = group.create_dataset(name, data=np.frombuffer(array.tobytes(), np.uint8))
+    kept.attrs["dtype"], kept.attrs["shape"] = str(array.dtype), array.shape
+
+
+def _read(found: Any) -> Any:
+    array = found[()]
+    if "dtype" not in found.attrs:
+        return np.asarray(array)
+    return np.frombuffer(array.tobytes(), np.dtype(found.attrs["dtype"])).reshape(found.attrs["shape"])

@@ -1,0 +1,118 @@
+"""What a fit was trained with, in parameters and in MLflow's data sets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from e2e.keras_lab import BACKENDS, Lab, lab
+
+
+@pytest.fixture(params=BACKENDS)
+def keras(request: pytest.FixtureRequest) -> Lab:
+    """The records of all scenarios with one backend."""
+    return lab(request.param)
+
+
+def data(keras: Lab, name: str) -> dict[str, Any]:
+    """The parameters of a run's data."""
+    params = keras.store.params(keras.run(name).id)
+    return {key.removeprefix("data."): value for key, value in params.items() if key.startswith("data.")}
+
+
+def test_arrays_have_shapes_counts_and_a_digest(keras: Lab) -> None:
+    """Shape, dtype and number of samples of training and validation data, and the weights of classes, are parameters."""
+    keras.said("data_arrays")
+    found = data(keras, "data_arrays")
+    assert (found["kind"], found["samples"], found["validation.samples"]) == ("arrays", 20, 8)
+    assert (found["x.shape"], found["x.dtype"], found["y.shape"]) == ([20, 3], "float32", [20, 1])
+    assert (found["class_weight.0"], found["class_weight.1"]) == (1.0, 2.5)
+    assert len(found["digest"]) == 32
+    assert found["digest"] != found["validation.digest"]
+
+
+def test_equal_data_has_one_digest_wherever_it_comes_from(keras: Lab) -> None:
+    """The digest is the same as arrays or tensors, through a shuffled pipeline, in another process and backend."""
+    digests = {data(lab(backend), name)["digest"] for backend in BACKENDS for name in ("data_arrays", "data native")}
+    digests.add(data(lab("tensorflow"), "data slices True")["digest"])
+    assert len(digests) == 1
+
+
+def test_other_data_in_a_second_fit_is_that_fits(keras: Lab) -> None:
+    """The same data again adds nothing; changed data is recorded under the fit that brought it."""
+    params = keras.store.params(keras.run("data_arrays").id)
+    assert "fit.2.data.digest" not in params
+    assert params["fit.3.data.digest"] != params["data.digest"]
+    assert "fit.3.data.samples" not in params
+
+
+def test_what_is_split_off_and_how_samples_weigh_is_known(keras: Lab) -> None:
+    """`validation_split` is what Keras made of it; sample weights have a shape and a digest of their own."""
+    found = data(keras, "data weights")
+    assert (found["validation_split"], found["samples"], found["validation.samples"]) == (0.25, 15, 5)
+    assert (found["sample_weight.shape"], found["validation.sample_weight.shape"]) == ([15], [5])
+    assert found["sample_weight.digest"] != found["digest"]
+
+
+def test_data_is_what_it_was_when_the_fit_began(keras: Lab) -> None:
+    """Arrays that change under the training have the digest that they had at its beginning."""
+    keras.said("data_changed")
+    assert data(keras, "data_changed")["digest"] == data(keras, "data_arrays")["digest"]
+
+
+def test_named_inputs_and_tables(keras: Lab) -> None:
+    """Inputs by name are told apart; a pandas table has its columns' dtype and a digest."""
+    keras.said("data_structures")
+    found = data(keras, "data by name")
+    assert (found["x.left.shape"], found["x.right.shape"]) == ([20, 3], [20, 1])
+    found = data(keras, "data table")
+    assert (found["x.shape"], found["x.dtype"], found["y.shape"], len(found["digest"])) == (
+        [20, 3],
+        "float32",
+        [20],
+        32,
+    )
+
+
+def test_streams_are_not_asked_for_more(keras: Lab) -> None:
+    """A PyDataset is asked as often as without us; what Keras has seen of a generator is known, and no digest is made."""
+    without, with_ours = keras.said("data_streams")["asked"]
+    assert without == with_ours
+    params = keras.store.params(keras.run("data streams True").id)
+    assert params["data.kind"] == "generator endless"
+    assert (params["data.x.shape"], params["data.x.dtype"]) == ([None, 3], "float32")
+    assert (params["fit.2.data.kind"], params["data.batches"], params["data.batch"]) == ("Batches", 4, 5)
+    assert not any(key.endswith("digest") for key in params)
+
+
+def test_pipelines_are_read_without_running_them() -> None:
+    """A pipeline's steps, elements and samples are known, and its generator ran as often as without us."""
+    facts = lab("tensorflow").said("data_pipelines")
+    without, with_ours = facts["ran"]
+    assert without == with_ours == 20
+    found = data(lab("tensorflow"), "data slices True")
+    assert found["pipeline"] == "TensorSlice > Shuffle > Map > Batch > Prefetch"
+    assert (found["kind"], found["samples"], found["batches"]) == ("tf.data", 20, 4)
+    assert (found["x.shape"], found["y.dtype"]) == ([None, 3], "float32")
+    made = data(lab("tensorflow"), "data made True")
+    assert made["pipeline"].startswith("Tensor > FlatMap")
+    assert not {"digest", "samples"} & set(made)
+
+
+def test_mlflow_shows_and_finds_the_data_sets(keras: Lab) -> None:
+    """MLflow's client reads the data sets of a run with their contexts, and filters find the run by their digest."""
+    from mlflow.tracking import MlflowClient
+
+    run = keras.run("data_arrays")
+    digest = data(keras, "data_arrays")["digest"]
+    assert [found.id for found in keras.store.search_runs(f"dataset.digest = '{digest}'").runs].count(run.id) == 1
+    client = MlflowClient(f"tracker+{keras.store.url}")
+    (seen,) = client.search_runs(["0"], f"dataset.digest = '{digest}' AND attributes.run_name = 'data_arrays'")
+    inputs = {(one.tags[0].value, one.dataset.name): one.dataset for one in seen.inputs.dataset_inputs}
+    assert {context for context, _ in inputs} == {"train", "validation"}
+    assert len(seen.inputs.dataset_inputs) == 3
+    dataset = next(one.dataset for one in seen.inputs.dataset_inputs if one.dataset.digest == digest)
+    spec = json.loads(dataset.schema)["mlflow_tensorspec"]
+    assert json.loads(spec["features"]) == [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 3]}}]
+    assert json.loads(dataset.profile)["num_rows"] == 20

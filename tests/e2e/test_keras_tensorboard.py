@@ -1,0 +1,299 @@
+"""What TensorBoard callbacks write is on record, once, and equally whether Keras' callback wrote it or ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from e2e.children import Child, eventually
+from e2e.keras_lab import BACKENDS, Lab, environment, lab
+from PIL import Image
+
+import tracker
+
+WEIGHTS = {"net/hidden/kernel": 12, "net/hidden/bias": 4, "net/out/kernel": 4, "net/out/bias": 1}
+KINDS = pytest.mark.parametrize("kind", ["stock", "ours", "epochs"])
+
+
+@pytest.fixture(params=BACKENDS)
+def keras(request: pytest.FixtureRequest) -> Lab:
+    """The records of all scenarios with one backend."""
+    return lab(request.param)
+
+
+def files(keras: Lab, name: str) -> list[Path]:
+    """All files of a run, relative to its artifacts."""
+    root = Path(keras.run(name).artifact_uri.removeprefix("file://"))
+    return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+
+
+def images(keras: Lab, name: str) -> dict[str, list[int]]:
+    """The steps of a run's images by their keys."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for path in files(keras, name):
+        if path.parts[0] == "images" and path.suffix == ".png":
+            key, _, step, *_ = path.name.split("+")
+            found[key.replace("~", "/")].append(int(step))
+    return dict(found)
+
+
+def histograms(keras: Lab, name: str) -> dict[str, list[tuple[str, int, Any, Any]]]:
+    """Axis, step, edges and counts of a run's histograms by their keys."""
+    found: dict[str, list[tuple[str, int, Any, Any]]] = defaultdict(list)
+    for one in keras.store.histograms(keras.run(name).id):
+        found[one.key].append((one.axis, one.step, list(one.edges), list(one.counts)))
+    return dict(found)
+
+
+def series(keras: Lab, name: str, *, raw: bool = False) -> dict[str, list[tuple[int, float]]]:
+    """All points of a run by their keys."""
+    run = keras.run(name)
+    found = {}
+    for key in (key for key in keras.store.metrics(run.id) if not key.startswith("system/")):
+        history = keras.store.history(run.id, key, raw=raw)
+        found[key] = list(zip(history.steps.tolist(), history.values.tolist(), strict=True))
+    return found
+
+
+@KINDS
+def test_16_scalars(keras: Lab, kind: str) -> None:
+    """Epoch logs are there once, under their own names; batches and own summaries go on from fit to fit."""
+    facts, name = keras.said("boards")[kind], f"boards.{kind}"
+    assert (facts["said"], facts["problems"]) == ([], {})
+    points = series(keras, name, raw=True)
+    batches = {"batch/loss", "batch/mae", "batch/steps_per_second"}
+    epochs = {"loss", "mae", "val_loss", "val_mae", "learning_rate", "steps_per_second"}
+    assert set(points) == epochs | {"mine/learned"} | (set() if kind == "epochs" else batches)
+    assert {tuple(step for step, _ in points[key]) for key in epochs} == {(0, 1, 2, 3)}
+    assert {tuple(step for step, _ in points[key]) for key in batches & set(points)} <= {(2, 4, 6, 8, 10, 12, 14, 16)}
+    # His counter began anew with the second fit, when the run had done eight steps.
+    assert points["mine/learned"] == [(0, 0.0), (1, 0.5), (8, 0.0), (9, 0.5)]
+
+
+@KINDS
+def test_16_histograms(keras: Lab, kind: str) -> None:
+    """The weights' buckets are those in TensorBoard's files, an epoch of the run each."""
+    facts, found = keras.said("boards")[kind], histograms(keras, f"boards.{kind}")
+    assert set(found) == {*WEIGHTS, "mine/spread"}
+    assert [(axis, step) for axis, step, *_ in found["mine/spread"]] == [("step", step) for step in (0, 1, 8, 9)]
+    for key, size in WEIGHTS.items():
+        rows = facts["train"]["buckets"][f"{key}/histogram"][:4]  # the fifth is of the fit that nobody recorded
+        assert [(axis, step, sum(counts)) for axis, step, _, counts in found[key]] == [
+            ("epoch", epoch, size) for epoch in range(4)
+        ]
+        assert [[*zip(edges[:-1], edges[1:], counts, strict=True)] for _, _, edges, counts in found[key]] == [
+            [tuple(bucket) for bucket in buckets] for buckets in rows
+        ]
+
+
+@KINDS
+def test_16_images(keras: Lab, kind: str) -> None:
+    """Weights that can be drawn and the user's images are images of the run, each with its small copy."""
+    drawn = {key: [0, 1, 2, 3] for key in ("net/hidden/kernel", "net/hidden/bias", "net/out/kernel")}
+    name = f"boards.{kind}"
+    assert images(keras, name) == drawn | {key: [0, 1, 8, 9] for key in ("mine/seen_ all", "mine/seen_ all/1")}
+    paths = [path for path in files(keras, name) if path.parts[0] == "images"]
+    assert len(paths) == 2 * (3 * 4 + 2 * 4)
+    assert keras.store.tags(keras.run(name).id)["mlflow.loggedImages"] == "True"
+    (seen,) = [path for path in paths if path.name.startswith("mine~seen_ all~1+step+8+") and path.suffix == ".png"]
+    with Image.open(Path(keras.run(name).artifact_uri.removeprefix("file://")) / seen) as image:
+        assert (image.size, image.getpixel((0, 0))) == ((7, 5), (127, 127, 127))
+
+
+@KINDS
+def test_16_graph_and_text(keras: Lab, kind: str) -> None:
+    """The model's graph is kept once for all fits, and each text, as artifacts."""
+    kept = [str(path) for path in files(keras, f"boards.{kind}") if path.parts[0] == "tensorboard"]
+    assert kept == [*(f"tensorboard/mine/words/{step}.md" for step in (0, 1, 8, 9)), "tensorboard/train/keras.json"]
+    run = keras.run(f"boards.{kind}")
+    assert keras.text(run, "tensorboard/mine/words/9.md") == "epoch **1**"
+    assert '"hidden"' in str(keras.text(run, "tensorboard/train/keras.json"))
+
+
+@pytest.mark.parametrize("kind", ["ours", "epochs"])
+def test_16_ours_is_recorded_as_stock(keras: Lab, kind: str) -> None:
+    """The store has the same of both: values, buckets, images; but for the speed, and batches nobody asked for."""
+
+    def of(name: str) -> Any:
+        points = {key: of for key, of in series(keras, name).items() if "per_second" not in key}
+        return {key: of for key, of in points.items() if kind == "ours" or not key.startswith("batch/")}
+
+    stock, ours = "boards.stock", f"boards.{kind}"
+    assert of(ours) == of(stock)
+    assert images(keras, ours) == images(keras, stock)
+    mine, theirs = histograms(keras, ours), histograms(keras, stock)
+    assert mine.keys() == theirs.keys()
+    for key, rows in mine.items():
+        for (axis, step, edges, counts), expected in zip(rows, theirs[key], strict=True):
+            assert (axis, step, counts) == (expected[0], expected[1], expected[3])
+            assert edges == pytest.approx(expected[2], rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["ours", "epochs"])
+def test_16_tensorboard_reads_ours_as_stock(keras: Lab, kind: str) -> None:
+    """TensorBoard finds the same tags of the same kinds in our files; steps and epochs go on, where stock's overlap."""
+    stock, ours = keras.said("boards")["stock"]["train"], keras.said("boards")[kind]["train"]
+    for what in ("scalars", "histograms", "images", "graph_keras_model"):
+        assert {tag for tag in stock[what] if kind == "ours" or not tag.startswith("batch_")} == set(ours[what])
+    assert stock["scalars"]["epoch_loss"] == [0, 1, 0, 1, 0]
+    assert ours["scalars"]["epoch_loss"] == [0, 1, 2, 3, 0]  # in the last fit no TrackerCallback knew the run's
+    assert ours["histograms"]["net/out/bias/histogram"] == [0, 1, 2, 3, 0]
+    assert stock["scalars"]["batch_loss"] == [2, 4, 6, 8, 2, 4, 6, 8, 2, 4]
+    if kind == "ours":
+        assert ours["scalars"]["batch_loss"] == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
+    assert keras.said("boards")[kind]["validation"]["scalars"]["epoch_mae"] == [0, 1, 2, 3]
+
+
+def test_7_16_two_in_a_folder_and_calls_of_several_steps(keras: Lab) -> None:
+    """Two that share a folder are recorded as one; a call of the batch hook is at the steps that it stands for."""
+    assert keras.said("boards_together")["said"] == []
+    found = histograms(keras, "boards_together")
+    assert {key: [step for _, step, *_ in rows] for key, rows in found.items()} == {key: [0, 1] for key in WEIGHTS}
+    assert images(keras, "boards_together") == {
+        key: [0, 1] for key in ("net/hidden/kernel", "net/hidden/bias", "net/out/kernel")
+    }
+    points = series(keras, "boards_together", raw=True)
+    assert [step for step, _ in points["loss"]] == [0, 1, 2, 3, 4]
+    # Eight steps in the first fit, which logs no batches; then Keras' own in two epochs, and ours in one.
+    assert [step for step, _ in points["batch/loss"]] == [11, 12, 15, 16, 19, 20]
+
+
+def test_what_we_record_ourselves_is_not_there_twice(keras: Lab) -> None:
+    """With `log_batches` and `histograms` nothing is written a second time, nor anything said."""
+    assert keras.said("boards_and_ours")["said"] == []
+    points = series(keras, "boards_and_ours", raw=True)
+    assert [step for step, _ in points["batch/loss"]] == list(range(1, 9))
+    found = histograms(keras, "boards_and_ours")
+    assert {key: [step for _, step, *_ in rows] for key, rows in found.items()} == {
+        "linear/dense/kernel": [0, 1], "linear/dense/bias": [0, 1],
+    }  # fmt: skip
+
+
+def test_an_evaluation_in_the_middle_of_a_fit(keras: Lab) -> None:
+    """It takes the callback's model and writers for itself; what is written in the epochs after it is on record too."""
+    keras.said("boards_and_ours")
+    found = histograms(keras, "boards_evaluated")
+    assert {key: [step for _, step, *_ in rows] for key, rows in found.items()} == {key: [0, 1, 2] for key in WEIGHTS}
+    assert [fit.outcome for fit in keras.store.fits(keras.run("boards_evaluated").id)] == ["completed"]
+    # No epoch log has a val_loss; the evaluation was after the four steps of the first epoch.
+    assert [step for step, _ in series(keras, "boards_evaluated")["evaluation/loss"]] == [4]
+
+
+def test_weights_without_tensorboard(keras: Lab) -> None:
+    """`histograms=2` counts the weights of every second epoch, as they were at its end; NaN is in no bucket."""
+    facts, found = keras.said("weights"), histograms(keras, "weights")
+    assert facts["said"] == []
+    assert set(found) == set(WEIGHTS)
+    for key, rows in found.items():
+        assert [(axis, step) for axis, step, *_ in rows] == [("epoch", 0), ("epoch", 2), ("epoch", 3)]
+        for epoch, (_, _, edges, counts) in zip(("0", "2"), rows, strict=False):
+            values = np.array(facts["weights"][epoch][key], dtype=np.float32)
+            assert (len(edges), sum(counts)) == (31, values.size)
+            assert (edges[0], edges[-1]) == (values.min(), values.max())
+            inner = np.searchsorted(values, edges[15:16])  # an edge in the middle
+            assert 0 <= inner[0] <= values.size
+            low = sum(counts[:15])
+            assert abs(low - int((values < edges[15]).sum())) <= 1  # a value on the edge itself
+        assert sum(rows[-1][3]) == 0
+
+
+def test_frequencies_that_cannot_be_meant(keras: Lab) -> None:
+    """A number of epochs that is none is refused, with the value and what would be right."""
+    refused = keras.said("weights")["refused"]
+    assert set(refused) == {"-1", "True", "1.5", "epoch"}
+    for given, (field, message) in refused.items():
+        assert field == "histograms"
+        assert given in message
+        assert "limit:" in message
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = None  # as where it is not installed
+sys.path.insert(0, sys.argv[1])
+import keras, tracker, tracker_keras
+from keras_bench import fit, linear
+board = tracker_keras.TensorBoard("logs", histogram_freq=1, write_images=True, update_freq=1)
+quiet = tracker_keras.TensorBoard("quiet")
+assert keras.src.utils.is_default(quiet.on_train_batch_end) and not keras.src.utils.is_default(board.on_train_batch_end)
+with tracker.start_run(name="alone") as run:
+    model = linear()
+    fit(model, tracker_keras.TrackerCallback(run), board, quiet)
+    tracker_keras.TensorBoard("evaluated").set_model(model)
+    model.evaluate(*[__import__("keras_bench").X, __import__("keras_bench").Y], verbose=0, callbacks=[board])
+assert run.problems == {}, run.problems
+"""
+
+
+def test_16_without_tensorflow(tmp_path: Path) -> None:
+    """Where TensorFlow is not installed ours writes what TensorBoard reads, and TrackerCallback takes it as it comes."""
+    bench = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, bench],
+        env=environment(tmp_path, "jax"), cwd=tmp_path, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list(tmp_path.glob("logs/train/*tfevents*"))) == 1
+    with tracker.open_store(f"sqlite:///{tmp_path / 'tracker.db'}") as store:
+        (run,) = store.find_runs("alone")
+        assert store.history(run.id, "batch/loss").steps.tolist() == list(range(1, 9))
+        assert {(one.key, one.step) for one in store.histograms(run.id)} == {
+            (f"linear/dense/{weight}", epoch) for weight in ("kernel", "bias") for epoch in (0, 1)
+        }
+
+
+def test_16_profiles_where_there_is_no_profiler(tmp_path: Path) -> None:
+    """On a backend without one Keras' callback raises; ours says so, and trains."""
+    code = "import tracker_keras; print(tracker_keras.TensorBoard('logs', profile_batch=2).summary)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(tmp_path, "numpy"), cwd=tmp_path, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Keras has no profiler for numpy" in done.stderr
+
+
+KILLED = """
+import keras, numpy as np, tracker_keras.tensorboards
+sys.path.insert(0, {bench!r})
+from keras_bench import X, Y, linear
+tracker_keras.tensorboards.READ_S = 0.05
+run = tracker.start_run(name="killed", run_id="killed", resume="allow")
+first = {first}
+class Says(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 2 and not first:
+            say("trained")
+            wait()
+board = keras.callbacks.TensorBoard("logs", histogram_freq=1, write_images=True, update_freq=1)
+linear().fit(X, Y, batch_size=5, epochs=5, initial_epoch=first, verbose=0,
+             callbacks=[board, tracker_keras.TrackerCallback(run), Says()])
+run.finish()
+say("done")
+"""
+
+
+def test_16_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before a kill -9 is there; a training that goes on in the same folder has all of it once."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment(tmp_path, "tensorflow").items():
+        monkeypatch.setenv(name, value)
+    bench = str(Path(__file__).parent)
+    with tracker.open_store(f"sqlite:///{tmp_path / 'tracker.db'}") as store:
+        with Child(KILLED.format(bench=bench, first=0)) as child:
+            child.expect("trained")
+            eventually(lambda: len(store.histograms("killed", "linear/dense/kernel")) == 3)
+        assert [one.step for one in store.histograms("killed", "linear/dense/kernel")] == [0, 1, 2]
+        with Child(KILLED.format(bench=bench, first=2)) as child:
+            child.expect("done")
+        assert [one.step for one in store.histograms("killed", "linear/dense/kernel")] == list(range(5))
+        assert store.history("killed", "batch/loss").steps.tolist() == list(range(1, 21))
+        assert store.history("killed", "loss").steps.tolist() == list(range(5))
+        raw = store.history("killed", "batch/loss", raw=True)
+        assert raw.fits is not None
+        assert sorted(raw.steps[raw.fits == 2].tolist()) == list(range(9, 21))
