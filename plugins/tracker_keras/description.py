@@ -16,7 +16,8 @@ from tracker_keras.best import improvements_of
 from tracker_keras.configurations import configurations
 from tracker_keras.goals import batch_twins, metric_goals, monitored
 from tracker_keras.guard import Guard
-from tracker_keras.hyperparameters import hyperparameters, parameter_counts, summary_text
+from tracker_keras.hyperparameters import compiled_with, hyperparameters, parameter_counts, summary_text
+from tracker_keras.optimizers import named_optimizers
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
@@ -150,11 +151,9 @@ def _is_keras_own(model: Any) -> bool:
 
 def _has_lambdas(model: Any) -> bool:
     """Whether Keras would warn as it serialises the model; warnings can only be silenced for all threads at once."""
-    return any(
-        getattr(value, "__name__", None) == "<lambda>"
-        for one in (*model._flatten_layers(), *model.metrics)
-        for value in vars(one).values()
-    )
+    owners = [*model._flatten_layers(), *model.metrics, *named_optimizers(model).values()]
+    values = [*compiled_with(model).values(), *(value for one in owners for value in vars(one).values())]
+    return any(getattr(value, "__name__", None) == "<lambda>" for value in values)
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def _loss(model: Any) -> dict[str, Any]:
         found = {"loss": _name(loss)}
         if isinstance(loss, keras.losses.Loss):
             found.update(_settings_of("loss", loss))
-    return {**found, **_weights(_compiled_with(model).get("loss_weights"))}
+    return {**found, **_weights(compiled_with(model).get("loss_weights"))}
 
 
 def _weights(weights: Any) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _weights(weights: Any) -> dict[str, Any]:
 
 
 def _metrics(model: Any) -> dict[str, Any]:
-    given = _compiled_with(model)
+    given = compiled_with(model)
     return {key: _names(given.get(key)) for key in ("metrics", "weighted_metrics")}
 
 
@@ -122,7 +122,7 @@ def _backend(_: Any) -> dict[str, Any]:
     }
 
 
-def _compiled_with(model: Any) -> Mapping[str, Any]:
+def compiled_with(model: Any) -> Mapping[str, Any]:
     """The arguments of `compile()`, as they were given; `get_compile_config()` would serialise the user's objects."""
     config = getattr(getattr(model, "_compile_config", None), "config", None)
     return config if isinstance(config, Mapping) else {}

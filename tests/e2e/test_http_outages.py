@@ -63,7 +63,12 @@ def assert_everything_once(url: str, run_id: str, points: int = 100) -> None:
         assert (run.status, run.best_epoch) == ("finished", 0)
         assert steps(store, run_id) == list(range(points))
         assert store.params(run_id) == {"lr": 0.1}
-        assert [event.kind for event in store.events(run_id)] == ["fit_started", "noted", "checkpoint_saved", "fit_ended"]
+        assert [event.kind for event in store.events(run_id)] == [
+            "fit_started",
+            "noted",
+            "checkpoint_saved",
+            "fit_ended",
+        ]
         assert [(epoch.number, epoch.seconds) for epoch in store.epochs(run_id)] == [(0, 2.0)]
         assert len(store.histograms(run_id)) == 1
         [checkpoint] = store.checkpoints(run_id)

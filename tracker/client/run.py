@@ -257,9 +257,9 @@ class Run:
     ) -> FitRecorder:
         """Begin a fit and return its recorder, which takes epochs and steps in the fit's own numbers from 0 on.
 
-        The recorder is a context manager; otherwise call its `end`. A fit that was left open ended as failed. A training
-        that goes on says after which of the run's epochs (`resumed_from`) and optimizer steps (`resumed_steps`), and so
-        continues its phase, from epoch 0 too.
+        The recorder is a context manager; otherwise call its `end`. A fit that was left open ended as failed. One that
+        goes on with an earlier one's work says after which of the run's epochs (`resumed_from`) and optimizer steps
+        (`resumed_steps`), and so continues its phase, from epoch 0 too.
         """
         if self._fit is not None:
             self._fit.end("failed")
