@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -66,8 +66,9 @@ def start_run(
     """Open a run and return it; a context manager that ends it truthfully.
 
     `resume`: "never" makes a new run (RunExists if `run_id` is taken), "must" continues `run_id` (RunNotFound),
-    "allow" does either, "auto" continues the newest run of this experiment and name that did not finish, else makes a
-    new one. With TRACKER_RUN_ID set, that run is opened, and "never" means "allow".
+    "allow" does either, "auto" continues the newest run of this experiment and name that did not finish (one that
+    recorded nothing only if there is no other), else makes a new one. With TRACKER_RUN_ID set, that run is opened, and
+    "never" means "allow".
 
     A new run needs no store to answer: it is on disk at once and shipped when the store is there. Raises InvalidValue
     for a bad name or URL, JournalError if nothing can be written; continuing a run asks the store.
@@ -95,9 +96,10 @@ def start_run(
         experiment=found.experiment if found else experiment,
         store_url=compose.identity(url),
         writer=writer,
-        progress=progress,
+        progress=progress or Progress(),
         notices=notices,
         resumed_ms=found.started_ms if found else None,
+        unasked=progress is None,
         connect=lambda: (compose.open_store(url), compose.open_artifacts(root, url)),
     )
     lifecycle.watch(run)
@@ -218,8 +220,8 @@ def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
 
 def _find(
     settings: Settings, url: str, run_id: str | None, experiment: str, name: str | None, resume: Resume
-) -> tuple[RunRecord | None, Progress]:
-    """The run to continue and where it stands; (None, nothing) for a new one."""
+) -> tuple[RunRecord | None, Progress | None]:
+    """The run to continue and where it stands; (None, nothing) for a new one, (None, None) if nobody could be asked."""
     if resume == "must" and run_id is None:
         raise InvalidValue("run_id", "none was given", limit="resume='must' needs run_id or TRACKER_RUN_ID")
     if run_id is None and resume != "auto":
@@ -237,7 +239,7 @@ def _find(
         if resume == "must":
             raise
         log.warning("cannot ask %s for a run to continue, so a new one begins: %s", compose.identity(url), error)
-        return None, Progress()
+        return None, None if settings.mode == "online" else Progress()
 
 
 def _existing(store: RunStore, run_id: str, resume: Resume) -> RunRecord | None:
@@ -253,17 +255,26 @@ def _existing(store: RunStore, run_id: str, resume: Resume) -> RunRecord | None:
 
 
 def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> RunRecord | None:
-    """The newest run that ended otherwise than `finished`; one that is running is somebody else's."""
+    """The newest run that ended otherwise than `finished`; one that is running is somebody else's.
+
+    One that recorded nothing (it began while the store was away) hides none that did.
+    """
     from tracker.query.filters import quoted
 
     text = "status IN ('failed', 'interrupted', 'preempted', 'lost')"
     if name is not None:
         text += f" AND attributes.name = {quoted(name)}"
-    try:
-        page = store.search_runs(text, experiments=[experiment], limit=1)
-    except ExperimentNotFound:
-        return None
-    return page.runs[0] if page.runs else None
+    newest, token = None, None
+    with suppress(ExperimentNotFound):
+        while True:
+            page = store.search_runs(text, experiments=[experiment], page_token=token)
+            for run in page.runs:
+                if store.progress(run.id) != Progress():
+                    return run
+                newest = newest or run
+            if (token := page.next_page_token) is None:
+                break
+    return newest
 
 
 def _observer(settings: Settings, writer: RunWriter) -> Observer:

@@ -20,6 +20,11 @@ class Improvements:
         self._metric: str | None = None
         self._best: list[tuple[int, float]] = []
 
+    @property
+    def metric(self) -> str | None:
+        """Of which metric they are; None before the first."""
+        return self._metric
+
     def begin(self, first_epoch: int) -> None:
         """A fit begins at this epoch of the run: what was trained there before is superseded."""
         self._best = [(epoch, value) for epoch, value in self._best if epoch < first_epoch]

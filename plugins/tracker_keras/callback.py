@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 
 from tracker.domain.errors import InvalidValue
+from tracker_keras import under_way
 from tracker_keras.checkpoints import Checkpoints
 from tracker_keras.data import Data
 from tracker_keras.description import Description
@@ -18,6 +19,7 @@ from tracker_keras.histograms import checked_frequency, weight_histograms
 from tracker_keras.runs import OpenedRun, open_run
 from tracker_keras.surroundings import look_around
 from tracker_keras.tensorboards import TensorBoards
+from tracker_keras.under_way import calls_us, end_interrupted, fit_under_way, say_aside
 from tracker_keras.workers import is_chief
 
 if TYPE_CHECKING:
@@ -84,8 +86,12 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._fit: ObservedFit | None = None
         self._in_fit = False
         self._new_list = False
+        self._is_shared = False
         if log_batches or self._going_on.every is not None:
             self._define_batch_hook()
+        if run is not None:
+            with self.guard("preparing to work beside the training"):
+                run.in_background(lambda: None)  # its thread starts with the first work, and who starts one waits
 
     @property
     def run(self) -> Run | None:
@@ -102,8 +108,10 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
         Raises what keeps a training from being resumed, and nothing else.
         """
-        self._leave_fit()
         run = self._opened_run()
+        if run is not None and self._stands_aside(run):
+            return
+        self._leave_fit()
         self._going_on.enter(run, self._run, self.model)
         if run is not None:
             self._observe(run)
@@ -113,8 +121,27 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     def _leave_fit(self) -> None:
         if self._fit is not None:
             self._fit.leave()
-        self._fit, self._new_list = None, False
+        self._fit, self._new_list, self._is_shared = None, False, False
         self._is_in_fit(False)
+
+    def _stands_aside(self, run: Run) -> bool:
+        """Whether `run` is in the middle of a fit, which another one would end: that one is not recorded."""
+        with self.guard("asking for the fit that is under way"):
+            end_interrupted(run)
+            if (other := fit_under_way(run)) is not None:
+                if other is self._fit and calls_us(other):
+                    return True  # this object is in the list twice
+                say_aside(run, other)
+                self._is_shared = other is self._fit
+                if not self._is_shared:
+                    self._leave_fit()
+                    self._is_in_fit(True)
+                return True
+        return False
+
+    def _is_ours(self) -> bool:
+        """Whether Keras calls for the fit that is recorded, and not for another one that has this object too."""
+        return not self._is_shared or (self._fit is not None and calls_us(self._fit))
 
     @guarded
     def _observe(self, run: Run) -> None:
@@ -131,25 +158,26 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
             log_batches=self._log_batches,
             parts=self._parts(),
         )
+        under_way.enter(run, self._fit)
         self._is_in_fit(True)
 
     @guarded
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch begins."""
         self._new_list = False
-        if self._fit is not None:
+        if self._fit is not None and self._is_ours():
             self._fit.begin_epoch(epoch)
 
     @guarded
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch ended, validation included."""
-        if self._fit is not None:
+        if self._fit is not None and self._is_ours():
             self._fit.end_epoch(epoch, logs or {})
 
     @guarded
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """An evaluation ended. One that is part of a fit uses the fit's list of callbacks, and is no event."""
-        if self._in_fit and not self._new_list:
+        if (self._in_fit and not self._new_list) or not self._is_ours():
             return
         self._new_list = False
         if (run := self._open()) is not None:
@@ -158,6 +186,8 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     @guarded
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """The fit returns; Keras does not call this for one that dies."""
+        if not self._is_ours():
+            return
         self._is_in_fit(False)
         with self.guard("ending the fit"):
             if self._fit is not None:
@@ -167,6 +197,8 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
     def died(self, error: BaseException) -> None:
         """The fit died of `error`: Keras tells no callback so, but who called `fit()` knows (`autolog` does)."""
+        if self._run is not None and self._fit is not None and fit_under_way(self._run) is self._fit:
+            return  # it was another one that has this object too
         self._is_in_fit(False)
         with self.guard("ending the fit"):
             if self._fit is not None:
@@ -188,6 +220,7 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         if self._is_own and (self._run is None or self._run.status != "running"):
             self._opened = open_run(self)
             self._run, self._description = self._opened.run, None
+            self._going_on.opened()
         return self._run
 
     def _is_in_fit(self, in_fit: bool) -> None:
@@ -209,8 +242,8 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
     def _log_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         try:
-            if self._fit is not None:
-                self._fit.end_batch(batch, logs or {})
+            if (fit := self._fit) is not None and (not self._is_shared or self._is_ours()):
+                fit.end_batch(batch, logs or {})
         except Exception as error:
             self.guard.caught("logging a batch", error)
 

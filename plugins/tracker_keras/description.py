@@ -119,7 +119,7 @@ class Description:
         With `batches` the same is said of the batch logs' keys. Returned are the metric that decides the run's best
         epoch (that which is watched, else `val_loss`, else `loss`) and its goal, if Keras knows it.
         """
-        keys = list(keys)
+        keys = [key for key in keys if isinstance(key, str)]
         goals = metric_goals(model, keys)
         if watched := monitored(callbacks, keys):
             key, goal = watched
@@ -134,7 +134,9 @@ class Description:
                 self._run.define_metric(key, goal=goal, source="keras")
         if self._monitored is not None:
             return self._monitored
-        return next(((key, goals.get(key)) for key in ("val_loss", "loss") if key in keys), None)
+        # Where validation is held every few epochs, those without are no better or worse than others.
+        usual = "val_loss" if "val_loss" in (*keys, self.improvements.metric) else "loss"
+        return (usual, goals.get(usual)) if usual in keys else None
 
     def _say(self, params: Mapping[str, Any]) -> None:
         new = {key: value for key, value in params.items() if key not in self._params or self._params[key] != value}

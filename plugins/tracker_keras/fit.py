@@ -106,6 +106,11 @@ class ObservedFit:
         return {"metrics": self._decisions.metrics(), "improvements": self._description.improvements.last()}
 
     @property
+    def is_over(self) -> bool:
+        """Whether the record was ended."""
+        return self.recorder is not None and self.recorder.ended
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of this fit, as of the last epoch's end."""
         return self._steps

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tracker.domain.errors import InvalidValue
+from tracker.settings import Settings
 from tracker_keras.places import FollowedRun, Place, Resumable, followed_run, place_of
 from tracker_keras.resume import Resumption
 from tracker_keras.saving import StateSaver, save_beside_chief
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from tracker.client.run import Run
     from tracker_keras.fit import ObservedFit
     from tracker_keras.parts import MakePart
+
+log = logging.getLogger("tracker")
 
 
 class GoingOn:
@@ -39,6 +43,14 @@ class GoingOn:
         self._resumption: Resumption | None = None
         self._followed: FollowedRun | None = None
         self._watch: Watch | None = None
+
+    def opened(self) -> None:
+        """The callback opened a run for itself, which the next process will not find."""
+        if self._resumes and Settings.from_environment().run_id is None:
+            log.warning(
+                "resume=True without a run: each process opens a new one, which has nothing to resume; "
+                'TrackerCallback(tracker.start_run(…, resume="auto"), resume=True) goes on with the last'
+            )
 
     def enter(self, run: Run | None, given: Run | None, model: Any) -> None:
         """A fit of `model` begins, recorded in `run`; a worker beside the chief records none, whatever it was `given`.

@@ -14,7 +14,7 @@ from tracker_keras.optimizers import unwrapped
 
 
 class LearningRateScheduler(keras.callbacks.LearningRateScheduler):  # type: ignore[misc]  # Keras has no types
-    """`keras.callbacks.LearningRateScheduler`, with its arguments; what it decides is recorded as its is.
+    """`keras.callbacks.LearningRateScheduler`, with its arguments; what it decides is recorded in the same way.
 
     `schedule(epoch, rate)`, or `schedule(epoch)`, may return any number: an int, one of NumPy, a tensor of one element
     (Keras' own takes floats only). What it raises is raised: Keras' own takes any TypeError for a sign that the

@@ -18,7 +18,7 @@ from tracker.domain.errors import InvalidValue
 from tracker.domain.goals import Goal
 from tracker_keras import copies
 from tracker_keras.optimizers import iterations
-from tracker_keras.replacing import replacing, sweep
+from tracker_keras.replacing import release, replacing, sweep
 from tracker_keras.saved_files import Ledger, fields_of, shape_of
 from tracker_keras.validation import validation_of
 from tracker_keras.workers import is_alone, is_chief
@@ -34,7 +34,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  #
     many, where every ModelCheckpoint of the fit says how many.
 
     - A file is written beside its place, hidden, and renamed: a killed process leaves the old one whole. That takes
-      room for both. What is not a local path (`gs://…`) is written as Keras does.
+      room for both, until the training ends. What is not a local path (`gs://…`) is written as Keras does.
     - The best value so far, and the list of its files, are in `.<file name>.saved.json` beside the file. Another
       process goes on from there, if the file is unchanged and the model has the same shape: delete it to begin anew.
       In the process that wrote it, a training that begins at epoch 0 with a fresh optimizer begins anew.
@@ -92,6 +92,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  #
         self._began_trained = False
         self.is_put_back = False
         """Whether a resumed training put back what this knew."""
+        self._places: set[Path] = set()
         self._seen: set[str] = set()
         self._said: set[str] = set()
 
@@ -103,6 +104,13 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  #
         self._in_epoch = self._is_due = False
         self._first_epoch = None
         self._seen, self._said = set(), set()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """The fit returns: what was kept to be written over is deleted."""
+        super().on_train_end(logs)
+        for path in self._places:
+            release(path)
+        self._places.clear()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch begins."""
@@ -164,7 +172,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  #
         if str(folder) not in self._said:
             self._said.add(str(folder))
             sweep(folder)
-        with replacing(path) as beside:
+        self._places.add(path)
+        with replacing(path, keeps_spare=True) as beside:
             self._save_to(str(beside))
             copies.wait_for(path)
         if self._ledger is not None:

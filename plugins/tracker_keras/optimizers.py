@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -42,6 +43,13 @@ def settable(model: Any) -> dict[str, Any]:
 def settable_rates(model: Any) -> dict[str, float]:
     """What the rates of those are at this moment."""
     return {key: _as_float(one.learning_rate) for key, one in settable(model).items()}
+
+
+def set_rates(model: Any, rates: Mapping[str, float]) -> None:
+    """Give those that can be set the `rates`, by their keys."""
+    for key, one in settable(model).items():
+        if key in rates:
+            one.learning_rate = float(rates[key])
 
 
 def scheduled_rates(model: Any) -> dict[str, float]:

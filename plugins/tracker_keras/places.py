@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from tracker import compose
 from tracker.domain.checkpoints import latest_of
-from tracker.domain.errors import RunNotFound
+from tracker.domain.errors import RunNotFound, StoreUnavailable
 from tracker.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Resumable(Protocol):
 
     id: str
     resumed: bool
+    unasked: bool
     connect: Connect | None
 
     def flush(self, timeout: float = 30.0) -> int:
@@ -39,6 +40,7 @@ class FollowedRun:
     id: str
     connect: Connect | None
     resumed: bool = True
+    unasked: bool = False
 
     def flush(self, timeout: float = 30.0) -> int:
         """Nothing was logged."""
@@ -81,6 +83,11 @@ class Place:
 
     def enter(self, run: Resumable, model: Any, *, asks: bool) -> None:
         """The next `fit()` begins. With `asks` the run's state is looked up; raises StoreError if that cannot be."""
+        if asks and run.unasked:
+            raise StoreUnavailable(
+                "the store did not answer as the run was opened, so whether this training goes on cannot be known; "
+                "start again when it does, or train anew with resume=False"
+            )
         died = not self.is_complete
         if not died:
             self.index += 1

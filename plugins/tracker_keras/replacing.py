@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import fcntl
 import functools
 import itertools
 import logging
@@ -21,18 +23,28 @@ _numbers = itertools.count()
 _lock = threading.Lock()
 _replaced: dict[Path, list[Path]] = {}
 """What was at a place before, as long as what is there now is not known to be on disk."""
+_spares: dict[Path, Path | None] = {}
+"""By place, where that is wanted: what was there before and is written over next. New pages of memory for a file cost
+up to as much as writing it."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, keeps_spare: bool = False) -> Iterator[Path]:
     """A place beside `path`, with its ending, whose file takes the place of `path` as the block ends without an error.
 
     At every moment the old file is there whole, or the new one, whenever the process is killed. The old one is deleted
     behind the caller's back, once the new one is forced to disk: both take as long as writing it did.
+
+    With `keeps_spare` it is kept instead, hidden, until `release`, to be written over by the file after next, if nobody
+    has it open and it has no other name.
     """
-    suffix = "".join(path.suffixes[-2:])
-    name = f"{path.name.removesuffix(suffix).lstrip('.')}{_mark()}{os.getpid()}-{next(_numbers)}"
-    beside = path.with_name(f".{name}{suffix}")
+    with _lock:
+        spare = _spares.pop(path, None)
+        if keeps_spare:
+            _spares[path] = None
+    beside = _beside(path) if spare is None or not _is_ours_alone(spare) else spare
+    if spare is not None and spare != beside:
+        delete(spare)
     try:
         yield beside
         with suppress(FileNotFoundError):
@@ -47,6 +59,14 @@ def replacing(path: Path) -> Iterator[Path]:
         _replaced.setdefault(path, []).append(beside)
     if not is_settling:
         threading.Thread(target=_settle, args=(path,), name="tracker-settle").start()
+
+
+def release(path: Path) -> None:
+    """No file will take the place of `path` soon: delete the spare one."""
+    with _lock:
+        spare = _spares.pop(path, None)
+    if spare is not None:
+        delete(spare)
 
 
 def sweep(folder: Path) -> None:
@@ -81,8 +101,47 @@ def _settle(path: Path) -> None:
                 os.fsync(file)
             finally:
                 os.close(file)
+        with _lock:
+            if path in _spares and _spares[path] is None and old[-1].exists():
+                _spares[path] = old.pop()
         for one in old:
             delete(one)
+
+
+def _beside(path: Path) -> Path:
+    suffix = "".join(path.suffixes[-2:])
+    name = f"{path.name.removesuffix(suffix).lstrip('.')}{_mark()}{os.getpid()}-{next(_numbers)}"
+    return path.with_name(f".{name}{suffix}")
+
+
+def _is_ours_alone(path: Path) -> bool:
+    """Whether the file has no other name, and nobody reads it: Linux grants a lease for writing only then."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            return os.fstat(file).st_nlink == 1
+        finally:
+            os.close(file)
+    except (OSError, AttributeError):
+        return False
+
+
+def _forget_spares() -> None:
+    """In a forked child, whose they are not."""
+    global _lock
+    _lock = threading.Lock()
+    _spares.clear()
+    _replaced.clear()
+
+
+def _delete_spares() -> None:
+    for path in list(_spares):
+        release(path)
+
+
+os.register_at_fork(after_in_child=_forget_spares)
+atexit.register(_delete_spares)
 
 
 def _exchange(one: Path, other: Path) -> bool:

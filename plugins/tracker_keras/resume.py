@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.domain.errors import InvalidValue
 from tracker_keras import callback_states, position, randomness
 from tracker_keras.hooks import Hook
+from tracker_keras.optimizers import set_rates
 from tracker_keras.saving import FORMAT
 from tracker_keras.state_file import SUFFIX, assign, below, differences, listed, load, read_beside, seeds_of
 
@@ -55,6 +56,7 @@ class Resumption:
         self._arrays: Mapping[str, Any] = {}
         self._params = me.params
         self._hooks: list[Hook] = []
+        self._begun: Hook | None = None
         self._set_epoch: int | None = None
         self._tell: Callable[[], None] = lambda: None
         self.taken_up: TakenUp | None = None
@@ -86,6 +88,12 @@ class Resumption:
 
     def over(self) -> None:
         """The fit is over, or died: leave everybody as they were. Nothing of ours makes a later fit skip epochs."""
+        self._leave_begin()
+        if self._begun is not None:
+            self._begun.take_off()
+            self._begun = None
+
+    def _leave_begin(self) -> None:
         for hook in self._hooks:
             hook.take_off()
         self._hooks.clear()
@@ -120,6 +128,8 @@ class Resumption:
         else:
             epoch = self._epochs
         self._set_epoch = model._initial_epoch = epoch
+        if state.get("rates") and not self._is_earlier:
+            self._begun = Hook(self._last, "on_epoch_begin", after=self._first_epoch_begun)
         self._hooks.append(Hook(self._first, "on_epoch_begin", before=self._first_epoch))
         self._tell()
 
@@ -156,7 +166,7 @@ class Resumption:
         """`fit()` has taken its first epoch: from here on it must not be remembered."""
         if self._first.params is not self._params:
             return
-        self.over()
+        self._leave_begin()
         if self._is_earlier:
             return
         state, arrays = self._state, self._arrays
@@ -172,6 +182,17 @@ class Resumption:
         elif _goes_on(data):
             log.warning("resume: the data has no end and begins again with its first batch")
         self._arrays = {}
+        if self._begun is not None:
+            set_rates(self._model, state["rates"]["begun"])
+            self._tell()
+
+    def _first_epoch_begun(self, *_: Any) -> None:
+        """The callbacks have made of the epoch's rate what they did when it began; its batches may have gone on."""
+        if self._last.params is not self._params or self._hooks:
+            return
+        self.over()
+        set_rates(self._model, self._state["rates"]["now"])
+        self._tell()
 
 
 def _goes_on(data: Any) -> bool:

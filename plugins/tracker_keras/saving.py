@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from tracker.domain.identity import now_ms
 from tracker.settings import Settings
 from tracker_keras import callback_states, position, randomness
-from tracker_keras.optimizers import learning_rates
+from tracker_keras.optimizers import learning_rates, settable_rates
 from tracker_keras.parts import Part
-from tracker_keras.state_file import SUFFIX, seeds_of, values_of, variables_of, write_beside
+from tracker_keras.state_file import SUFFIX, require_room, room_for, seeds_of, values_of, variables_of, write_beside
 from tracker_keras.workers import is_alone
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tracker")
 FORMAT = 1
+_SAVING = "saving the state to resume from"
 _folders = threading.Lock()
 """Nobody's folder goes while a file of his is about to be there."""
 
@@ -68,6 +69,7 @@ class StateSaver(Part):
         self._base = 0
         self._before = 0
         self._drawn: Mapping[str, Any] = {}
+        self._rates: Mapping[str, float] = {}
         around = fit.surroundings
         first, last = around.first or me, around.last or me
         fit.watch.around(last, "on_epoch_end", after=self._epoch_ended)
@@ -91,6 +93,7 @@ class StateSaver(Part):
         self._done, self._base = skipped, self.fit.steps - skipped
         self._before = self.fit.passed_over or position.handed_out(self.fit.surroundings.epoch_iterator())
         self._drawn = randomness.drawn_so_far()
+        self._rates = settable_rates(self.fit.model)
 
     def _batch_ended(self, batch: int, _: Mapping[str, Any]) -> None:
         recorder, every, done = self.fit.recorder, self._every or 1, batch + 1
@@ -118,19 +121,24 @@ class StateSaver(Part):
     # -- what ----------------------------------------------------------------------------------------------------
 
     def _save(self, epoch: int, batch: int, steps: int) -> None:
+        with self.fit.guard(_SAVING):
+            self._save_all(epoch, batch, steps)
+
+    def _save_all(self, epoch: int, batch: int, steps: int) -> None:
         """Save what lets a later process begin with this batch of Keras' `epoch`, after these steps of the fit."""
         fit, model = self.fit, self.fit.model
         if fit.recorder is None:
             return
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()
+        self._variables = self._variables or variables_of(model)
         file = self._states.new_file()
         try:
+            require_room(file.parent, room_for(self._variables))
             model.save_weights(str(file))
         except BaseException:
             self._states.remove(file)
             raise
-        self._variables = self._variables or variables_of(model)
         states, arrays = callback_states.take(fit.surroundings.callbacks)
         arrays = {f"callbacks/{name}": one for name, one in arrays.items()}
         arrays |= {f"random/{name}": one for name, one in randomness.drawn_so_far().items()}
@@ -154,23 +162,27 @@ class StateSaver(Part):
             "callbacks": states,
             "known": fit.known(),
         }
+        if batch:
+            state["rates"] = {"begun": self._rates, "now": settable_rates(model)}
         last = epoch if batch else epoch - 1
         saved = Saved(file=file, arrays=arrays, variables=self._variables, state=state, keras_epoch=last, steps=steps)
         self._states.put(saved, self._keep)
 
     def _keep(self, saved: Saved) -> None:
         """On the thread beside the training."""
-        write_beside(saved.file, saved.arrays, saved.variables)
-        if self.fit.recorder is not None:
-            self.fit.recorder.log_checkpoint(
-                saved.file,
-                saved.keras_epoch,
-                steps=saved.steps,
-                is_best=False,
-                state=saved.state,
-                role="state",
-                ms=saved.ms,
-            )
+        recorder = self.fit.recorder
+        with self.fit.guard(_SAVING):
+            write_beside(saved.file, saved.arrays, saved.variables)
+            if recorder is not None:
+                recorder.log_checkpoint(
+                    saved.file,
+                    saved.keras_epoch,
+                    steps=saved.steps,
+                    is_best=False,
+                    state=saved.state,
+                    role="state",
+                    ms=saved.ms,
+                )
 
 
 def save_beside_chief(model: Any, last: Any, watch: Watch) -> None:
@@ -182,6 +194,7 @@ def save_beside_chief(model: Any, last: Any, watch: Watch) -> None:
 
     def save(*_: Any) -> None:
         with tempfile.TemporaryDirectory(prefix="tracker-state-") as folder:
+            require_room(Path(folder), room_for(variables_of(model)))
             model.save_weights(f"{folder}/beside{SUFFIX}")
 
     watch.around(last, "on_epoch_end", after=save)
@@ -190,8 +203,8 @@ def save_beside_chief(model: Any, last: Any, watch: Watch) -> None:
 class Handover:
     """States on their way from the training to the thread beside it; only the newest that waits is kept.
 
-    They lie in a folder of this process, which goes when it is empty. What a killed one left is removed by the next
-    process of the run on this machine.
+    They lie in a folder of this process, which goes when it is empty. What a killed one left, of whatever run, is
+    removed by the next process on this machine that saves.
     """
 
     def __init__(self, run: Run) -> None:
@@ -239,12 +252,13 @@ class Handover:
 
 
 def _remove_left(folder: Path) -> None:
-    """Remove the folders beside `folder` of processes of this machine that are no more."""
-    with suppress(OSError):
-        for other in folder.parent.iterdir():
-            host, _, pid = other.name.rpartition("-")
-            if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid)):
-                shutil.rmtree(other, ignore_errors=True)
+    """Remove the folders like `folder`, of any run, of processes of this machine that are no more."""
+    for other in folder.parents[1].glob("*/*"):
+        host, _, pid = other.name.rpartition("-")
+        if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(other, ignore_errors=True)
+            with suppress(OSError):  # others may be in the run's folder
+                other.parent.rmdir()
 
 
 def _is_alive(pid: int) -> bool:

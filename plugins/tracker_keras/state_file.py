@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ SUFFIX = ".weights.h5"
 GROUP = "tracker"
 """Keras looks for the groups that it wrote, and passes over this one."""
 _NATIVE = "biufc"
+_BYTES, _EACH, _SPARE = 8, 16 * 1024, 4 * 1024 * 1024
+"""What a number, what HDF5 says of an array, and what others write meanwhile may take."""
 _NAMED = 5
 """How many variables that differ are named."""
 Arrays = Mapping[str, Any]
@@ -50,8 +54,27 @@ def assign(variables: Sequence[Any], values: Sequence[Any]) -> bool:
     return True
 
 
+def room_for(variables: Sequence[Any]) -> int:
+    """Bytes that are enough for a file of what `variables_of` says."""
+    numbers: int = sum(math.prod(shape) for _, shape, _ in variables)
+    return _BYTES * numbers + _EACH * len(variables)
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Raise InvalidValue unless the disk of `folder` has room for `size` bytes, and some more.
+
+    To be asked before HDF5 writes: it does not survive a full disk, and takes the process with it (SIGSEGV).
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE:
+        raise InvalidValue(
+            "checkpoint", f"{folder} has {free} bytes free", limit=f"{size + _SPARE}, for the state to resume from"
+        )
+
+
 def write_beside(file: Path, arrays: Arrays, variables: Any) -> None:
     """Add arrays, by names joined with `/`, and what `variables_of` says, to a weights file."""
+    require_room(file.parent, sum(np.asarray(one).nbytes for one in arrays.values()) + _EACH * len(arrays))
     with h5py.File(file, "a") as opened:
         group = opened.create_group(GROUP)
         group.create_dataset("variables", data=np.frombuffer(json.dumps(variables).encode(), np.uint8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -73,6 +73,14 @@ def _batch_size(epoch_iterator: Any) -> int | None:
     """Samples a step as the data adapter counts them; None for data that does not say (generators)."""
     size = getattr(getattr(epoch_iterator, "data_adapter", None), "batch_size", None)
     return int(size) if size is not None else None
+
+
+def calls_of_fit(frame: FrameType | None) -> Iterator[Mapping[str, Any]]:
+    """The locals of each call of Keras' `fit()` at or below `frame` in its stack, the innermost first; to be read."""
+    while frame is not None:
+        if frame.f_code.co_name == "fit" and "epoch_iterator" in (found := frame.f_locals):
+            yield found
+        frame = frame.f_back
 
 
 def fit_locals() -> dict[str, Any]:

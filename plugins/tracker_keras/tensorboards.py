@@ -80,7 +80,8 @@ class TensorBoards(Part):
         self._record = EventRecord(self.fit.run, recorder, self._steps, batches=self.fit.logs_batches)
         for callback in self._handed:
             callback.follow(recorder.step(0), recorder.epoch(0), self._hear)
-        _Reader(self, self._over).start()
+        reader = _Reader(self, self._over)
+        self.fit.run.in_background(reader.start)  # who starts a thread waits until it runs
 
     def end_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Tell what is on record of this epoch; its files are read when it is time, which may be many short epochs."""

@@ -22,6 +22,7 @@ from tracker.domain.frames import (
     CheckpointLogged,
     CheckpointsKept,
     EpochEnded,
+    EventLogged,
     FitStarted,
     Frame,
     MetricDefined,
@@ -137,6 +138,15 @@ class CheckpointContract:
             for one in range(0, len(frames), 2):
                 lab.send(*frames[one : one + 2])
         assert [one.is_best for one in lab.all()] == [True, False, False, True, False, True]
+
+    def test_best_so_far_though_older_weights_were_restored(self, lab: Lab) -> None:
+        """The run's result may be an older epoch's; which epochs were the best as they ended stays as it was."""
+        for epoch, loss in enumerate([0.5, 0.499, 0.6]):
+            lab.send(ended(epoch, loss))
+        detail = {"epoch": 0, "metrics": {"val_loss": 0.5}}
+        lab.send(EventLogged(9, "weights_restored", 0, 10, 1, detail), *(lab.saved(epoch) for epoch in range(3)))
+        assert lab.store.get_run("r").best_epoch == 0
+        assert [one.is_best for one in lab.all()] == [True, True, False]
 
     def test_who_logs_it_may_say_what_is_best(self, lab: Lab) -> None:
         """A word of the caller's stands, whatever the metrics say."""

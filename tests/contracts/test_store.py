@@ -338,6 +338,25 @@ class StoreContract:
         run.send(MetricMonitored(1, "auc", "keras"))
         assert store.get_run("r").best_epoch == 0
 
+    @pytest.mark.parametrize("together", [True, False])
+    def test_restored_weights_decide(self, store: RunStore, run: Writer, together: bool) -> None:
+        """The epoch whose weights were put back is the run's result, until its metric goes on in another fit."""
+        trained = (fit(1, 0), epoch(0, val_loss=1.0), epoch(1, val_loss=0.999), epoch(2, val_loss=2.0))
+        detail = {"epoch": 0, "metrics": {"val_loss": 1.0, "loss": 3.0}}
+        restored = EventLogged(9, "weights_restored", 0, 10, 1, detail)
+        if together:
+            run.send(*trained, restored, points(40, other=1.0))
+        else:
+            run.send(*trained)
+            assert store.get_run("r").best_epoch == 1
+            run.send(restored)
+        run.send(points(41, other=1.0))
+        got = store.get_run("r")
+        assert (got.best_metric, got.best_epoch, got.best_value) == ("val_loss", 0, 1.0)
+        run.send(fit(2, 3, phase=2, phase_epoch=3), epoch(3, fit=2, val_loss=1.5))
+        got = store.get_run("r")
+        assert (got.best_metric, got.best_epoch, got.best_value) == ("val_loss", 1, 0.999)
+
     # -- parameters, tags, events, files -----------------------------------------------------------------------------
 
     def test_params_keep_their_types(self, store: RunStore, run: Writer) -> None:

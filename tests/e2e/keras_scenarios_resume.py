@@ -57,6 +57,13 @@ class Counts(stock.Callback):
         self.epochs = state["epochs"]
 
 
+class Decays(stock.Callback):
+    """Lowers the rate after every batch."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate) * 0.99
+
+
 class Raw(keras.Model):
     """A model that nobody builds before its first batch, and that draws random numbers of its own."""
 
@@ -154,8 +161,16 @@ def resume_ours() -> Facts:
 
 @scenario
 def resume_steps() -> Facts:
-    """Before any state, then in the middle of epochs, with the order that shuffle=True draws from the seed."""
-    return train("resume_steps", [(0, 1), (1, 1), (3, 2)], given={"checkpoint": 3, "log_batches": 1}, shuffle=True)
+    """Before any state, then in the middle of epochs, with the order that shuffle=True draws from the seed.
+
+    The rate is changed as epochs begin, by what it is, and with every batch.
+    """
+
+    def callbacks() -> list[Any]:
+        return [stock.LearningRateScheduler(lambda epoch, rate: rate * 0.9), Decays()]
+
+    given = {"checkpoint": 3, "log_batches": 1}
+    return train("resume_steps", [(0, 1), (1, 1), (3, 2)], callbacks=callbacks, given=given, shuffle=True)
 
 
 @scenario

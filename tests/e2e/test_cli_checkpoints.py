@@ -65,6 +65,29 @@ def test_a_line_for_each_checkpoint(store_url: str) -> None:
     ]
 
 
+def test_states_that_were_replaced_are_counted(store_url: str) -> None:
+    """Of the states to resume from the table lists the one that is there; in JSON stand all."""
+    with tracker.start_run("digits", name="net") as run:
+        for epoch in range(4):
+            Path("saved.keras").write_bytes(os.urandom(100))
+            run.log_checkpoint("saved.keras", epoch=epoch, role="state")
+            assert run.flush() == 0
+    done = invoke("checkpoints", "net")
+    assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["3"]
+    assert done.stderr == "and 3 states that newer ones replaced: --format csv\n"
+    assert [one["status"] for one in listed("net")] == ["pruned"] * 3 + ["published"]
+
+
+def test_in_a_narrow_terminal_the_deciding_metric_is_seen(store_url: str) -> None:
+    """In 80 columns the metric that decides comes first and is whole; when it was saved is left out for it."""
+    with tracker.start_run("digits", name="net") as run:
+        run.log_epoch(0, {"accuracy": 0.25, "loss": 1.5, "val_loss": 0.75})
+        Path("saved.keras").write_bytes(b"x")
+        run.log_checkpoint("saved.keras", epoch=0, metrics={"accuracy": 0.25, "loss": 1.5, "val_loss": 0.75})
+    assert "kept    val_loss 0.75, accuracy 0." in plain(in_terminal("checkpoints", "net"))
+    assert "  val_loss 0.75, accuracy 0.25, l" in invoke("show", "net").stdout
+
+
 def test_json_and_csv_have_the_records_fields(store_url: str) -> None:
     """JSON is an array of objects with the records' field names, CSV has them as its header."""
     run_id = trained()

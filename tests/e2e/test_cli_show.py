@@ -80,6 +80,27 @@ def test_page_lists_parameters_tags_and_files(store_url: str, tmp_path: Path) ->
     assert page.splitlines()[-1] == f"Artifacts  {tmp_path / 'tracker-artifacts' / run_id}"
 
 
+def test_long_names_are_whole_and_families_stand_together(store_url: str) -> None:
+    """In 80 columns no parameter's or metric's name is cut, and a family's parameters fill lines below its name."""
+    stopping = {"monitor": "val_loss", "patience": 3, "restore_best_weights": True, "start_from_epoch": 0, "verbose": 0}
+    params = {"callbacks": {"EarlyStopping": stopping}, "optimizer": dict.fromkeys("abcd", 1), "lr": 0.5, "x": {"y": 1}}
+    key = "network_transmit_megabytes_per_second"
+    with tracker.start_run(name="long", params=params) as run:
+        run.log_epoch(0, {"val_loss": 0.5})
+        run.log_system({key: 57460.25})
+    page = shown("long")
+    assert section(page, "Parameters") == [
+        "lr   0.5",
+        "x.y  1",
+        "callbacks.EarlyStopping: monitor=val_loss, patience=3,",
+        "    restore_best_weights=true, start_from_epoch=0, verbose=0",
+        "optimizer: a=1, b=1, c=1, d=1",
+    ]
+    assert f"system/{key}  ▄▄▄▄" in page
+    assert "57460" in page
+    assert max(map(len, section(page, "Metrics"))) <= 78
+
+
 def test_timeline_is_in_words(store_url: str) -> None:
     """Events are sentences with their epoch; a kind that we do not know is told by its name and detail."""
     with tracker.start_run(name="story") as run:

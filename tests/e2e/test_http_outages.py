@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -182,6 +183,17 @@ def test_resume_without_a_server(server: Server) -> None:
     with start_run("E", name="it", resume="auto") as run:
         server.start()
         eventually(lambda: run.flush(5) == 0)
+
+
+def test_a_server_that_is_away_draws_no_random_numbers(server: Server) -> None:
+    """Attempts are made at random moments, and the training's own random numbers stay where its seed put them."""
+    random.seed(7)
+    drawn = random.getstate()
+    run = start_run()
+    run.log({"loss": 0.0})
+    assert run.flush(1.0) == 1
+    assert run.finish(timeout=0.1) == 1
+    assert random.getstate() == drawn
 
 
 def test_a_server_that_never_answers_holds_nobody_up(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,8 @@ def test_mlflow_shows_and_finds_the_data_sets(keras: Lab) -> None:
 
     run = keras.run("data_arrays")
     digest = data(keras, "data_arrays")["digest"]
-    assert [found.id for found in keras.store.search_runs(f"dataset.digest = '{digest}'").runs].count(run.id) == 1
+    found = keras.store.search_runs(f"dataset.digest = '{digest}' AND name = 'data_arrays'")
+    assert [one.id for one in found.runs] == [run.id]
     client = MlflowClient(f"tracker+{keras.store.url}")
     (seen,) = client.search_runs(["0"], f"dataset.digest = '{digest}' AND attributes.run_name = 'data_arrays'")
     inputs = {(one.tags[0].value, one.dataset.name): one.dataset for one in seen.inputs.dataset_inputs}

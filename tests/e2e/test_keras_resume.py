@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from e2e.keras_lab import BACKENDS, Lab, environment, lab
-from e2e.server_lab import Server
+from e2e.server_lab import Server, away
 
 import tracker
 from tracker.domain.errors import InvalidValue
@@ -61,6 +61,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     assert start(tmp_path, "tensorflow", "save", 2) == -9
     left = list((tmp_path / "home" / "states").rglob("*.weights.h5"))
     assert left, "the save was not interrupted"
+    left[0].parents[1].rename(tmp_path / "home" / "states" / "another-run-that-nobody-goes-on-with")
     assert start(tmp_path, "tensorflow", "term", 3, 1) in (-15, 143)
     assert start(tmp_path, "tensorflow", "end") == 0
     store = f"sqlite:///{tmp_path / 'tracker.db'}"
@@ -70,7 +71,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
         fits = [(one.phase, one.first_epoch, one.resumed_from) for one in opened.fits(run_id)]
         assert fits == [(1, 0, None), (1, 1, 0), (1, 2, 1), (1, 3, 2)]
     assert [one.status for one in states].count("published") == 1
-    assert not list((tmp_path / "home" / "states").rglob("*.weights.h5"))
+    assert not list((tmp_path / "home" / "states").iterdir())
 
 
 def test_over_a_server_in_the_middle_of_an_epoch(tmp_path: Path, store_url: str) -> None:
@@ -82,6 +83,23 @@ def test_over_a_server_in_the_middle_of_an_epoch(tmp_path: Path, store_url: str)
         _, events, _ = same(tmp_path, server.url)
     (resumed,) = [one for one in events if one.kind == "resumed"]
     assert (resumed.epoch, resumed.detail["step"]) == (2, 9)
+
+
+def test_a_server_that_is_away_as_the_script_starts(tmp_path: Path, store_url: str) -> None:
+    """The script ends before it trains anew, and once the server answers the training goes on that was killed."""
+    with away(store_url) as server:
+        server.start()
+        there = {"TRACKER_STORE": server.url}
+        assert start(tmp_path, "jax", "kill", 2, 2, **there) == -9
+        server.end()
+        with pytest.raises(AssertionError, match="the store did not answer as the run was opened"):
+            start(tmp_path, "jax", "end", **there)
+        server.start()
+        assert start(tmp_path, "jax", "end", **there) == 0
+        with closing(tracker.open_store(server.url)) as opened:
+            assert sorted(one.status for one in opened.find_runs("script")) == ["failed", "finished"]
+            (run,) = [one for one in opened.find_runs("script") if one.status == "finished"]
+            assert [one.first_epoch for one in opened.fits(run.id)] == [0, 2]
 
 
 @pytest.mark.parametrize("name", ["epochs", "ours", "steps", "dataset"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -76,6 +77,18 @@ def test_start_run_arguments_are_in_the_readme() -> None:
     """Each argument of start_run is documented."""
     for name in inspect.signature(tracker.start_run).parameters:
         assert re.search(rf"\b{name}\b", README), name
+
+
+def test_callback_arguments_are_in_the_readme() -> None:
+    """Each argument of TrackerCallback has a row with its default; the source is read, as Keras takes long to import."""
+    source = ast.parse((ROOT / "plugins/tracker_keras/callback.py").read_text())
+    init = next(one for one in ast.walk(source) if isinstance(one, ast.FunctionDef) and one.name == "__init__")
+    defaults = [*init.args.defaults, *(one for one in init.args.kw_defaults if one is not None)]
+    names = [*init.args.args[1:], *init.args.kwonlyargs]
+    rows = {f"{name.arg}={ast.unparse(default)}" for name, default in zip(names, defaults, strict=True)}
+    assert "run=None" in rows
+    table = README[README.index("| `TrackerCallback(") :].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+=\w+)` \|", table, re.M)) == rows
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tracker.api import find_checkpoint, find_run
 from tracker.cli import words
-from tracker.cli.marks import marks, remarks
+from tracker.cli.marks import marks, measured, remarks, telling
 from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, table_width
 from tracker.cli.stores import existing_store, store_option
 from tracker.cli.tables import Column, cell, table
@@ -20,7 +20,7 @@ from tracker.domain.identity import now_ms
 from tracker.domain.ports import RunStore
 from tracker.domain.records import Checkpoint, Run
 from tracker.query.checkpoints import check_tag
-from tracker.query.texts import number, printable
+from tracker.query.texts import printable
 
 FIELDS = tuple(field.name for field in fields(Checkpoint))
 
@@ -34,7 +34,8 @@ FIELDS = tuple(field.name for field in fields(Checkpoint))
 def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, store: str | None) -> None:
     """List what RUN kept of its model, oldest first.
 
-    Epochs count from 0. A pruned checkpoint's bytes are gone. WHICH is best, latest, an epoch, a tag, or id: and the
+    Epochs count from 0. A pruned checkpoint's bytes are gone; states that newer ones replaced stand in JSON and CSV
+    alone. WHICH is best, latest, an epoch, a tag, or id: and the
     number in the first column; `tracker restore RUN --which WHICH -o PATH` brings it back.
     """
     with existing_store(store) as opened:
@@ -48,7 +49,10 @@ def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, stor
         elif format_ == "csv":
             print_csv(FIELDS, ([_csv_value(getattr(one, field)) for field in FIELDS] for one in kept))
         elif kept:
-            print_lines(_lines(kept, marks(opened, found, kept)))
+            shown = telling(kept)
+            print_lines(_lines(shown, marks(opened, found, kept), found.best_metric))
+            if hidden := len(kept) - len(shown):
+                say(f"and {words.plural(hidden, 'state')} that newer ones replaced: --format csv")
         else:
             say(f"{printable(found.name)} has no checkpoints")
 
@@ -69,12 +73,12 @@ def _retag(store: RunStore, run: Run, tag: str | None, untag: str | None) -> Non
         say(f"tagged epoch {one.epoch} of {printable(run.name)} as {printable(name)}")
 
 
-def _lines(kept: Sequence[Checkpoint], marked: dict[int, str]) -> Iterator[Text]:
+def _lines(kept: Sequence[Checkpoint], marked: dict[int, str], metric: str | None) -> Iterator[Text]:
     now = now_ms()
     columns = [
         Column(title="id", right=True), Column(title="epoch", right=True), Column(title="step", right=True),
         Column(title="which"), Column(title="format"), Column(title="size", right=True),
-        Column(title="saved", optional=True), Column(title="status"), Column(title="metrics", flexible=True),
+        Column(title="saved", optional=True), Column(title="status"), Column(title="metrics", flexible=True, least=32),
     ]  # fmt: skip
     rows = [
         [
@@ -86,7 +90,7 @@ def _lines(kept: Sequence[Checkpoint], marked: dict[int, str]) -> Iterator[Text]
             Text(words.size(one.size)),
             Text(words.ago(one.ms, now)),
             cell(remarks(one) or "kept", "yellow" if one.status == "pruned" else "dim"),
-            cell(", ".join(f"{key} {number(value)}" for key, value in one.metrics.items()), "dim"),
+            cell(measured(one, metric), "dim"),
         ]
         for one in kept
     ]

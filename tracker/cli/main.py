@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "runs": Entry("tracker.cli.runs", "List runs, newest first."),
-    "show": Entry("tracker.cli.show", "Show a run: where it stands, its curves, parameters and decisions."),
+    "show": Entry("tracker.cli.show", "Show a run: where it stands, curves, parameters, decisions."),
     "history": Entry("tracker.cli.history", "Print the points of one metric."),
     "compare": Entry("tracker.cli.compare", "Set runs side by side, and fail if one is worse than it may be."),
     "checkpoints": Entry("tracker.cli.checkpoints", "List the checkpoints of a run, and tag those to keep for good."),

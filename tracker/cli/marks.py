@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from tracker.domain.checkpoints import best_of, latest_of
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Checkpoint, Run, Series
+from tracker.query.texts import number
 
 MOST = 8
 """How many checkpoints are a handful."""
@@ -29,11 +30,22 @@ def marks_of(run: Run, checkpoints: Sequence[Checkpoint], metrics: Mapping[str, 
     return {id: ", ".join(some) for id, some in words.items()}
 
 
+def telling(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+    """All but the states that newer ones replaced: they come with every epoch, and nobody can have them."""
+    return [one for one in checkpoints if one.role == "model" or one.status == "published"]
+
+
 def notable(checkpoints: Sequence[Checkpoint], marked: Mapping[int, str]) -> Sequence[Checkpoint]:
     """A handful of them in their order: those that there is a word for, then the newest, pruned ones last."""
-    newest = sorted(checkpoints, key=lambda one: (one.id in marked, one.status == "published", one.ms, one.id))
+    newest = sorted(telling(checkpoints), key=lambda one: (one.id in marked, one.status == "published", one.ms, one.id))
     few = {one.id for one in newest[-MOST:]}
     return [one for one in checkpoints if one.id in few]
+
+
+def measured(one: Checkpoint, metric: str | None) -> str:
+    """Its metrics in words, first the one that decides which is the best."""
+    keys = sorted(one.metrics, key=lambda key: key != metric)
+    return ", ".join(f"{key} {number(one.metrics[key])}" for key in keys)
 
 
 def remarks(one: Checkpoint) -> str:

@@ -9,17 +9,17 @@ from rich.text import Text
 from tracker.cli import words
 from tracker.cli.curves import curve
 from tracker.cli.facts import WholeRun
-from tracker.cli.marks import marks_of, notable, remarks
+from tracker.cli.marks import marks_of, measured, notable, remarks
+from tracker.cli.params import parameters
 from tracker.cli.standing import place, standing
 from tracker.cli.tables import GAP, Column, cell, pairs, table
 from tracker.domain.records import Checkpoint, Extreme, Fit, History, Series
 from tracker.domain.words import Axis
-from tracker.query.texts import number, value_text
+from tracker.query.texts import number
 from tracker.query.timeline import condensed, described
 
 CURVE_WIDTH = 40
 MOST_CURVES = 24
-_MOST_PARAMS = 60
 _MOST_EVENTS = 16
 _MOST_TRACEBACK = 12
 _INDENT = 2
@@ -41,11 +41,8 @@ def page(whole: WholeRun, curves: Mapping[str, History], *, now: int, width: int
     yield from standing(whole, now, width)
     hidden = len(whole.metrics) - len(curves)
     yield from _section("Metrics", _metrics(whole.metrics, curves, width), hidden)
-    params = [(cell(key, "dim"), cell(value_text(value))) for key, value in whole.params.items()]
-    most = None if everything else _MOST_PARAMS
-    yield from _section(
-        "Parameters", pairs(params[:most], width=width, indent=_INDENT), len(params[most:] if most else ())
-    )
+    listed, hidden = parameters(whole.params, width=width, indent=_INDENT, everything=everything)
+    yield from _section("Parameters", listed, hidden)
     tags = [(cell(key, "dim"), cell(value)) for key, value in whole.tags.items()]
     yield from _section("Tags", pairs(tags, width=width, indent=_INDENT))
     if len(whole.fits) > 1:
@@ -57,7 +54,8 @@ def page(whole: WholeRun, curves: Mapping[str, History], *, now: int, width: int
         yield from _section("Traceback", (Text.assemble(" " * _INDENT, cell(line, "dim")) for line in shown if line))
     marked = marks_of(whole.run, whole.checkpoints, whole.metrics)
     kept = whole.checkpoints if everything else notable(whole.checkpoints, marked)
-    yield from _section("Checkpoints", _checkpoints(kept, marked, width), len(whole.checkpoints) - len(kept))
+    hidden = len(whole.checkpoints) - len(kept)
+    yield from _section("Checkpoints", _checkpoints(kept, marked, whole.run.best_metric, width), hidden)
     yield Text()
     yield Text.assemble(("Artifacts", "bold"), "  ", cell(place(whole.run.artifact_uri)))
 
@@ -74,24 +72,36 @@ def _section(title: str, lines: Iterable[Text], hidden: int = 0) -> Iterator[Tex
 
 
 def _metrics(metrics: Mapping[str, Series], curves: Mapping[str, History], width: int) -> Iterator[Text]:
-    """A line a metric, grouped by what they run over."""
+    """A line a metric, in a table for each axis that they run over, so that long names narrow their own curves only."""
     texts = _numbers(metrics, curves)
-    keys = min(max((len(key) for key in texts), default=0), 26)
-    taken = keys + sum(max((len(text[i]) for text in texts.values()), default=0) for i in (0, 1))
-    room = max(min(CURVE_WIDTH, width - _INDENT - taken - 3 * GAP), 8)
-    rows: list[list[Text]] = []
+    is_first = True
     for axis in _AXES:
-        of_axis = [key for key in texts if metrics[key].axis == axis]
-        if not of_axis:
-            continue
-        titles = ("", _range(axis, [curves[key] for key in of_axis]), *(("", "") if rows else ("first → last", "best")))
-        rows.append([Text(title, "dim") for title in titles])
-        for key in of_axis:
-            history, best = curves[key], metrics[key].best
-            line = curve(history.steps.tolist(), history.values.tolist(), room, mark=best.step if best else None)
-            rows.append([cell(key), line, Text(texts[key][0]), Text(texts[key][1], "green")])
-    columns = [Column(flexible=True), Column(), Column(), Column()]
-    yield from table(columns, rows, width=width, indent=_INDENT)
+        of_axis = {key: text for key, text in texts.items() if metrics[key].axis == axis}
+        if of_axis:
+            yield from _of_axis(
+                axis, of_axis, metrics, curves, width, ("first → last", "best") if is_first else ("", "")
+            )
+            is_first = False
+
+
+def _of_axis(
+    axis: Axis,
+    texts: Mapping[str, tuple[str, str]],
+    metrics: Mapping[str, Series],
+    curves: Mapping[str, History],
+    width: int,
+    titles: tuple[str, str],
+) -> Iterator[Text]:
+    rest = [max(len(title), *(len(text[i]) for text in texts.values())) for i, title in enumerate(titles)]
+    taken = max(map(len, texts)) + sum(rest) + GAP * (1 + sum(wide > 0 for wide in rest))
+    span = _range(axis, [curves[key] for key in texts])
+    room = max(min(CURVE_WIDTH, width - _INDENT - taken), 8)
+    rows = [[Text(title, "dim") for title in ("", span, *titles)]]
+    for key, (change, best_text) in texts.items():
+        history, best = curves[key], metrics[key].best
+        line = curve(history.steps.tolist(), history.values.tolist(), room, mark=best.step if best else None)
+        rows.append([cell(key), line, Text(change), Text(best_text, "green")])
+    yield from table([Column(flexible=True), Column(), Column(), Column()], rows, width=width, indent=_INDENT)
 
 
 def _numbers(metrics: Mapping[str, Series], curves: Mapping[str, History]) -> dict[str, tuple[str, str]]:
@@ -157,7 +167,9 @@ def _timeline(whole: WholeRun, width: int, most: int | None) -> Iterator[Text]:
     yield from table(columns, rows, width=width, indent=_INDENT)
 
 
-def _checkpoints(checkpoints: Sequence[Checkpoint], marked: Mapping[int, str], width: int) -> Iterator[Text]:
+def _checkpoints(
+    checkpoints: Sequence[Checkpoint], marked: Mapping[int, str], metric: str | None, width: int
+) -> Iterator[Text]:
     rows = [
         [
             Text(f"epoch {one.epoch}"),
@@ -165,7 +177,7 @@ def _checkpoints(checkpoints: Sequence[Checkpoint], marked: Mapping[int, str], w
             cell(one.format),
             Text(words.size(one.size)),
             cell(remarks(one), "yellow"),
-            cell(", ".join(f"{key} {number(value)}" for key, value in one.metrics.items()), "dim"),
+            cell(measured(one, metric), "dim"),
         ]
         for one in checkpoints
     ]

@@ -15,12 +15,15 @@ _NARROWEST = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column. Where the table is too wide an `optional` one is left out and a `flexible` one cut; no other is."""
+    """A column. Where the table is too wide a `flexible` one is cut, and an `optional` one left out before a flexible
+    one is narrower than `least` for it; no other is.
+    """
 
     title: str = ""
     right: bool = False
     flexible: bool = False
     optional: bool = False
+    least: int = _NARROWEST
 
 
 def cell(text: str, style: str = "") -> Text:
@@ -44,21 +47,24 @@ def table(
 
 
 def pairs(items: Sequence[tuple[Text, Text]], *, width: int, indent: int = 0) -> Iterator[Text]:
-    """Keys and values, read downwards; in two columns unless that would cut much, or they are few."""
-    key, value = Column(flexible=True), Column(flexible=True)
+    """Keys and values, read downwards; in two columns unless that would cut keys or much else, or they are few."""
     half = (len(items) + 1) // 2
     left, right = items[:half], [*items[half:], (Text(), Text())][:half]
     doubled = [(*one, *other) for one, other in zip(left, right, strict=True)]
-    needed = sum(max(line[i].cell_len for line in doubled) for i in range(4)) + 3 * GAP + indent if doubled else 0
-    if len(items) > 3 and (needed <= width * 5 // 4 or len(items) > 16):
-        return table([key, value, key, value], doubled, width=width, indent=indent)
+    widths = [max((line[i].cell_len for line in doubled), default=0) for i in range(4)]
+    gaps = 3 * GAP + indent
+    keys_fit = widths[0] + widths[2] + sum(min(wide, _NARROWEST) for wide in widths[1::2]) + gaps <= width
+    value = Column(flexible=True)
+    if len(items) > 3 and keys_fit and (sum(widths) + gaps <= width * 5 // 4 or len(items) > 16):
+        return table([Column(), value, Column(), value], doubled, width=width, indent=indent)
+    key = Column(flexible=max(widths[0], widths[2]) > width * 2 // 3)
     return table([key, value], items, width=width, indent=indent)
 
 
 def _kept(widths: Sequence[int], columns: Sequence[Column], width: int) -> list[int]:
     """The columns to show: all, or without the last optional ones where even cut ones would not fit."""
     kept = list(range(len(columns)))
-    least = [min(wide, _NARROWEST) if column.flexible else wide for wide, column in zip(widths, columns, strict=True)]
+    least = [min(wide, column.least) if column.flexible else wide for wide, column in zip(widths, columns, strict=True)]
     for i in reversed(range(len(columns))):
         if columns[i].optional and sum(least[j] + GAP for j in kept) - GAP > width:
             kept.remove(i)

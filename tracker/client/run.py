@@ -68,6 +68,7 @@ class Run:
         notices: Notices | None = None,
         resumed_ms: int | None = None,
         connect: Connect | None = None,
+        unasked: bool = False,
     ) -> None:
         self.id = id
         self.name = name
@@ -76,6 +77,7 @@ class Run:
         self.status: RunStatus = "running"
         self.resumed = resumed_ms is not None
         self.connect = connect
+        self.unasked = unasked
         self.preempted = False
         self._writer = writer
         self._position = Position(progress)
@@ -327,7 +329,7 @@ class Run:
         if self.preempted and (status in ("finished", "interrupted") or isinstance(error, SystemExit)):
             status = "preempted"
         if self._fit is not None and not self._fit.ended:
-            self._leave_fit(cut_short(status))
+            self._fit.end(cut_short(status))
         self._notices.put("run_ended", run=self, status=status)
         timeout = self._notices.close(timeout)
         self.status = status

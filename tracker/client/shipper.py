@@ -24,6 +24,8 @@ SYNC_S = 1.0
 """How often it is forced to disk while it grows."""
 BACKOFF_S = (0.5, 30.0)
 """The first and the longest pause between attempts while the store is away."""
+_dice = random.Random()
+"""Our own: a training may have seeded the global one, and its course must not depend on whether a store answers."""
 
 
 class Shipper:
@@ -101,7 +103,7 @@ class Shipper:
         if not self._failures:
             return INTERVAL_S
         first, longest = BACKOFF_S
-        return min(first * 2.0 ** min(self._failures - 1, 10), longest) * random.uniform(0.7, 1.3)
+        return min(first * 2.0 ** min(self._failures - 1, 10), longest) * _dice.uniform(0.7, 1.3)
 
     def _sync_to_disk(self) -> None:
         number, now = self._journal.last_number, time.monotonic()

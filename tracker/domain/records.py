@@ -26,7 +26,10 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run. `best_epoch` is that of `best_metric`, the monitored metric; None where there is none yet."""
+    """One run. `best_epoch` is that of `best_metric`, the monitored metric; None where there is none yet.
+
+    Where a fit ended by putting the weights of an epoch back (EarlyStopping), it is that epoch: the run's result.
+    """
 
     id: str
     name: str

@@ -82,14 +82,10 @@ class Comparison:
         values = [
             Row(label=key, cells=self._metric_cells(key), best=self._best_of(key)) for key in _in_order(self.metrics)
         ]
-        params = [
-            Row(label=key, cells=[value_text(of[run.id]) if run.id in of else "–" for run in self.runs])
-            for key, of in self.params_diff.items()
-        ]
         sections = [
             Section(title="Runs", rows=self._run_rows()),
             Section(title=METRICS, rows=values),
-            Section(title="Parameters that differ", rows=params),
+            Section(title="Parameters that differ", rows=self._param_rows()),
         ]
         return [section for section in sections if section.rows]
 
@@ -177,6 +173,25 @@ class Comparison:
     def _best_epoch_cell(self, run: Run) -> str:
         epoch = self.best_epochs[run.id]
         return "–" if epoch is None else f"{epoch} by {run.best_metric}"
+
+    def _param_rows(self) -> list[Row]:
+        """A row a parameter; one row for all of a family (`callbacks.TensorBoard`) that the same runs lack, while the
+        others agree on them: that a callback was there says more than each of its settings.
+        """
+        families: dict[tuple[str, frozenset[str]], list[str]] = {}
+        for key, of in self.params_diff.items():
+            family = key.rpartition(".")[0]
+            if "." in family and len(of) < len(self.runs) and not _differ(of.values()):
+                families.setdefault((family, frozenset(of)), []).append(key)
+        folded = {key: (family, keys) for (family, _), keys in families.items() if len(keys) > 1 for key in keys}
+        rows = []
+        for key, of in self.params_diff.items():
+            family, keys = folded.get(key, (key, [key]))
+            if key == keys[0]:
+                text = f"{len(keys)} params" if len(keys) > 1 else None
+                cells = [(text or value_text(of[run.id])) if run.id in of else "–" for run in self.runs]
+                rows.append(Row(label=f"{family}.*" if text else key, cells=cells))
+        return rows
 
     def _metric_cells(self, key: str) -> list[str]:
         of = self.metrics[key]

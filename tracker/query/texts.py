@@ -35,7 +35,8 @@ def number(value: float) -> str:
         return str(int(value))
     if not 1e-4 <= abs(value) < 1e7:
         return f"{value:.4g}"
-    return f"{value:.{_decimals(abs(value))}f}".rstrip("0").rstrip(".")
+    text = f"{value:.{_decimals(abs(value))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def aligned_numbers(values: Sequence[float]) -> list[str]:

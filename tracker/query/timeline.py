@@ -28,6 +28,7 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
 }
 
 _ROUTINE = "checkpoint_saved"
+_REPEATED = ("best_improved", "learning_rate_changed")
 
 
 def described(event: Event) -> str:
@@ -40,21 +41,30 @@ def described(event: Event) -> str:
 
 
 def condensed(events: Sequence[Event], most: int) -> tuple[Sequence[Event], int, Sequence[Event]]:
-    """The first and the last events, `most` in all, and how many are left out: first those that checkpoints were saved.
+    """The first and the last events, `most` in all, and how many are left out between them.
 
-    They come with nearly every epoch, and would hide what was decided.
+    First those go that checkpoints were saved, then improvements and changes of the rate from their middle: they come
+    with nearly every epoch, and would hide what was decided once.
     """
-    if len(events) <= most:
+    surplus = len(events) - most
+    if surplus <= 0:
         return events, 0, ()
     routine = [i for i, event in enumerate(events) if event.kind == _ROUTINE]
-    room = most - (len(events) - len(routine))
-    if room > 0:
-        hidden = set(routine[: len(routine) - room])
-        first = min(hidden)
-        return events[:first], len(hidden), [event for i, event in enumerate(events) if i > first and i not in hidden]
-    telling = [event for event in events if event.kind != _ROUTINE]
-    head = most // 2
-    return telling[:head], len(events) - most, telling[len(telling) - (most - head) :]
+    repeated = [i for i, event in enumerate(events) if event.kind in _REPEATED]
+    more = surplus - len(routine)
+    if more <= 0:
+        hidden = set(routine[:surplus])
+        gap = min(hidden)
+    elif more <= len(repeated):
+        begin = (len(repeated) - more) // 2
+        hidden = {*routine, *repeated[begin : begin + more]}
+        gap = repeated[begin]
+    else:
+        once = [i for i, event in enumerate(events) if event.kind not in (_ROUTINE, *_REPEATED)]
+        gap = once[most // 2]
+        hidden = {*range(len(events))} - {*once[: most // 2], *once[len(once) - (most - most // 2) :]}
+    shown = [i for i in range(len(events)) if i not in hidden]
+    return [events[i] for i in shown if i < gap], surplus, [events[i] for i in shown if i > gap]
 
 
 def _patience(detail: Detail) -> str:

@@ -32,6 +32,7 @@ from tracker.store.tables import (
     tags,
 )
 from tracker.store.texts import as_text
+from tracker.store.written import change, write
 
 _CUT: dict[RunStatus, FitOutcome] = {
     "finished": "failed",
@@ -69,6 +70,7 @@ _SET_LAST = (
     "INSERT INTO journals (run_id, writer, last_number) VALUES (?, ?, ?)"
     " ON CONFLICT (run_id, writer) DO UPDATE SET last_number = excluded.last_number"
 )
+_END_FIT = "UPDATE fits SET outcome = ?, ended_ms = ? WHERE run_id = ? AND number = ?"
 
 
 def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
@@ -175,6 +177,7 @@ class _Changes:
         self._row: dict[str, Any] = {}
         # Checkpoints, and events after them, which of the same moment are to stand in the order that they have here.
         self._late: list[frames.CheckpointLogged | frames.EventLogged] = []
+        self._restored: frames.EventLogged | None = None
         self._recall = recall
         self.book = SeriesBook(
             connection, run.id, run.started_ms, lambda raw: recall.series(raw, run.uid, run.id, run.version)
@@ -184,7 +187,7 @@ class _Changes:
             frames.RunEnded: self._run_ended,
             frames.Params: lambda item: add_params(connection, run.id, item.fit, item.values),
             frames.Tags: self._tags,
-            frames.EventLogged: lambda item: self._late.append(item) if self._late else self._event(item),
+            frames.EventLogged: self._event_logged,
             frames.FitStarted: self._fit_started,
             frames.FitEnded: self._fit_ended,
             frames.EpochEnded: self._epoch_ended,
@@ -221,13 +224,9 @@ class _Changes:
             )
         if not self._late and "keep_last" not in self._row:
             return False
-        checkpoints.prune(
-            self._connection,
-            self._run.id,
-            last=self._now("keep_last"),
-            best=self._now("keep_best"),
-            metric=self._now("best_metric"),
-        )
+        last, best = self._now("keep_last"), self._now("keep_best")
+        if last or best or any(getattr(item, "role", "") == "state" for item in self._late):
+            checkpoints.prune(self._connection, self._run.id, last=last, best=best, metric=self._now("best_metric"))
         return checkpoints.has_pending(self._connection, self._run.id)
 
     def _now(self, column: str) -> Any:
@@ -273,66 +272,63 @@ class _Changes:
             self._event(frames.EventLogged(item.ms, "run_failed", None, None, 0, dict(item.error)))
 
     def _tags(self, item: frames.Tags) -> None:
-        self._connection.execute(
-            upsert(self._connection, tags, ("run_id", "key"), ("value",)),
-            [{"run_id": self._run.id, "key": key, "value": value} for key, value in sorted(item.values.items())],
-        )
+        rows = [{"run_id": self._run.id, "key": key, "value": value} for key, value in sorted(item.values.items())]
+        write(self._connection, tags, rows, ("run_id", "key"), ("value",))
+
+    def _event_logged(self, item: frames.EventLogged) -> None:
+        if item.kind == "weights_restored":
+            self._restored = item
+        if self._late:
+            self._late.append(item)
+        else:
+            self._event(item)
 
     def _event(self, item: frames.EventLogged) -> None:
-        self._connection.execute(
-            events.insert(),
-            {
-                "run_id": self._run.id,
-                "ms": item.ms,
-                "kind": item.kind,
-                "epoch": item.epoch,
-                "step": item.step,
-                "fit": item.fit,
-                "detail": as_text(item.detail),
-            },
-        )
+        row = {
+            "run_id": self._run.id,
+            "ms": item.ms,
+            "kind": item.kind,
+            "epoch": item.epoch,
+            "step": item.step,
+            "fit": item.fit,
+            "detail": as_text(item.detail),
+        }
+        write(self._connection, events, [row])
 
     def _fit_started(self, item: frames.FitStarted) -> None:
-        self._connection.execute(
-            upsert(self._connection, fits, ("run_id", "number"), ()),
-            {
-                "run_id": self._run.id,
-                "number": item.number,
-                "phase": item.phase,
-                "first_epoch": item.first_epoch,
-                "first_step": item.first_step,
-                "phase_epoch": item.phase_epoch,
-                "phase_step": item.phase_step,
-                "epochs": item.epochs,
-                "steps_per_epoch": item.steps_per_epoch,
-                "batch_size": item.batch_size,
-                "resumed_from": item.resumed_from,
-                "host": item.host,
-                "writer": self._writer,
-                "started_ms": item.ms,
-            },
-        )
+        self._restored = None
+        row = {
+            "run_id": self._run.id,
+            "number": item.number,
+            "phase": item.phase,
+            "first_epoch": item.first_epoch,
+            "first_step": item.first_step,
+            "phase_epoch": item.phase_epoch,
+            "phase_step": item.phase_step,
+            "epochs": item.epochs,
+            "steps_per_epoch": item.steps_per_epoch,
+            "batch_size": item.batch_size,
+            "resumed_from": item.resumed_from,
+            "host": item.host,
+            "writer": self._writer,
+            "started_ms": item.ms,
+        }
+        write(self._connection, fits, [row], ("run_id", "number"))
         self.book.supersede(item)
 
     def _fit_ended(self, item: frames.FitEnded) -> None:
-        self._connection.execute(
-            update(fits)
-            .where(fits.c.run_id == self._run.id, fits.c.number == item.number)
-            .values(outcome=item.outcome, ended_ms=item.ms)
-        )
+        change(self._connection, _END_FIT, (item.outcome, item.ms, self._run.id, item.number))
 
     def _epoch_ended(self, item: frames.EpochEnded) -> None:
-        self._connection.execute(
-            upsert(self._connection, epochs, ("run_id", "number", "fit"), ("ms", "seconds", "step")),
-            {
-                "run_id": self._run.id,
-                "number": item.epoch,
-                "fit": item.fit,
-                "ms": item.ms,
-                "seconds": item.seconds,
-                "step": item.step,
-            },
-        )
+        row = {
+            "run_id": self._run.id,
+            "number": item.epoch,
+            "fit": item.fit,
+            "ms": item.ms,
+            "seconds": item.seconds,
+            "step": item.step,
+        }
+        write(self._connection, epochs, [row], ("run_id", "number", "fit"), ("ms", "seconds", "step"))
 
     def _metric_monitored(self, item: frames.MetricMonitored) -> None:
         known = self._row.get("monitor_source", self._run.monitor_source)
@@ -340,26 +336,35 @@ class _Changes:
             self._row.update(monitor=item.key, monitor_source=item.source)
 
     def _histogram(self, item: frames.HistogramLogged) -> None:
-        self._connection.execute(
-            upsert(self._connection, histograms, ("run_id", "key", "step", "fit"), ("axis", "ms", "edges", "counts")),
-            {
-                "run_id": self._run.id,
-                "key": item.key,
-                "axis": item.axis,
-                "step": item.step,
-                "fit": item.fit,
-                "ms": item.ms,
-                "edges": as_text(item.edges),
-                "counts": as_text(item.counts),
-            },
-        )
+        row = {
+            "run_id": self._run.id,
+            "key": item.key,
+            "axis": item.axis,
+            "step": item.step,
+            "fit": item.fit,
+            "ms": item.ms,
+            "edges": as_text(item.edges),
+            "counts": as_text(item.counts),
+        }
+        write(self._connection, histograms, [row], ("run_id", "key", "step", "fit"), ("axis", "ms", "edges", "counts"))
 
     def _find_best_epoch(self) -> None:
-        """The best epoch is that of the monitored metric: the declared one, else val_loss, else loss."""
-        if not self.book.touched and "monitor" not in self._row:
+        """The best epoch is that of the monitored metric: the declared one, else val_loss, else loss.
+
+        Once the weights of an epoch were put back, the run's result is that epoch, until that metric goes on.
+        """
+        monitor = self._now("monitor")
+        keys = [monitor] if monitor else ["val_loss", "loss"]
+        if self._restored is not None:
+            metrics = self._restored.detail.get("metrics") or {}
+            key = next((one for one in keys if isinstance(metrics.get(one), (int, float))), None)
+            if key is not None:
+                found = (key, self._restored.detail.get("epoch"), metrics[key])
+                self._row.update(zip(("best_metric", "best_epoch", "best_value"), found, strict=True))
+                return
+        if "monitor" not in self._row and self.book.changed.isdisjoint(keys):
             return
-        monitor = self._row.get("monitor", self._run.monitor)
-        best = self.book.best(*([monitor] if monitor else ["val_loss", "loss"]))
+        best = self.book.best(*keys)
         found = (best.key, best.step, best.value) if best else (None, None, None)
         if found != (self._run.best_metric, self._run.best_epoch, self._run.best_value):
             self._row.update(zip(("best_metric", "best_epoch", "best_value"), found, strict=True))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from tracker.domain.catalogue import Dataset, DatasetUse
 from tracker.domain.frames import DatasetLogged
 from tracker.store.catalogue_inputs import use_datasets
-from tracker.store.tables import runs
+from tracker.store.written import rows_of
 
 
 def add_dataset(connection: Connection, run: int, item: DatasetLogged) -> None:
     """Say that the run, whose row is locked, used it."""
-    experiment = connection.execute(select(runs.c.experiment_id).where(runs.c.id == run)).scalar_one()
+    ((experiment,),) = rows_of(connection, "SELECT experiment_id FROM runs WHERE id = ?", (run,))
     one = Dataset(
         name=item.name,
         digest=item.digest,

@@ -12,9 +12,12 @@ from tracker.domain.errors import InvalidValue
 from tracker.store.catalogue_runs import bump, locked
 from tracker.store.catalogue_tables import datasets, run_datasets, run_models
 from tracker.store.conditions import CONTEXT
-from tracker.store.dialect import add, possible_ids, text_of_json, upsert
+from tracker.store.dialect import possible_ids, text_of_json, upsert
 from tracker.store.tables import experiments, runs
 from tracker.store.texts import as_text
+from tracker.store.written import rows_of, write
+
+_DATASET = "SELECT id FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?"
 
 
 def add_datasets(connection: Connection, run_id: str, uses: Sequence[DatasetUse]) -> None:
@@ -39,11 +42,10 @@ def use_datasets(connection: Connection, run: int, experiment_id: int, uses: Seq
             "schema": one.schema,
             "profile": one.profile,
         }
-        add(connection, datasets, ("experiment_id", "name", "digest"), row)
-        same = (datasets.c.experiment_id == experiment_id, datasets.c.name == name, datasets.c.digest == digest)
-        id = connection.execute(select(datasets.c.id).where(*same)).scalar()
+        write(connection, datasets, [row], ("experiment_id", "name", "digest"))
+        ((id,),) = rows_of(connection, _DATASET, (experiment_id, name, digest))
         link = {"run_id": run, "dataset_id": id, "tags": _tags(use)}
-        add(connection, run_datasets, ("run_id", "dataset_id"), link)
+        write(connection, run_datasets, [link], ("run_id", "dataset_id"))
 
 
 def _tags(use: DatasetUse) -> str:

@@ -25,7 +25,8 @@ from tracker.domain.records import Checkpoint, Removed
 from tracker.store.engine import reading, writing
 from tracker.store.tables import PENDING, PUBLISHED, checkpoints, events, runs, series
 from tracker.store.texts import as_text, json_number
-from tracker.store.visible import cuts, read_points, visible
+from tracker.store.visible import cuts, cuts_now, read_points, visible
+from tracker.store.written import rows_of, write, write_numbered
 
 log = logging.getLogger("tracker")
 
@@ -33,6 +34,8 @@ THERE, MARKED, GONE, AGAIN = 0, 1, 2, -1
 """What has become of a pruned row's file, in the column `removed`; AGAIN: perhaps put once more since it was marked."""
 PLACE = "checkpoints/"
 """Where files of checkpoints lie below a run's artifacts; nothing elsewhere is removed."""
+_REMOVED = "SELECT uri FROM checkpoints WHERE run_id = ? AND sha256 = ? AND removed <> ?"
+_PENDING = f"SELECT id FROM checkpoints WHERE run_id = ? AND {PENDING.text} LIMIT 1"
 
 
 def add(
@@ -42,9 +45,8 @@ def add(
 
     `best_epoch` is the run's, that of its best `metric`, as it is now.
     """
-    c = checkpoints.c
-    same = select(c.id).where(c.run_id == run, c.sha256 == item.sha256, c.uri == item.uri, c.removed != THERE)
-    if connection.execute(same.limit(1)).first():
+    removed = [uri for (uri,) in rows_of(connection, _REMOVED, (run, item.sha256, THERE))]
+    if item.uri in removed:
         raise FileRemoved(item.uri)
     is_best = item.is_best
     if is_best is None:
@@ -66,38 +68,43 @@ def add(
         "status": "published",
         "role": item.role,
     }
-    # Its writer may have put the bytes once more under a name that was removed: what lies there goes, too.
-    connection.execute(
-        update(checkpoints)
-        .where(c.run_id == run, c.sha256 == item.sha256, c.uri != item.uri, c.removed != THERE)
-        .values(removed=AGAIN)
-    )
-    number = connection.execute(checkpoints.insert().returning(c.id), row).scalar_one()
+    if removed:  # its writer may have put the bytes once more under such a name: what lies there goes, too
+        c = checkpoints.c
+        connection.execute(
+            update(checkpoints)
+            .where(c.run_id == run, c.sha256 == item.sha256, c.removed != THERE)
+            .values(removed=AGAIN)
+        )
+    number = write_numbered(connection, checkpoints, row)
     if item.role == "model":
         detail = {"checkpoint": number, "is_best": is_best} | {key: row[key] for key in ("format", "size", "sha256")}
         if item.uri:
             detail["uri"] = item.uri
-        event = {"kind": "checkpoint_saved", "detail": as_text(detail)}
-        connection.execute(events.insert(), event | {key: row[key] for key in ("run_id", "ms", "epoch", "step", "fit")})
+        event = {key: row[key] for key in ("run_id", "ms", "epoch", "step", "fit")}
+        write(connection, events, [event | {"kind": "checkpoint_saved", "detail": as_text(detail)}])
 
 
 def _was_best(
     connection: Connection, run: int, item: CheckpointLogged, best_epoch: int | None, metric: str | None
 ) -> bool:
     """Whether the epoch was the best when it ended, also if more has been recorded since."""
-    begins = cuts(connection, run, "epoch")
-    if best_epoch is None or item.epoch > best_epoch or _superseded(item.fit, item.epoch, begins):
+    if best_epoch is None:
+        return False
+    begins = cuts_now(connection, run, "epoch")
+    if _superseded(item.fit, item.epoch, begins):
         return False
     if item.epoch == best_epoch:
         return True
+    c = series.c
+    one = connection.execute(select(c.id, c.goal, c.min_step, c.max_step).where(c.run_id == run, c.key == metric)).one()
+    # Not the run's best epoch: where weights were restored that is an earlier one (EarlyStopping's `min_delta`).
+    if item.epoch > ((one.min_step if one.goal == "min" else one.max_step) or 0):
+        return False
     import numpy as np
 
-    found = connection.execute(
-        select(series.c.id, series.c.goal).where(series.c.run_id == run, series.c.key == metric)
-    ).one()
-    points = read_points(connection, found.id, last_step=item.epoch)
+    points = read_points(connection, one.id, last_step=item.epoch)
     seen = visible(points, begins)
-    steps, values = points.steps[seen], points.values[seen] * (1.0 if found.goal == "min" else -1.0)
+    steps, values = points.steps[seen], points.values[seen] * (1.0 if one.goal == "min" else -1.0)
     return bool((~np.isnan(values)).any()) and bool(steps[np.nanargmin(values)] == item.epoch)
 
 
@@ -119,7 +126,7 @@ def prune(connection: Connection, run: int, *, last: int | None, best: int | Non
 
 def has_pending(connection: Connection, run: int) -> bool:
     """Whether there are pruned rows of the run whose files are not removed."""
-    return connection.execute(select(exists().where(checkpoints.c.run_id == run, PENDING))).scalar_one()
+    return bool(rows_of(connection, _PENDING, (run,)))
 
 
 def records(connection: Connection, run: int, rows: Sequence[Row[Any]]) -> list[Checkpoint]:

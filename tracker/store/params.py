@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from tracker.store.dialect import upsert
 from tracker.store.tables import params
 from tracker.store.texts import as_text
+from tracker.store.written import rows_of, write
+
+_KNOWN = "SELECT key, type, text FROM params WHERE run_id = ?"
 
 
 def add_params(connection: Connection, run: int, fit: int, values: Mapping[str, Any]) -> None:
@@ -20,10 +22,7 @@ def add_params(connection: Connection, run: int, fit: int, values: Mapping[str, 
     A key that is there with another value keeps it, and the new one is recorded as `fit.<fit>.<key>`; a value that
     came outside any fit counts as of fit 0.
     """
-    known = {
-        row.key: (row.type, row.text)
-        for row in connection.execute(select(params.c.key, params.c.type, params.c.text).where(params.c.run_id == run))
-    }
+    known = {key: (type_, text) for key, type_, text in rows_of(connection, _KNOWN, (run,))}
     rows = []
     for key, value in sorted(values.items()):
         row = _row(run, key, value)
@@ -33,8 +32,7 @@ def add_params(connection: Connection, run: int, fit: int, values: Mapping[str, 
         if stands is not None:
             row["key"] = f"fit.{fit}.{key}"[:250]
         rows.append(row)
-    if rows:
-        connection.execute(upsert(connection, params, ("run_id", "key"), ("type", "text", "number")), rows)
+    write(connection, params, rows, ("run_id", "key"), ("type", "text", "number"))
 
 
 def param_value(type_: str, text: str) -> Any:

@@ -23,7 +23,7 @@ from tracker.store.bulk import PointColumns, insert_points
 from tracker.store.raw import Raw, driver_errors
 from tracker.store.summaries import Mark, Summary, new_summary, save_summaries
 from tracker.store.tables import metric_points
-from tracker.store.visible import cuts, read_points, visible
+from tracker.store.visible import cuts, cuts_now, read_points, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class SeriesBook:
         self._load = load
         self._known: dict[str, Summary] | None = None
         self._begins: dict[Axis, list[tuple[int, int]]] = {}
+        self.changed: set[str] = set()
+        """The keys of the series whose summaries `finish` wrote."""
 
     def add(self, blocks: Sequence[PointBlock]) -> None:
         """Add points. A key keeps the axis that it had first."""
@@ -94,6 +96,7 @@ class SeriesBook:
             if one.stale:
                 self._recompute(one)
         changed = [one for one in self._known.values() if one.dirty]
+        self.changed = {one.key for one in changed}
         self._save(changed)
         long = [one for one in changed if one.count - one.rolled_count >= rollups.LEAST]
         if long:
@@ -102,11 +105,6 @@ class SeriesBook:
     def _save(self, changed: Iterable[Summary]) -> None:
         with driver_errors(self._connection, "series"):
             save_summaries(Raw(self._connection), changed)
-
-    @property
-    def touched(self) -> bool:
-        """Whether this batch had to do with any series."""
-        return self._known is not None
 
     def best(self, *keys: str) -> Best | None:
         """The best of the first of `keys` that has one."""
@@ -173,7 +171,7 @@ class SeriesBook:
         if block.fit == 0:
             return False
         if block.axis not in self._begins:
-            self._begins[block.axis] = cuts(self._connection, self._run, block.axis)
+            self._begins[block.axis] = cuts_now(self._connection, self._run, block.axis)
         top = max(block.steps)
         return any(fit > block.fit and step <= top for fit, step in self._begins[block.axis])
 

@@ -12,6 +12,7 @@ from tracker.domain.words import UNNUMBERED, Axis
 from tracker.store.raw import Raw
 from tracker.store.summaries import Summary
 from tracker.store.tables import fits, metric_points, runs, series
+from tracker.store.written import rows_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,6 +94,15 @@ def cuts(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:
         return []
     first = fits.c.first_epoch if axis == "epoch" else fits.c.first_step
     return [(fit, step) for fit, step in connection.execute(select(fits.c.number, first).where(fits.c.run_id == run))]
+
+
+def cuts_now(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:
+    """`cuts` in a transaction that writes, where it is asked for with each batch that a training sends."""
+    if axis == "time":
+        return []
+    first = "first_epoch" if axis == "epoch" else "first_step"
+    statement = f"SELECT number, {first} FROM fits WHERE run_id = ?"
+    return [(fit, step) for fit, step in rows_of(connection, statement, (run,))]
 
 
 def visible(points: Points, begins: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:

@@ -1,1 +1,1 @@
-"""The demo: an image classifier trained five times with Keras' own callbacks, every training on the record."""
+"""The demo: an image classifier trained five times with the tutorials' callbacks, every training on the record."""

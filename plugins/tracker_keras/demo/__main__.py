@@ -62,7 +62,7 @@ def _train(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tracker_keras.demo",
-        description="Train a classifier of handwritten digits five times with Keras' own callbacks, and compare.",
+        description="Train a classifier of handwritten digits five times with the tutorials' callbacks, and compare.",
     )
     parser.add_argument("--epochs", type=_positive, default=10, help="epochs of each training (default: 10)")
     parser.add_argument("--store", help="store URL (default: TRACKER_STORE, else sqlite:///tracker.db)")

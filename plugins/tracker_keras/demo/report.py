@@ -63,7 +63,7 @@ def _comparison(store: RunStore, run_ids: Sequence[str]) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("run", no_wrap=True)
-    for heading in ("best\nval_loss", "at\nepoch", "epochs", "last\nrate", "\nseconds"):
+    for heading in ("best\nval_loss", "at\nepoch", "epochs", "last\nrate", "check-\npoints"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("\nstatus", no_wrap=True)
     runs = [store.get_run(run_id) for run_id in run_ids]
@@ -78,7 +78,7 @@ def _comparison(store: RunStore, run_ids: Sequence[str]) -> Table:
             _number(run.best_epoch, "d"),
             f"{len(epochs)}/{planned}",
             _number(rate.value if rate else None, ".4f"),
-            f"{sum(epoch.seconds or 0.0 for epoch in epochs):.1f}",
+            str(len(store.checkpoints(run.id))),
             run.status,
         )
     return table
@@ -104,6 +104,8 @@ def _commands(runs: Sequence[str], store_url: str | None) -> None:
     for arguments in (
         "runs",
         f"show {runs[2]}",
+        f"checkpoints {runs[1]}",
+        f"restore {runs[1]} --which best -o best.keras",
         f"compare {runs[1]} {runs[3]}",
         f"history {runs[3]} learning_rate",
         'runs --filter "metrics.val_loss.best < 0.1"',

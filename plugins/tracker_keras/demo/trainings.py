@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import tracker
-from tracker_keras import TrackerCallback
+from tracker_keras import LearningRateScheduler, TrackerCallback
 
 BATCH = 32
 SEED = 7
@@ -54,7 +54,8 @@ class Digits:
 
 
 def make_model() -> Any:
-    """A small convolutional classifier, compiled; the same initial weights each time."""
+    """A small convolutional classifier, compiled; the same initial weights, and names of layers, each time."""
+    keras.utils.clear_session()  # else the fifth model's layers are conv2d_4, dense_8 …
     keras.utils.set_random_seed(SEED)
     model = keras.Sequential(
         [
@@ -136,8 +137,8 @@ def _schedule(digits: Digits, folder: Path, epochs: int) -> list[Any]:
         """The tutorial's function: the rate stays for the first epochs, then falls by a tenth each, as a tensor."""
         return lr if epoch < epochs // 2 else lr * ops.exp(-0.1)
 
-    # The tutorial passes `scheduler` itself. Keras 3 refuses the tensor ("should be a float"), so it is made one here.
-    return [keras.callbacks.LearningRateScheduler(lambda epoch, lr: float(scheduler(epoch, lr)))]
+    # Keras 3's own takes no tensor ("should be a float").
+    return [LearningRateScheduler(scheduler)]
 
 
 def _tensorboard(digits: Digits, folder: Path, epochs: int) -> list[Any]:
@@ -166,7 +167,7 @@ TRAININGS = (
     Training(
         name="learning-rate-schedule",
         title="Learning-rate schedule",
-        callbacks_text="LearningRateScheduler(scheduler)",
+        callbacks_text="tracker_keras.LearningRateScheduler(scheduler)",
         callbacks=_schedule,
     ),
     Training(

@@ -515,6 +515,17 @@ def test_resume_auto_takes_the_newest_that_did_not_finish(store: RunStore) -> No
         assert new.name != "a"
 
 
+def test_resume_auto_passes_over_what_recorded_nothing(store: RunStore) -> None:
+    """A run that began while nobody could be asked, and died, does not hide the one that it should have been."""
+    with start_run("E", name="a") as trained:
+        trained.log({"loss": 1.0})
+        trained.finish("failed")
+    for _ in range(7):
+        start_run("E", name="a").finish("failed")
+    with start_run("E", name="a", resume="auto") as again:
+        assert again.id == trained.id
+
+
 def test_the_environment_names_the_run(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """With TRACKER_RUN_ID each start opens that run, unless the caller names one; a bad id is refused."""
     monkeypatch.setenv("TRACKER_RUN_ID", "from-outside")

@@ -42,6 +42,23 @@ def differing(*params: Mapping[str, Any]) -> list[str]:
     return list(compare_facts([facts(str(i), params=one) for i, one in enumerate(params)]).params_diff)
 
 
+def test_settings_of_what_some_runs_lack_make_one_row() -> None:
+    """What the same runs lack of a family is one row that counts it; where the others differ, it is named."""
+    board = {"callbacks.Board.dir": "logs", "callbacks.Board.freq": 1}
+    save = {"callbacks.Save.mode": "auto", "callbacks.Save.path": "a", "callbacks.Save.verbose": 0}
+    sides = [{**board, **save, "epochs": 1}, {**save, "callbacks.Save.path": "b", "epochs": 2}, {"epochs": 1, "x.y": 1}]
+    found = compare_facts([facts(str(i), params=one) for i, one in enumerate(sides)])
+    rows = {row.label: list(row.cells) for row in found.sections()[-1].rows}
+    assert rows == {
+        "callbacks.Board.*": ["2 params", "–", "–"],
+        "callbacks.Save.*": ["2 params", "2 params", "–"],
+        "callbacks.Save.path": ["a", "b", "–"],
+        "epochs": ["1", "2", "1"],
+        "x.y": ["–", "–", "1"],
+    }
+    assert "callbacks.Board.freq" in found.params_diff
+
+
 def test_values_are_those_of_the_best_epoch() -> None:
     """A metric's value is that of its run's best epoch, whatever it was last."""
     found = compare_facts([facts("a", at_best={"loss": 1.0}), facts("b", at_best={"loss": 2.0})])

@@ -32,6 +32,7 @@ def test_printable_writes_what_is_unsafe_as_escapes(text: str, shown: str) -> No
 @pytest.mark.parametrize(("value", "text"), [
     (0.0, "0"), (1.0, "1"), (-3.0, "-3"), (0.1, "0.1"), (0.123456, "0.1235"), (12.3456, "12.35"), (123456.7, "123457"),
     (1e-7, "1e-07"), (1.23456e-9, "1.235e-09"), (2.5e20, "2.5e+20"), (0.0005, "0.0005"), (-0.99999, "-1"),
+    (57460.3, "57460"), (-1999.6, "-2000"),
     (math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity"),
 ])  # fmt: skip
 def test_number_shows_about_four_digits(value: float, text: str) -> None:

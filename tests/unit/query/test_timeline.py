@@ -9,10 +9,10 @@ from tracker.query.timeline import condensed, described
 
 
 def events(kinds: str) -> list[Event]:
-    """An event a letter: `c` that a checkpoint was saved, anything else a decision."""
+    """An event a letter: `c` a checkpoint was saved, `i` an improvement, `r` another rate, else a decision."""
+    named = {"c": "checkpoint_saved", "i": "best_improved", "r": "learning_rate_changed"}
     return [
-        Event(kind="checkpoint_saved" if kind == "c" else "fit_started", epoch=i, step=None, ms=i, detail={})
-        for i, kind in enumerate(kinds)
+        Event(kind=named.get(kind, "fit_started"), epoch=i, step=None, ms=i, detail={}) for i, kind in enumerate(kinds)
     ]
 
 
@@ -23,9 +23,12 @@ def events(kinds: str) -> list[Event]:
     ("ccccb", 1, [], 4, [4]),
     ("cccccc", 2, [], 4, [4, 5]),
     ("acbcacbca", 4, [0, 2], 5, [6, 8]),
+    ("aiciciabri", 5, [0, 1], 5, [6, 7, 9]),
+    ("aiiirrb", 5, [0, 1], 2, [4, 5, 6]),
+    ("aiaiaia", 3, [0], 4, [4, 6]),
 ])  # fmt: skip
-def test_saved_checkpoints_go_first(kinds: str, most: int, head: list[int], hidden: int, tail: list[int]) -> None:
-    """Of too many events the oldest of saved checkpoints go, then decisions in the middle; the count is right."""
+def test_what_comes_often_goes_first(kinds: str, most: int, head: list[int], hidden: int, tail: list[int]) -> None:
+    """Of too many events the oldest of saved checkpoints go, then improvements and rates, then decisions."""
     first, count, last = condensed(events(kinds), most)
     assert ([e.ms for e in first], count, [e.ms for e in last]) == (head, hidden, tail)
 

@@ -11,7 +11,7 @@ from e2e.children import eventually
 
 from tracker.domain.goals import Goal
 from tracker_keras import replacing as replacing_module
-from tracker_keras.replacing import replacing, sweep
+from tracker_keras.replacing import release, replacing, sweep
 from tracker_keras.saved_files import Ledger, fields_of
 
 
@@ -120,6 +120,33 @@ def test_a_file_takes_anothers_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert path.read_text() == "three"
     assert path.stat().st_mode & 0o777 == 0o640
     eventually(lambda: os.listdir(tmp_path) == [path.name])
+
+
+def test_the_spare_file_is_written_over_unless_somebody_has_it(tmp_path: Path) -> None:
+    """One that is read, or has another name, keeps what it says; after the training there is none."""
+    path, link = tmp_path / "m.keras", tmp_path / "kept"
+    written = []
+
+    def put(text: str) -> None:
+        with replacing(path, keeps_spare=True) as beside:
+            beside.write_text(text)
+            written.append(beside.stat().st_ino)
+        eventually(lambda: path not in replacing_module._replaced)
+
+    for text in ("0", "1", "2", "3"):
+        put(text)
+    assert written[0] == written[2] != written[1] == written[3]
+    with path.open() as reader:
+        put("4")
+        put("5")
+        assert reader.read() == "3"
+    os.link(path, link)
+    put("6")
+    put("7")
+    assert (path.read_text(), link.read_text()) == ("7", "5")
+    assert len(os.listdir(tmp_path)) == 3
+    release(path)
+    eventually(lambda: sorted(os.listdir(tmp_path)) == ["kept", "m.keras"])
 
 
 def test_what_the_dead_left_is_swept(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""A run has one fit at a time: what happens beside it, inside it or instead of it costs its record nothing."""
+
+from __future__ import annotations
+
+import pytest
+from e2e.keras_lab import BACKENDS, Lab, lab
+
+
+@pytest.fixture(params=BACKENDS)
+def keras(request: pytest.FixtureRequest) -> Lab:
+    """The records of all scenarios with one backend."""
+    return lab(request.param)
+
+
+def fits(keras: Lab, name: str) -> list[tuple[int, int, str | None]]:
+    """Number, first epoch and outcome of the fits of a run."""
+    return [(fit.number, fit.first_epoch, fit.outcome) for fit in keras.store.fits(keras.run(name).id)]
+
+
+@pytest.mark.parametrize("kind", ["two", "same"])
+def test_two_callbacks_in_a_list_are_one_fit(keras: Lab, kind: str) -> None:
+    """Two callbacks of one run in a list, or one that stands there twice, record one fit, once."""
+    name = f"twice_in_a_list.{kind}"
+    assert fits(keras, name) == [(1, 0, "completed")]
+    assert keras.values(keras.run(name).id, "loss") == pytest.approx(keras.said("twice_in_a_list")[kind])
+    (said,) = keras.said("twice_in_a_list")["said"]
+    assert "two TrackerCallbacks" in said
+
+
+@pytest.mark.parametrize("kind", ["same", "own"])
+def test_a_fit_inside_a_fit_costs_the_outer_one_nothing(keras: Lab, kind: str) -> None:
+    """The outer fit is recorded whole; the inner ones, of the same run, are not, which is said once."""
+    name, facts = f"inside_a_fit.{kind}", keras.said("inside_a_fit")
+    run = keras.run(name).id
+    assert fits(keras, name) == [(1, 0, "completed")]
+    assert keras.values(run, "loss") == pytest.approx(facts[kind])
+    assert keras.steps(run, "batch/loss") == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert "evaluated" not in {event.kind for event in keras.store.events(run)}
+    (said,) = facts[f"{kind} said"]
+    assert "in the middle of a fit()" in said
+
+
+def test_a_fit_in_another_thread_costs_the_first_one_nothing(keras: Lab) -> None:
+    """Of two threads that train for one run with one callback object the first one's fit is recorded, whole."""
+    run = keras.run("in_two_threads").id
+    assert fits(keras, "in_two_threads") == [(1, 0, "completed")]
+    assert keras.values(run, "loss") == pytest.approx(keras.said("in_two_threads")["loss"])
+    assert keras.steps(run, "batch/loss") == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_fit_that_was_broken_off_in_a_notebook_was_interrupted(keras: Lab) -> None:
+    """A Ctrl-C that ends a fit and not the session is the fit's outcome, whatever callback the next fit has."""
+    keras.said("broken_off_in_a_notebook")
+    outcomes = [outcome for _, _, outcome in fits(keras, "broken_off_in_a_notebook")]
+    assert outcomes == ["interrupted", "interrupted", "completed"]
+
+
+def test_a_fit_that_died_last_has_its_end_on_the_timeline(keras: Lab) -> None:
+    """A fit that no other one follows has its `fit_ended` too."""
+    keras.said("died_last")
+    events = [event for event in keras.store.events(keras.run("died_last").id) if event.kind == "fit_ended"]
+    assert [event.detail for event in events] == [{"fit": 1, "outcome": "failed"}]
+
+
+def test_10_an_epoch_without_validation_improves_nothing(keras: Lab) -> None:
+    """Where validation is held every second epoch, those without it are not told as the best by their `loss`."""
+    facts = keras.said("validated_now_and_then")
+    improved = [
+        (event.epoch, event.detail["metric"])
+        for event in keras.store.events(keras.run("validated_now_and_then").id)
+        if event.kind == "best_improved"
+    ]
+    assert [one for one in improved if one[0] > 0] == [(1, "val_loss"), (3, "val_loss")]
+    assert not any("Traceback" in said for said in facts["said"])
+
+
+def test_a_resume_that_can_find_nothing_is_said(keras: Lab) -> None:
+    """`TrackerCallback(resume=True)` opens a new run in each process: the log says what would find the last one."""
+    (said,) = keras.said("resumed_without_a_run")["said"]
+    assert 'start_run(…, resume="auto")' in said

@@ -1,0 +1,37 @@
+"""The file of a state, and the room that it needs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tracker.domain.errors import InvalidValue
+from tracker_keras.state_file import require_room, room_for, variables_of, write_beside
+
+
+@pytest.mark.parametrize(("width", "layers"), [(1, 1), (4, 40), (300, 3)])
+def test_what_is_asked_for_is_enough(tmp_path: Path, width: int, layers: int) -> None:
+    """The room that is asked for before a state is written is no less than what Keras' file then takes."""
+    model = keras.Sequential([keras.layers.Input((3,)), *(keras.layers.Dense(width) for _ in range(layers))])
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    file = tmp_path / "state.weights.h5"
+    model.save_weights(file)
+    assert file.stat().st_size <= room_for(variables_of(model))
+
+
+def test_a_disk_that_is_full_is_not_written_to(tmp_path: Path) -> None:
+    """HDF5 takes the process with it when the disk is full, so it is not called then; the error says how much is free."""
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(InvalidValue, match="bytes free") as refused:
+        require_room(tmp_path, free)
+    assert str(free)[:3] in str(refused.value)
+    file = tmp_path / "state.weights.h5"
+    huge = np.broadcast_to(np.zeros(1), (2 * free // 8,))  # of one number in memory
+    with pytest.raises(InvalidValue, match="bytes free"):
+        write_beside(file, {"huge": huge}, [])
+    assert not file.exists()
