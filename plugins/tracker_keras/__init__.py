@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tracker_keras.autologging import autolog
     from tracker_keras.callback import TrackerCallback
-    from tracker_keras.data import log_data
-    from tracker_keras.description import describe
     from tracker_keras.early_stopping import EarlyStopping
+    from tracker_keras.inputs.data import log_data
     from tracker_keras.learning_rate import LearningRateScheduler
     from tracker_keras.model_checkpoint import ModelCheckpoint
+    from tracker_keras.record.description import describe
+    from tracker_keras.record.workers import is_chief
     from tracker_keras.tensorboard import TensorBoard
-    from tracker_keras.workers import is_chief
 
 __all__ = [
     "EarlyStopping",
@@ -38,9 +38,9 @@ _HOMES = {
     "TensorBoard": "tracker_keras.tensorboard",
     "TrackerCallback": "tracker_keras.callback",
     "autolog": "tracker_keras.autologging",
-    "describe": "tracker_keras.description",
-    "is_chief": "tracker_keras.workers",
-    "log_data": "tracker_keras.data",
+    "describe": "tracker_keras.record.description",
+    "is_chief": "tracker_keras.record.workers",
+    "log_data": "tracker_keras.inputs.data",
 }
 
 

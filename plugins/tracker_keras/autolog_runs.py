@@ -9,8 +9,8 @@ from tracker.api import start_run
 from tracker.client.lifecycle import open_runs, status_after
 from tracker.domain.identity import new_run_id
 from tracker_keras.callback import TrackerCallback
-from tracker_keras.runs import is_opened_here
-from tracker_keras.workers import is_chief
+from tracker_keras.record.runs import is_opened_here
+from tracker_keras.record.workers import is_chief
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

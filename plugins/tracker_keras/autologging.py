@@ -12,7 +12,7 @@ import keras
 
 from tracker_keras.autolog_runs import Recordings
 from tracker_keras.callback import TrackerCallback
-from tracker_keras.guard import Guard
+from tracker_keras.record.guard import Guard
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

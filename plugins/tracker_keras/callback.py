@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras import under_way
-from tracker_keras.checkpoints import Checkpoints
-from tracker_keras.data import Data
-from tracker_keras.description import Description
-from tracker_keras.fit import ObservedFit
-from tracker_keras.going_on import GoingOn
-from tracker_keras.guard import Guard, guarded
-from tracker_keras.histograms import checked_frequency, weight_histograms
-from tracker_keras.runs import OpenedRun, open_run
-from tracker_keras.surroundings import look_around
-from tracker_keras.tensorboards import TensorBoards
-from tracker_keras.under_way import calls_us, end_interrupted, fit_under_way, say_aside
-from tracker_keras.workers import is_chief
+from tracker_keras.board.histograms import checked_frequency, weight_histograms
+from tracker_keras.board.tensorboards import TensorBoards
+from tracker_keras.inputs.data import Data
+from tracker_keras.record import under_way
+from tracker_keras.record.description import Description
+from tracker_keras.record.fit import ObservedFit
+from tracker_keras.record.guard import Guard, guarded
+from tracker_keras.record.runs import OpenedRun, open_run
+from tracker_keras.record.surroundings import look_around
+from tracker_keras.record.under_way import calls_us, end_interrupted, fit_under_way, say_aside
+from tracker_keras.record.workers import is_chief
+from tracker_keras.resuming.going_on import GoingOn
+from tracker_keras.saved.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.parts import MakePart
+    from tracker_keras.record.parts import MakePart
 
 
 class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -50,7 +50,8 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     model that is not the one that was saved, a run that trained several.
 
     `histograms=n` records how the weights are spread at the end of Keras' epochs 0, n, 2n …, under their paths
-    (`dense/kernel`). What a TensorBoard callback in the list writes is recorded too (`tracker_keras.event_record`).
+    (`dense/kernel`). What a TensorBoard callback in the list writes is recorded too
+    (`tracker_keras.board.event_record`).
 
     `evaluate()` with this callback is the event `evaluated`, with its metrics in the detail; the validation inside
     `fit()` is in the epoch's `val_` metrics alone. In a multi-worker training only the chief records.

@@ -16,12 +16,12 @@ from keras import ops
 
 from tracker.domain.errors import InvalidValue
 from tracker.domain.goals import Goal
-from tracker_keras import copies
-from tracker_keras.optimizers import iterations
-from tracker_keras.replacing import release, replacing, sweep
-from tracker_keras.saved_files import Ledger, fields_of, shape_of
-from tracker_keras.validation import validation_of
-from tracker_keras.workers import is_alone, is_chief
+from tracker_keras.record.optimizers import iterations
+from tracker_keras.record.validation import validation_of
+from tracker_keras.record.workers import is_alone, is_chief
+from tracker_keras.saved import copies
+from tracker_keras.saved.replacing import release, replacing, sweep
+from tracker_keras.saved.saved_files import Ledger, fields_of, shape_of
 
 log = logging.getLogger("tracker")
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import keras
 
-from tracker_keras.event_files import Source
-from tracker_keras.guard import Guard
-from tracker_keras.optimizers import iterations
-from tracker_keras.summaries import Summaries
+from tracker_keras.board.event_files import Source
+from tracker_keras.board.summaries import Summaries
+from tracker_keras.record.guard import Guard
+from tracker_keras.record.optimizers import iterations
 
 log = logging.getLogger("tracker")
 

@@ -80,7 +80,7 @@ def lab(backend: str) -> Lab:
         cwd=path,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=570,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     store = tracker.open_store(f"sqlite:///{path / 'tracker.db'}")

@@ -157,7 +157,7 @@ def test_11_what_early_stopping_knew_is_told(keras: Lab) -> None:
     assert {kind for kind, *_ in seen} == set(kinds)
 
 
-def test_09_no_later_fit_skips_epochs(keras: Lab) -> None:
+def test_9_no_later_fit_skips_epochs(keras: Lab) -> None:
     """Keras never clears what makes a model begin late; after a resumed fit every other begins at its first epoch."""
     facts = keras.said("test_09")
     assert facts["resumed"] == [2, 3]

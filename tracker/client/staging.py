@@ -114,7 +114,7 @@ class Staging:
     def _check_room(self, size: int, path: str) -> None:
         if not self._has_room(size):
             raise JournalError(
-                f"cannot keep {path}: with its {size} bytes more would wait to be published than the disk of "
+                f"cannot keep {_shown(path)}: with its {size} bytes more would wait to be published than the disk of "
                 f"{self.folder} has room for ({self.waiting} bytes wait already; at most half of what is free may, "
                 f"and {MOST_WAITING} bytes)"
             )
@@ -123,8 +123,13 @@ class Staging:
         with suppress(OSError):
             target.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise JournalError(f"cannot keep {path} in {self.folder}: {error.strerror or error}") from error
+            raise JournalError(f"cannot keep {_shown(path)} in {self.folder}: {error.strerror or error}") from error
         raise error
+
+
+def _shown(path: str) -> str:
+    """`path` as people know it: what is named by its digest has none yet."""
+    return path.replace("{sha256}", "…")
 
 
 def _copy(source: Path, target: Path) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tracker_keras import copies
-from tracker_keras.copies import Stamp, Work
+from tracker_keras.saved import copies
+from tracker_keras.saved.copies import Stamp, Work
 
 
 class Pending:

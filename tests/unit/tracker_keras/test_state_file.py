@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras.state_file import require_room, room_for, variables_of, write_beside
+from tracker_keras.resuming.state_file import require_room, room_for, variables_of, write_beside
 
 
 @pytest.mark.parametrize(("width", "layers"), [(1, 1), (4, 40), (300, 3)])

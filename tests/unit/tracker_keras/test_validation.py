@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pytest
 
-from tracker_keras.validation import validation_of
+from tracker_keras.record.validation import validation_of
 
 
 def fit(asked: int, validation_data: object, validation_freq: int | Collection[int], epochs: int) -> str:

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras import callback_states, position, randomness
-from tracker_keras.hooks import Hook
-from tracker_keras.optimizers import set_rates
-from tracker_keras.saving import FORMAT
-from tracker_keras.state_file import SUFFIX, assign, below, differences, listed, load, read_beside, seeds_of
+from tracker_keras.record.hooks import Hook
+from tracker_keras.record.optimizers import set_rates
+from tracker_keras.resuming import callback_states, position, randomness
+from tracker_keras.resuming.saving import FORMAT
+from tracker_keras.resuming.state_file import SUFFIX, assign, below, differences, listed, load, read_beside, seeds_of
 
 if TYPE_CHECKING:
     from tracker.domain.records import Checkpoint
-    from tracker_keras.places import Place
-    from tracker_keras.surroundings import Surroundings
+    from tracker_keras.record.surroundings import Surroundings
+    from tracker_keras.resuming.places import Place
 
 log = logging.getLogger("tracker")
 

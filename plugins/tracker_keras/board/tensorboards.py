@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tracker_keras.batch_steps import BatchSteps
-from tracker_keras.event_files import EventFiles, Sizes, Source, newest_of_this_process
-from tracker_keras.event_record import FILE_BYTES, EventRecord
-from tracker_keras.optimizers import unwrapped
-from tracker_keras.parts import Part
+from tracker_keras.board.batch_steps import BatchSteps
+from tracker_keras.board.event_files import EventFiles, Sizes, Source, newest_of_this_process
+from tracker_keras.board.event_record import FILE_BYTES, EventRecord
+from tracker_keras.record.optimizers import unwrapped
+from tracker_keras.record.parts import Part
 from tracker_keras.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
-    from tracker_keras.fit import ObservedFit
+    from tracker_keras.record.fit import ObservedFit
 
 log = logging.getLogger("tracker")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tracker_keras.workers import is_alone
+from tracker_keras.record.workers import is_alone
 
 _NO_SEED = 87654321
 """What TensorFlow gives for the global seed where none was set, and one is asked for an operation."""

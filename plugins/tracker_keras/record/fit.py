@@ -7,21 +7,21 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tracker_keras.batches import BatchLog, BatchWriter
-from tracker_keras.decisions import Decisions
-from tracker_keras.optimizers import iterations, learning_rates, scheduled_rates
-from tracker_keras.parts import MakePart, Part
-from tracker_keras.watch import Watch
+from tracker_keras.record.batches import BatchLog, BatchWriter
+from tracker_keras.record.decisions import Decisions
+from tracker_keras.record.optimizers import iterations, learning_rates, scheduled_rates
+from tracker_keras.record.parts import MakePart, Part
+from tracker_keras.record.watch import Watch
 
 if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
     from tracker.client.run import Run
     from tracker.domain.goals import Goal
     from tracker.domain.words import FitOutcome
-    from tracker_keras.description import Description
-    from tracker_keras.guard import Guard
-    from tracker_keras.resume import TakenUp
-    from tracker_keras.surroundings import Surroundings
+    from tracker_keras.record.description import Description
+    from tracker_keras.record.guard import Guard
+    from tracker_keras.record.surroundings import Surroundings
+    from tracker_keras.resuming.resume import TakenUp
 
 log = logging.getLogger("tracker")
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tracker.domain.identity import now_ms
-from tracker_keras.datasets import DataSet, class_weights
-from tracker_keras.guard import Guard
-from tracker_keras.parts import Part
-from tracker_keras.pipelines import is_pipeline, parts, read_pipeline
-from tracker_keras.samples import Seen, leaves, look
-from tracker_keras.surroundings import fit_locals
+from tracker_keras.inputs.datasets import DataSet, class_weights
+from tracker_keras.inputs.pipelines import is_pipeline, parts, read_pipeline
+from tracker_keras.inputs.samples import Seen, leaves, look
+from tracker_keras.record.guard import Guard
+from tracker_keras.record.parts import Part
+from tracker_keras.record.surroundings import fit_locals
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.fit import ObservedFit
+    from tracker_keras.record.fit import ObservedFit
 
 PREFIXES = {"train": "data", "validation": "data.validation"}
 

@@ -16,17 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.domain.identity import now_ms
 from tracker.settings import Settings
-from tracker_keras import callback_states, position, randomness
-from tracker_keras.optimizers import learning_rates, settable_rates
-from tracker_keras.parts import Part
-from tracker_keras.state_file import SUFFIX, require_room, room_for, seeds_of, values_of, variables_of, write_beside
-from tracker_keras.workers import is_alone
+from tracker_keras.record.optimizers import learning_rates, settable_rates
+from tracker_keras.record.parts import Part
+from tracker_keras.record.workers import is_alone
+from tracker_keras.resuming import callback_states, position, randomness
+from tracker_keras.resuming.state_file import (
+    SUFFIX,
+    require_room,
+    room_for,
+    seeds_of,
+    values_of,
+    variables_of,
+    write_beside,
+)
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.fit import ObservedFit
-    from tracker_keras.places import Place
-    from tracker_keras.watch import Watch
+    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.watch import Watch
+    from tracker_keras.resuming.places import Place
 
 log = logging.getLogger("tracker")
 FORMAT = 1

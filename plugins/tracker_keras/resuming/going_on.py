@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.domain.errors import InvalidValue
 from tracker.settings import Settings
-from tracker_keras.places import FollowedRun, Place, Resumable, followed_run, place_of
-from tracker_keras.resume import Resumption
-from tracker_keras.saving import StateSaver, save_beside_chief
-from tracker_keras.surroundings import look_around
-from tracker_keras.watch import Watch
-from tracker_keras.workers import is_chief
+from tracker_keras.record.surroundings import look_around
+from tracker_keras.record.watch import Watch
+from tracker_keras.record.workers import is_chief
+from tracker_keras.resuming.places import FollowedRun, Place, Resumable, followed_run, place_of
+from tracker_keras.resuming.resume import Resumption
+from tracker_keras.resuming.saving import StateSaver, save_beside_chief
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.fit import ObservedFit
-    from tracker_keras.parts import MakePart
+    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.parts import MakePart
 
 log = logging.getLogger("tracker")
 

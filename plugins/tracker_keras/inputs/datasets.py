@@ -11,7 +11,7 @@ from math import prod
 from pathlib import PurePath
 from typing import Any
 
-from tracker_keras.samples import Seen, digest
+from tracker_keras.inputs.samples import Seen, digest
 
 _CLASSES = 64
 

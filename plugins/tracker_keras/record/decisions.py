@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tracker_keras.rates import RateWatch
+from tracker_keras.record.rates import RateWatch
 
 if TYPE_CHECKING:
     from tracker.domain.words import FitOutcome
-    from tracker_keras.fit import ObservedFit
-    from tracker_keras.guard import Guard
-    from tracker_keras.watch import Watch
+    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.guard import Guard
+    from tracker_keras.record.watch import Watch
 
 
 class Decisions:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tracker_keras.state_file import Arrays, listed
+from tracker_keras.resuming.state_file import Arrays, listed
 
 log = logging.getLogger("tracker")
 

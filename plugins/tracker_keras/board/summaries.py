@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from tracker_keras.buckets import buckets
-from tracker_keras.event_writer import EventWriter
+from tracker_keras.board.buckets import buckets
+from tracker_keras.board.event_writer import EventWriter
 
 MOST_IMAGES = 3
 """Of several images in one summary, so many are written, as `tf.summary.image` does."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, ref
 
-from tracker_keras.surroundings import calls_of_fit
+from tracker_keras.record.surroundings import calls_of_fit
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.fit import ObservedFit
+    from tracker_keras.record.fit import ObservedFit
 
 log = logging.getLogger("tracker")
 

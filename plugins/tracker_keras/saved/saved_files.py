@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.domain.goals import Goal
-from tracker_keras import copies
-from tracker_keras.replacing import delete
+from tracker_keras.saved import copies
+from tracker_keras.saved.replacing import delete
 
 _PROCESS = uuid.uuid4().hex
 """This process, told apart from those before it."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
     from tracker.client.run import Run
     from tracker.domain.words import Axis
-    from tracker_keras.event_files import Source
+    from tracker_keras.board.event_files import Source
 
 log = logging.getLogger("tracker")
 

@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from tracker_keras.best import improvements_of
-from tracker_keras.configurations import configurations
-from tracker_keras.goals import batch_twins, metric_goals, monitored
-from tracker_keras.guard import Guard
-from tracker_keras.hyperparameters import compiled_with, hyperparameters, parameter_counts, summary_text
-from tracker_keras.optimizers import named_optimizers
+from tracker_keras.record.best import improvements_of
+from tracker_keras.record.configurations import configurations
+from tracker_keras.record.goals import batch_twins, metric_goals, monitored
+from tracker_keras.record.guard import Guard
+from tracker_keras.record.hyperparameters import compiled_with, hyperparameters, parameter_counts, summary_text
+from tracker_keras.record.optimizers import named_optimizers
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

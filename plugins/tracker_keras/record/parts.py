@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracker_keras.fit import ObservedFit
+    from tracker_keras.record.fit import ObservedFit
 
 
 class Part:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tracker_keras.hooks import Failed, Heard, Hook, Look
+from tracker_keras.record.hooks import Failed, Heard, Hook, Look
 
 if TYPE_CHECKING:
-    from tracker_keras.guard import Guard
+    from tracker_keras.record.guard import Guard
 
 
 class Watch:

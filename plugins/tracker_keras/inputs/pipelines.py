@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracker_keras.samples import leaves
+from tracker_keras.inputs.samples import leaves
 
 _DEPTH = 64
 _ONE_TO_ONE = frozenset(

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from tracker.domain.errors import InvalidValue
 from tracker.domain.identity import now_ms
-from tracker_keras.buckets import buckets
-from tracker_keras.parts import MakePart, Part
+from tracker_keras.board.buckets import buckets
+from tracker_keras.record.parts import MakePart, Part
 
 if TYPE_CHECKING:
-    from tracker_keras.fit import ObservedFit
+    from tracker_keras.record.fit import ObservedFit
 
 WAITING_BYTES = 256 * 1024 * 1024
 """How many bytes of weights may wait to be counted; an epoch that finds more is left out."""

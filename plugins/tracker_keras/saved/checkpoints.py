@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tracker.domain.identity import now_ms
-from tracker_keras import copies
-from tracker_keras.copies import Stamp
 from tracker_keras.model_checkpoint import ModelCheckpoint
-from tracker_keras.optimizers import unwrapped
-from tracker_keras.orbax_folders import step_alone
-from tracker_keras.parts import Part
+from tracker_keras.record.optimizers import unwrapped
+from tracker_keras.record.parts import Part
+from tracker_keras.saved import copies
+from tracker_keras.saved.copies import Stamp
+from tracker_keras.saved.orbax_folders import step_alone
 
 if TYPE_CHECKING:
     from tracker.domain.words import CheckpointRole
-    from tracker_keras.fit import ObservedFit
+    from tracker_keras.record.fit import ObservedFit
 
 log = logging.getLogger("tracker")
 

@@ -1,0 +1,1 @@
+"""One `fit()` as a run records it: epochs, decisions, description."""

@@ -1,0 +1,1 @@
+"""Files that callbacks save, kept in the run's catalogue."""
