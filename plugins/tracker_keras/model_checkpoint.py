@@ -16,6 +16,7 @@ from keras import ops
 
 from tracker.domain.errors import InvalidValue
 from tracker.domain.goals import Goal
+from tracker_keras.improvement import NanIsNoBest
 from tracker_keras.record.optimizers import iterations
 from tracker_keras.record.validation import validation_of
 from tracker_keras.record.workers import is_alone, is_chief
@@ -26,7 +27,7 @@ from tracker_keras.saved.saved_files import Ledger, fields_of, shape_of
 log = logging.getLogger("tracker")
 
 
-class ModelCheckpoint(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  # Keras has no types
+class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  # Keras has no types
     """`keras.callbacks.ModelCheckpoint`, with its arguments, attributes and messages, and two arguments more.
 
     `keep_last=n` and `keep_best=n` delete those of its own files that are neither among the last n nor among the best
@@ -156,13 +157,6 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  #
         if self.save_best_only or self._keeps:
             self._take_up()
         return bool(super()._should_save_model(epoch, batch, logs, filepath))
-
-    def _is_improvement(self, monitor_value: Any, reference_value: Any) -> bool:
-        if math.isnan(float(monitor_value)):
-            return False
-        if reference_value is None or math.isnan(float(reference_value)):
-            return True
-        return bool(super()._is_improvement(monitor_value, reference_value))
 
     # -- saving --------------------------------------------------------------------------------------------------
 
