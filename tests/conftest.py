@@ -11,6 +11,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_plugins() -> Iterator[None]:
+    """None where a fixture that is made once a module starts runs; they record where a run took place."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRACKER_PLUGINS", "off")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An own TRACKER_HOME and working directory, no TRACKER_* setting from outside, and no plugins."""
@@ -18,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     path = tmp_path / "home"
     monkeypatch.setenv("TRACKER_HOME", str(path))
-    # They record where a run took place; a test that wants them says so.
+    # A test that wants them says so.
     monkeypatch.setenv("TRACKER_PLUGINS", "off")
     monkeypatch.chdir(tmp_path)
     return path
