@@ -98,7 +98,9 @@ class Recordings:
         self._callbacks = {
             key: one for key, one in self._callbacks.items() if one.run is not None and one.run.status == "running"
         }
-        return self._callbacks.setdefault(id(run), TrackerCallback(run, **self._options))
+        if id(run) not in self._callbacks:
+            self._callbacks[id(run)] = TrackerCallback(run, **self._options)
+        return self._callbacks[id(run)]
 
 
 def _stack() -> list[Recording]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tracker.domain.errors import ArtifactError, InvalidValue
 from tracker.domain.limits import check_artifact_path
+from tracker.domain.words import FOLDER_ARCHIVE, ORBAX_ARCHIVE
 
 ENDING = ".zip"
 """What the format of a checkpoint ends in that was a folder: `.orbax.zip`, `.dir.zip`."""
@@ -22,7 +23,7 @@ _PART = ".part-"
 
 def is_archive(format: str) -> bool:
     """Whether a checkpoint of this format is a folder in an archive."""
-    return format in (".orbax.zip", ".dir.zip")
+    return format in (ORBAX_ARCHIVE, FOLDER_ARCHIVE)
 
 
 def unpack(archive: Path, folder: Path) -> Path:

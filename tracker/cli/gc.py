@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from tracker import compose
 from tracker.artifacts.copies import CACHE
 from tracker.cli import words
-from tracker.cli.output import jsonable, print_json, print_lines, say, table_width
+from tracker.cli.output import jsonable, print_json, print_lines, say, table_width, with_progress
 from tracker.cli.stores import Database, existing_store, full_url, store_option
 from tracker.cli.tables import Column, cell, table
 from tracker.domain.identity import now_ms
@@ -71,7 +70,7 @@ def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, stor
         things = collect(
             cast("SqlRunStore", opened), root, older_than_ms=older_than, cache=settings.home / CACHE, dry_run=dry_run
         )
-        found = list(_with_progress(things))
+        found = list(with_progress(things, "looking for what can go", lambda one: one.bytes, _so_far))
     if format_ == "json":
         print_json(jsonable(found))
     elif found:
@@ -81,18 +80,8 @@ def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, stor
         click.get_current_context().exit(1)
 
 
-def _with_progress(things: Iterator[Collected]) -> Iterator[Collected]:
-    """The same, with a line on a terminal's stderr that says how far it is."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        yield from things
-        return
-    count = size = 0
-    with console.status("looking for what can go") as status:
-        for one in things:
-            count, size = count + 1, size + one.bytes
-            status.update(f"{words.plural(count, 'thing')}, {words.size(size)}")
-            yield one
+def _so_far(count: int, size: int) -> str:
+    return f"{words.plural(count, 'thing')}, {words.size(size)}"
 
 
 def _lines(found: Sequence[Collected]) -> Iterator[Text]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from tracker import api
 from tracker.cli import words
-from tracker.cli.output import jsonable, print_json, print_lines, say, table_width
+from tracker.cli.output import jsonable, print_json, print_lines, say, table_width, with_progress
 from tracker.cli.stores import store_option
 from tracker.cli.tables import Column, cell, table
 from tracker.cli.waiting import waiting_journals
@@ -32,7 +31,7 @@ def sync(log: logging.Handler, format_: str, store: str | None) -> None:
     it. Journals of living processes are left alone. Exit code 1 if anything could not be shipped.
     """
     log.setLevel(logging.ERROR)  # what stays where it is, is in the list
-    done = list(_with_progress(api.sync_journals(store=store)))
+    done = list(with_progress(api.sync_journals(store=store), "shipping journals", lambda one: one.points, _so_far))
     if format_ == "json":
         print_json([{**jsonable(one), "path": str(one.path)} for one in done])
     elif done:
@@ -42,18 +41,8 @@ def sync(log: logging.Handler, format_: str, store: str | None) -> None:
         click.get_current_context().exit(1)
 
 
-def _with_progress(journals: Iterable[Synced]) -> Iterator[Synced]:
-    """The same, with a line on a terminal's stderr that says how far it is."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        yield from journals
-        return
-    count = points = 0
-    with console.status("shipping journals") as status:
-        for one in journals:
-            count, points = count + 1, points + one.points
-            status.update(f"shipping journals: {count} done, {words.plural(points, 'point')}")
-            yield one
+def _so_far(count: int, points: int) -> str:
+    return f"shipping journals: {count} done, {words.plural(points, 'point')}"
 
 
 def _lines(done: Sequence[Synced]) -> Iterator[Text]:

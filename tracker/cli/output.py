@@ -7,15 +7,17 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from tracker.domain.limits import as_json, number_text
+
+_T = TypeVar("_T")
 
 PIPE_WIDTH = 80
 """How wide a page is laid out for something that is no terminal and has not said its COLUMNS."""
@@ -102,3 +104,19 @@ def _encodable(text: str) -> str:
     if _speaks_unicode():
         return text
     return text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding)
+
+
+def with_progress(
+    things: Iterable[_T], doing: str, amount: Callable[[_T], int], so_far: Callable[[int, int], str]
+) -> Iterator[_T]:
+    """The same `things`, with a line on a terminal's stderr: `doing`, then `so_far(count, amount)` as they come."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        yield from things
+        return
+    count = total = 0
+    with console.status(doing) as status:
+        for one in things:
+            count, total = count + 1, total + amount(one)
+            status.update(so_far(count, total))
+            yield one

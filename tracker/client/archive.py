@@ -7,9 +7,8 @@ import shutil
 from pathlib import Path
 
 from tracker.domain.limits import check_artifact_path
+from tracker.domain.words import FOLDER_ARCHIVE, ORBAX_ARCHIVE
 
-ORBAX = ".orbax.zip"
-FOLDER = ".dir.zip"
 _MARKS = ("_CHECKPOINT_METADATA", "_METADATA", "checkpoint_metadata.json", "pytree.orbax-checkpoint")
 """Files of which Orbax puts one into each of its folders."""
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -18,7 +17,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 def archive_format(folder: Path) -> str:
     """The format under which the folder is kept."""
     places = (folder, *folder.glob("[0-9]*"))  # one step, or the folder that holds the steps
-    return ORBAX if any((place / name).exists() for place in places for name in _MARKS) else FOLDER
+    return ORBAX_ARCHIVE if any((place / name).exists() for place in places for name in _MARKS) else FOLDER_ARCHIVE
 
 
 def files_of(folder: Path) -> list[Path]:

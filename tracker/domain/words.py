@@ -14,6 +14,9 @@ FIT_OUTCOMES: tuple[FitOutcome, ...] = (
     "completed", "stopped_early", "stopped", "nan", "failed", "interrupted", "preempted", "lost",
 )  # fmt: skip
 
+ORBAX_ARCHIVE = ".orbax.zip"
+FOLDER_ARCHIVE = ".dir.zip"
+"""The formats of checkpoints that were folders, and are kept as one file; the first of those that Orbax wrote."""
 UNNUMBERED = -1
 """In place of a fit's number: the point came from a client without a journal, and stands beside others of its step."""
 DEFAULT_EXPERIMENT = "Default"
