@@ -24,7 +24,6 @@ from tracker.domain.identity import new_run_id, new_run_name, now_ms
 from tracker.domain.limits import check_experiment, check_name, check_run_id
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.domain.progress import Progress
-from tracker.domain.words import DEFAULT_EXPERIMENT
 from tracker.settings import Settings
 from tracker.wire.frames import JournalHeader
 
@@ -53,7 +52,7 @@ def open_store(url: str | None = None) -> RunStore:
 
 
 def start_run(
-    experiment: str = DEFAULT_EXPERIMENT,
+    experiment: str | None = None,
     *,
     name: str | None = None,
     run_id: str | None = None,
@@ -65,6 +64,8 @@ def start_run(
 ) -> Run:
     """Open a run and return it; a context manager that ends it truthfully.
 
+    `experiment` is TRACKER_EXPERIMENT if it is not given, else `Default`; `name` is TRACKER_RUN_NAME, else made up.
+
     `resume`: "never" makes a new run (RunExists if `run_id` is taken), "must" continues `run_id` (RunNotFound),
     "allow" does either, "auto" continues the newest run of this experiment and name that did not finish (one that
     recorded nothing only if there is no other), else makes a new one. With TRACKER_RUN_ID set, that run is opened, and
@@ -74,7 +75,8 @@ def start_run(
     for a bad name or URL, JournalError if nothing can be written; continuing a run asks the store.
     """
     settings = Settings.from_environment()
-    check_experiment(experiment)
+    experiment = check_experiment(settings.experiment if experiment is None else experiment)
+    name = settings.run_name if name is None else name
     if resume not in RESUMES:
         raise InvalidValue("resume", f"{resume!r}", limit=", ".join(RESUMES))
     wanted = run_id or settings.run_id

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tracker.domain.errors import InvalidValue
+from tracker.domain.words import DEFAULT_EXPERIMENT
+
+log = logging.getLogger("tracker")
 
 Mode = Literal["online", "offline", "disabled"]
 MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
 DEFAULT_STORE = "sqlite:///tracker.db"
 SYSTEM_INTERVAL_S = 15.0
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 86_400.0
+
+VARIABLES = frozenset(
+    """TRACKER_STORE TRACKER_ARTIFACTS TRACKER_HOME TRACKER_MODE TRACKER_TOKEN TRACKER_EXPERIMENT TRACKER_RUN_NAME
+    TRACKER_RUN_ID TRACKER_PLUGINS TRACKER_SYSTEM_INTERVAL TRACKER_GIT_DIFF""".split()
+)
+_OF_KUBERNETES = re.compile(
+    r"TRACKER_(?:\w+_)?(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
+)
+"""What Kubernetes puts into every container beside a service whose name begins with `tracker`."""
+_unknown_said: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +40,8 @@ class Settings:
     artifacts: str | None = None
     home: Path
     mode: Mode = "online"
+    experiment: str = DEFAULT_EXPERIMENT
+    run_name: str | None = None
     run_id: str | None = None
     token: str | None = field(default=None, repr=False)
     plugins: str = ""
@@ -35,9 +52,11 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Settings from `environment` (default: the process's); an empty variable counts as unset.
 
-        Raises InvalidValue for a TRACKER_MODE that is none, and for what is no number or switch where one belongs.
+        A variable of the process that is named like a setting and is none is logged, once in a process. Raises InvalidValue for a TRACKER_MODE that is none, and for what is no number or switch where one belongs.
         """
         env = os.environ if environment is None else environment
+        if environment is None:
+            _say_unknown()
         mode = env.get("TRACKER_MODE") or "online"
         if mode not in MODES:
             raise InvalidValue("TRACKER_MODE", f"{mode!r} is no mode", limit=", ".join(MODES))
@@ -46,6 +65,8 @@ class Settings:
             artifacts=env.get("TRACKER_ARTIFACTS") or None,
             home=Path(env["TRACKER_HOME"]).absolute() if env.get("TRACKER_HOME") else _state_folder(),
             mode=mode,
+            experiment=env.get("TRACKER_EXPERIMENT") or DEFAULT_EXPERIMENT,
+            run_name=env.get("TRACKER_RUN_NAME") or None,
             run_id=env.get("TRACKER_RUN_ID") or None,
             token=env.get("TRACKER_TOKEN") or None,
             plugins=env.get("TRACKER_PLUGINS") or "",
@@ -60,6 +81,24 @@ class Settings:
             return False
         only = [word for word in words if not word.startswith("-")]
         return f"-{name}" not in words and (not only or name in only)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Variables that are named like a setting and are none, each with the setting that is nearest to it."""
+    from difflib import get_close_matches
+
+    for name in sorted(environment):
+        if name.startswith("TRACKER_") and name not in VARIABLES and not _OF_KUBERNETES.fullmatch(name):
+            yield name, next(iter(get_close_matches(name, VARIABLES, n=1, cutoff=0.75)), None)
+
+
+def _say_unknown() -> None:
+    for name, near in unknown_variables(os.environ):
+        if name not in _unknown_said:
+            _unknown_said.add(name)
+            log.warning(
+                "%s is no setting of Tracker, so it changes nothing%s", name, f"; did you mean {near}?" if near else ""
+            )
 
 
 def _seconds(name: str, text: str | None) -> float:

@@ -11,6 +11,7 @@ import click
 import pytest
 
 import tracker
+from tracker import settings
 from tracker.cli.main import cli
 from tracker.client.run import Run
 from tracker.domain.ports import RunStore
@@ -54,6 +55,7 @@ def test_every_setting_is_in_the_readme() -> None:
     read = set(re.findall(r'env(?:\.get\(|\[)"(TRACKER_[A-Z_]+)"', source))
     assert read
     assert set(re.findall(r"TRACKER_[A-Z]+(?:_[A-Z]+)*", README)) == read
+    assert read == settings.VARIABLES, "what is not there is told to be a typing mistake"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tracker.cli.standing import place
 from tracker.cli.stores import Database
 from tracker.cli.waiting import WaitingJournal, waiting_journals
 from tracker.domain.errors import TrackerError
-from tracker.settings import Settings
+from tracker.settings import Settings, unknown_variables
 
 LEAST_FREE = 200_000_000
 """Bytes free below which a disk is a problem."""
@@ -56,6 +56,9 @@ def findings(store: str | None) -> Iterator[Finding]:
         yield Finding(check="mode", status="problem", found=str(error), advice="unset TRACKER_MODE, or correct it")
         settings = Settings.from_environment({**os.environ, "TRACKER_MODE": ""})
     yield from _mode(settings)
+    for name, near in unknown_variables(os.environ):
+        advice = f"did you mean {near}?" if near else "README's table of settings has those that there are"
+        yield Finding(check="settings", status="note", found=f"{name} is no setting of Tracker", advice=advice)
     try:
         url = compose.store_url(store or settings.store, settings.token)
     except TrackerError as error:
