@@ -52,7 +52,8 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Settings from `environment` (default: the process's); an empty variable counts as unset.
 
-        A variable of the process that is named like a setting and is none is logged, once in a process. Raises InvalidValue for a TRACKER_MODE that is none, and for what is no number or switch where one belongs.
+        A variable of the process that is named like a setting and is none is logged, once in a process. Raises
+        InvalidValue for a TRACKER_MODE that is none, and for what is no number or switch where one belongs.
         """
         env = os.environ if environment is None else environment
         if environment is None:
