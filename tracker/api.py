@@ -84,7 +84,8 @@ def start_run(
     new_name = check_name(name) if name is not None else new_run_name(new_id)
     if settings.mode == "disabled":
         return Run(id=new_id, name=new_name, experiment=experiment, store_url="",
-                   writer=RunWriter(new_id, None), progress=Progress())  # fmt: skip
+                   writer=RunWriter(new_id, None), progress=Progress(),
+                   open_again=(open_again, (new_id, new_name, experiment, "", artifacts)))  # fmt: skip
 
     url = compose.store_url(store or settings.store, settings.token)
     root = compose.artifact_root(artifacts or settings.artifacts, url)
@@ -92,10 +93,11 @@ def start_run(
     found, progress = _find(settings, url, wanted, experiment, name, mode)
     writer = _open_writer(settings, url, root, found, new_id, new_name, experiment)
     notices = Notices(writer.report)
+    id, name, experiment = (found.id, found.name, found.experiment) if found else (new_id, new_name, experiment)
     run = Run(
-        id=found.id if found else new_id,
-        name=found.name if found else new_name,
-        experiment=found.experiment if found else experiment,
+        id=id,
+        name=name,
+        experiment=experiment,
         store_url=compose.identity(url),
         writer=writer,
         progress=progress or Progress(),
@@ -103,6 +105,7 @@ def start_run(
         resumed_ms=found.started_ms if found else None,
         unasked=progress is None,
         connect=lambda: (compose.open_store(url), compose.open_artifacts(root, url)),
+        open_again=(open_again, (id, name, experiment, compose.identity(url), artifacts)),
     )
     lifecycle.watch(run)
     if found is not None and settings.mode == "online":
@@ -115,6 +118,21 @@ def start_run(
         notices.begin(lambda: _observer(settings, writer))
         notices.put("run_started", run=run)
     return run
+
+
+def open_again(run_id: str, name: str, experiment: str, store: str, artifacts: str | None) -> Run:
+    """What an unpickled run is: the one that is open in this process, else opened by its id.
+
+    `store` has no password, as what is pickled has none: TRACKER_STORE's and TRACKER_TOKEN's are used where they are of
+    this store. Raises as `start_run` does.
+    """
+    for run in lifecycle.open_runs():
+        if run.id == run_id:
+            return run
+    settings = Settings.from_environment()
+    given = compose.store_url(settings.store, settings.token)
+    url = None if not store or store == compose.identity(given) else store
+    return start_run(experiment, name=name, run_id=run_id, resume="allow", store=url, artifacts=artifacts)
 
 
 def compare(run_ids: Iterable[str], *, store: RunStore | str | None = None) -> Comparison:

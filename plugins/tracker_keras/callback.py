@@ -12,6 +12,7 @@ from tracker_keras.board.histograms import checked_frequency, weight_histograms
 from tracker_keras.board.tensorboards import TensorBoards
 from tracker_keras.inputs.data import Data
 from tracker_keras.record import under_way
+from tracker_keras.record.copying import Copyable
 from tracker_keras.record.description import Description
 from tracker_keras.record.fit import ObservedFit
 from tracker_keras.record.guard import Guard, guarded
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tracker_keras.record.parts import MakePart
 
 
-class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Records every `fit()` that it is passed to: epochs, learning rate, hyperparameters, model, outcome.
 
     `run` is what `tracker.start_run()` returned. Without one the callback opens a run at its first `fit()`, as the
@@ -58,6 +59,9 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
     When somebody asked the run to stop, the fit ends with its epoch, or with `log_batches` at once.
 
+    A copy (`copy.deepcopy`, as KerasTuner and scikit-learn make them) records into the same run; one without a run
+    opens its own. An unpickled one opens the run by its id as its first `fit()` begins.
+
     No error of tracking reaches the training: each kind is said once on the log `tracker`, and all are counted in
     `guard.errors`. Raises InvalidValue for arguments that cannot be meant.
     """
@@ -79,6 +83,7 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._going_on = GoingOn(resume=resume, checkpoint=checkpoint)
         self.guard = Guard()
         self._run = run
+        self._pickled_run = None
         self._opened: OpenedRun | None = None
         self._is_own = run is None
         self._log_batches = log_batches
@@ -88,15 +93,14 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._in_fit = False
         self._new_list = False
         self._is_shared = False
-        if log_batches or self._going_on.every is not None:
-            self._define_batch_hook()
+        self._define_batch_hook()
         if run is not None:
             with self.guard("preparing to work beside the training"):
                 run.in_background(lambda: None)  # its thread starts with the first work, and who starts one waits
 
     @property
     def run(self) -> Run | None:
-        """The run that is recorded into; None before the callback opened its own."""
+        """The run that is recorded into; None before the callback opened it."""
         return self._run
 
     def set_model(self, model: Any) -> None:
@@ -218,6 +222,9 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         """The run, opened if need be; None where another process keeps the record."""
         if not is_chief():
             return None
+        if self._pickled_run is not None:
+            open_again, which = self._pickled_run
+            self._run, self._pickled_run = open_again(*which), None
         if self._is_own and (self._run is None or self._run.status != "running"):
             self._opened = open_run(self)
             self._run, self._description = self._opened.run, None
@@ -234,6 +241,8 @@ class TrackerCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
         It takes the step from its argument and may run in any thread and order, and says so to Keras.
         """
+        if not self._log_batches and self._going_on.every is None:
+            return
         kind, base = type(self), keras.callbacks.Callback
         names = ("on_batch_end", "on_train_batch_end", "on_test_batch_end", "on_predict_batch_end")
         is_ours = all(getattr(kind, name) is getattr(base, name) for name in names)

@@ -15,6 +15,7 @@ from typing import Any, Self, get_args
 from tracker.client import lifecycle
 from tracker.client.background import Background
 from tracker.client.checkpoints import CheckpointLog
+from tracker.client.copies import Copied, OpenAgain
 from tracker.client.files import ArtifactLog
 from tracker.client.fits import FitRecorder, Position
 from tracker.client.histograms import histogram_between, histogram_of
@@ -53,7 +54,7 @@ Connect = Callable[[], tuple[RunStore, ArtifactHome]]
 """Opens the store of a run, to be closed, and the home of its files; raises StoreError."""
 
 
-class Run:
+class Run(Copied):
     """One training run; made by `tracker.start_run`. Usable as a context manager, and from many threads."""
 
     def __init__(
@@ -69,6 +70,7 @@ class Run:
         resumed_ms: int | None = None,
         connect: Connect | None = None,
         unasked: bool = False,
+        open_again: OpenAgain | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -78,6 +80,7 @@ class Run:
         self.resumed = resumed_ms is not None
         self.connect = connect
         self.unasked = unasked
+        self.open_again = open_again
         self.preempted = False
         self._writer = writer
         self._position = Position(progress)

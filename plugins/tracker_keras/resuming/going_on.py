@@ -44,6 +44,10 @@ class GoingOn:
         self._followed: FollowedRun | None = None
         self._watch: Watch | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has the arguments alone."""
+        return vars(self) | {"_place": None, "_resumption": None, "_followed": None, "_watch": None}
+
     def opened(self) -> None:
         """The callback opened a run for itself, which the next process will not find."""
         if self._resumes and Settings.from_environment().run_id is None:
