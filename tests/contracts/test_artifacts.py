@@ -93,6 +93,15 @@ class ArtifactHomeContract:
             home_of_files.put("run", "x", tmp_path / "gone")
         assert home_of_files.list("run") == []
 
+    def test_names_that_can_never_be(self, home_of_files: ArtifactHome, source: Path) -> None:
+        """A file where a folder would have to be, or a folder where the file would, is the name's fault, not the time's."""
+        home_of_files.put("run", "notes", source)
+        home_of_files.put("run", "folder/inner", source)
+        for path in ("notes/first", "notes/a/b", "folder"):
+            with pytest.raises(InvalidValue, match="path: cannot store"):
+                home_of_files.put("run", path, source)
+        assert home_of_files.list("run") == ["folder/inner", "notes"]
+
     def test_missing_file(self, home_of_files: ArtifactHome, tmp_path: Path) -> None:
         """Fetching what is not there is an error, and leaves nothing behind."""
         with pytest.raises(ArtifactError):
@@ -154,6 +163,23 @@ class TestLocalArtifacts(ArtifactHomeContract):
         assert "File too large" in done.stdout
         assert [p.name for p in (root / "run").iterdir()] == ["x"]
         assert (root / "run" / "x").read_bytes() == Path(__file__).read_bytes()
+
+    def test_a_name_that_the_file_system_has_not(self, tmp_path: Path, source: Path) -> None:
+        """Where names are ASCII, another name is refused, and nothing of the file is left."""
+        code = (
+            "import sys; from pathlib import Path; from tracker.artifacts.local import LocalArtifacts\n"
+            "from tracker.domain.errors import InvalidValue\n"
+            "assert sys.getfilesystemencoding() == 'ascii', sys.getfilesystemencoding()\n"
+            "try: LocalArtifacts(Path(sys.argv[1])).put('run', 'gr\\u00f6\\u00dfe.txt', Path(sys.argv[2]))\n"
+            "except InvalidValue as error: print(ascii(str(error)))\n"
+        )
+        ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "root", source],
+            capture_output=True, text=True, check=True, env=ascii_only,
+        )  # fmt: skip
+        assert "cannot store 'gr\\xf6\\xdfe.txt'" in done.stdout
+        assert list((tmp_path / "root" / "run").iterdir()) == []
 
 
 class TestHttpArtifacts(ArtifactHomeContract):

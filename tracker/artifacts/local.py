@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from tracker.domain.errors import ArtifactError
+from tracker.domain.errors import ArtifactError, InvalidValue
 from tracker.domain.limits import check_artifact_path, check_run_id
 
 if TYPE_CHECKING:
     from tracker.domain.records import Entry
 
 _CHUNK = 1024 * 1024
+_NAME_AT_FAULT = frozenset(
+    {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL,
+     errno.ELOOP}
+)  # fmt: skip
+
+
+def is_name_at_fault(error: BaseException | None) -> bool:
+    """Whether a file system that fails so will never take a file of this name, however often it is asked.
+
+    A file stands where a folder would have to be, or a folder where the file would; or it has no such names.
+    """
+    return isinstance(error, UnicodeError) or (isinstance(error, OSError) and error.errno in _NAME_AT_FAULT)
 
 
 class LocalArtifacts:
@@ -38,8 +51,9 @@ class LocalArtifacts:
                 os.replace(part, target)
             finally:  # also where both are names of one file already: then nothing was replaced
                 part.unlink(missing_ok=True)
-        except OSError as error:
-            raise ArtifactError(f"cannot store {path!r} in {folder}: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:
+            problem = f"cannot store {path!r} in {folder}: {getattr(error, 'strerror', None) or error}"
+            raise InvalidValue("path", problem) if is_name_at_fault(error) else ArtifactError(problem) from error
         return target.as_uri(), digest
 
     def fetch(

@@ -63,7 +63,9 @@ class ArtifactHome(Protocol):
         """Store the bytes of `source` as `path`, whole or not at all; return (uri, SHA-256 in hex).
 
         Putting the same bytes again is no error, other bytes replace the old. With `final` nobody writes to `source`
-        any more, so it need not be copied. Raises ArtifactError.
+        any more, so it need not be copied. Raises InvalidValue if a file of this name can never be stored here (a
+        file stands where one of its folders would be, a folder where it would be, the file system has no such names);
+        ArtifactError if this file cannot be stored now (no room, a source that cannot be read).
         """
         ...
 

@@ -25,7 +25,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tracker.artifacts import enclosed
-from tracker.artifacts.local import LocalArtifacts
+from tracker.artifacts.local import LocalArtifacts, is_name_at_fault
 from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreUnavailable
 from tracker.domain.limits import check_artifact_path, check_run_id
 from tracker.domain.ports import ArtifactHome
@@ -230,13 +230,13 @@ def _told(doing: str, *, missing: str = "") -> Iterator[None]:
     """Trouble with files as what the client can do about it: the file is not there, or there is no room now."""
     try:
         yield
-    except (OSError, ArtifactError) as error:
+    except (OSError, UnicodeEncodeError, ArtifactError) as error:
         cause = error.__cause__ if isinstance(error, ArtifactError) else error
-        said = str(error) if isinstance(error, ArtifactError) else f"{doing}: {error.strerror or error}"
+        said = str(error) if isinstance(error, ArtifactError) else f"{doing}: {getattr(error, 'strerror', '') or error}"
         if missing and isinstance(cause, (FileNotFoundError, IsADirectoryError, NotADirectoryError)):
             raise FileNotThere(missing) from error
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
             raise StoreUnavailable(said) from error
-        if isinstance(cause, (IsADirectoryError, NotADirectoryError, FileExistsError)):
+        if is_name_at_fault(cause):
             raise InvalidValue("path", said) from error
         raise ArtifactError(said) from error
