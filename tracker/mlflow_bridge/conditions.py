@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from tracker.mlflow_bridge.checks import refuse
+from tracker.query.like import matcher
 
 MOST_CHARACTERS = 10_000
 _CONDITION = re.compile(
@@ -62,9 +63,8 @@ class Condition:
         if self.op.endswith("IN"):
             assert isinstance(self.value, tuple)
             return (str(found) in self.value) != self.op.startswith("NOT")
-        flags = re.DOTALL | (re.IGNORECASE if "ILIKE" in self.op else re.NOFLAG)
-        pattern = re.escape(self.text()).replace("%", ".*").replace("_", ".")
-        return (re.fullmatch(pattern, str(found), flags) is not None) != self.op.startswith("NOT")
+        matches = matcher(self.text(), ignore_case="ILIKE" in self.op)
+        return matches(str(found)) != self.op.startswith("NOT")
 
 
 @lru_cache(maxsize=256)

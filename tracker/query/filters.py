@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 from tracker.domain.errors import InvalidFilter
 from tracker.domain.words import RUN_STATUSES
 from tracker.query.grammar import GRAMMAR, explained
+from tracker.query.like import matcher
 from tracker.query.syntax import (
     NUMBER_ATTRIBUTES,
     TEXT_ATTRIBUTES,
@@ -287,9 +288,7 @@ def _statuses(op: Operator, values: Iterable[Value]) -> In:
         words = (status, status.upper(), _MLFLOW_STATUS.get(status, "KILLED"))
         for value in map(str, values):
             if "LIKE" in op:
-                pattern = re.escape(value).replace("%", ".*").replace("_", ".")
-                flags = re.DOTALL | (re.IGNORECASE if "ILIKE" in op else 0)
-                meets = any(re.fullmatch(pattern, word, flags) for word in words)
+                meets = any(map(matcher(value, ignore_case="ILIKE" in op), words))
             else:
                 meets = value.upper() in words
             if meets:
