@@ -16,10 +16,12 @@ _SECRET = frozenset(
     "apikey accesskey secretkey privatekey authtoken accesstoken".split()
 )
 """Words of a name whose value is a secret."""
-_SECRET_LAST = frozenset("pass pw auth sig signature".split())
+_SECRET_LAST = frozenset("pass pw auth sig signature key".split())
 """The same of the last word."""
 _KEYS = frozenset("api access private secret encryption account storage license signing ssh master service".split())
 """Words that make `key` beside them a secret."""
+_USERS = frozenset("u user username login userpwd account".split())
+"""Last words of a name whose value may be `user:password`."""
 _HARMLESS = frozenset(
     "id ids run commit sha sha256 hash rev revision digest checksum uuid checkpoint path file dir folder name".split()
 )
@@ -30,12 +32,16 @@ _ISSUED = re.compile(
 )
 """Tokens that say whose they are."""
 _COMMAND = re.compile(r"-[A-Za-z]*c")
+_BARE = re.compile(r"[A-Za-z][\w-]*")
+_USER = re.compile(r"(?P<user>[\w.+%-]+):(?!//)[^\s@]+(?=@[\w.-])")
+"""`user:password@host` without a scheme."""
 _FLAG = re.compile(r"(?P<name>-{0,2}[A-Za-z_+~][\w.\-/@+]*)(?P<sep>[=:])(?P<value>.*)", re.DOTALL)
 _HEADER = re.compile(r"\b(Bearer|Basic|Token)\s+[\w.~+/=-]{4,}", re.IGNORECASE)
 _PAIR = re.compile(r"(?P<name>[\w.-]{2,64})(?P<sep>[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"',;&}\]]+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_PIECE = re.compile(r"[A-Za-z0-9+]{20,}={0,2}")
+_PIECE = re.compile(r"[A-Za-z0-9+]{16,}={0,2}")
+_LONG = 20
 _ENTROPY = 3.0
 """Bits a character from which on a long piece of letters and digits counts as random; English has some 2 at that length
 once repeated, 20 hex digits 3.2 and more."""
@@ -44,9 +50,10 @@ once repeated, 20 hex digits 3.2 and more."""
 def masked(arguments: Sequence[str], *, is_code: bool = False) -> list[str]:
     """A command line, argument by argument, with MASK for what is, or may well be, a secret.
 
-    That is: the value of an option or of a `key=value` whose name says so, passwords and signatures in URLs, what
-    stands behind `Bearer`, tokens of known makes, long random-looking values whose name does not say that they are
-    harmless. With `is_code` the argument behind the first `-c` is a program, and stays out.
+    That is: the value of an option, of a `key=value` or of a bare word whose name says so; what follows `-p`, also
+    without a space; the password of `user:password`, before a host or as a user's option; passwords and signatures in
+    URLs; what follows `Bearer`; tokens of known makes; long random-looking values whose name does not say that they
+    are harmless. With `is_code` the argument behind the first `-c` is a program, and stays out.
     """
     found: list[str] = []
     name = ""
@@ -56,18 +63,26 @@ def masked(arguments: Sequence[str], *, is_code: bool = False) -> list[str]:
             is_code, name = False, ""
             continue
         if name and not argument.startswith("-"):
-            found.append(MASK if _is_secret(name) else _value(argument, name))
+            found.append(_named(name, argument))
             name = ""
             continue
         is_option = argument.startswith("-") and len(argument) > 1
+        if argument.startswith("-p") and len(argument) > 2:
+            found.append(f"-p{MASK}")  # as mysql and others take it
+            name = ""
+            continue
         match = _FLAG.fullmatch(argument)
-        if match is not None and not argument[match.start("sep") :].startswith("://"):
-            value = match["value"]
-            shown = MASK if value and _is_secret(match["name"]) else _value(value, match["name"])
+        is_address = match is not None and (
+            argument[match.start("sep") :].startswith("://")
+            or (match["sep"] == ":" and "@" in match["value"] and not _is_secret(match["name"]))
+        )
+        if match is not None and not is_address:
+            shown = _named(match["name"], match["value"])
             found.append(f"{match['name']}{match['sep']}{shown}")
         else:
             found.append(_value(argument, ""))
-        name = argument if is_option and match is None else ""
+        is_name = is_option or (_BARE.fullmatch(argument) is not None and _is_secret(argument))
+        name = argument if is_name and match is None else ""
     return found
 
 
@@ -100,9 +115,22 @@ def _is_secret(name: str) -> bool:
     return any(two in ("key", "keys") and one in _KEYS for one, two in pairwise(words))
 
 
+def _named(name: str, value: str) -> str:
+    """The value of the option or key `name`."""
+    if not value:
+        return value
+    if name in ("-p", "-P") or _is_secret(name):
+        return MASK
+    user, colon, _ = value.partition(":")
+    if colon and set(_words(name)[-1:]) & _USERS and not value[len(user) :].startswith("://"):
+        return f"{user}:{MASK}"
+    return _value(value, name)
+
+
 def _value(text: str, name: str) -> str:
     """The value of something whose name does not say that it is a secret."""
     text = _URL.sub(_url, text)
+    text = _USER.sub(lambda match: f"{match['user']}:{MASK}", text)
     text = _ISSUED.sub(MASK, text)
     text = _HEADER.sub(lambda match: f"{match[1]} {MASK}", text)
     text = _PAIR.sub(_inner, text)
@@ -132,5 +160,7 @@ def _is_random(text: str) -> bool:
     text = text.rstrip("=")
     if not (any(c.isdigit() for c in text) and any(c.isalpha() for c in text)):
         return False
+    if len(text) < _LONG and not (any(c.isupper() for c in text) and any(c.islower() for c in text)):
+        return False  # short ones are names and dates more often, unless they mix everything
     shares = [count / len(text) for count in Counter(text).values()]
     return -sum(share * math.log2(share) for share in shares) >= _ENTROPY
