@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -230,3 +231,22 @@ def test_keras_loads_what_comes_back(store_url: str) -> None:
             numpy.testing.assert_array_equal(ours, theirs)
         """
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("format", "/../../../victim.bashrc"), ("format", ".x/../../victim"), ("sha256", "../" * 8 + "victim")],
+)
+def test_a_store_that_others_wrote_names_no_file_of_ours(
+    store_url: str, tmp_path: Path, column: str, value: str
+) -> None:
+    """What a row says becomes part of file names here: it is refused unless it is what a row can say."""
+    run_id = trained()
+    with sqlite3.connect(tmp_path / "tracker.db") as database:
+        database.execute(f"UPDATE checkpoints SET {column} = ?", (value,))
+    before = sorted(tmp_path.parent.rglob("*victim*"))
+    with pytest.raises(InvalidValue, match=column):
+        tracker.load_checkpoint(run_id, "latest")
+    with pytest.raises((InvalidValue, ArtifactError)):
+        tracker.load_checkpoint(run_id, "latest", to=f"{tmp_path}/")
+    assert sorted(tmp_path.parent.rglob("*victim*")) == before

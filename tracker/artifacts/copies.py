@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracker.artifacts import archives
 from tracker.domain.errors import ArtifactError
+from tracker.domain.limits import check_format, check_run_id, check_sha256
 from tracker.domain.ports import ArtifactHome
 from tracker.domain.records import Checkpoint
 
@@ -27,9 +28,12 @@ def place(checkpoint: Checkpoint, run_id: str, to: str | os.PathLike[str]) -> Pa
 
 
 def file_name(checkpoint: Checkpoint, run_id: str) -> str:
-    """What a copy is called in a folder: the run, the epoch, and the ending by which Keras knows the format."""
+    """What a copy is called in a folder: the run, the epoch, and the ending by which Keras knows the format.
+
+    InvalidValue if the record, which comes from a store that others may have written, would name another place.
+    """
     state = "-state" if checkpoint.role == "state" else ""
-    return f"{run_id}-epoch-{checkpoint.epoch}{state}{_ending(checkpoint)}"
+    return f"{check_run_id(run_id)}-epoch-{checkpoint.epoch:d}{state}{_ending(checkpoint)}"
 
 
 def copy(home: ArtifactHome, checkpoint: Checkpoint, target: Path, told: Told = None) -> Path:
@@ -49,20 +53,24 @@ def copy(home: ArtifactHome, checkpoint: Checkpoint, target: Path, told: Told = 
 
 
 def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told = None) -> Path:
-    """The checkpoint as a file, or a folder, below `cache`: fetched unless it is there with the bytes recorded."""
+    """The checkpoint as a file, or a folder, below `cache`: fetched unless it is there with the bytes recorded.
+
+    InvalidValue as `file_name` says.
+    """
     archive = archives.is_archive(checkpoint.format)
-    file = cache / checkpoint.sha256[:2] / f"{checkpoint.sha256}{checkpoint.format if archive else _ending(checkpoint)}"
+    digest = check_sha256("sha256", checkpoint.sha256)
+    file = cache / digest[:2] / f"{digest}{checkpoint.format if archive else _ending(checkpoint)}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if _digest(file) == checkpoint.sha256:
+        if _digest(file) == digest:
             os.utime(file)  # `tracker gc` goes by it
         else:
-            home.fetch(checkpoint.uri, file, sha256=checkpoint.sha256, told=told)
+            home.fetch(checkpoint.uri, file, sha256=digest, told=told)
     except OSError as error:
         raise ArtifactError(
             f"cannot keep a copy in {file.parent}: {error.strerror or error}; name a place with to="
         ) from error
-    return archives.unpack(file, file.with_name(f"{checkpoint.sha256}{_ending(checkpoint)}")) if archive else file
+    return archives.unpack(file, file.with_name(f"{digest}{_ending(checkpoint)}")) if archive else file
 
 
 def is_folder(checkpoint: Checkpoint) -> bool:
@@ -77,8 +85,8 @@ def suits(checkpoint: Checkpoint, path: Path) -> bool:
 
 
 def _ending(checkpoint: Checkpoint) -> str:
-    is_archive = archives.is_archive(checkpoint.format)
-    return checkpoint.format.removesuffix(archives.ENDING) if is_archive else checkpoint.format
+    ending = check_format("format", checkpoint.format)
+    return ending.removesuffix(archives.ENDING) if archives.is_archive(ending) else ending
 
 
 def _digest(file: Path) -> str | None:

@@ -14,7 +14,7 @@ from tracker.client.values import checkpoint_format, one_of
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import CheckpointLogged, CheckpointsKept, Frame
 from tracker.domain.identity import now_ms
-from tracker.domain.limits import MOST_KEPT, as_json, check_step
+from tracker.domain.limits import MOST_KEPT, as_detail, check_step
 from tracker.domain.words import CheckpointRole
 
 
@@ -51,7 +51,7 @@ class CheckpointLog:
             if source.is_dir() and not files_of(source):
                 raise InvalidValue("checkpoint", f"{str(source)!r} is a folder without files")
             number, steps = check_step("epoch", epoch), None if step is None else check_step("step", step)
-            beside, needed = self._intake.beside(metrics or {}), as_json(dict(state or {}))
+            beside, needed = self._intake.beside(metrics or {}), as_detail("state", dict(state or {}))
             kind = checkpoint_format(source)
             if (staging := self._staging()) is None:
                 return False

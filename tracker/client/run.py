@@ -23,7 +23,7 @@ from tracker.client.images import ImageLog
 from tracker.client.intake import Intake
 from tracker.client.late import LateLog
 from tracker.client.notices import Checkpoint, Fit, Notices, cut_short
-from tracker.client.values import described, one_of
+from tracker.client.values import described, in_frames, one_of
 from tracker.client.writer import RunWriter
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import (
@@ -40,7 +40,7 @@ from tracker.domain.frames import (
 from tracker.domain.goals import Goal, GoalSource
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import (
-    as_json,
+    as_detail,
     as_number,
     check_key,
     check_step,
@@ -168,8 +168,8 @@ class Run(Copied):
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record parameters; nested mappings flatten with dots. The first value of a key stays."""
-        if good := self._intake.params(params):
-            self._write(Params(ms=now_ms(), fit=self._fit_number, values=good))
+        for part in in_frames(self._intake.params(params)):
+            self._write(Params(ms=now_ms(), fit=self._fit_number, values=part))
 
     def set_tags(self, tags: Mapping[str, Any], *, overwrite: bool = True) -> None:
         """Set tags; values become strings, the last one of a key stays.
@@ -180,8 +180,8 @@ class Run(Copied):
         if not overwrite:
             good = {key: value for key, value in good.items() if key not in self._tagged}
         self._tagged |= good.keys()
-        if good:
-            self._write(Tags(ms=now_ms(), values=good))
+        for part in in_frames(good):
+            self._write(Tags(ms=now_ms(), values=part))
 
     def log_event(self, kind: str, *, epoch: int | None = None, step: int | None = None, **detail: Any) -> None:
         """Record a decision on the run's timeline; `detail` is kept as JSON."""
@@ -193,7 +193,7 @@ class Run(Copied):
                 epoch=None if epoch is None else check_step("epoch", epoch),
                 step=None if step is None else check_step("step", step),
                 fit=self._fit_number,
-                detail=as_json(detail),
+                detail=as_detail(f"detail of event {kind!r}", detail),
             )
 
         self._write_checked(frame)

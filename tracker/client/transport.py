@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
 from tracker.domain.ports import ArtifactHome, Pruner, RunStore
+from tracker.wire.checks import check_batch
 
 
 class StoreTransport:
@@ -23,6 +24,7 @@ class StoreTransport:
             except InvalidStoreUrl as error:
                 # It was valid when the run began: its folder may come back, and no frame is to blame.
                 raise StoreUnavailable(str(error)) from error
+        check_batch(batch)
         return self._store.append(batch)
 
     def remove_pruned(self, run_id: str, artifacts: ArtifactHome) -> None:

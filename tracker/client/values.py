@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from traceback import format_exception
 from typing import TypeVar, cast
 
 from tracker.client.archive import archive_format
 from tracker.domain.errors import InvalidValue
-from tracker.domain.limits import as_json
+from tracker.domain.limits import as_json, check_format, json_size
 
 TRACEBACK_LENGTH = 20_000
-"""How many characters of a traceback are kept: its end, where the error is."""
+"""How many characters of a traceback are kept, its end, where the error is; and of a message, its beginning."""
+
+FRAME_BYTES = 1024 * 1024
+"""How much one frame of parameters or tags carries; servers read items of up to 4 MiB."""
 
 _T = TypeVar("_T")
 
@@ -24,13 +28,34 @@ def one_of(field: str, value: _T, choices: tuple[object, ...]) -> _T:
 
 
 def checkpoint_format(path: Path) -> str:
-    """`.keras`, `.weights.h5`, `.h5`, or whatever the file's name ends in; for a folder that of its archive."""
+    """`.keras`, `.weights.h5`, `.h5`, or what else the file's name ends in; for a folder that of its archive.
+
+    Empty where the ending is none that a file elsewhere can have.
+    """
     if path.is_dir():
         return archive_format(path)
     for suffix in (".weights.h5", ".keras", ".h5"):
         if path.name.endswith(suffix):
             return suffix
-    return PurePosixPath(path.name).suffix
+    try:
+        return check_format("format", PurePosixPath(path.name).suffix)
+    except InvalidValue:
+        return ""
+
+
+def in_frames(values: dict[str, _T]) -> Iterator[dict[str, _T]]:
+    """`values` in parts that a frame can carry: about 1 MiB of JSON each, or one value that is larger."""
+    part: dict[str, _T] = {}
+    total = 0
+    for key, value in values.items():
+        size = len(key) + json_size(value)
+        if part and total + size > FRAME_BYTES:
+            yield part
+            part, total = {}, 0
+        part[key] = value
+        total += size
+    if part:
+        yield part
 
 
 def described(error: BaseException | None) -> dict[str, str] | None:
@@ -41,5 +66,7 @@ def described(error: BaseException | None) -> dict[str, str] | None:
         message = str(error)
     except Exception:  # somebody's own `__str__`
         message = "(its message cannot be shown)"
+    if len(message) > TRACEBACK_LENGTH:
+        message = f"{message[:TRACEBACK_LENGTH]}… ({len(message)} characters)"
     trace = "".join(format_exception(error))[-TRACEBACK_LENGTH:]
     return cast(dict[str, str], as_json({"type": type(error).__name__, "message": message, "traceback": trace}))

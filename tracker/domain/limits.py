@@ -17,12 +17,18 @@ NAME_LENGTH = 250
 PARAM_BYTES = 64 * 1024
 TAG_BYTES = 1024 * 1024
 PATH_LENGTH = 500
+DETAIL_BYTES = 1024 * 1024
+"""Of JSON, in an event's detail or a checkpoint's state."""
+URI_LENGTH = 4096
+FORMAT_LENGTH = 32
 STEP_MAX = 2**63 - 1
 MOST_KEPT = 1_000_000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+_FORMAT = re.compile(r"(?:\.[A-Za-z0-9_-]+)*\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def _shown(value: object, width: int = 60) -> str:
@@ -30,7 +36,8 @@ def _shown(value: object, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
 
 
-def _text(field: str, value: object, longest: int) -> str:
+def check_text(field: str, value: object, longest: int) -> str:
+    """`value` if it is a text of 1 to `longest` characters without control characters, else InvalidValue."""
     limit = f"1 to {longest} characters, no control characters"
     if not isinstance(value, str):
         raise InvalidValue(field, f"{_shown(value)} is a {type(value).__name__}, not a string", limit=limit)
@@ -43,17 +50,17 @@ def _text(field: str, value: object, longest: int) -> str:
 
 def check_key(field: str, key: object) -> str:
     """`key` if it can name a metric, parameter or tag, else InvalidValue."""
-    return _text(f"{field} key", key, KEY_LENGTH)
+    return check_text(f"{field} key", key, KEY_LENGTH)
 
 
 def check_experiment(name: object) -> str:
     """`name` if it can name an experiment, else InvalidValue."""
-    return _text("experiment", name, EXPERIMENT_LENGTH)
+    return check_text("experiment", name, EXPERIMENT_LENGTH)
 
 
 def check_name(name: object) -> str:
     """`name` if it can name a run, else InvalidValue."""
-    return _text("name", name, NAME_LENGTH)
+    return check_text("name", name, NAME_LENGTH)
 
 
 def check_run_id(run_id: object) -> str:
@@ -65,6 +72,29 @@ def check_run_id(run_id: object) -> str:
         f"{_shown(run_id)} cannot be a run id",
         limit="1 to 64 of letters, digits, '_' and '-', the first a letter or digit",
     )
+
+
+def check_format(field: str, format: object) -> str:
+    """`format` if it is how a file's name can end (`.weights.h5`; empty for no ending), else InvalidValue.
+
+    It becomes part of file names, on the machine of whoever loads the checkpoint.
+    """
+    if isinstance(format, str) and len(format) <= FORMAT_LENGTH and _FORMAT.match(format):
+        return format
+    limit = f"endings like '.weights.h5', at most {FORMAT_LENGTH} letters, digits, '.', '_' and '-'"
+    raise InvalidValue(field, f"{_shown(format)} is not how a file ends", limit=limit)
+
+
+def check_sha256(field: str, digest: object) -> str:
+    """`digest` if it is a SHA-256 in 64 lower-case hexadecimal digits, else InvalidValue."""
+    if isinstance(digest, str) and _SHA256.match(digest):
+        return digest
+    raise InvalidValue(field, f"{_shown(digest)} is no SHA-256", limit="64 hexadecimal digits in lower case")
+
+
+def check_uri(field: str, uri: object) -> str:
+    """`uri` if it is a text that may name a place, else InvalidValue; what lies there is not looked at."""
+    return check_text(field, uri, URI_LENGTH)
 
 
 def check_step(field: str, step: object) -> int:
@@ -144,6 +174,14 @@ def as_json(value: Any) -> Any:
 def json_size(value: Any) -> int:
     """How many bytes of JSON `value`, made by `as_json`, takes."""
     return len(msgspec.json.encode(value))
+
+
+def as_detail(field: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """`value` as JSON of at most 1 MiB, as an event's detail or a checkpoint's state; else InvalidValue."""
+    detail: dict[str, Any] = as_json(value)
+    if (size := json_size(detail)) > DETAIL_BYTES:
+        raise InvalidValue(field, f"{size} bytes of JSON", limit=f"{DETAIL_BYTES} bytes; log_artifact keeps files")
+    return detail
 
 
 def check_artifact_path(path: object) -> str:

@@ -242,12 +242,31 @@ def test_huge_and_hostile_parameters_are_refused_alone(
     assert sum(run.problems.values()) == 6
 
 
-def test_an_event_too_large_for_a_frame_is_refused(run: Run, store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
-    """A call over 64 MiB is refused with its size, and what comes after it is stored."""
-    run.log_event("huge", text="x" * (64 * 1024 * 1024))
+def test_an_event_that_is_too_large_is_refused(run: Run, store: RunStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A detail over 1 MiB is refused with its size, and what comes after it is stored."""
+    run.log_event("huge", text="x" * (1024 * 1024))
     run.log({"loss": 1.0}, step=0)
     assert stored(store, run) == {"loss": [(0, 1.0)]}
-    assert "bytes in one call (limit: 67108864 bytes)" in caplog.text
+    assert "detail of event 'huge': 1048587 bytes of JSON (limit: 1048576 bytes" in caplog.text
+
+
+def test_many_parameters_of_one_call_are_stored(run: Run, store: RunStore) -> None:
+    """A call may carry more than a frame does."""
+    params = {f"p{i}": "x" * 60_000 for i in range(60)}
+    run.log_params(params)
+    run.set_tags({"a": "y" * 900_000, "b": "z" * 900_000})
+    run.flush()
+    assert store.params(run.id) == params
+    assert store.tags(run.id) == {"a": "y" * 900_000, "b": "z" * 900_000}
+
+
+def test_the_message_of_an_error_is_bounded(store: RunStore) -> None:
+    """An exception that says a whole tensor fails its run like any other."""
+    with pytest.raises(ValueError, match="xxx"), start_run() as failing:
+        raise ValueError("x" * 2_000_000)
+    assert store.get_run(failing.id).status == "failed"
+    (event,) = (one for one in store.events(failing.id) if one.kind == "run_failed")
+    assert event.detail["message"].endswith("… (2000000 characters)")
 
 
 def test_wrong_words_are_refused(run: Run, store: RunStore) -> None:

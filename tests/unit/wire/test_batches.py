@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -41,7 +42,12 @@ WHOLE = make_batch(
         (6, Tags(5, {"team": "ü"})),
         (7, EventLogged(6, "thing", 1, None, 0, {"why": ["so"]})),
         (8, HistogramLogged(7, "kernel", "step", 3, 0, [0.0, 0.5, 1.0], [3, 4])),
-        (9, CheckpointLogged(8, 0, 1, 1, ".keras", {"loss": 1.0}, None, {}, Staged("1", "p", 3), "ab", "file:///c")),
+        (
+            9,
+            CheckpointLogged(
+                8, 0, 1, 1, ".keras", {"loss": 1.0}, None, {}, Staged("1", "p", 3), "ab" * 32, "file:///c"
+            ),
+        ),
         (10, MetricDefined(9, "loss", "min", "declared")),
         (11, CheckpointsKept(10, 3, None)),
     ],
@@ -92,6 +98,20 @@ def edit(*path: Any, to: Any) -> Callable[[Any], None]:
     (edit("items", 3, 1, 2, to={"a\x00": "x"}), "items[3] key"), (edit("items", 5, 1, 6, to=[1.0]), "items[5].edges"),
     (edit("items", 7, 1, 3, to="best"), "items[...][1]"), (edit("items", 6, 1, 12, to="best"), "items[...][1]"),
     (edit("items", 8, 1, 2, to=0), "items[8].last"), (edit("items", 8, 1, 3, to=10**7), "items[8].best"),
+    (edit("items", 0, 1, 5, to="h" * 251), "items[0].host"), (edit("items", 0, 1, 4, to="x\n"), "items[0].artifact_uri"),
+    (edit("items", 1, 1, 2, to=-1), "items[1].epoch"), (edit("items", 1, 1, 3, to=2**31), "items[1].fit"),
+    (edit("items", 2, 1, 3, "lr", to="x" * 70_000), "parameter 'lr'"),
+    (edit("items", 2, 1, 3, "lr", to=[[]] * 3_000_000), "parameter 'lr'"),
+    (edit("items", 2, 1, 3, "lr", to=[[]] * 5_000_000), "items[2]"),
+    (edit("items", 4, 1, 2, to="k" * 251), "items[4].kind"), (edit("items", 4, 1, 2, to=""), "items[4].kind"),
+    (edit("items", 4, 1, 6, to={"why": "x" * 2**20}), "items[4].detail"), (edit("items", 4, 1, 4, to=-1), "items[4].step"),
+    (edit("items", 5, 1, 4, to=-1), "items[5].step"), (edit("items", 6, 1, 2, to=-1), "items[6].epoch"),
+    (edit("items", 6, 1, 5, to="/../../.bashrc"), "items[6].format"), (edit("items", 6, 1, 5, to=".x" * 17), "items[6].format"),
+    (edit("items", 6, 1, 9, 0, to="../other"), "path"), (edit("items", 6, 1, 9, 1, to="/etc/passwd"), "path"),
+    (edit("items", 6, 1, 9, 0, to="a/b"), "items[6].file.name"),
+    (edit("items", 6, 1, 9, 2, to=-1), "items[6].file.size"), (edit("items", 6, 1, 10, to="AB" * 32), "items[6].sha256"),
+    (edit("items", 6, 1, 10, to="g" * 64), "items[6].sha256"), (edit("items", 6, 1, 11, to="u" * 5000), "items[6].uri"),
+    (edit("items", 6, 1, 8, to={"s": "x" * 2**20}), "items[6].state"),
     (edit("blocks", 0, "steps", to=[]), "blocks[0]"),
     (edit("blocks", 0, "steps", to=["x"]), "blocks[0].steps"), (edit("blocks", 0, "steps", to=[-1]), "blocks[0].steps"),
     (edit("blocks", 0, "steps", to=[2**63]), "blocks[0].steps"), (edit("blocks", 0, "ms", to=[1, 2]), "blocks[0].ms"),
@@ -146,3 +166,18 @@ def test_deep_nesting_is_invalid() -> None:
     data = msgspec.msgpack.encode(plain).replace(b"\x81\xa1x\x00", b"\x81\xa1x" + b"\x81\xa1a" * 5000 + b"\x00")
     with pytest.raises(InvalidValue):
         decode_batch(data)
+
+
+def test_an_item_that_says_many_objects_costs_little_memory() -> None:
+    """A few hundred bytes on the wire can say millions of empty lists: they are counted before they are made."""
+    plain = msgspec.msgpack.decode(encode_batch(WHOLE))
+    plain["items"][2][1][3] = {"lr": [[]] * 8_000_000}
+    data = msgspec.msgpack.encode(plain)
+    del plain
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidValue, match=r"items\[2\]: 8000\d+ bytes"):
+            decode_batch(data)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
