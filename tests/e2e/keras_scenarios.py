@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import keras_scenarios_autolog  # noqa: F401  # these register their scenarios
 import keras_scenarios_beside  # noqa: F401
+import keras_scenarios_calls  # noqa: F401
 import keras_scenarios_checkpoints  # noqa: F401
 import keras_scenarios_data  # noqa: F401
 import keras_scenarios_decisions  # noqa: F401

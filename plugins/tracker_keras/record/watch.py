@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from tracker_keras.record.guard import Guard
 
 
+def is_of(callback: Any, params: Any) -> bool:
+    """Whether `callback` is used by the list of callbacks with these `params`; some (Keras' progress bar) keep none."""
+    found = getattr(callback, "params", None)
+    return found is None or found is params
+
+
 class Watch:
     """Hooks of ours around hooks of other callbacks, which raise nothing and are silent in fits that are not ours.
 
@@ -47,7 +53,7 @@ class Watch:
 
         def ours(function: Callable[..., None] | None) -> Callable[..., None] | None:
             def safe(*given: Any, **named: Any) -> None:
-                if function is not None and (callback.params is self._params or self.is_over):
+                if function is not None and (self.is_over or is_of(callback, self._params)):
                     with self._guard(f"watching {type(callback).__name__}"):
                         function(*given, **named)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.domain.errors import InvalidValue
 from tracker_keras.record.hooks import Hook
 from tracker_keras.record.optimizers import set_rates
+from tracker_keras.record.watch import is_of
 from tracker_keras.resuming import callback_states, position, randomness
 from tracker_keras.resuming.saving import FORMAT
 from tracker_keras.resuming.state_file import SUFFIX, assign, below, differences, listed, load, read_beside, seeds_of
@@ -104,7 +105,7 @@ class Resumption:
     # -- in order ------------------------------------------------------------------------------------------------
 
     def _others_began(self, *_: Any) -> None:
-        if self._last.params is self._params:
+        if is_of(self._last, self._params):
             self._put_back()
 
     def _put_back(self) -> None:
@@ -164,7 +165,7 @@ class Resumption:
 
     def _first_epoch(self, *_: Any) -> None:
         """`fit()` has taken its first epoch: from here on it must not be remembered."""
-        if self._first.params is not self._params:
+        if not is_of(self._first, self._params):
             return
         self._leave_begin()
         if self._is_earlier:
@@ -188,7 +189,7 @@ class Resumption:
 
     def _first_epoch_begun(self, *_: Any) -> None:
         """The callbacks have made of the epoch's rate what they did when it began; its batches may have gone on."""
-        if self._last.params is not self._params or self._hooks:
+        if not is_of(self._last, self._params) or self._hooks:
             return
         self.over()
         set_rates(self._model, self._state["rates"]["now"])

@@ -71,6 +71,7 @@ class StateSaver(Part):
         self._every = every
         self._place = place
         self._states = Handover(fit.run)
+        self._thread = threading.get_ident()
         self._variables: list[Any] = []
         self._is_due = False
         self._done = 0
@@ -112,7 +113,8 @@ class StateSaver(Part):
         if now // every == before // every:
             return
         steps = getattr(self.fit.surroundings.epoch_iterator(), "num_batches", None)
-        if steps is None or done >= steps or self._obstacle() is not None:
+        in_thread = threading.get_ident() != self._thread  # Keras trains on meanwhile: what it reads is no state
+        if in_thread or steps is None or done >= steps or self._obstacle() is not None:
             self._is_due = True
         else:
             self._save(self.fit.current_epoch, done, self._base + done)
