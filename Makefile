@@ -57,6 +57,7 @@ clean: ## remove what was installed and made
 .venv/test.stamp: .venv/bin/python pyproject.toml $(LOCK)
 	$(PIP) --editable '.[demo,mlflow,pandas,postgres,server,system]' --group test
 	.ci/browser
+	.ci/pgbouncer
 	@touch $@
 
 .venv/check.stamp: .venv/bin/python pyproject.toml $(LOCK)

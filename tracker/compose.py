@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from tracker.artifacts.local import LocalArtifacts, path_of
 from tracker.client.transport import StoreTransport
 from tracker.domain.errors import InvalidStoreUrl, InvalidValue
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
-from tracker.remote import address
+from tracker.domain.store_url import SERVERS, parse, scheme_of, shown
 
 if TYPE_CHECKING:
     from tracker.remote.store import HttpRunStore
     from tracker.store.store import SqlRunStore
-
-SCHEMES = ("sqlite", "postgresql", "http", "https")
 
 
 def store_url(url: str, token: str | None = None) -> str:
@@ -25,42 +24,18 @@ def store_url(url: str, token: str | None = None) -> str:
     A server's gets `token` as its password, unless it names a user. Cheap: imports nothing. Raises InvalidStoreUrl for
     what can be no store.
     """
-    try:
-        urlsplit(url)
-    except ValueError as error:
-        raise InvalidStoreUrl(url.rpartition("@")[2], str(error)) from error
-    scheme, separator, rest = url.partition("://")
-    kind = scheme.lower() if is_server(url) else scheme.partition("+")[0]
-    if not separator or kind not in SCHEMES:
-        raise InvalidStoreUrl(_hidden(url), f"{scheme!r} is not a kind of store" + _did_you_mean(kind))
-    if kind in address.SCHEMES:
-        return address.normal(_with_token(url, token))
-    if kind == "postgresql":
-        return f"postgresql://{rest}"
-    path, question, query = rest.partition("?")
-    if not path.startswith("/") or path in ("/", "/:memory:"):
-        raise InvalidStoreUrl(url, "three slashes and a path belong behind sqlite:")
-    file = Path(unquote(path[1:])).absolute()
+    parsed = parse(url)
+    if parsed.is_server and token and parsed.user is None:
+        return replace(parsed, user="token", password=token).full
+    if parsed.scheme != "sqlite":
+        return parsed.full
+    file = Path(unquote(parsed.path[1:])).absolute()
     if not file.parent.is_dir():
         raise InvalidStoreUrl(url, f"the folder {str(file.parent)!r} does not exist")
     if file.is_dir():
         raise InvalidStoreUrl(url, f"{str(file)!r} is a folder, not a database file")
     escaped = str(file).replace("%", "%25").replace("?", "%3F")
-    return f"sqlite:///{escaped}{question}{query}"
-
-
-def _with_token(url: str, token: str | None) -> str:
-    parts = urlsplit(url)
-    if not token or "@" in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc=f"token:{quote(token, safe='')}@{parts.netloc}"))
-
-
-def _did_you_mean(kind: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(kind.lower(), (*SCHEMES, "postgres"), n=1, cutoff=0.6)
-    return f"; did you mean {'postgresql' if near[0] == 'postgres' else near[0]!r}?" if near else ""
+    return replace(parsed, path=f"/{escaped}").full
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -72,22 +47,12 @@ def sqlite_file(url: str) -> Path | None:
 
 def is_server(url: str) -> bool:
     """Whether the store at `url` is behind a tracking server."""
-    return urlsplit(url).scheme in address.SCHEMES
+    return scheme_of(url) in SERVERS
 
 
 def identity(url: str) -> str:
     """A store's URL without its password: what journals keep, and what may be shown."""
-    if is_server(url):
-        return address.identity(url)
-    parts = urlsplit(url)
-    if not parts.netloc:
-        return url
-    user, at, host = parts.netloc.rpartition("@")
-    shown = [pair for pair in parts.query.split("&") if not pair.lower().startswith(("password=", "passfile="))]
-    return urlunsplit(parts._replace(netloc=f"{user.split(':')[0]}{at}{host}", query="&".join(shown)))
-
-
-_hidden = identity
+    return shown(url)
 
 
 def open_sql_store(url: str) -> SqlRunStore:
@@ -128,7 +93,9 @@ def artifact_root(root: str | None, url: str) -> str:
     if is_server(url):
         if root is not None:
             raise InvalidValue(
-                "artifacts", f"{root!r}, but files of runs go to the server {identity(url)}", limit="none with a server"
+                "artifacts",
+                f"{shown(root)!r}, but files of runs go to the server {identity(url)}",
+                limit="none with a server",
             )
         return identity(url)
     if root is not None and "://" not in root and not root.startswith("file:"):
@@ -136,7 +103,7 @@ def artifact_root(root: str | None, url: str) -> str:
     if root is not None:
         if urlsplit(root).scheme != "file":
             raise InvalidValue(
-                "artifacts", f"{root!r} is not a place for artifacts", limit="a local folder or file:// URI"
+                "artifacts", f"{shown(root)!r} is not a place for artifacts", limit="a local folder or file:// URI"
             )
         return root
     file = sqlite_file(url)

@@ -77,12 +77,7 @@ class Database:
         from tracker.store.engine import make_engine
 
         self.file = compose.sqlite_file(url)
-        try:
-            self._engine = make_engine(url)
-        except ModuleNotFoundError as error:
-            raise StoreError(
-                f"{self.url} needs {error.name}, which is not installed: pip install 'callback-tracker[postgres]'"
-            ) from error
+        self._engine = make_engine(url)
         if self.exists and self.file is not None:
             _check_begin(self.file)
 

@@ -43,12 +43,14 @@ class InvalidPageToken(InvalidValue):
 
 
 class InvalidStoreUrl(InvalidValue):
-    """A store URL names no kind of store that we know, or a place that cannot be."""
+    """A store URL names no kind of store that we know, or a place that cannot be; the message shows no password."""
 
     def __init__(self, url: str, problem: str) -> None:
+        from tracker.domain.store_url import shown
+
         super().__init__(
             "store",
-            f"{url!r}: {problem}",
+            f"{shown(url)!r}: {problem}",
             limit="sqlite:///path or postgresql://user@host/database or http://host:port",
         )
 

@@ -1,39 +1,12 @@
-"""Where a tracking server is: `http(s)://[user:password@]host[:port][/prefix]`."""
+"""Paths of a tracking server's resources, below its address."""
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
-from tracker.domain.errors import InvalidStoreUrl
 from tracker.domain.limits import check_artifact_path, check_run_id
 
-SCHEMES = ("http", "https")
 API = "/api/v1"
-
-
-def normal(url: str) -> str:
-    """`url` as it is written down: lower case where case does not matter, no slash at the end. InvalidStoreUrl."""
-    parts = urlsplit(url)
-    shown = identity(url)
-    try:
-        port = parts.port
-        (parts.hostname or "").encode("idna")
-    except ValueError as error:  # a UnicodeError is one too
-        raise InvalidStoreUrl(shown, str(error)) from error
-    if not parts.hostname or any(character.isspace() for character in url):
-        raise InvalidStoreUrl(shown, "a host belongs behind the two slashes")
-    if parts.query or parts.fragment or "?" in url or "#" in url:
-        raise InvalidStoreUrl(shown, "nothing belongs behind the server's address, no '?' and no '#'")
-    user, at, _ = parts.netloc.rpartition("@")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    place = f"{host}:{port}" if port is not None else host
-    return f"{parts.scheme}://{user}{at}{place}{quote(parts.path.rstrip('/'), safe='/%')}"
-
-
-def identity(url: str) -> str:
-    """The address without the user and the password, which say who asks and not where."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 def run_path(run_id: str, *more: str) -> str:

@@ -17,7 +17,8 @@ import msgspec
 
 from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreError, StoreUnavailable
 from tracker.domain.limits import check_run_id
-from tracker.remote.address import API, artifact_path, identity, run_path
+from tracker.domain.store_url import shown
+from tracker.remote.address import API, artifact_path, run_path
 
 if TYPE_CHECKING:
     from tracker.remote.connection import Server
@@ -40,9 +41,9 @@ class HttpArtifacts:
     """
 
     def __init__(self, url: str) -> None:
-        """`url` as `address.normal` returns it. Nothing is asked yet."""
+        """Nothing is asked yet."""
         self._url = url
-        self._shown = identity(url)
+        self._shown = shown(url)
         self._home = ""
 
     @cached_property

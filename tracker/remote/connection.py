@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
+from tracker.domain import store_url
 from tracker.domain.errors import InvalidValue, StoreUnavailable
-from tracker.remote.address import identity
 from tracker.remote.problems import error_of
 
 if TYPE_CHECKING:
@@ -39,22 +39,22 @@ Query = Mapping[str, Sequence[str]]
 
 
 class Server:
-    """A tracking server; safe for threads, each request has a connection of its own. `url` as `address.normal` has it.
+    """A tracking server; safe for threads, each request has a connection of its own.
 
     A user and password in `url` go along as HTTP Basic credentials.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = identity(url)
-        parts = urlsplit(url)
+        given = store_url.parse(url)
+        self.url = given.shown
+        parts = urlsplit(self.url)
         self._secure = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port
         self._prefix = parts.path
         self._headers = {"User-Agent": "callback-tracker"}
-        if "@" in parts.netloc:
-            user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-            secret = b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+        if given.user is not None:
+            secret = b64encode(f"{given.user}:{given.password or ''}".encode()).decode()
             self._headers["Authorization"] = f"Basic {secret}"
         self._context: ssl.SSLContext | None = None
         # A deque, whose ends are safe without a lock: a process may fork while another thread holds one.

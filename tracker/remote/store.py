@@ -27,7 +27,7 @@ class HttpRunStore:
     """RunStore (see `tracker.domain.ports`) over HTTP; safe for threads."""
 
     def __init__(self, url: str) -> None:
-        """`url` as `address.normal` returns it. Nothing is asked yet."""
+        """Nothing is asked yet."""
         self._full_url = url
         self._server = Server(url)
         self.url = self._server.url

@@ -10,12 +10,15 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, Engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, text
 
 from tracker.domain.errors import StoreUnavailable
+from tracker.domain.store_url import parse
 from tracker.store.engine import advisory_lock, make_engine, reading, writing
+from tracker.store.postgres import url_in_schema
 
 _LOCK = 7_210_484
 
@@ -24,20 +27,21 @@ class Beside:
     """The database called `name` beside the store at `url`; a name of lower-case letters."""
 
     def __init__(self, url: str, name: str) -> None:
-        self._url = make_url(url)
+        self._address = url
+        self._url = parse(url)
         self._name = name
-        self._is_file = self._url.get_backend_name() == "sqlite"
+        self._is_file = self._url.scheme == "sqlite"
         self._engine: Engine | None = None
 
     @property
     def url(self) -> str:
-        """Its own URL for SQLAlchemy, with the password."""
+        """Its own URL for SQLAlchemy, good in this process."""
         return self._shown(self._file) if self._is_file else self._in_schema(self._name)
 
     @property
     def _file(self) -> Path:
         """`tracker.db` → `tracker.<name>.db`."""
-        file = Path(str(self._url.database))
+        file = Path(unquote(self._url.path[1:]))
         return file.with_name(f"{file.stem}.{self._name}{file.suffix or '.db'}")
 
     def exists(self) -> bool:
@@ -84,7 +88,7 @@ class Beside:
 
     def _server(self) -> Engine:
         if self._engine is None:
-            self._engine = make_engine(self._url.render_as_string(hide_password=False))
+            self._engine = make_engine(self._address)
         return self._engine
 
     def close(self) -> None:
@@ -96,9 +100,7 @@ class Beside:
         return URL.create("sqlite", database=str(file)).render_as_string()
 
     def _in_schema(self, schema: str) -> str:
-        options = f"{self._url.query.get('options') or ''} -csearch_path={schema}".strip()
-        url = self._url.set(drivername="postgresql+psycopg").update_query_dict({"options": options})
-        return url.render_as_string(hide_password=False)
+        return url_in_schema(self._url, schema)
 
 
 def _publish(new: Path, file: Path) -> None:

@@ -8,58 +8,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
-from tracker.store.raw import driver_errors, is_farewell
+from tracker.domain.store_url import parse
+from tracker.store.postgres import make_postgres_engine
+from tracker.store.raw import driver_errors
 
 BUSY_SECONDS = 60.0
 """How long a SQLite writer waits for its turn."""
 
 
-# A server that vanishes without a word is noticed within a minute, not after the kernel's hours.
-_POSTGRES = {
-    "connect_timeout": 10,
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
-
-
 def make_engine(url: str) -> Engine:
-    """An engine for `sqlite:///path` or `postgresql://…` (psycopg 3); InvalidStoreUrl for anything else."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise InvalidStoreUrl(url, "cannot be read as a URL") from error
-    kind = parsed.get_backend_name()
-    if kind == "postgresql":
-        engine = create_engine(
-            parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=dict(_POSTGRES)
-        )
-        event.listen(engine, "handle_error", _on_postgres_error)
-        return engine
-    if kind != "sqlite":
-        raise InvalidStoreUrl(url, f"{kind!r} is not a database that Tracker keeps runs in")
-    if not parsed.database or parsed.database == ":memory:":
-        raise InvalidStoreUrl(url, "an in-memory database would be gone with the process")
-    if not Path(parsed.database).parent.is_dir():
-        raise InvalidStoreUrl(url, f"the folder {str(Path(parsed.database).parent)!r} does not exist")
+    """An engine for `sqlite:///path` or `postgresql://…` (psycopg 3); InvalidStoreUrl for anything else.
+
+    StoreError if the driver is not installed.
+    """
+    parsed = parse(url)
+    if parsed.scheme == "postgresql":
+        return make_postgres_engine(parsed)
+    if parsed.scheme != "sqlite":
+        raise InvalidStoreUrl(url, f"{parsed.scheme!r} is not a database that Tracker keeps runs in")
+    file = unquote(parsed.path[1:])
+    if not Path(file).parent.is_dir():
+        raise InvalidStoreUrl(url, f"the folder {str(Path(file).parent)!r} does not exist")
+    options = {name: int(value) for name, value in parsed.options.items()}
     engine = create_engine(
-        parsed.set(drivername="sqlite+pysqlite"),
-        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        URL.create("sqlite+pysqlite", database=file),
+        connect_args={"timeout": BUSY_SECONDS, **options, "check_same_thread": False},
     )
     event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
+    engine.update_execution_options(tracker_shown=parsed.shown)
     return engine
-
-
-def _on_postgres_error(context: ExceptionContext) -> None:
-    if is_farewell(context.original_exception):
-        context.is_disconnect = True
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
@@ -133,9 +117,8 @@ def _reason(error: DBAPIError) -> str:
 
 
 def shown(engine: Engine) -> str:
-    """The engine's URL as it may be shown: without its password."""
-    url = engine.url.difference_update_query(["password", "passfile"])
-    return url._replace(drivername=url.get_backend_name(), password=None).render_as_string()
+    """The address of the engine's database as it may be shown: without its password."""
+    return str(engine.get_execution_options()["tracker_shown"])
 
 
 def file_identity(engine: Engine) -> tuple[int, int] | None:

@@ -1,0 +1,109 @@
+"""PostgreSQL engines: connections that also work behind a pooler (PgBouncer in transaction mode).
+
+A pooler gives each transaction whichever server connection is free. So nothing may outlive a transaction: settings are
+SET LOCAL, advisory locks are of the transaction, and statements are prepared only on a direct connection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import URL, Connection, CreateEnginePlugin, Engine, ExceptionContext, create_engine, event
+from sqlalchemy.dialects import plugins
+
+from tracker.domain.errors import StoreError
+from tracker.domain.store_url import StoreUrl, connection_options
+from tracker.store.raw import is_farewell
+
+_DRIVER = "postgresql+psycopg"
+PREPARE_THRESHOLD = 5
+"""From how many executions on a statement is prepared, on a direct connection; psycopg's own default."""
+
+# A server that vanishes without a word is noticed within a minute, not after the kernel's hours.
+_DEFAULTS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "20",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
+
+def make_postgres_engine(url: StoreUrl) -> Engine:
+    """An engine for the database at `url`. StoreError if psycopg is not installed."""
+    try:
+        engine = create_engine(URL.create(_DRIVER), pool_pre_ping=True, connect_args=_connect_args(url))
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"{url.shown} needs {error.name}, which is not installed: pip install 'callback-tracker[postgres]'"
+        ) from None
+    _listen(engine, url)
+    return engine
+
+
+def url_in_schema(url: StoreUrl, schema: str) -> str:
+    """A URL for SQLAlchemy, good in this process, whose engines find and make their tables in `schema`.
+
+    It holds no secret. A plugin of SQLAlchemy (`_InSchema`) makes the engine ours: with the same connections, behind a
+    pooler too, where a `search_path` of the session would be another client's a moment later.
+    """
+    key = _keys.setdefault((url, schema), uuid4().hex)
+    _known[key] = (url, schema)
+    return URL.create(_DRIVER, query={"plugin": _PLUGIN, _PLUGIN: key}).render_as_string()
+
+
+def _connect_args(url: StoreUrl) -> dict[str, Any]:
+    return {**_DEFAULTS, **connection_options(url), "prepare_threshold": None}
+
+
+def _listen(engine: Engine, url: StoreUrl) -> None:
+    given = url.options.get("prepare_threshold")
+    engine.update_execution_options(tracker_shown=url.shown)
+    event.listen(engine, "handle_error", _on_error)
+    event.listen(engine, "connect", lambda connection, _: _prepare(connection, given))
+
+
+def _prepare(connection: Any, given: str | None) -> None:
+    """Let the connection prepare statements, if it keeps one server process to itself."""
+    if given is not None:
+        connection.prepare_threshold = int(given) or None
+        return
+    connection.autocommit = True  # one round trip instead of three
+    (process,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+    connection.autocommit = False
+    # A pooler invents the number that it tells its clients, since they are served by one process after the other.
+    connection.prepare_threshold = PREPARE_THRESHOLD if process == connection.info.backend_pid else None
+
+
+def _on_error(context: ExceptionContext) -> None:
+    if is_farewell(context.original_exception):
+        context.is_disconnect = True
+
+
+_PLUGIN = "tracker_schema"
+_keys: dict[tuple[StoreUrl, str], str] = {}
+_known: dict[str, tuple[StoreUrl, str]] = {}
+"""What the keys in URLs stand for."""
+
+
+class _InSchema(CreateEnginePlugin):
+    """Makes an engine of a URL that `url_in_schema` returned, whoever calls `create_engine`."""
+
+    def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
+        super().__init__(url, kwargs)
+        self._url, self._schema = _known[str(url.query[_PLUGIN])]
+        kwargs["connect_args"] = {**kwargs.get("connect_args", {}), **_connect_args(self._url)}
+
+    def update_url(self, url: URL) -> URL:
+        return url.difference_update_query([_PLUGIN])
+
+    def engine_created(self, engine: Engine) -> None:
+        _listen(engine, self._url)
+        event.listen(engine, "begin", self._on_begin)
+
+    def _on_begin(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT set_config('search_path', %s, true)", (self._schema,))
+
+
+plugins.register(_PLUGIN, __name__, _InSchema.__name__)
