@@ -185,10 +185,11 @@ def load_checkpoint(
 ) -> Path:
     """A local copy of a checkpoint, its bytes verified by SHA-256; give it to `keras.models.load_model`.
 
-    `run_id` is a run's id, a prefix of one that no other run has, or a name that no other run has. `which` is "best",
-    "latest", an epoch (counted from 0, as the run counts), a tag, or `id:` and a checkpoint's id. What holds a model
-    comes before what holds the state of a training, which is given only where there is nothing else. What a later fit
-    superseded is never the best, but it is still given for its epoch if that has no other.
+    `run_id` is a run's id, a prefix of one that no other run has, or a name that no other run has. `which` is "best"
+    (by the run's monitored metric), "best:val_accuracy" (by another one), "latest", an epoch (counted from 0, as the
+    run counts), a tag, or `id:` and a checkpoint's id. What holds a model comes before what holds the state of a
+    training, which is given only where there is nothing else. What a later fit superseded is never the best, but it is
+    still given for its epoch if that has no other.
 
     `to` is a file, which is replaced, or a folder; None: a file in TRACKER_HOME that is fetched once and verified
     every time. It keeps the ending by which Keras knows the format (`.keras`, `.weights.h5`, `.h5`); a checkpoint that
@@ -213,10 +214,8 @@ def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Check
     """The run's checkpoint that `which` means, as `load_checkpoint` says. Raises CheckpointNotFound, InvalidValue."""
     from tracker.query.checkpoints import choose
 
-    best = store.metrics(run.id).get(run.best_metric) if run.best_metric is not None else None
-    return choose(
-        store.checkpoints(run.id), which, run_id=run.id, metric=run.best_metric, goal=best.goal if best else None
-    )
+    goals = {key: one.goal for key, one in store.metrics(run.id).items()}
+    return choose(store.checkpoints(run.id), which, run_id=run.id, metric=run.best_metric, goals=goals)
 
 
 def sync_journals(*, store: str | None = None) -> Iterator[Synced]:

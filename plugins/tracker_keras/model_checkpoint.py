@@ -87,7 +87,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
             self._needed.add(monitor)
         self._is_local = "://" not in self.filepath
         self._ledger: Ledger | None = None
-        self._in_epoch = False
+        self.is_in_epoch = False
         self._is_due = False
         self._first_epoch: int | None = None
         self._began_trained = False
@@ -102,7 +102,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         super().on_train_begin(logs)
         self._began_trained = iterations(self.model) > 0
         self.is_put_back = False
-        self._in_epoch = self._is_due = False
+        self.is_in_epoch = self._is_due = False
         self._first_epoch = None
         self._seen, self._said = set(), set()
 
@@ -116,14 +116,14 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch begins."""
         super().on_epoch_begin(epoch, logs)
-        self._in_epoch = True
+        self.is_in_epoch = True
         if self._first_epoch is None:
             self._first_epoch = epoch
             self._began_trained = self._began_trained or epoch > 0
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save as the epoch ends, if that is asked for, or if its batches could not be judged."""
-        self._in_epoch = False
+        self.is_in_epoch = False
         if self.save_freq == "epoch":
             self._save_model(epoch=epoch, batch=None, logs=logs)
         elif self._is_due:
@@ -217,7 +217,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
     def _pass_over(self, lacking: list[str], epoch: int, logs: Mapping[str, Any]) -> None:
         """Say why nothing is saved now, or raise if it never will be."""
         names, there = ", ".join(lacking), ", ".join(sorted(logs)) or "nothing"
-        if self._in_epoch:
+        if self.is_in_epoch:
             self._is_due = True
             self._say(f"the logs of batches lack {names} (there is: {there}); it is judged and saved as epochs end")
             return

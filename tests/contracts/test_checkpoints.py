@@ -31,6 +31,7 @@ from tracker.domain.frames import (
 )
 from tracker.domain.ports import RunStore
 from tracker.domain.records import Checkpoint, Removed
+from tracker.query.timeline import described
 from tracker.store.store import SqlRunStore
 
 
@@ -56,7 +57,7 @@ class Lab:
         """A checkpoint whose file is published and whose row is not there yet."""
         data = data or f"weights of {more.get('role', 'model')} {epoch} of fit {more.get('fit', 1)}"
         uri, digest = self.put(data)
-        fields: dict[str, Any] = {"fit": 1, "metrics": {}, "is_best": None, "role": "model"} | more
+        fields: dict[str, Any] = {"fit": 1, "metrics": {}, "is_best": None, "state": {}, "role": "model"} | more
         file = Staged("f", "checkpoints/{sha256}.keras", len(data), digest)
         when = 5000 + epoch if ms is None else ms
         return CheckpointLogged(
@@ -64,7 +65,6 @@ class Lab:
             epoch=epoch,
             step=epoch * 10,
             format=".keras",
-            state={},
             file=file,
             sha256=digest,
             uri=uri,
@@ -123,6 +123,7 @@ class CheckpointContract:
             "size": model.size,
             "sha256": model.sha256,
             "is_best": True,
+            "metric": "val_loss",
             "uri": model.uri,
         }
         assert (model.role, state.role, state.is_best) == ("model", "state", False)
@@ -168,13 +169,60 @@ class CheckpointContract:
         assert best is not None
         assert (best.fit, best.epoch) == (2, 1)
 
-    def test_late_word_on_a_superseded_epoch_is_not_best(self, lab: Lab) -> None:
-        """A checkpoint of an epoch that was trained anew before it came is not said to be the best."""
-        late = lab.saved(1)
-        lab.send(ended(0, 0.5), ended(1, 0.4), begun(2, first=1), ended(1, 0.3, fit=2))
-        lab.send(late)
-        [event] = [one for one in lab.store.events("r") if one.kind == "checkpoint_saved"]
-        assert event.detail["is_best"] is False
+    def test_late_word_on_a_superseded_epoch(self, lab: Lab) -> None:
+        """However late the row comes: its event says what was so when it was saved, and it is the best no more."""
+        late = [lab.saved(0), lab.saved(1), lab.saved(2)]
+        lab.send(ended(0, 0.5), ended(1, 0.4), ended(2, 0.45), begun(2, first=1), ended(1, 0.3, fit=2))
+        lab.send(*late)
+        events = [one for one in lab.store.events("r") if one.kind == "checkpoint_saved"]
+        assert [one.detail["is_best"] for one in events] == [True, True, False]
+        assert [one.is_best for one in lab.all()] == [True, False, False]
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_in_the_middle_of_an_epoch(self, lab: Lab, late: bool) -> None:
+        """A save is judged by what was known at its step, by the epochs before; whenever its row comes."""
+        mid = {"mid_epoch": True}
+        losses = [0.5, 0.4, 0.6, 0.3, 0.7]
+        rows = [lab.saved(epoch, state=mid, ms=5000 + epoch) for epoch in range(6)]
+        if late:
+            lab.send(*(ended(epoch, loss) for epoch, loss in enumerate(losses)), *reversed(rows))
+        else:
+            for epoch, row in enumerate(rows):
+                lab.send(row, *(ended(epoch, loss) for loss in losses[epoch : epoch + 1]))
+        assert [one.is_best for one in lab.all()] == [False, True, True, False, True, False]
+        best = best_of(lab.all(), "val_loss", "min")
+        assert best is not None
+        assert best.epoch == 4
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_in_the_middle_of_an_epoch_with_a_value(self, lab: Lab, late: bool) -> None:
+        """What its own metrics say is held against the epochs before, by the metric that they had then."""
+        values = [0.9, 0.45, 0.41, 0.39]
+        rows = [
+            lab.saved(epoch, state={"mid_epoch": True}, metrics={"loss": value}) for epoch, value in enumerate(values)
+        ]
+        epochs = [EpochEnded(3000 + e, e, 1, 0.5, {"loss": v}, e) for e, v in enumerate([0.5, 0.4, 0.6])]
+        epochs.append(EpochEnded(3003, 3, 1, 0.5, {"loss": 0.1, "val_loss": 0.1}, 3))
+        for first, then in zip(rows, epochs, strict=True):
+            lab.send(then) if late else lab.send(first, then)
+        if late:
+            lab.send(*rows)
+        assert [one.is_best for one in lab.all()] == [False, True, False, True]
+        events = [one.detail.get("metric") for one in lab.store.events("r") if one.kind == "checkpoint_saved"]
+        assert events == [None, "loss", None, "loss"]
+
+    def test_what_another_callback_held_for_best(self, lab: Lab) -> None:
+        """Best is by the run's metric; by which other one a callback held it for the best is kept, and on the event."""
+        lab.send(ended(0, 0.5), lab.saved(0, state={"best_by": "val_accuracy"}))
+        lab.send(ended(1, 0.9), lab.saved(1, state={"best_by": "val_accuracy"}))
+        assert [(one.is_best, one.state["best_by"]) for one in lab.all()] == [
+            (True, "val_accuracy"), (False, "val_accuracy")
+        ]  # fmt: skip
+        events = [one for one in lab.store.events("r") if one.kind == "checkpoint_saved"]
+        assert [described(one).partition(": ")[0] for one in events] == [
+            "checkpoint saved, the best so far by val_loss and by val_accuracy",
+            "checkpoint saved, the best so far by val_accuracy",
+        ]
 
     # -- retention ---------------------------------------------------------------------------------------------------
 

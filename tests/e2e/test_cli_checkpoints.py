@@ -56,7 +56,18 @@ def test_a_line_for_each_checkpoint(store_url: str) -> None:
     """The table says of each its epoch as the store counts, the words that mean it, its size and its metrics."""
     trained(keep=1)
     lines = invoke("checkpoints", "net").stdout.splitlines()
-    assert lines[0].split() == ["id", "epoch", "step", "which", "format", "size", "saved", "status", "metrics"]
+    assert lines[0].split() == [
+        "id",
+        "epoch",
+        "step",
+        "which",
+        "format",
+        "size",
+        "saved",
+        "status",
+        "metrics,",
+        *"best by val_loss".split(),
+    ]
     words = [line.replace("just now", "now").split() for line in lines[1:]]
     assert words == [
         ["1", "0", "5", ".keras", "1.0", "kB", "now", "pruned", "val_loss", "0.5"],
@@ -121,14 +132,40 @@ def test_show_says_what_became_of_them(store_url: str) -> None:
     with tracker.start_run("digits", run_id=run_id, resume="must") as run:
         run.log_checkpoint("saved.keras", epoch=29, role="state")
     page = invoke("show", "net").stdout
-    shown = [line.split() for line in page[page.index("Checkpoints") :].splitlines() if "epoch" in line]
+    shown = [
+        line.split() for line in page[page.index("Checkpoints  best by val_loss") :].splitlines() if "epoch" in line
+    ]
     assert shown[-2][:4] == ["epoch", "29", "best,", "latest"]
     assert shown[-1][-4:] == ["state", "to", "resume", "from"]
     assert "and 23 more: --all" in page
     assert invoke("show", "net", "--all").stdout.count("pruned") == 27
     timeline = page[page.index("Timeline") : page.index("Checkpoints")]
     assert "14 events in between" in timeline
-    assert timeline.count("checkpoint saved, the best so far: 1.0 kB") == 16
+    assert timeline.count("checkpoint saved, the best so far by val_loss: 1.0 kB") == 16
+
+
+def test_every_best_says_by_which_metric(store_url: str) -> None:
+    """One rule everywhere, the run's metric; what a callback of another monitor held for the best has a word of its own."""
+    losses, accuracies = (0.5, 0.2, 0.4), (0.6, 0.7, 0.9)
+    with tracker.start_run("digits", name="net") as run:
+        for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
+            metrics = {"val_loss": loss, "val_accuracy": accuracy}
+            run.log_epoch(epoch, metrics)
+            Path("saved.keras").write_bytes(os.urandom(100))
+            run.log_checkpoint("saved.keras", epoch=epoch, metrics=metrics, state={"best_by": "val_accuracy"})
+    page = invoke("show", "net").stdout
+    assert "best epoch 1: val_loss 0.2" in page
+    shown = page[page.index("Checkpoints  best by val_loss") :].splitlines()[1:4]
+    assert [line.split()[2:4] for line in shown[1:]] == [["best", ".keras"], ["best:val_accuracy,", "latest"]]
+    timeline = " ".join(page[page.index("Timeline") : page.index("Checkpoints")].split())
+    assert "checkpoint saved, the best so far by val_loss and" in timeline
+    assert timeline.endswith("checkpoint saved, the best so far by val_accuracy: 100 B")
+    for which, epoch, by in (("best", 1, "val_loss"), ("best:val_accuracy", 2, "val_accuracy")):
+        done = invoke("restore", "net", "--which", which, "-o", f"{epoch}.keras")
+        assert f"the checkpoint of epoch {epoch} of net, the best by {by}: " in done.stderr
+        assert tracker.load_checkpoint("net", which).read_bytes() == Path(f"{epoch}.keras").read_bytes()
+    done = invoke("restore", "net", "--which", "best:accuracy", "-o", "x.keras")
+    assert (done.exit_code, "there is best:val_accuracy, best:val_loss" in done.stderr) == (1, True)
 
 
 def test_what_cannot_be_listed_or_tagged(store_url: str) -> None:
@@ -158,7 +195,7 @@ def test_restore_prints_the_path(store_url: str, tmp_path: Path) -> None:
     run_id = trained()
     done = invoke("restore", "net", "-o", "best.keras")
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'best.keras'}\n")
-    assert "epoch 1 of net" in done.stderr
+    assert "epoch 1 of net, the best by val_loss: " in done.stderr
     best = recorded(run_id)[1]
     assert (tmp_path / "best.keras").read_bytes() == path_of(best.uri).read_bytes()
     inside = invoke("restore", "net", "--which", "latest", "-o", f"{tmp_path}/")

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tracker.api import find_checkpoint, find_run
 from tracker.cli import words
-from tracker.cli.marks import marks, measured, remarks, telling
+from tracker.cli.marks import best_words, marks, measured, remarks, telling
 from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, table_width
 from tracker.cli.stores import existing_store, store_option
 from tracker.cli.tables import Column, cell, table
@@ -35,8 +35,8 @@ def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, stor
     """List what RUN kept of its model, oldest first.
 
     Epochs count from 0. A pruned checkpoint's bytes are gone; states that newer ones replaced stand in JSON and CSV
-    alone. WHICH is best, latest, an epoch, a tag, or id: and the
-    number in the first column; `tracker restore RUN --which WHICH -o PATH` brings it back.
+    alone. WHICH is best (by the run's monitored metric), best:METRIC (by another one), latest, an epoch, a tag, or id:
+    and the number in the first column; `tracker restore RUN --which WHICH -o PATH` brings it back.
     """
     with existing_store(store) as opened:
         found = find_run(opened, run)
@@ -50,7 +50,7 @@ def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, stor
             print_csv(FIELDS, ([_csv_value(getattr(one, field)) for field in FIELDS] for one in kept))
         elif kept:
             shown = telling(kept)
-            print_lines(_lines(shown, marks(opened, found, kept), found.best_metric))
+            print_lines(_lines(shown, marks(opened, found, kept), found))
             if hidden := len(kept) - len(shown):
                 say(f"and {words.plural(hidden, 'state')} that newer ones replaced: --format csv")
         else:
@@ -73,12 +73,12 @@ def _retag(store: RunStore, run: Run, tag: str | None, untag: str | None) -> Non
         say(f"tagged epoch {one.epoch} of {printable(run.name)} as {printable(name)}")
 
 
-def _lines(kept: Sequence[Checkpoint], marked: dict[int, str], metric: str | None) -> Iterator[Text]:
-    now = now_ms()
+def _lines(kept: Sequence[Checkpoint], marked: dict[int, str], run: Run) -> Iterator[Text]:
+    now, measures = now_ms(), ", ".join(filter(None, ("metrics", best_words(run))))
     columns = [
         Column(title="id", right=True), Column(title="epoch", right=True), Column(title="step", right=True),
         Column(title="which"), Column(title="format"), Column(title="size", right=True),
-        Column(title="saved", optional=True), Column(title="status"), Column(title="metrics", flexible=True, least=32),
+        Column(title="saved", optional=True), Column(title="status"), Column(title=measures, flexible=True, least=32),
     ]  # fmt: skip
     rows = [
         [
@@ -90,7 +90,7 @@ def _lines(kept: Sequence[Checkpoint], marked: dict[int, str], metric: str | Non
             Text(words.size(one.size)),
             Text(words.ago(one.ms, now)),
             cell(remarks(one) or "kept", "yellow" if one.status == "pruned" else "dim"),
-            cell(measured(one, metric), "dim"),
+            cell(measured(one, run.best_metric), "dim"),
         ]
         for one in kept
     ]

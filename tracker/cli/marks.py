@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tracker.domain.checkpoints import best_of, latest_of
+from tracker.domain.checkpoints import BEST_BY, best_of, latest_of
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Checkpoint, Run, Series
+from tracker.query.checkpoints import BEST, best_by
 from tracker.query.texts import number
 
 MOST = 8
@@ -14,20 +15,32 @@ MOST = 8
 
 
 def marks(store: RunReader, run: Run, checkpoints: Sequence[Checkpoint]) -> dict[int, str]:
-    """By the checkpoint's id the words besides its epoch that mean it: best, latest, its tag."""
+    """By the checkpoint's id what it can be asked for as besides its epoch: the best, the latest, its tag."""
     return marks_of(run, checkpoints, store.metrics(run.id))
 
 
 def marks_of(run: Run, checkpoints: Sequence[Checkpoint], metrics: Mapping[str, Series]) -> dict[int, str]:
     """`marks` from what was read already."""
-    series = metrics.get(run.best_metric) if run.best_metric is not None else None
-    best = best_of(checkpoints, run.best_metric, series.goal if series else None)
+    goals = {key: one.goal for key, one in metrics.items()}
+    best = best_of(checkpoints, run.best_metric, goals.get(run.best_metric or ""))
     latest = latest_of(checkpoints) or latest_of(checkpoints, "state")
+    # What a callback of another monitor held for the best is a best, too, which no other word here would tell.
+    others = {str(one.state[BEST_BY]) for one in checkpoints if BEST_BY in one.state} - {run.best_metric}
     words: dict[int, list[str]] = {}
-    for one, word in ((best, "best"), (latest, "latest"), *((one, one.tag) for one in checkpoints)):
+    for one, word in (
+        (best, BEST),
+        *((best_by(checkpoints, metric, goals), f"{BEST}:{metric}") for metric in sorted(others)),
+        (latest, "latest"),
+        *((one, one.tag) for one in checkpoints),
+    ):
         if one is not None and word is not None:
             words.setdefault(one.id, []).append(word)
     return {id: ", ".join(some) for id, some in words.items()}
+
+
+def best_words(run: Run) -> str:
+    """What decides which checkpoint of a run is the best; "" if nothing does."""
+    return "" if run.best_metric is None else f"{BEST} by {run.best_metric}"
 
 
 def telling(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:

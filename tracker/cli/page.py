@@ -9,7 +9,7 @@ from rich.text import Text
 from tracker.cli import words
 from tracker.cli.curves import curve
 from tracker.cli.facts import WholeRun
-from tracker.cli.marks import marks_of, measured, notable, remarks
+from tracker.cli.marks import best_words, marks_of, measured, notable, remarks
 from tracker.cli.params import parameters
 from tracker.cli.standing import place, standing
 from tracker.cli.tables import GAP, Column, cell, pairs, table
@@ -55,17 +55,18 @@ def page(whole: WholeRun, curves: Mapping[str, History], *, now: int, width: int
     marked = marks_of(whole.run, whole.checkpoints, whole.metrics)
     kept = whole.checkpoints if everything else notable(whole.checkpoints, marked)
     hidden = len(whole.checkpoints) - len(kept)
-    yield from _section("Checkpoints", _checkpoints(kept, marked, whole.run.best_metric, width), hidden)
+    rows = _checkpoints(kept, marked, whole.run.best_metric, width)
+    yield from _section("Checkpoints", rows, hidden, best_words(whole.run) if kept else "")
     yield Text()
     yield Text.assemble(("Artifacts", "bold"), "  ", cell(place(whole.run.artifact_uri)))
 
 
-def _section(title: str, lines: Iterable[Text], hidden: int = 0) -> Iterator[Text]:
+def _section(title: str, lines: Iterable[Text], hidden: int = 0, about: str = "") -> Iterator[Text]:
     lines = list(lines)
     if not lines:
         return
     yield Text()
-    yield Text(title, "bold")
+    yield Text.assemble((title, "bold"), cell(f"  {about}" * bool(about), "dim"))
     yield from lines
     if hidden:
         yield Text(f"{' ' * _INDENT}and {hidden} more: --all", "dim")

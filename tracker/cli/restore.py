@@ -13,10 +13,12 @@ from tracker import compose
 from tracker.api import find_checkpoint, find_run
 from tracker.artifacts import copies
 from tracker.cli import words
+from tracker.cli.marks import best_words
 from tracker.cli.output import print_text, say
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.errors import TrackerError
-from tracker.domain.records import Checkpoint
+from tracker.domain.records import Checkpoint, Run
+from tracker.query.checkpoints import BEST
 from tracker.query.texts import printable
 
 LARGE = 20_000_000
@@ -30,7 +32,8 @@ LARGE = 20_000_000
     metavar="WHICH",
     default="best",
     show_default=True,
-    help="best, latest, an epoch (counted from 0), a tag, or id: and an id that `tracker checkpoints` lists.",
+    help="best (by the run's monitored metric), best:METRIC (by another one), latest, an epoch (counted from 0), "
+    "a tag, or id: and an id that `tracker checkpoints` lists.",
 )
 @click.option("-o", "--output", metavar="PATH", required=True, help="A file to write, or a folder to write into.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
@@ -52,8 +55,15 @@ def restore(run: str, which: str, output: str, force: bool, store: str | None) -
             raise TrackerError(f"the folder {printable(str(target.parent))} does not exist")
         with _progress(one, target) as told:
             copies.copy(compose.artifacts_of(opened), one, target, told)
-    _tell(one, printable(found.name), target)
+    _tell(one, f"{printable(found.name)}{printable(_words(found, which))}", target)
     print_text(f"{target}\n")
+
+
+def _words(run: Run, which: str) -> str:
+    """By which metric it is the best, where the best was asked for."""
+    if which == BEST:
+        return f", the {best_words(run) or BEST}"
+    return f", the best by {which.removeprefix(f'{BEST}:')}" if which.startswith(f"{BEST}:") else ""
 
 
 def _tell(one: Checkpoint, name: str, target: Path) -> None:

@@ -17,6 +17,8 @@ from tracker.domain.identity import now_ms
 from tracker.domain.limits import MOST_KEPT, as_detail, check_step
 from tracker.domain.words import CheckpointRole
 
+Hold = Callable[[Callable[[], None]], None]
+
 
 class CheckpointLog:
     """Takes a run's checkpoints, from any thread; what cannot be kept is refused, said and counted.
@@ -41,8 +43,12 @@ class CheckpointLog:
         state: Mapping[str, Any] | None,
         role: CheckpointRole,
         ms: int | None,
+        hold: Hold | None = None,
     ) -> bool:
-        """Copy the file or folder and record it; `epoch` and `step` as the run counts. True if it will be published."""
+        """Copy the file or folder and record it; `epoch` and `step` as the run counts. True if it will be published.
+
+        `hold` is given what writes the row, to be called later; None: it is written now.
+        """
 
         def keep() -> bool:
             source, part = Path(local_path), one_of("role", role, get_args(CheckpointRole))
@@ -56,22 +62,28 @@ class CheckpointLog:
             if (staging := self._staging()) is None:
                 return False
             staged = staging.keep_checkpoint(source, f"checkpoints/{{sha256}}{kind}", state=part == "state")
-            self._write(
-                CheckpointLogged(
-                    ms=now_ms() if ms is None else ms,
-                    epoch=number,
-                    step=steps,
-                    fit=fit,
-                    format=kind,
-                    metrics=beside,
-                    is_best=None if is_best is None else bool(is_best),
-                    state=needed,
-                    file=staged,
-                    role=part,
-                )
+            frame = CheckpointLogged(
+                ms=now_ms() if ms is None else ms,
+                epoch=number,
+                step=steps,
+                fit=fit,
+                format=kind,
+                metrics=beside,
+                is_best=None if is_best is None else bool(is_best),
+                state=needed,
+                file=staged,
+                role=part,
             )
-            if part == "state":
-                staging.supersede(staged.name)
+
+            def record() -> None:
+                self._write(frame)
+                if part == "state":
+                    staging.supersede(staged.name)
+
+            if hold is None:
+                record()
+            else:
+                hold(record)
             return True
 
         return bool(self._intake.checked(keep))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, cast
@@ -25,6 +27,15 @@ class Position:
         self.steps = progress.steps
         self.phase_epoch = progress.phase_epoch
         self.phase_step = progress.phase_step
+        self._moment = 0
+
+    def moment(self) -> int:
+        """Milliseconds since the Unix epoch, later than any that was given before.
+
+        Events and checkpoints stand in the order of their times: this makes it the order in which they happened.
+        """
+        self._moment = moment = max(now_ms(), self._moment + 1)
+        return moment
 
     def enter_fit(
         self, initial_epoch: int, epochs: int | None, steps_per_epoch: int | None, resumed_steps: int | None = None
@@ -88,6 +99,9 @@ class FitRecorder:
         self.phase = position.phase
         self.ended = False
         self._steps = 0
+        self._held: deque[tuple[int, Callable[[], None]]] = deque()
+        self._recorded = -1
+        self._lock = threading.RLock()
         self._offset = position.phase_epoch
         self.planned = planned = None if epochs is None else self._offset + epochs
         if resumed_from is None and initial_epoch > 0:
@@ -114,6 +128,10 @@ class FitRecorder:
         """The run's number of Keras' epoch."""
         return self._offset + keras_epoch
 
+    def moment(self) -> int:
+        """The time of what happens now, to be recorded later; see `Position.moment`."""
+        return self._position.moment()
+
     def step(self, steps: int) -> int:
         """How many steps the optimizer did since the run began, after `steps` of this fit."""
         return self.first_step - 1 + steps
@@ -126,6 +144,8 @@ class FitRecorder:
         self.reached(steps)
         self._position.next_epoch = max(self._position.next_epoch, epoch + 1)
         self._log_epoch(epoch, metrics, seconds, None if steps is None else self.step(steps))
+        self._recorded = max(self._recorded, epoch)
+        self._release()
 
     def log_batch(self, steps: int, metrics: Mapping[str, object]) -> None:
         """Record metrics after the `steps`-th step of this fit."""
@@ -147,15 +167,24 @@ class FitRecorder:
         state: Mapping[str, object] | None = None,
         role: CheckpointRole = "model",
         ms: int | None = None,
+        ends_epoch: bool = False,
     ) -> bool:
         """`Run.log_checkpoint` for an epoch of this fit, after `steps` of its steps, saved at `ms` (default: now).
 
-        For any thread, also when the fit has gone on or ended.
+        For any thread, also when the fit has gone on or ended. Rows follow each other in the order of the calls. With
+        `ends_epoch` the row follows that of its epoch, whose values say how good it is; if the fit ends before that,
+        it is written then.
         """
         step = None if steps is None else self.step(steps)
+        epoch = self.epoch(keras_epoch)
+
+        def hold(record: Callable[[], None]) -> None:
+            self._held.append((epoch if ends_epoch else -1, record))
+            self._release()
+
         return self._checkpoints.add(
             local_path,
-            self.epoch(keras_epoch),
+            epoch,
             step,
             self.number,
             metrics=metrics,
@@ -163,13 +192,30 @@ class FitRecorder:
             state=state,
             role=role,
             ms=ms,
+            hold=hold,
         )
+
+    def _release(self) -> None:
+        """Write the rows that wait for nothing any more, in their order.
+
+        Nobody waits for the lock: who has it looks again after leaving it.
+        """
+        while self._is_due() and self._lock.acquire(blocking=False):
+            try:
+                while self._is_due():
+                    self._held.popleft()[1]()
+            finally:
+                self._lock.release()
+
+    def _is_due(self) -> bool:
+        return bool(self._held) and (self.ended or self._held[0][0] <= self._recorded)
 
     def end(self, outcome: FitOutcome) -> None:
         """The fit is over; a second call does nothing."""
         if self.ended:
             return
         self.ended = True
+        self._release()
         self._write(FitEnded(ms=now_ms(), number=self.number, outcome=outcome))
         self._event("fit_ended", self._position.next_epoch - 1, {"fit": self.number, "outcome": outcome})
         self._on_end(outcome)
@@ -197,7 +243,7 @@ class FitRecorder:
     def _event(self, kind: str, epoch: int, detail: dict[str, object]) -> None:
         self._write(
             EventLogged(
-                ms=now_ms(),
+                ms=self._position.moment(),
                 kind=kind,
                 epoch=max(epoch, 0),
                 step=self._position.steps,

@@ -188,7 +188,7 @@ class Run(Copied):
 
         def frame() -> EventLogged:
             return EventLogged(
-                ms=now_ms(),
+                ms=self._position.moment(),
                 kind=check_key("event", kind),
                 epoch=None if epoch is None else check_step("epoch", epoch),
                 step=None if step is None else check_step("step", step),
@@ -237,7 +237,15 @@ class Run(Copied):
         """
         fit = self._fit_number
         return self._checkpoints.add(
-            local_path, epoch, step, fit, metrics=metrics, is_best=is_best, state=state, role=role, ms=None
+            local_path,
+            epoch,
+            step,
+            fit,
+            metrics=metrics,
+            is_best=is_best,
+            state=state,
+            role=role,
+            ms=self._position.moment(),
         )
 
     def keep_checkpoints(self, *, last: int | None = None, best: int | None = None) -> None:
@@ -338,7 +346,7 @@ class Run(Copied):
         self.status = status
         failure = described(error) if status == "failed" else None
         try:
-            return self._writer.end(RunEnded(ms=now_ms(), status=status, error=failure), timeout)
+            return self._writer.end(RunEnded(ms=self._position.moment(), status=status, error=failure), timeout)
         finally:
             if self._writer.ended:
                 lifecycle.forget(self)

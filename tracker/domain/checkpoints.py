@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from tracker.domain.goals import Goal
 from tracker.domain.records import Checkpoint
 from tracker.domain.words import CheckpointRole
+
+BEST_BY = "best_by"
+"""The key in a checkpoint's `state` of the metric by which the callback that saved it held it for the best."""
+MID_EPOCH = "mid_epoch"
+"""The key in a checkpoint's `state` that is true if it was saved in the middle of its epoch."""
+Held = Callable[[Checkpoint], bool]
 
 
 def latest_of(checkpoints: Iterable[Checkpoint], role: CheckpointRole = "model") -> Checkpoint | None:
@@ -19,19 +27,27 @@ def latest_of(checkpoints: Iterable[Checkpoint], role: CheckpointRole = "model")
     return found[-1] if found else None
 
 
-def best_of(checkpoints: Iterable[Checkpoint], metric: str | None, goal: Goal | None) -> Checkpoint | None:
-    """The best of those whose bytes are there: it and the latest are never pruned. None if nothing says which.
+def best_of(
+    checkpoints: Iterable[Checkpoint], metric: str | None, goal: Goal | None, *, held: Held | None = None
+) -> Checkpoint | None:
+    """The best by `metric` of those whose bytes are there; None if nothing says which.
 
-    `metric` is the run's `best_metric` and `goal` that of its series. Of the checkpoints' own values of it the best
-    counts, of equal ones the first. If none has one it is the last that was the best so far. Superseded ones do not
-    count.
+    For the run's best give its `best_metric` and the goal of that series: this one and the latest are never pruned.
+    `held` as `ranking` says.
     """
-    ranked = ranking(checkpoints, metric, goal)
+    ranked = ranking(checkpoints, metric, goal, held=held)
     return ranked[0] if ranked else None
 
 
-def ranking(checkpoints: Iterable[Checkpoint], metric: str | None, goal: Goal | None) -> Sequence[Checkpoint]:
-    """Those that can be the best, the best first; see `best_of`."""
+def ranking(
+    checkpoints: Iterable[Checkpoint], metric: str | None, goal: Goal | None, *, held: Held | None = None
+) -> Sequence[Checkpoint]:
+    """Those that can be the best by `metric`, the best first; superseded ones cannot.
+
+    First come those that have a value of it among their own metrics, of equal values the earlier one first. Then come
+    those without, which were held for the best when they were saved (`held`, default: `is_best`), the last first; of
+    several that were judged by the same epoch the first one is the nearest to it.
+    """
     sign = {"min": 1.0, "max": -1.0}.get(goal or "", 0.0)
 
     def value(one: Checkpoint) -> float:
@@ -39,8 +55,19 @@ def ranking(checkpoints: Iterable[Checkpoint], metric: str | None, goal: Goal | 
 
     able = [one for one in _published(checkpoints, "model") if not one.superseded]
     valued = sorted((one for one in able if not math.isnan(value(one))), key=value)
-    flagged = [one for one in reversed(able) if one.is_best and math.isnan(value(one))]
-    return [*valued, *flagged]
+    flagged = [one for one in able if math.isnan(value(one)) and (held or _was_best)(one)]
+    judged = [list(some) for _, some in itertools.groupby(flagged, _judged_by)]
+    return [*valued, *itertools.chain.from_iterable(reversed(judged))]
+
+
+def is_held_by(metric: str) -> Held:
+    """Whether a callback that monitors `metric` held a checkpoint for the best when it saved it."""
+    return lambda one: one.state.get(BEST_BY) == metric
+
+
+def is_mid_epoch(state: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint of this state was saved in the middle of its epoch: the epoch's values are not its own."""
+    return state.get(MID_EPOCH) is True
 
 
 def unneeded(
@@ -58,6 +85,15 @@ def unneeded(
         kept.update(one.id for one in ranking(models, metric, goal)[: max(best or 1, 1)])
         beyond += [one for one in models if one.id not in kept]
     return [one for one in beyond if one.tag is None]
+
+
+def _was_best(one: Checkpoint) -> bool:
+    return one.is_best
+
+
+def _judged_by(one: Checkpoint) -> tuple[int, int]:
+    """The epoch whose values say how good the checkpoint is, and its fit."""
+    return one.fit, one.epoch - is_mid_epoch(one.state)
 
 
 def _published(checkpoints: Iterable[Checkpoint], role: CheckpointRole) -> list[Checkpoint]:

@@ -140,10 +140,11 @@ def _checkpoints(run: Run, metrics: Mapping[str, Series], checkpoints: Sequence[
     gone = f" ({thousands(pruned)} pruned)" if pruned else ""
     yield f"{plural(models, 'checkpoint')} among the artifacts{gone}:" if models else "Among the artifacts:"
     yield ""
+    named = "best" if run.best_metric is None else f"best by {plain(run.best_metric)}"
     if best is not None and best != latest:
-        yield _checkpoint("best", best, run)
+        yield _checkpoint(named, best, run)
     if latest is not None:
-        yield _checkpoint("best and latest" if best == latest else "latest", latest, run)
+        yield _checkpoint(f"{named} and latest" if best == latest else "latest", latest, run)
     tagged = [one for one in kept if one.tag is not None and one not in (best, latest, state)]
     yield from (_checkpoint("tagged", one, run) for one in tagged[-_MOST_TAGGED:])
     if state is not None:

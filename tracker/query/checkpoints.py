@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tracker.domain.checkpoints import best_of, latest_of
+from tracker.domain.checkpoints import BEST_BY, best_of, is_held_by, latest_of
 from tracker.domain.errors import CheckpointNotFound, InvalidValue
-from tracker.domain.goals import Goal
+from tracker.domain.goals import Goal, infer_goal
 from tracker.domain.records import Checkpoint
 
 BEST, LATEST = "best", "latest"
 _MOST_SPANS = 12
-_LIMIT = "'best', 'latest', an epoch (counted from 0), a tag, or 'id:' and a checkpoint's id"
+_BY = "best:"
+_LIMIT = "'best', 'best:' and a metric, 'latest', an epoch (counted from 0), a tag, or 'id:' and a checkpoint's id"
 
 _Picked = Checkpoint | None
 
@@ -23,23 +24,41 @@ def choose(
     *,
     run_id: str,
     metric: str | None = None,
-    goal: Goal | None = None,
+    goals: Mapping[str, Goal | None] | None = None,
 ) -> Checkpoint:
-    """The checkpoint that `which` means among those of the run, whose best epoch is by `metric` and its `goal`.
+    """The checkpoint that `which` means among those of the run, whose best epoch is by `metric`.
 
-    "best" and "latest" are what `best_of` and `latest_of` say; an epoch, also as text, is its newest checkpoint, one
-    that no later fit superseded if there is such a one; any other text is a tag, or `id:` and a checkpoint's id. Files
-    that hold a model come before those that hold the state of a training. CheckpointNotFound says what there is;
-    InvalidValue.
+    `goals` say which way the run's metrics are better. "best" and "latest" are what `best_of` and `latest_of` say;
+    `best:` and a metric is the best by that one; an epoch, also as text, is its newest checkpoint, one that no later
+    fit superseded if there is such a one; any other text is a tag, or `id:` and a checkpoint's id. Files that hold a
+    model come before those that hold the state of a training. CheckpointNotFound says what there is; InvalidValue.
     """
     everything = list(checkpoints)
     kept = [one for one in everything if one.status == "published"]
-    rule, words = _rule(which, metric, goal)
-    found = rule(kept)
-    if found is not None:
-        return found
-    gone = None if words in (BEST, LATEST) else rule(everything)
-    raise CheckpointNotFound(run_id, words, _what_there_is(everything, gone))
+    if isinstance(which, str) and (which == BEST or which.startswith(_BY)):
+        by = metric if which == BEST else which.removeprefix(_BY)
+        found = _best(kept, by, goals or {}, is_monitored=which == BEST or by == metric)
+        words = f"{BEST} by {by}" if by else BEST
+        gone, more = None, "" if by is None else _why_no_best(kept, by, goals or {})
+    else:
+        rule, words = _rule(which)
+        found, more = rule(kept), ""
+        gone = None if words == LATEST else rule(everything)
+    if found is None:
+        raise CheckpointNotFound(run_id, words, f"{more}{_what_there_is(everything, gone)}")
+    return found
+
+
+def metrics_of_best(checkpoints: Iterable[Checkpoint], goals: Mapping[str, Goal | None]) -> Sequence[str]:
+    """The metrics by which a best checkpoint can be asked for, in order."""
+    models = [one for one in checkpoints if one.role == "model" and one.status == "published"]
+    known = {key for one in models for key in one.metrics if _goal(key, goals) is not None}
+    return sorted(known | {str(one.state[BEST_BY]) for one in models if BEST_BY in one.state})
+
+
+def best_by(checkpoints: Iterable[Checkpoint], metric: str, goals: Mapping[str, Goal | None]) -> Checkpoint | None:
+    """The best by another metric than the run's: by the checkpoints' own values, else as callbacks held it."""
+    return best_of(checkpoints, metric, _goal(metric, goals), held=is_held_by(metric))
 
 
 def spans(epochs: Iterable[int]) -> str:
@@ -54,12 +73,34 @@ def spans(epochs: Iterable[int]) -> str:
     return ", ".join(parts)
 
 
-def _rule(
-    which: str | int, metric: str | None, goal: Goal | None
-) -> tuple[Callable[[Sequence[Checkpoint]], _Picked], str]:
+def _best(
+    kept: Sequence[Checkpoint], metric: str | None, goals: Mapping[str, Goal | None], *, is_monitored: bool
+) -> _Picked:
+    if metric == "":
+        raise InvalidValue("which", f"{_BY!r} names no metric", limit=_LIMIT)
+    if is_monitored or metric is None:
+        return best_of(kept, metric, goals.get(metric or ""))
+    return best_by(kept, metric, goals)
+
+
+def _goal(metric: str, goals: Mapping[str, Goal | None]) -> Goal | None:
+    return goals.get(metric) or infer_goal(metric)
+
+
+def _why_no_best(kept: Sequence[Checkpoint], metric: str, goals: Mapping[str, Goal | None]) -> str:
+    """Why none of them is the best by the metric, and by which ones there is one; "" where there are none at all."""
+    if not kept:
+        return ""
+    if any(metric in one.metrics for one in kept) and _goal(metric, goals) is None:
+        why = f"whether it is better small or large is not known: run.define_metric({metric!r}, goal=...) says so"
+    else:
+        why = f"none has a value of {metric} among its metrics"
+    others = ", ".join(f"{_BY}{key}" for key in metrics_of_best(kept, goals))
+    return f"{why}; there is {others}; " if others else f"{why}; "
+
+
+def _rule(which: str | int) -> tuple[Callable[[Sequence[Checkpoint]], _Picked], str]:
     """How to pick what `which` means, and `which` in words."""
-    if which == BEST:
-        return lambda some: best_of(some, metric, goal), BEST
     if which == LATEST:
         return lambda some: latest_of(some) or latest_of(some, "state"), LATEST
     if isinstance(which, str):
@@ -75,8 +116,9 @@ def _rule(
 
 def check_tag(name: str) -> str:
     """`name` if a checkpoint that has it as its tag can be asked for by it, else InvalidValue."""
-    if name in (BEST, LATEST) or name.isdecimal() or name.startswith("id:"):
-        raise InvalidValue("tag", f"{name!r} means something already", limit="not best, latest, an epoch or id:…")
+    if name in (BEST, LATEST) or name.isdecimal() or name.startswith(("id:", _BY)):
+        limit = "not best, best:…, latest, an epoch or id:…"
+        raise InvalidValue("tag", f"{name!r} means something already", limit=limit)
     return name
 
 

@@ -16,8 +16,10 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
     "fit_ended": lambda d: f"fit {d['fit']} ended: {d['outcome'].replace('_', ' ')}",
     "learning_rate_changed": lambda d: f"learning rate {_change(d)}" + (f", by {d['by']}" if d.get("by") else ""),
     "best_improved": lambda d: f"{d['metric']} improved {_change(d)}",
-    "early_stopped": lambda d: f"stopped early: best was {_value(d['best'])} in epoch {d['best_epoch']}{_patience(d)}",
-    "checkpoint_saved": lambda d: f"checkpoint saved{', the best so far' * d['is_best']}: {size(d['size'])}",
+    "early_stopped": lambda d: (
+        f"stopped early: best{_by(d.get('monitor'))} was {_value(d['best'])} in epoch {d['best_epoch']}{_patience(d)}"
+    ),
+    "checkpoint_saved": lambda d: f"checkpoint saved{_best_so_far(d)}: {size(d['size'])}",
     "weights_restored": lambda d: f"weights of epoch {d['epoch']} restored",
     "nan_detected": lambda d: f"{d['metric']} is {d['value']}" + (f", stopped by {d['by']}" if d.get("by") else ""),
     "resumed": lambda d: f"resumed after epoch {d['epoch']}",
@@ -69,6 +71,18 @@ def condensed(events: Sequence[Event], most: int) -> tuple[Sequence[Event], int,
 
 def _patience(detail: Detail) -> str:
     return f", patience {_value(detail['patience'])}" if detail.get("patience") is not None else ""
+
+
+def _best_so_far(detail: Detail) -> str:
+    """Of which metrics a checkpoint was the best so far."""
+    if detail["is_best"]:
+        text = f", the best so far{_by(detail.get('metric'))}"
+        return text if detail.get("best_by") in (None, detail.get("metric")) else f"{text} and{_by(detail['best_by'])}"
+    return f", the best so far{_by(detail['best_by'])}" if detail.get("best_by") else ""
+
+
+def _by(metric: str | None) -> str:
+    return f" by {metric}" if metric else ""
 
 
 def _change(detail: Detail) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from tracker.domain.identity import now_ms
 from tracker.domain.words import FitOutcome, RunStatus
 from tracker.store import checkpoints
 from tracker.store.appended_datasets import add_dataset
+from tracker.store.best_so_far import USUAL
 from tracker.store.dialect import upsert
 from tracker.store.memory import Recall
 from tracker.store.params import add_params
@@ -215,19 +216,24 @@ class _Changes:
             if isinstance(item, frames.EventLogged):
                 self._event(item)
                 continue
-            checkpoints.add(
-                self._connection,
-                self._run.id,
-                item,
-                best_epoch=self._now("best_epoch"),
-                metric=self._now("best_metric"),
-            )
+            checkpoints.add(self._connection, self._run.id, item, self._deciding())
         if not self._late and "keep_last" not in self._row:
             return False
         last, best = self._now("keep_last"), self._now("keep_best")
         if last or best or any(getattr(item, "role", "") == "state" for item in self._late):
             checkpoints.prune(self._connection, self._run.id, last=last, best=best, metric=self._now("best_metric"))
         return checkpoints.has_pending(self._connection, self._run.id)
+
+    def _deciding(self) -> Sequence[str]:
+        """The metrics that may say which checkpoint is the best so far, in order.
+
+        One that a callback watches may not be known yet at the step of a save: then the usual ones decide, as they did
+        for a row that came before the callback was seen. What the user declared stands alone.
+        """
+        monitor = self._now("monitor")
+        if monitor and self._now("monitor_source") == "declared":
+            return (monitor,)
+        return (*((monitor,) if monitor else ()), *(key for key in USUAL if key != monitor))
 
     def _now(self, column: str) -> Any:
         """What the run's row will have in the column."""
@@ -354,7 +360,7 @@ class _Changes:
         Once the weights of an epoch were put back, the run's result is that epoch, until that metric goes on.
         """
         monitor = self._now("monitor")
-        keys = [monitor] if monitor else ["val_loss", "loss"]
+        keys = [monitor] if monitor else USUAL
         if self._restored is not None:
             metrics = self._restored.detail.get("metrics") or {}
             key = next((one for one in keys if isinstance(metrics.get(one), (int, float))), None)

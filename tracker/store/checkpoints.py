@@ -16,16 +16,17 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, exists, select, update
 from sqlalchemy.orm import aliased
 
-from tracker.domain.checkpoints import unneeded
+from tracker.domain.checkpoints import BEST_BY, unneeded
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, TrackerError
 from tracker.domain.frames import CheckpointLogged
 from tracker.domain.limits import check_artifact_path, check_key
 from tracker.domain.ports import ArtifactHome, Folders
 from tracker.domain.records import Checkpoint, Removed
+from tracker.store.best_so_far import best_so_far
 from tracker.store.engine import reading, writing
 from tracker.store.tables import PENDING, PUBLISHED, checkpoints, events, runs, series
 from tracker.store.texts import as_text, json_number
-from tracker.store.visible import cuts, cuts_now, read_points, visible
+from tracker.store.visible import cuts
 from tracker.store.written import rows_of, write, write_numbered
 
 log = logging.getLogger("tracker")
@@ -38,20 +39,17 @@ _REMOVED = "SELECT uri FROM checkpoints WHERE run_id = ? AND sha256 = ? AND remo
 _PENDING = f"SELECT id FROM checkpoints WHERE run_id = ? AND {PENDING.text} LIMIT 1"
 
 
-def add(
-    connection: Connection, run: int, item: CheckpointLogged, *, best_epoch: int | None, metric: str | None
-) -> None:
+def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Sequence[str]) -> None:
     """Write the row, and for role `model` its event. FileRemoved if the file may be gone by now.
 
-    `best_epoch` is the run's, that of its best `metric`, as it is now.
+    `metrics` are the keys of those that may say whether it was the best so far, where its writer does not.
     """
     removed = [uri for (uri,) in rows_of(connection, _REMOVED, (run, item.sha256, THERE))]
     if item.uri in removed:
         raise FileRemoved(item.uri)
-    is_best = item.is_best
-    if is_best is None:
-        is_best = _was_best(connection, run, item, best_epoch, metric)
-    is_best = is_best and item.role == "model"
+    is_best, metric = bool(item.is_best) and item.role == "model", None
+    if item.is_best is None and item.role == "model":
+        is_best, metric = best_so_far(connection, run, item, metrics)
     row = {
         "run_id": run,
         "fit": item.fit,
@@ -80,32 +78,12 @@ def add(
         detail = {"checkpoint": number, "is_best": is_best} | {key: row[key] for key in ("format", "size", "sha256")}
         if item.uri:
             detail["uri"] = item.uri
+        if is_best and metric is not None:
+            detail["metric"] = metric
+        if isinstance(by := item.state.get(BEST_BY), str):
+            detail[BEST_BY] = by
         event = {key: row[key] for key in ("run_id", "ms", "epoch", "step", "fit")}
         write(connection, events, [event | {"kind": "checkpoint_saved", "detail": as_text(detail)}])
-
-
-def _was_best(
-    connection: Connection, run: int, item: CheckpointLogged, best_epoch: int | None, metric: str | None
-) -> bool:
-    """Whether the epoch was the best when it ended, also if more has been recorded since."""
-    if best_epoch is None:
-        return False
-    begins = cuts_now(connection, run, "epoch")
-    if _superseded(item.fit, item.epoch, begins):
-        return False
-    if item.epoch == best_epoch:
-        return True
-    c = series.c
-    one = connection.execute(select(c.id, c.goal, c.min_step, c.max_step).where(c.run_id == run, c.key == metric)).one()
-    # Not the run's best epoch: where weights were restored that is an earlier one (EarlyStopping's `min_delta`).
-    if item.epoch > ((one.min_step if one.goal == "min" else one.max_step) or 0):
-        return False
-    import numpy as np
-
-    points = read_points(connection, one.id, last_step=item.epoch)
-    seen = visible(points, begins)
-    steps, values = points.steps[seen], points.values[seen] * (1.0 if one.goal == "min" else -1.0)
-    return bool((~np.isnan(values)).any()) and bool(steps[np.nanargmin(values)] == item.epoch)
 
 
 def prune(connection: Connection, run: int, *, last: int | None, best: int | None, metric: str | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tracker.domain.identity import now_ms
+from tracker.domain.checkpoints import BEST_BY, MID_EPOCH
 from tracker_keras.model_checkpoint import ModelCheckpoint
 from tracker_keras.record.optimizers import unwrapped
 from tracker_keras.record.parts import Part
@@ -27,20 +26,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tracker")
 
-_UNRECORDED_S = 2.0
-"""How long a copy waits for its epoch to be on record; only a fit that died on its way there never puts it there."""
-
 
 @dataclass(kw_only=True)
 class Saved:
-    """What was saved: the file or folder, in which of Keras' epochs, and after which batch (None: as it ended)."""
+    """What was saved: the file or folder, in which of Keras' epochs, and after which batch (None: as it ended).
+
+    `best_by` is the metric by which the callback held it for the best. `ends_epoch` says that the batch, if one is
+    given, was the last of its epoch.
+    """
 
     path: str
     epoch: int
     by: str
     batch: int | None = None
+    ends_epoch: bool = False
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    is_best: bool | None = None
+    best_by: str | None = None
     role: CheckpointRole = "model"
     state: Mapping[str, Any] = field(default_factory=dict)
     placed: Callable[[], AbstractContextManager[Path]] | None = None
@@ -56,7 +57,6 @@ class Checkpoints(Part):
 
     def __init__(self, fit: ObservedFit) -> None:
         super().__init__(fit)
-        self._unrecorded: dict[int, threading.Event] = {}
         self._said: set[str] = set()
         self._swapping = [one for one in fit.surroundings.callbacks if isinstance(one, keras.callbacks.SwapEMAWeights)]
         self._savers: list[Any] = []
@@ -71,11 +71,6 @@ class Checkpoints(Part):
             last, best = (sum(count or 0 for count in counts) or None for counts in zip(*bounds, strict=True))
             self.fit.run.keep_checkpoints(last=last, best=best)
 
-    def end_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """The epoch is on record: what was saved as it ended can be, too."""
-        if (event := self._unrecorded.pop(epoch, None)) is not None:
-            event.set()
-
     def keep(self, saved: Saved) -> None:
         """Have a copy of what was saved put on record."""
         recorder, stamp = self.fit.recorder, Stamp.of(saved.path)
@@ -84,31 +79,34 @@ class Checkpoints(Part):
             return
         if recorder is None:
             return
-        path, ms = Path(os.path.realpath(saved.path)), now_ms()
+        path, moment = Path(os.path.realpath(saved.path)), recorder.moment()
+        ends_epoch = saved.batch is None or saved.ends_epoch or self._is_last(saved.batch)
         state = {"by": saved.by, "file": saved.path, **self._averaged(), **saved.state}
         if saved.batch is not None:
             state["batch"] = saved.batch
         else:
             self.fit.count_steps()
-        steps, recorded = self.fit.steps_done(), self._recorded(saved)
+        if not ends_epoch and saved.role == "model":
+            state[MID_EPOCH] = True
+        if saved.best_by is not None:
+            state[BEST_BY] = saved.best_by
+        steps = self.fit.steps_done()
 
         def copy() -> None:
             with self.fit.guard("keeping a checkpoint"):
                 if saved.placed is None and Stamp.of(path) != stamp:
                     self._say(saved.path, "was deleted or written over before it could be copied")
                     return
-                if recorded is not None:
-                    recorded.wait(_UNRECORDED_S)
                 with nullcontext(path) if saved.placed is None else saved.placed() as place:
                     recorder.log_checkpoint(
                         place,
                         saved.epoch,
                         steps=steps,
                         metrics=saved.metrics,
-                        is_best=saved.is_best,
                         state=state,
                         role=saved.role,
-                        ms=ms,
+                        ms=moment,
+                        ends_epoch=ends_epoch,
                     )
 
         copies.keep(path, copy, self.fit.run.in_background)
@@ -157,8 +155,9 @@ class Checkpoints(Part):
                     epoch=epoch,
                     by=type(callback).__name__,
                     batch=attempt.batch,
+                    ends_epoch=not getattr(callback, "is_in_epoch", True),
                     metrics=dict(logs),
-                    is_best=True if decided else None,
+                    best_by=callback.monitor if decided else None,
                 )
             )
 
@@ -208,7 +207,7 @@ class Checkpoints(Part):
                     by=type(callback).__name__,
                     batch=None if callback.save_freq == "epoch" else callback._last_batch_seen,
                     metrics=dict(logs or {}),
-                    is_best=True if callback.save_best_only else None,
+                    best_by=callback.monitor if callback.save_best_only else None,
                     placed=lambda: step_alone(Path(os.path.realpath(place)), written),
                 )
             )
@@ -217,12 +216,10 @@ class Checkpoints(Part):
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _recorded(self, saved: Saved) -> threading.Event | None:
-        """Set when the epoch that was saved as it ended is on record: whether it was the best is known only then."""
-        recorder, last = self.fit.recorder, self.fit.last_epoch
-        if saved.batch is not None or recorder is None or (last is not None and recorder.epoch(saved.epoch) <= last):
-            return None
-        return self._unrecorded.setdefault(saved.epoch, threading.Event())
+    def _is_last(self, batch: int) -> bool:
+        """Whether the epoch ends with this batch; of data whose length Keras does not know, nobody can say."""
+        steps = self.fit.steps_per_epoch
+        return steps is not None and batch + 1 >= steps
 
     def _averaged(self) -> dict[str, bool]:
         """Whether the model's weights are the moving averages (EMA) at this moment; nothing where that is not known."""

@@ -29,8 +29,43 @@ def test_best_and_latest() -> None:
     flagged = [kept(1, 0, is_best=True), kept(2, 1, is_best=True), kept(3, 2)]
     assert (chosen("best", *flagged), chosen("latest", *flagged)) == (2, 3)
     valued = [kept(1, 0, metrics={"loss": 0.2}), kept(2, 1, metrics={"loss": 0.1}), kept(3, 2, metrics={"loss": 0.3})]
-    assert chosen("best", *valued, metric="loss", goal="min") == 2
-    assert chosen("best", *valued, metric="loss", goal="max") == 3
+    assert chosen("best", *valued, metric="loss", goals={"loss": "min"}) == 2
+    assert chosen("best", *valued, metric="loss", goals={"loss": "max"}) == 3
+
+
+def test_best_by_another_metric() -> None:
+    """By the checkpoints' own values of it; where they have none, the last that its callback held for the best."""
+    some = [
+        kept(1, 0, metrics={"val_loss": 0.1, "val_accuracy": 0.7}, state={"best_by": "val_f"}),
+        kept(2, 1, metrics={"val_loss": 0.2, "val_accuracy": 0.9}, state={"best_by": "val_f"}),
+        kept(3, 2, metrics={"val_loss": 0.3, "val_accuracy": 0.8}),
+    ]
+    known = {"metric": "val_loss", "goals": {"val_loss": "min", "val_accuracy": "max"}}
+    assert chosen("best", *some, **known) == chosen("best:val_loss", *some, **known) == 1
+    assert chosen("best:val_accuracy", *some, **known) == 2
+    assert chosen("best:val_f", *some, **known) == 2
+    there = "best:val_accuracy, best:val_f, best:val_loss"
+    with pytest.raises(
+        CheckpointNotFound, match=f"no checkpoint best by val_acc: none has a value of val_acc .*{there}"
+    ):
+        chosen("best:val_acc", *some, **known)
+    with pytest.raises(CheckpointNotFound, match=r"not known: run.define_metric\('speed', goal=...\)"):
+        chosen("best:speed", kept(1, 0, metrics={"speed": 1.0}))
+    with pytest.raises(InvalidValue, match="names no metric"):
+        chosen("best:", *some)
+
+
+def test_best_of_those_saved_in_the_middle_of_epochs() -> None:
+    """They have no value of the metric: of those judged by the best epoch, the nearest to its end is meant."""
+    mid = {"mid_epoch": True}
+    some = [
+        kept(1, 1, is_best=True),
+        kept(2, 2, is_best=True, state=mid),
+        kept(3, 2, is_best=True, state=mid),
+        kept(4, 3, state=mid),
+    ]
+    assert chosen("best", *some, metric="val_loss", goals={"val_loss": "min"}) == 1
+    assert chosen("best", *some[1:], metric="val_loss", goals={"val_loss": "min"}) == 2
 
 
 def test_an_epoch_is_its_newest_checkpoint_that_still_counts() -> None:
@@ -78,7 +113,7 @@ def test_what_means_nothing(which: Any) -> None:
         chosen(which, kept(1, 1))
 
 
-@pytest.mark.parametrize("name", ["best", "latest", "12", "id:3"])
+@pytest.mark.parametrize("name", ["best", "latest", "12", "id:3", "best:loss"])
 def test_tags_that_would_never_be_found(name: str) -> None:
     """A tag must not be a word that means something already."""
     with pytest.raises(InvalidValue, match="means something already"):
