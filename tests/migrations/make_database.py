@@ -41,6 +41,9 @@ with tempfile.TemporaryDirectory() as folder:
         run.log_histogram("kernel", [1.0, 2.0, 3.0], step=3)
         run.log({"batch/loss": 1.0}, step=5)
         fit.end("completed")
+    # Opened by a second process.
+    tracker.start_run("kept", run_id="again", store=url).finish("failed")
+    tracker.start_run("kept", run_id="again", resume="must", store=url).finish()
     with SqlRunStore.open(url) as store:
         books = store.catalogue
         books.set_experiment_tag(1, "owner", "ana")
@@ -60,6 +63,8 @@ with tempfile.TemporaryDirectory() as folder:
     # No machine's paths in what is kept.
     kept = sqlite3.connect(target)
     kept.execute("UPDATE runs SET artifact_uri = 'file:///artifacts/kept'")
+    kept.execute("UPDATE runs SET started_ms = 1000, spent_ms = 2000, opened_ms = 9000, ended_ms = 10000 WHERE uid = 'again'")
+    kept.execute("""UPDATE events SET detail = '{"script": "train.py", "host": "host"}' WHERE kind = 'reopened'""")
     kept.execute("UPDATE checkpoints SET uri = 'file:///artifacts/kept/checkpoints/kept.weights.h5'")
     kept.execute("UPDATE fits SET host = 'host'")
     kept.commit()

@@ -202,6 +202,17 @@ def test_what_came_with_0002_is_read(revision: str, tmp_path: Path) -> None:
         assert [(one.name, one.role) for one in store.tokens.list()] == [("ana", "writer")]
 
 
+def test_what_came_with_0004_is_read(tmp_path: Path) -> None:
+    """A run that was opened again: how long it was open in all, and by whom."""
+    shutil.copy(DATABASES / "0004.db", tmp_path / "old.db")
+    engine = make_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    schema.upgrade(engine)
+    with SqlRunStore(engine) as store:
+        run = store.get_run("again")
+        assert (run.opened_ms, run.spent_ms, run.took_s(0)) == (9000, 2000, 3.0)
+        assert [event.detail["script"] for event in store.events("again") if event.kind == "reopened"] == ["train.py"]
+
+
 @pytest.mark.parametrize("revision", revisions())
 def test_checkpoints_of_every_revision_are_read(revision: str, tmp_path: Path) -> None:
     """Checkpoints from before 0003 are published ones of the model; later ones have their role, their tag and state."""

@@ -75,7 +75,7 @@ def _lines(store: RunReader, runs: Sequence[Run]) -> Iterator[Text]:
             *([cell(run.experiment)] if several else []),
             cell(run.status, words.STATUS_STYLES[run.status]),
             cell(words.ago(run.started_ms, now)),
-            cell(words.duration(words.took(run.started_ms, run.ended_ms, now))),
+            cell(words.duration(run.took_s(now))),
             cell(_epochs(store, run)),
             cell(best),
         ]

@@ -60,7 +60,7 @@ def _extent(whole: WholeRun, now: int) -> str:
     run = whole.run
     done = whole.epochs[-1].number + 1 if whole.epochs else 0
     planned = whole.fits[-1].epochs if whole.fits else None
-    span = words.duration(words.took(run.started_ms, run.ended_ms, now))
+    span = words.duration(run.took_s(now))
     text = f": {_far(whole, done, planned)} in {span}" if done or whole.metrics else f", in {span}"
     seconds = [epoch.seconds for epoch in whole.epochs if epoch.seconds is not None]
     mean = sum(seconds) / len(seconds) if seconds else 0.0

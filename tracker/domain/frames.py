@@ -37,7 +37,11 @@ class EpochEnded(Struct, tag="e", array_like=True, frozen=True, gc=False):
 
 
 class RunStarted(Struct, tag="run", array_like=True, frozen=True):
-    """A writer opens the run, creating it if it is new; from here on this writer's word on its status counts."""
+    """A writer opens the run, creating it if it is new; from here on this writer's word on its status counts.
+
+    `script` is what its process runs and `commit` that of the script's Git repository, empty where there is none. Those
+    of a process that opens a run which is there already are kept as the event `reopened`.
+    """
 
     ms: int
     experiment: str
@@ -45,6 +49,8 @@ class RunStarted(Struct, tag="run", array_like=True, frozen=True):
     artifact_uri: str
     host: str
     pid: int
+    script: str = ""
+    commit: str = ""
 
 
 class RunEnded(Struct, tag="end", array_like=True, frozen=True):

@@ -29,6 +29,9 @@ class Run:
     """One run. `best_epoch` is that of `best_metric`, the monitored metric; None where there is none yet.
 
     Where a fit ended by putting the weights of an epoch back (EarlyStopping), it is that epoch: the run's result.
+
+    `opened_ms` is when the last process opened the run, None if only the first one did; `spent_ms` is how long earlier
+    processes had it open. `took_s` adds up the time in which a process had it open.
     """
 
     id: str
@@ -44,6 +47,14 @@ class Run:
     alive_ms: int = 0
     deleted_ms: int | None = None
     stop_requested: bool = False
+    opened_ms: int | None = None
+    spent_ms: int = 0
+
+    def took_s(self, now_ms: int) -> float:
+        """Seconds in which a process had the run open, until `now_ms` if one still has. Never negative."""
+        opened = self.started_ms if self.opened_ms is None else self.opened_ms
+        ended = now_ms if self.ended_ms is None else self.ended_ms
+        return (self.spent_ms + max(ended - opened, 0)) / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ def _outcome(run: Run, metrics: Mapping[str, Series], fits: Sequence[Fit]) -> It
     if run.status == "running":
         text += f", {far} so far" if done else ""
     else:
-        span = f"in {duration(took(run.started_ms, run.ended_ms, run.alive_ms))}"
+        span = f"in {duration(run.took_s(run.alive_ms))}"
         text += f" after {far} {span}" if done else f" {span}"
     outcome = fits[-1].outcome if fits else None
     if run.status == "finished" and outcome not in (None, "completed"):

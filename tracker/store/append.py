@@ -15,7 +15,7 @@ from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK, GoalSource
 from tracker.domain.identity import now_ms
 from tracker.domain.words import FitOutcome, RunStatus
-from tracker.store import checkpoints
+from tracker.store import checkpoints, sessions
 from tracker.store.appended_datasets import add_dataset
 from tracker.store.best_so_far import USUAL
 from tracker.store.dialect import upsert
@@ -53,6 +53,10 @@ class _Run:
     uid: str
     version: int
     started_ms: int
+    ended_ms: int | None
+    alive_ms: int
+    opened_ms: int | None
+    spent_ms: int
     status: RunStatus
     writer: str
     stop_requested_ms: int | None
@@ -71,17 +75,20 @@ _SET_LAST = (
     "INSERT INTO journals (run_id, writer, last_number) VALUES (?, ?, ?)"
     " ON CONFLICT (run_id, writer) DO UPDATE SET last_number = excluded.last_number"
 )
-_END_FIT = "UPDATE fits SET outcome = ?, ended_ms = ? WHERE run_id = ? AND number = ?"
+_END_FIT = (
+    "UPDATE fits SET outcome = ?, ended_ms = CASE WHEN started_ms > ? THEN started_ms ELSE ? END"
+    " WHERE run_id = ? AND number = ?"
+)
 
 
 def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
     """Apply `batch`; RunStore.append says what that means. The transaction must hold the write lock."""
     raw = Raw(connection)
-    run = _claim(connection, raw, batch)
+    run, is_new = _claim(connection, raw, batch)
     with driver_errors(connection, _SELECT_LAST):
         found = raw.rows(_SELECT_LAST, (run.id, batch.writer))
     last: int = found[0][0] if found else 0
-    changes = _Changes(connection, run, batch.writer, recall)
+    changes = _Changes(connection, run, batch.writer, recall, is_new=is_new)
     pruned = False
     if batch.last > last:
         blocks = [part for block in batch.blocks if (part := _unseen(block, last)) is not None]
@@ -101,11 +108,11 @@ def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
     return Ack(last=last, stop=run.stop_requested_ms is not None, pruned=pruned)
 
 
-def _claim(connection: Connection, raw: Raw, batch: Batch) -> _Run:
-    """The run's row, locked; made from the batch's RunStarted if it is new."""
+def _claim(connection: Connection, raw: Raw, batch: Batch) -> tuple[_Run, bool]:
+    """The run's row, locked, and whether it is new: then it was made from the batch's RunStarted."""
     found = _locked(connection, raw, batch.run_id)
     if found is not None:
-        return found
+        return found, False
     started = next((item for _, item in batch.items if isinstance(item, frames.RunStarted)), None)
     if started is None:
         raise RunNotFound(batch.run_id)
@@ -127,7 +134,7 @@ def _claim(connection: Connection, raw: Raw, batch: Batch) -> _Run:
     found = _locked(connection, raw, batch.run_id)
     if found is None:
         raise RunNotFound(batch.run_id)
-    return found
+    return found, True
 
 
 def _locked(connection: Connection, raw: Raw, uid: str) -> _Run | None:
@@ -170,9 +177,10 @@ def _unseen(block: PointBlock, last: int) -> PointBlock | None:
 class _Changes:
     """What one batch does to one run. Changes of the run's own row are collected and written once."""
 
-    def __init__(self, connection: Connection, run: _Run, writer: str, recall: Recall) -> None:
+    def __init__(self, connection: Connection, run: _Run, writer: str, recall: Recall, *, is_new: bool) -> None:
         self._connection = connection
         self._run = run
+        self._is_new = is_new
         self._writer = writer
         self._owner: str = run.writer
         self._row: dict[str, Any] = {}
@@ -258,6 +266,11 @@ class _Changes:
                 self._recall.raised(self._run.uid, self._run.id, self._row["version"])
 
     def _run_started(self, item: frames.RunStarted) -> None:
+        if self._is_new:
+            self._is_new = False
+        else:
+            self._event_logged(sessions.reopened(item, self._now("status")))
+            self._row.update(sessions.begin(self._now, item.ms))
         self._owner = self._writer
         self._row.update(
             status="running", ended_ms=None, alive_ms=now_ms(), writer=self._writer, stop_requested_ms=None
@@ -267,13 +280,14 @@ class _Changes:
         self._connection.execute(
             update(fits)
             .where(fits.c.run_id == self._run.id, fits.c.writer == self._writer, fits.c.outcome.is_(None))
-            .values(outcome=_CUT.get(item.status, "failed"), ended_ms=item.ms)
+            .values(outcome=_CUT.get(item.status, "failed"), ended_ms=sessions.end_of_fit(item.ms))
         )
         if self._owner != self._writer:
             return  # a later writer continues the run: an earlier one's end is not the run's
         # From here on it is nobody's: a batch that comes again must not bring the run back to life.
         self._owner = ""
-        self._row.update(status=item.status, ended_ms=item.ms, alive_ms=item.ms, writer="")
+        ended = sessions.end(self._now, item.ms)
+        self._row.update(status=item.status, ended_ms=ended, alive_ms=ended, writer="")
         if item.error is not None:
             self._event(frames.EventLogged(item.ms, "run_failed", None, None, 0, dict(item.error)))
 
@@ -323,7 +337,7 @@ class _Changes:
         self.book.supersede(item)
 
     def _fit_ended(self, item: frames.FitEnded) -> None:
-        change(self._connection, _END_FIT, (item.outcome, item.ms, self._run.id, item.number))
+        change(self._connection, _END_FIT, (item.outcome, item.ms, item.ms, self._run.id, item.number))
 
     def _epoch_ended(self, item: frames.EpochEnded) -> None:
         row = {

@@ -9,10 +9,11 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from tracker.domain.catalogue import RunDetail
 from tracker.domain.errors import KeyNotFound, RunDeleted, RunExists, RunNotFound
+from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_name, check_run_id
 from tracker.domain.records import Run
 from tracker.domain.words import RunStatus
-from tracker.store import catalogue_experiments
+from tracker.store import catalogue_experiments, sessions
 from tracker.store.catalogue_details import details_of
 from tracker.store.dialect import add
 from tracker.store.read import run_record, run_rows
@@ -81,6 +82,8 @@ def change(
         values["status"] = status
         if status == "running":
             values["ended_ms"] = None
+            if row.status != "running":
+                values.update(sessions.begin(row._mapping.__getitem__, now_ms()))
         # A lease that holds goes on holding; one that ran out, or ended, must not bring the run to another status.
         if status != "running" or row.status != "running":
             values["writer"] = ""

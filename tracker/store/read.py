@@ -52,6 +52,8 @@ def run_record(row: Row[Any]) -> Run:
         alive_ms=row.alive_ms,
         deleted_ms=row.deleted_ms,
         stop_requested=row.stop_requested_ms is not None,
+        opened_ms=row.opened_ms,
+        spent_ms=row.spent_ms,
     )
 
 

@@ -13,7 +13,7 @@ from tracker.store.engine import BUSY_SECONDS, advisory_lock, reading, shown, wr
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `migrations/tracker_migrations/versions`; a test holds the two together."""
 
 _LOCK = 7_210_483

@@ -8,7 +8,7 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, and_, func, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from tracker.domain.catalogue import Logged
 from tracker.domain.errors import InvalidValue, StoreUnavailable
@@ -31,7 +31,7 @@ from tracker.domain.records import (
     Series,
 )
 from tracker.domain.words import HEARTBEAT_MS, LEASE_MS
-from tracker.store import checkpoints, read, schema
+from tracker.store import checkpoints, read, schema, sessions
 from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
 from tracker.store.groups import append_group
 from tracker.store.memory import Memory
@@ -56,7 +56,7 @@ class SqlRunStore:
         self.url = shown(engine)
         self._file = file_identity(engine)
         self._memory = Memory()
-        self._calm_until_ms = -1
+        self._swept_ms = self._calm_until_ms = -1
         # SQLite's own way of waiting for the lock is to look again a little later.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._tails = Tails(engine, self._memory, clock, turn=self._turn, before_append=self._follow_file)
@@ -264,9 +264,10 @@ class SqlRunStore:
         be written the last known status stands.
         """
         now = self._clock()
-        if now <= self._calm_until_ms:
+        # A clock that was set back must not make the calm longer than it was meant.
+        if self._swept_ms <= now <= self._calm_until_ms:
             return
-        lapsed = and_(LEASED, runs.c.alive_ms < now - LEASE_MS)
+        self._swept_ms = now
         with reading(self._engine) as connection:
             oldest = connection.execute(select(func.min(runs.c.alive_ms)).where(LEASED)).scalar()
         if oldest is None or oldest >= now - LEASE_MS:
@@ -275,14 +276,7 @@ class SqlRunStore:
             return
         try:
             with writing(self._engine) as connection:
-                gone = connection.execute(select(runs.c.id, runs.c.alive_ms).where(lapsed).order_by(runs.c.id)).all()
-                for run in gone:
-                    connection.execute(_change_run(run.id, status="lost", ended_ms=run.alive_ms))
-                    connection.execute(
-                        update(fits)
-                        .where(fits.c.run_id == run.id, fits.c.outcome.is_(None))
-                        .values(outcome="lost", ended_ms=run.alive_ms)
-                    )
+                sessions.end_lapsed(connection, now)
         except StoreUnavailable:
             return
 

@@ -99,6 +99,9 @@ runs = Table(
     # How many checkpoints are kept, the last and the best; both NULL: all.
     Column("keep_last", Integer),
     Column("keep_best", Integer),
+    # When the last process opened it (NULL: the first one did, at `started_ms`), and how long earlier ones had it open.
+    Column("opened_ms", BigInteger),
+    Column("spent_ms", BigInteger, nullable=False, server_default=text("0")),
     Index("ix_runs_started_ms_id", "started_ms", "id"),
     Index("ix_runs_experiment_id_started_ms_id", "experiment_id", "started_ms", "id"),
     Index("ix_runs_name", "name"),

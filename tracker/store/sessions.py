@@ -1,0 +1,63 @@
+"""Sessions of a run: the stretches in which a process had it open. What the rows of runs and fits say of them.
+
+A run row holds when the last session began (`opened_ms`), and how long the earlier ones lasted in all (`spent_ms`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
+
+from tracker.domain.frames import EventLogged, RunStarted
+from tracker.domain.words import LEASE_MS
+from tracker.store.tables import LEASED, fits, runs
+
+Now = Callable[[str], Any]
+"""A column of the run's row, as it will be."""
+
+
+def begin(now: Now, opened_ms: int) -> Mapping[str, Any]:
+    """The columns of a run that was there before and is opened at `opened_ms`."""
+    ended = now("alive_ms") if now("ended_ms") is None else now("ended_ms")
+    return {"opened_ms": opened_ms, "spent_ms": now("spent_ms") + max(ended - _began(now), 0)}
+
+
+def reopened(item: RunStarted, status: str) -> EventLogged:
+    """The event of a process that opens a run which was there, and was `status`."""
+    known = {"script": item.script, "commit": item.commit, "host": item.host, "was": status}
+    return EventLogged(item.ms, "reopened", None, None, 0, {key: value for key, value in known.items() if value})
+
+
+def end(now: Now, ms: int) -> int:
+    """When a session ended that ended at `ms` by some clock: never before it began by another machine's."""
+    return max(ms, _began(now))
+
+
+def end_of_fit(ms: int) -> ColumnElement[int]:
+    """The same for a fit."""
+    return case((fits.c.started_ms > ms, fits.c.started_ms), else_=ms)
+
+
+def end_lapsed(connection: Connection, now_ms: int) -> None:
+    """Make runs whose lease ran out `lost`, as of their last sign of life."""
+    began = func.coalesce(runs.c.opened_ms, runs.c.started_ms).label("began_ms")
+    lapsed = and_(LEASED, runs.c.alive_ms < now_ms - LEASE_MS)
+    gone = connection.execute(select(runs.c.id, runs.c.alive_ms, began).where(lapsed).order_by(runs.c.id)).all()
+    for run in gone:
+        # It began by the client's clock; its signs of life are by ours.
+        ended_ms = max(run.alive_ms, run.began_ms)
+        row = update(runs).where(runs.c.id == run.id)
+        connection.execute(row.values(status="lost", ended_ms=ended_ms, version=runs.c.version + 1))
+        connection.execute(
+            update(fits)
+            .where(fits.c.run_id == run.id, fits.c.outcome.is_(None))
+            .values(outcome="lost", ended_ms=end_of_fit(ended_ms))
+        )
+
+
+def _began(now: Now) -> int:
+    opened: int | None = now("opened_ms")
+    started: int = now("started_ms")
+    return started if opened is None else opened
