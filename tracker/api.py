@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tracker import compose
-from tracker.client import lifecycle
+from tracker.client import lifecycle, origin
+from tracker.client.clock import CLOCK, now_ms
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
 from tracker.client.notices import Notices, Observer
@@ -18,9 +19,17 @@ from tracker.client.run import Run
 from tracker.client.shipper import Shipper
 from tracker.client.sync import Synced, sync
 from tracker.client.writer import RunWriter
-from tracker.domain.errors import ExperimentNotFound, InvalidStoreUrl, InvalidValue, RunExists, RunNotFound, StoreError
+from tracker.domain.errors import (
+    ExperimentNotFound,
+    InvalidStoreUrl,
+    InvalidValue,
+    RunDeleted,
+    RunExists,
+    RunNotFound,
+    StoreError,
+)
 from tracker.domain.frames import RunStarted
-from tracker.domain.identity import new_run_id, new_run_name, now_ms
+from tracker.domain.identity import new_run_id, new_run_name
 from tracker.domain.limits import check_experiment, check_name, check_run_id
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.domain.progress import Progress
@@ -72,7 +81,11 @@ def start_run(
     "never" means "allow".
 
     A new run needs no store to answer: it is on disk at once and shipped when the store is there. Raises InvalidValue
-    for a bad name or URL, JournalError if nothing can be written; continuing a run asks the store.
+    for a bad name or URL, JournalError if nothing can be written; continuing a run asks the store, and raises
+    RunDeleted for one that is deleted.
+
+    A run that is continued keeps what its first process said of its script, commit and command line; each later process
+    is the event `reopened`.
     """
     settings = Settings.from_environment()
     experiment = check_experiment(settings.experiment if experiment is None else experiment)
@@ -91,6 +104,10 @@ def start_run(
     root = compose.artifact_root(artifacts or settings.artifacts, url)
     mode: Resume = "allow" if run_id is None and settings.run_id and resume == "never" else resume
     found, progress = _find(settings, url, wanted, experiment, name, mode)
+    if not lifecycle.open_runs():
+        CLOCK.set()
+    if found is not None:  # what comes now is later than what was, whatever this machine's clock says
+        CLOCK.advance(max(found.started_ms, found.ended_ms or 0))
     writer = _open_writer(settings, url, root, found, new_id, new_name, experiment)
     notices = Notices(writer.report)
     id, name, experiment = (found.id, found.name, found.experiment) if found else (new_id, new_name, experiment)
@@ -270,6 +287,8 @@ def _existing(store: RunStore, run_id: str, resume: Resume) -> RunRecord | None:
         return None
     if resume == "never":
         raise RunExists(run_id)
+    if run.deleted_ms is not None:
+        raise RunDeleted(run_id)
     return run
 
 
@@ -325,6 +344,8 @@ def _open_writer(
             artifact_uri=artifacts.uri(run_id),
             host=header.host,
             pid=header.pid,
+            script=origin.script(),
+            commit=origin.commit(),
         )
     )
     if settings.mode == "offline":

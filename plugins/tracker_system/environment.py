@@ -24,8 +24,8 @@ def run_started(run: Run) -> None:
     """Record it: what is known at once first, then what git and the packages' folders say.
 
     The tags are those in which MLflow's UI looks for user, source and commit; tags that the run was given itself stay.
-    A process that takes a run up again, and a worker beside the chief, have artifacts of their own, and the latter no
-    tags.
+    A process that opens the run again and a worker beside the chief have artifacts of their own, and set no tags: those
+    are the first process's.
     """
     worker = worker_name()
     folder = "environment"
@@ -33,8 +33,9 @@ def run_started(run: Run) -> None:
         folder += f"/{worker}"
     if run.resumed:
         folder += time.strftime("/resumed-%Y%m%dT%H%M%SZ", time.gmtime())
+    is_first = not worker and not run.resumed
     kind, name = place.source()
-    if not worker:
+    if is_first:
         who = {"mlflow.user": place.user(), "mlflow.source.name": name, "mlflow.source.type": kind}
         run.set_tags(who, overwrite=False)
     facts = place.process() | place.machine()
@@ -44,7 +45,7 @@ def run_started(run: Run) -> None:
         code, facts["git_failed"] = None, str(failure)
     if code is not None:
         facts["git"] = _git_facts(code)
-        if not worker:
+        if is_first:
             run.set_tags(_git_tags(code), overwrite=False)
         if code.diff:
             _log_bytes(run, code.diff, f"{folder}/diff.patch")

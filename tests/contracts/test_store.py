@@ -37,6 +37,7 @@ from tracker.domain.frames import (
     Staged,
     Tags,
 )
+from tracker.domain.identity import now_ms
 from tracker.domain.ports import RunStore
 from tracker.domain.words import LEASE_MS
 from tracker.store.engine import make_engine
@@ -461,6 +462,50 @@ class StoreContract:
         now[0] = back.alive_ms
         assert (back.status, back.ended_ms) == ("running", None)
         assert store.fits("r")[0].outcome is None
+
+    def test_a_run_that_is_opened_again_took_the_time_in_which_it_was_open(self, store: RunStore, run: Writer) -> None:
+        """Pauses between processes do not count, and each later process is an event with its script and commit."""
+        uri = store.get_run("r").artifact_uri
+        run.send(RunEnded(3000, "failed"))
+        Writer(store, writer="second").send(
+            RunStarted(100_000, "Default", "other", "file:///tmp/y", "away", 2, script="/b.py", commit="c0ffee"),
+            RunEnded(101_500, "lost"),
+        )
+        third = Writer(store, writer="third")
+        third.start(500_000)
+        assert store.get_run("r").took_s(501_000) == 2.0 + 1.5 + 1.0
+        third.send(RunEnded(500_250, "finished"))
+        again = store.get_run("r")
+        assert again.took_s(10**9) == 2.0 + 1.5 + 0.25
+        assert (again.name, again.artifact_uri, again.started_ms) == ("name-r", uri, 1000)
+        assert [(e.ms, e.kind, e.detail) for e in store.events("r") if e.kind == "reopened"] == [
+            (100_000, "reopened", {"script": "/b.py", "commit": "c0ffee", "host": "away", "was": "failed"}),
+            (500_000, "reopened", {"host": "host", "was": "lost"}),
+        ]
+
+    def test_no_end_is_before_its_start(self, store: RunStore, now: list[int]) -> None:
+        """Not when a clock went back, nor when a client's clock is ahead of the store's that finds the run lost."""
+        run = Writer(store).start(5000)
+        run.send(fit(1, 0), FitEnded(2000, 1, "completed"), RunEnded(4000, "finished"))
+        ended, [trained] = store.get_run("r"), store.fits("r")
+        assert (ended.ended_ms, ended.took_s(0), trained.ended_ms) == (5000, 0.0, trained.started_ms)
+        ahead = now_ms() + 10_000_000
+        Writer(store, "ahead").start(ahead).send(replace(fit(1, 0), ms=ahead + 1))
+        now[0] = store.get_run("ahead").alive_ms + LEASE_MS + 20_000
+        lost, [trained] = store.get_run("ahead"), store.fits("ahead")
+        assert (lost.status, lost.ended_ms, trained.outcome, trained.ended_ms) == ("lost", ahead, "lost", ahead + 1)
+
+    def test_a_clock_set_back_delays_no_lapsed_lease(self, store: RunStore, run: Writer, now: list[int]) -> None:
+        """What was known to be calm until a moment is asked again when the clock says an earlier one."""
+        alive = store.get_run("r").alive_ms
+        now[0] = alive + LEASE_MS + 1
+        assert store.get_run("r").status == "lost"
+        now[0] = alive + 10**9
+        assert len(store.search_runs()) == 1  # calm until long after what comes now
+        now[0] = alive
+        Writer(store, "other").start()
+        now[0] = store.get_run("other").alive_ms + LEASE_MS + 1
+        assert store.get_run("other").status == "lost"
 
     def test_every_read_of_a_status_knows_of_lapsed_leases(self, store: RunStore, run: Writer, now: list[int]) -> None:
         """Search and find say `lost` as get_run does."""

@@ -63,7 +63,9 @@ with tempfile.TemporaryDirectory() as folder:
     # No machine's paths in what is kept.
     kept = sqlite3.connect(target)
     kept.execute("UPDATE runs SET artifact_uri = 'file:///artifacts/kept'")
-    kept.execute("UPDATE runs SET started_ms = 1000, spent_ms = 2000, opened_ms = 9000, ended_ms = 10000 WHERE uid = 'again'")
+    kept.execute(
+        "UPDATE runs SET started_ms = 1000, spent_ms = 2000, opened_ms = 9000, ended_ms = 10000 WHERE uid = 'again'"
+    )
     kept.execute("""UPDATE events SET detail = '{"script": "train.py", "host": "host"}' WHERE kind = 'reopened'""")
     kept.execute("UPDATE checkpoints SET uri = 'file:///artifacts/kept/checkpoints/kept.weights.h5'")
     kept.execute("UPDATE fits SET host = 'host'")

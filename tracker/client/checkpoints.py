@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tracker.client.archive import files_of
+from tracker.client.clock import now_ms
 from tracker.client.intake import Intake
 from tracker.client.staging import Staging
 from tracker.client.values import checkpoint_format, one_of
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import CheckpointLogged, CheckpointsKept, Frame
-from tracker.domain.identity import now_ms
 from tracker.domain.limits import MOST_KEPT, as_detail, check_step
 from tracker.domain.words import CheckpointRole
 

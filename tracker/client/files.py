@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from tracker.client.clock import now_ms
 from tracker.client.intake import Intake
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import ArtifactLogged, Frame, Staged
-from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_artifact_path
 
 Stage = Callable[[bytes | str, str], Staged | None]

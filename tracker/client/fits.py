@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self, cast
 
 from tracker.client.checkpoints import CheckpointLog
+from tracker.client.clock import now_ms
 from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
-from tracker.domain.identity import now_ms
 from tracker.domain.limits import as_json
 from tracker.domain.progress import Progress
 from tracker.domain.words import CheckpointRole, FitOutcome

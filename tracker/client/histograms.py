@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from tracker.client.clock import now_ms
 from tracker.client.values import one_of
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import HistogramLogged
-from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_key, check_step
 from tracker.domain.words import Axis
 

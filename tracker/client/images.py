@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from tracker.client.clock import now_ms
 from tracker.client.intake import Intake
 from tracker.domain.errors import InvalidValue
-from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_key, check_step
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import Any, Self, get_args
 from tracker.client import lifecycle
 from tracker.client.background import Background
 from tracker.client.checkpoints import CheckpointLog
+from tracker.client.clock import CLOCK, now_ms
 from tracker.client.copies import Copied, OpenAgain
 from tracker.client.files import ArtifactLog
 from tracker.client.fits import FitRecorder, Position
@@ -38,7 +39,6 @@ from tracker.domain.frames import (
     Tags,
 )
 from tracker.domain.goals import Goal, GoalSource
-from tracker.domain.identity import now_ms
 from tracker.domain.limits import (
     as_detail,
     as_number,
@@ -49,7 +49,7 @@ from tracker.domain.ports import ArtifactHome, RunStore
 from tracker.domain.progress import Progress
 from tracker.domain.words import RUN_STATUSES, Axis, CheckpointRole, FitOutcome, RunStatus
 
-_time_ns = time.time_ns
+_monotonic_ns = time.monotonic_ns
 Connect = Callable[[], tuple[RunStore, ArtifactHome]]
 """Opens the store of a run, to be closed, and the home of its files; raises StoreError."""
 
@@ -113,7 +113,8 @@ class Run(Copied):
             else:
                 self._next_step = step + 1
                 self._writer.write(
-                    Points(_time_ns() // 1_000_000, "step", step, self._fit_number, metrics), len(metrics)
+                    Points((_monotonic_ns() + CLOCK.offset_ns) // 1_000_000, "step", step, self._fit_number, metrics),
+                    len(metrics),
                 )
                 return
         self._log_checked(metrics, self._next_step if step is None else step)

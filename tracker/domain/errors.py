@@ -133,7 +133,7 @@ class RunDeleted(TrackerError):
     """The run is deleted, and what was asked needs one that is not."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"run {run_id!r} is deleted; restore it first")
+        super().__init__(f"run {run_id!r} is deleted; restore it first: tracker undelete {run_id}")
         self.run_id = run_id
 
 

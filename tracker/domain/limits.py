@@ -13,6 +13,8 @@ from tracker.domain.errors import InvalidValue
 
 KEY_LENGTH = 250
 EXPERIMENT_LENGTH = 500
+SCRIPT_LENGTH = 1000
+"""How much of a script's path is kept: its end."""
 NAME_LENGTH = 250
 PARAM_BYTES = 64 * 1024
 TAG_BYTES = 1024 * 1024

@@ -44,7 +44,7 @@ def clock(ms: int) -> str:
 
 
 def took(started_ms: int, ended_ms: int | None, now: int) -> float:
-    """Seconds from one moment to another, or to `now`; 0 where a clock that was set back has them the wrong way round."""
+    """Seconds from one moment to another, or to `now`; never negative, whatever clocks said."""
     return max((now if ended_ms is None else ended_ms) - started_ms, 0) / 1000
 
 

@@ -22,6 +22,7 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
     "checkpoint_saved": lambda d: f"checkpoint saved{_best_so_far(d)}: {size(d['size'])}",
     "weights_restored": lambda d: f"weights of epoch {d['epoch']} restored",
     "nan_detected": lambda d: f"{d['metric']} is {d['value']}" + (f", stopped by {d['by']}" if d.get("by") else ""),
+    "reopened": lambda d: "opened again" + (f" by {d['script']}" if d.get("script") else "") + _where(d),
     "resumed": lambda d: f"resumed after epoch {d['epoch']}",
     "stop_requested": lambda d: "asked to stop",
     "stopped": lambda d: f"stopped on {d['by']}",
@@ -67,6 +68,12 @@ def condensed(events: Sequence[Event], most: int) -> tuple[Sequence[Event], int,
         hidden = {*range(len(events))} - {*once[: most // 2], *once[len(once) - (most - most // 2) :]}
     shown = [i for i in range(len(events)) if i not in hidden]
     return [events[i] for i in shown if i < gap], surplus, [events[i] for i in shown if i > gap]
+
+
+def _where(detail: Detail) -> str:
+    """The commit and the host of a process."""
+    commit = f" at commit {detail['commit'][:8]}" if detail.get("commit") else ""
+    return commit + (f" on {detail['host']}" if detail.get("host") else "")
 
 
 def _patience(detail: Detail) -> str:

@@ -35,7 +35,7 @@ from tracker.store import checkpoints, read, schema, sessions
 from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
 from tracker.store.groups import append_group
 from tracker.store.memory import Memory
-from tracker.store.tables import LEASED, events, fits, runs
+from tracker.store.tables import LEASED, events, runs
 from tracker.store.tails import Tails
 from tracker.store.texts import as_text
 

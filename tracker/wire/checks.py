@@ -42,6 +42,7 @@ from tracker.domain.limits import (
     MOST_KEPT,
     NAME_LENGTH,
     PARAM_BYTES,
+    SCRIPT_LENGTH,
     STEP_MAX,
     as_json,
     as_tag,
@@ -86,6 +87,8 @@ def check_item(field: str, item: Item) -> None:
             check_name(item.name)
             check_uri(f"{field}.artifact_uri", item.artifact_uri or "-")
             check_text(f"{field}.host", item.host or "-", NAME_LENGTH)
+            check_text(f"{field}.script", item.script or "-", SCRIPT_LENGTH)
+            check_text(f"{field}.commit", item.commit or "-", NAME_LENGTH)
         case RunEnded(error=error) if error is not None:
             _make_storable(f"{field}.error", error, DETAIL_BYTES)
         case EpochEnded():

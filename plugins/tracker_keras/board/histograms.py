@@ -10,8 +10,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from tracker.client.clock import now_ms
 from tracker.domain.errors import InvalidValue
-from tracker.domain.identity import now_ms
 from tracker_keras.board.buckets import buckets
 from tracker_keras.record.parts import MakePart, Part
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.domain.identity import now_ms
+from tracker.client.clock import now_ms
 from tracker.settings import Settings
 from tracker_keras.record.optimizers import learning_rates, settable_rates
 from tracker_keras.record.parts import Part

@@ -1,0 +1,63 @@
+"""Which script this process runs, and the commit of the repository that it lies in."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from tracker.domain.limits import SCRIPT_LENGTH
+
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_MOST = 1_000_000
+"""No file of Git's that names commits is read further than so many bytes."""
+
+
+def script() -> str:
+    """The script's path, `python -c` or the like, or the notebook's name."""
+    if "ipykernel" in sys.modules:
+        name = os.environ.get("JPY_SESSION_NAME", "notebook")
+    else:
+        first = sys.argv[0] if sys.argv else ""
+        name = f"python {first}".rstrip() if first in ("", "-c", "-") else os.path.abspath(first)
+    return "".join(one if one.isprintable() else "�" for one in name)[-SCRIPT_LENGTH:]
+
+
+def commit() -> str:
+    """The commit that is checked out around the script, or else the working directory; empty if there is none.
+
+    Git's files are read and Git is not run: opening a run does not wait for it, and a repository can name programs that
+    Git starts.
+    """
+    try:
+        first = Path(sys.argv[0] if sys.argv else "")
+        start = first.resolve().parent if first.is_file() else Path.cwd()
+        return next((_head(folder / ".git") for folder in (start, *start.parents) if (folder / ".git").exists()), "")
+    except (OSError, ValueError):
+        return ""
+
+
+def _head(git: Path) -> str:
+    if git.is_file():  # of a worktree or a submodule: it names the folder
+        git = git.parent / _read(git).removeprefix("gitdir:").strip()
+    head = _read(git / "HEAD").strip()
+    if not head.startswith("ref:"):
+        return head if _COMMIT.fullmatch(head) else ""
+    name = head.removeprefix("ref:").strip()
+    if ".." in name:
+        return ""
+    shared = git / _read(git / "commondir").strip()
+    for folder in (git, shared):
+        if _COMMIT.fullmatch(found := _read(folder / name).strip()):
+            return found
+    packed = (line.split(" ", 1) for line in _read(shared / "packed-refs").splitlines() if " " in line)
+    return next((commit for commit, ref in packed if ref == name and _COMMIT.fullmatch(commit)), "")
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST).decode(errors="replace")
+    except OSError:
+        return ""
