@@ -39,12 +39,7 @@ from tracker.domain.frames import (
     Tags,
 )
 from tracker.domain.goals import Goal, GoalSource
-from tracker.domain.limits import (
-    as_detail,
-    as_number,
-    check_key,
-    check_step,
-)
+from tracker.domain.limits import as_detail, as_number, check_key, check_step
 from tracker.domain.ports import ArtifactHome, RunStore
 from tracker.domain.progress import Progress
 from tracker.domain.words import RUN_STATUSES, Axis, CheckpointRole, FitOutcome, RunStatus
@@ -112,10 +107,8 @@ class Run(Copied):
                     break
             else:
                 self._next_step = step + 1
-                self._writer.write(
-                    Points((_monotonic_ns() + CLOCK.offset_ns) // 1_000_000, "step", step, self._fit_number, metrics),
-                    len(metrics),
-                )
+                ms = (_monotonic_ns() + CLOCK.offset_ns) // 1_000_000
+                self._writer.write(Points(ms, "step", step, self._fit_number, metrics), len(metrics))
                 return
         self._log_checked(metrics, self._next_step if step is None else step)
 
