@@ -26,6 +26,8 @@ def store_url(url: str, token: str | None = None) -> str:
     """
     parsed = parse(url)
     if parsed.is_server and token and parsed.user is None:
+        if not token.isascii() or not token.isprintable():
+            raise InvalidValue("TRACKER_TOKEN", "it has characters that no token has", limit="printable ASCII")
         return replace(parsed, user="token", password=token).full
     if parsed.scheme != "sqlite":
         return parsed.full

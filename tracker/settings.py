@@ -36,7 +36,7 @@ _unknown_said: set[str] = set()
 class Settings:
     """What `TRACKER_*` variables say (see the README for each)."""
 
-    store: str = DEFAULT_STORE
+    store: str = field(default=DEFAULT_STORE, repr=False)
     artifacts: str | None = None
     home: Path
     mode: Mode = "online"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from urllib.parse import urlsplit, urlunsplit
+
+from tracker.domain.store_options import POSTGRES, may_be_shown
 
 MASK = "***"
 
 _SECRET = frozenset(
-    "password passwd passphrase pwd secret secrets token credential credentials creds authorization bearer cookie dsn "
-    "apikey accesskey secretkey privatekey authtoken accesstoken".split()
+    "password passwd passphrase passfile sslpassword pwd secret secrets token credential credentials creds "
+    "authorization bearer cookie dsn apikey accesskey secretkey privatekey authtoken accesstoken".split()
 )
 """Words of a name whose value is a secret."""
 _SECRET_LAST = frozenset("pass pw auth sig signature key".split())
@@ -39,6 +41,9 @@ _FLAG = re.compile(r"(?P<name>-{0,2}[A-Za-z_+~][\w.\-/@+]*)(?P<sep>[=:])(?P<valu
 _HEADER = re.compile(r"\b(Bearer|Basic|Token)\s+[\w.~+/=-]{4,}", re.IGNORECASE)
 _PAIR = re.compile(r"(?P<name>[\w.-]{2,64})(?P<sep>[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"',;&}\]]+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+_WHOLE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*@.*", re.DOTALL)
+"""An argument that is one URL, with credentials in it that may have spaces and quotes."""
+_BEHIND_HOST = re.compile(r"[/?#]")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PIECE = re.compile(r"[A-Za-z0-9+]{16,}={0,2}")
 _LONG = 20
@@ -91,17 +96,33 @@ def without_credentials(url: str) -> str:
     if "://" not in url:
         user, at, rest = url.partition("@")
         return f"{user}@{rest}" if at and ":" not in user else rest if at else url
+    return _without_secrets(url, lambda who: "")
+
+
+def _without_secrets(url: str, shown: Callable[[str], str]) -> str:
+    """`url` without secrets in its query, and with `shown` of what stands before the `@`."""
+    scheme, _, rest = url.partition("://")
+    authority = _BEHIND_HOST.split(rest, maxsplit=1)[0]
+    who = ""
+    if "@" in rest[len(authority) :] and (":" in authority or "@" in authority):
+        # A password with a `/`, `?`, `#` or `@` that should have been percent-encoded: it may end at any `@`.
+        rest = rest.rpartition("@")[2]
+        who = shown("")
+    elif "@" in authority:
+        end = authority.rindex("@")
+        who, rest = shown(authority[:end]), rest[end + 1 :]
     try:
-        parts = urlsplit(url)
-        query = "&".join(_pair(pair) for pair in parts.query.split("&"))
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
+        parts = urlsplit(f"{scheme}://{rest}")
+        query = "&".join(_pair(pair, scheme) for pair in parts.query.split("&"))
+        return urlunsplit(parts._replace(netloc=who + parts.netloc, query=query))
     except ValueError:
         return MASK
 
 
-def _pair(pair: str) -> str:
+def _pair(pair: str, scheme: str) -> str:
     name, equals, value = pair.partition("=")
-    return f"{name}{equals}{MASK if equals and _is_secret(name) else value}"
+    is_secret = _is_secret(name) or ("postgresql" in scheme and not may_be_shown(name, POSTGRES))
+    return f"{name}{equals}{MASK if equals and is_secret else value}"
 
 
 def _words(name: str) -> list[str]:
@@ -129,7 +150,7 @@ def _named(name: str, value: str) -> str:
 
 def _value(text: str, name: str) -> str:
     """The value of something whose name does not say that it is a secret."""
-    text = _URL.sub(_url, text)
+    text = _url(text) if _WHOLE_URL.fullmatch(text) else _URL.sub(lambda match: _url(match[0]), text)
     text = _USER.sub(lambda match: f"{match['user']}:{MASK}", text)
     text = _ISSUED.sub(MASK, text)
     text = _HEADER.sub(lambda match: f"{match[1]} {MASK}", text)
@@ -139,17 +160,13 @@ def _value(text: str, name: str) -> str:
     return text
 
 
-def _url(match: re.Match[str]) -> str:
-    try:
-        parts = urlsplit(match[0])
-        user, at, host = parts.netloc.rpartition("@")
-        query = "&".join(_pair(pair) for pair in parts.query.split("&"))
-        named, colon, _ = user.partition(":")
+def _url(url: str) -> str:
+    def shown(who: str) -> str:
+        named, colon, _ = who.partition(":")
         # What stands alone before the @ may be a name or a token.
-        shown = (f"{named}:{MASK}" if colon else MASK) + "@" if at else ""
-        return urlunsplit(parts._replace(netloc=shown + host, query=query))
-    except ValueError:
-        return MASK
+        return f"{named}:{MASK}@" if colon else f"{MASK}@"
+
+    return _without_secrets(url, shown)
 
 
 def _inner(match: re.Match[str]) -> str:

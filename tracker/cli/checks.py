@@ -19,7 +19,7 @@ from tracker.cli import words
 from tracker.cli.standing import place
 from tracker.cli.stores import Database
 from tracker.cli.waiting import WaitingJournal, waiting_journals
-from tracker.domain.errors import TrackerError
+from tracker.domain.errors import AccessRefused, TrackerError
 from tracker.settings import Settings, unknown_variables
 
 LEAST_FREE = 200_000_000
@@ -111,6 +111,12 @@ def _server(url: str) -> Finding:
     try:
         with closing(compose.open_store(url)) as store:
             store.experiments()  # unlike readiness, this needs the token
+    except AccessRefused as error:
+        advice = (
+            "the server is up: set TRACKER_TOKEN to an access token that is in force and has the role\n"
+            "on the server's machine: tracker token list, tracker token create NAME"
+        )
+        return Finding(check="store", status="problem", found=str(error), advice=advice)
     except TrackerError as error:
         advice = f"is the address right, and the server up? On its machine: curl {compose.identity(url)}/readyz"
         return Finding(check="store", status="problem", found=str(error), advice=advice)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import click
 
 from tracker.domain.errors import InvalidValue, RunNotFound, TrackerError
+from tracker.domain.store_url import without_passwords
 from tracker.query.texts import printable
 
 
@@ -46,7 +47,7 @@ class Failed(click.ClickException):
     """A TrackerError as the command line shows it."""
 
     def show(self, file: Any = None) -> None:
-        lines = [printable(line) for line in self.message.split("\n")]
+        lines = [printable(line) for line in without_passwords(self.message).split("\n")]
         click.echo("tracker: " + "\n".join(lines), file=file, err=file is None)
 
 

@@ -163,6 +163,10 @@ class StoreUnavailable(StoreError):
     """The store does not answer now (away, locked, disk full); the same call may succeed later."""
 
 
+class AccessRefused(StoreError):
+    """A tracking server answers, but takes no token from us, or another one than ours."""
+
+
 class SchemaOutdated(StoreError):
     """The database was made by an older Tracker."""
 

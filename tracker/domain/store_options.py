@@ -49,16 +49,25 @@ _SECRET = frozenset(
 )
 
 
+def is_secret(name: str) -> bool:
+    """Whether the option's value is a secret."""
+    return name in _SECRET
+
+
 def may_be_shown(name: str, known: dict[str, Check]) -> bool:
     """Whether the option's value is no secret. What is not known may be a password whose name is mistyped."""
     return name in known and name not in _SECRET
 
 
-def problem_of(name: str, value: str, known: dict[str, Check]) -> str:
-    """What is wrong with an option, in words that hold no secret; "" for nothing."""
+def problem_of(name: str, value: str, known: dict[str, Check], *, beside_secret: bool) -> str:
+    """What is wrong with an option, in words that hold no secret; "" for nothing.
+
+    `beside_secret`: the address has a password among its options, of which an `&` may have made this name.
+    """
     if name not in known:
         near = get_close_matches(name.lower(), known, n=1, cutoff=0.7)
-        shown = repr(name) if name.isascii() and name.replace("_", "").isalnum() and len(name) <= 40 else "of this name"
+        is_name = name.isascii() and name.replace("_", "").isalnum() and len(name) <= 40
+        shown = repr(name) if is_name and (near or not beside_secret) else "of this name"
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
         return f"there is no option {shown}; {hint}"
     check = known[name]

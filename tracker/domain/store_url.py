@@ -18,7 +18,7 @@ from ipaddress import IPv6Address
 from urllib.parse import quote, unquote_to_bytes
 
 from tracker.domain.errors import InvalidStoreUrl
-from tracker.domain.store_options import POSTGRES, SQLITE, may_be_shown, problem_of
+from tracker.domain.store_options import POSTGRES, SQLITE, is_secret, may_be_shown, problem_of
 
 DATABASES = ("sqlite", "postgresql")
 SERVERS = ("http", "https")
@@ -29,6 +29,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}")
 _HOST = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(?::(?P<port>.*))?", re.DOTALL)
 _SUSPECT = re.compile(r"[@?#:%=&\x00-\x1f]")
 """What may be about a password in an address that cannot be read."""
+_CREDENTIALS = re.compile(r"(://)[^\s/@:]*:\S*@")
 _FILES = (".db", ".sqlite", ".sqlite3")
 _LONGEST = 300
 
@@ -89,8 +90,9 @@ def parse(text: str) -> StoreUrl:
     found = _split(text)
     if isinstance(found, str):
         raise InvalidStoreUrl(text, found)
+    beside_secret = any(is_secret(name) for name, _ in found.pairs)
     for name, value in found.pairs:
-        if problem := problem_of(name, value, _KNOWN[found.scheme]):
+        if problem := problem_of(name, value, _KNOWN[found.scheme], beside_secret=beside_secret):
             raise InvalidStoreUrl(found.shown, problem)
     return found
 
@@ -106,6 +108,11 @@ def shown(text: str) -> str:
     if _SUSPECT.search(rest if separator else text) or len(text) > _LONGEST:
         return f"{scheme}://{HIDDEN}" if separator else HIDDEN
     return text
+
+
+def without_passwords(text: str) -> str:
+    """Any text, with what stands between `://` and `@` in it taken out where it has a password."""
+    return _CREDENTIALS.sub(rf"\1{HIDDEN}@", text)
 
 
 def scheme_of(text: str) -> str:
@@ -232,8 +239,8 @@ def _no_store(text: str, scheme: str) -> str:
         meant = "postgresql" if near == ["postgres"] else near[0] if near else ""
         return f"{scheme!r} is not a kind of store" + (f"; did you mean {meant!r}?" if meant else "")
     begin, colon, behind = text.partition(":")
-    if colon and begin.lower() in DATABASES and not _SUSPECT.search(behind) and behind.strip("/"):
-        return f"two slashes are missing; did you mean '{begin.lower()}:///{behind.lstrip('/')}'?"
+    if colon and begin.lower() == "sqlite" and not _SUSPECT.search(behind) and behind.strip("/"):
+        return f"slashes are missing, so this is not a kind of store; did you mean 'sqlite:///{behind}'?"
     if text and not _SUSPECT.search(text) and text.lower().endswith(_FILES):
         return f"a file is not a kind of store by itself; did you mean 'sqlite:///{text}'?"
     if re.fullmatch(r"[A-Za-z0-9.-]+:\d{1,5}/?", text):

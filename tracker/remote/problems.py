@@ -10,6 +10,7 @@ import msgspec
 
 from tracker.domain import errors
 from tracker.domain.errors import (
+    AccessRefused,
     ArtifactError,
     FileRemoved,
     InvalidValue,
@@ -57,10 +58,12 @@ def error_of(server: str, status: int, headers: Mapping[str, str], body: bytes) 
         return StoreUnavailable(said + (f" (again in {again} s)" if again.isdecimal() else ""))
     if 300 <= status < 400:
         return StoreError(f"{said}, which leads to {headers.get('location', 'nowhere')!r}; use that address")
+    if status in (401, 403) and problem:
+        return AccessRefused(said)
     if problem:
         return StoreError(said)
     if status in (401, 403):
-        return StoreError(f"{said}; does the URL say user:password@ before the host, and is it right?")
+        return AccessRefused(f"{said}; does the URL say user:password@ before the host, and is it right?")
     return StoreError(f"{said}; is it a tracking server?")
 
 

@@ -21,7 +21,10 @@ HEX = "0123456789abcdef0123456789abcdef01234567"
         ("train.py db.password=s lr=3 token=t", "train.py db.password=*** lr=3 token=***"),
         ("train.py --aws-secret-access-key k", "train.py --aws-secret-access-key ***"),
         ("train.py --secret --next", "train.py --secret --next"),
-        ("train.py postgresql://me:pw@host/db?password=z&a=1", "train.py postgresql://me:***@host/db?password=***&a=1"),
+        (
+            "train.py postgresql://me:pw@host/db?password=z&sslmode=allow",
+            "train.py postgresql://me:***@host/db?password=***&sslmode=allow",
+        ),
         ("train.py --store=http://tok@host:5000", "train.py --store=http://***@host:5000"),
         (
             "train.py --data https://bucket/x?X-Amz-Signature=abc",
