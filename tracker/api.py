@@ -238,17 +238,19 @@ def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Check
 def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
     """Ship what dead processes left in TRACKER_HOME, and yield what became of each journal.
 
-    Journals of SQLite stores go where they belong; those of another server only while `store` (default:
-    TRACKER_STORE) names it, since journals keep no passwords.
+    Journals of SQLite stores go where they belong, those of a file that was moved to where it is now if `store`
+    (default: TRACKER_STORE) names it; those of another server only while `store` names it, since journals keep no
+    passwords.
     """
     settings = Settings.from_environment()
     given = compose.store_url(store or settings.store, settings.token)
 
     def connect(header: JournalHeader) -> tuple[Transport, ArtifactHome]:
-        url = given if header.store == compose.identity(given) else header.store
-        if url != given and not url.startswith("sqlite:"):
+        if (route := compose.journal_route(header.store, header.artifacts, given)) is not None:
+            return route
+        if not header.store.startswith("sqlite:"):
             raise InvalidStoreUrl(header.store, "set TRACKER_STORE to this store, with its password, and sync again")
-        full = compose.store_url(url)
+        full = compose.store_url(header.store)
         return compose.make_transport(full), compose.open_artifacts(header.artifacts, full)
 
     return sync(settings.home, connect)
@@ -360,9 +362,7 @@ def _sync_store(settings: Settings, url: str) -> None:
     """Ship what dead processes left for this store; what cannot be shipped is said on the log."""
 
     def connect(header: JournalHeader) -> tuple[Transport, ArtifactHome] | None:
-        if header.store != compose.identity(url):
-            return None
-        return compose.make_transport(url), compose.open_artifacts(header.artifacts, url)
+        return compose.journal_route(header.store, header.artifacts, url)
 
     for synced in sync(settings.home, connect):
         if synced.error is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -80,11 +81,14 @@ def _server_store(url: str) -> HttpRunStore:
     return HttpRunStore(url)
 
 
-def make_transport(url: str) -> Transport:
-    """How batches get to the store at `url`; nothing is opened, and no server asked, before the first."""
+def make_transport(url: str, artifacts: ArtifactHome | None = None) -> Transport:
+    """How batches get to the store at `url`; nothing is opened, and no server asked, before the first.
+
+    With `artifacts`, a database gets runs whose files are there, whatever their journals say.
+    """
     if is_server(url):
         return StoreTransport(lambda: _server_store(url))
-    return StoreTransport(lambda: open_sql_store(url))
+    return StoreTransport(lambda: open_sql_store(url), artifacts)
 
 
 def artifact_root(root: str | None, url: str) -> str:
@@ -126,3 +130,26 @@ def artifacts_of(store: RunReader) -> ArtifactHome:
     if is_server(store.url):
         return cast("HttpRunStore", store).files()
     return LocalArtifacts(Path("/"))  # its records name files by their whole place
+
+
+def journal_route(store: str, artifacts: str, url: str) -> tuple[Transport, ArtifactHome] | None:
+    """How a journal that names `store` and `artifacts` gets to the store at `url`; None if it is another store's.
+
+    A SQLite file that was moved since gets it too, with the files in the default folder beside it if they were to go
+    there.
+    """
+    if store != identity(url):
+        if not _was_moved(store, url):
+            return None
+        artifacts = artifact_root(None, url) if artifacts == artifact_root(None, store) else artifacts
+    home = open_artifacts(artifacts, url)
+    return make_transport(url, home), home
+
+
+def _was_moved(old: str, new: str) -> bool:
+    """Whether the SQLite file at the URL `new` was at `old` once, where there is none now."""
+    before, now = sqlite_file(old), sqlite_file(new)
+    if before is None or now is None or before.name != now.name or before.exists() or not now.exists():
+        return False
+    with closing(open_sql_store(new)) as store:
+        return store.was_in(before.parent.as_uri())

@@ -259,8 +259,54 @@ def test_a_registered_model_is_loaded_by_whoever_reaches_the_store(
     with sqlite3.connect(tmp_path / "tracker.registry.db") as registry:
         kept = registry.execute("SELECT storage_location FROM model_versions WHERE name = 'rr' ORDER BY version")
         assert [place for (place,) in kept] == [
-            f"{home}/{model_id}", "s3://elsewhere/model", f"runs:/{run_id}/copy", f"{home}/{run_id}/copy"
+            f"tracker-artifacts/{model_id}", "s3://elsewhere/model", f"runs:/{run_id}/copy", f"tracker-artifacts/{run_id}/copy"
         ]  # fmt: skip
+
+
+def test_a_moved_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that MLflow's client logged, logged models and registered versions are found where the project is now."""
+    project, moved = tmp_path / "project", tmp_path / "moved #1"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    mlflow.set_tracking_uri("tracker+sqlite:///tracker.db")
+    client = MlflowClient()
+    mlruns = client.create_experiment("beside", artifact_location="mlruns/1")
+    runs = [client.create_run(experiment) for experiment in ("0", mlruns)]
+    client.create_registered_model("net")
+    for run in runs:
+        client.log_text(run.info.run_id, "the weights", "model/weights")
+        client.create_model_version("net", f"{run.info.artifact_uri}/model", run.info.run_id)
+    model = client.create_logged_model(mlruns, "logged")
+    client.create_model_version("net", f"models:/{model.model_id}", model_id=model.model_id)
+    project.rename(moved)
+    monkeypatch.chdir(moved)
+    mlflow.set_tracking_uri(f"tracker+sqlite:///{moved}/tracker.db")
+    client = MlflowClient()
+    places = [(moved / "tracker-artifacts").as_uri(), (moved / "mlruns" / "1").as_uri()]
+    assert client.get_experiment(mlruns).artifact_location == places[1]
+    for run, place, version in zip(runs, places, ("1", "2"), strict=True):
+        run_id = run.info.run_id
+        found = client.get_run(run_id).info.artifact_uri
+        assert found.startswith(f"{place}/{run_id}")
+        assert mlflow.artifacts.load_text(f"runs:/{run_id}/model/weights") == "the weights"
+        assert [one.path for one in client.list_artifacts(run_id, "model")] == ["model/weights"]
+        assert client.get_model_version("net", version).source == f"{found}/model"
+        assert client.get_model_version_download_uri("net", version) == f"{found}/model"
+        assert mlflow.artifacts.load_text(f"models:/net/{version}/weights") == "the weights"
+        (one,) = client.search_model_versions(f"source_path = '{found}/model'")
+        assert one.version == int(version)
+    located = client.get_logged_model(model.model_id).artifact_location
+    assert located.startswith(places[1])
+    assert client.get_model_version_download_uri("net", "3") == located
+    third = moved.rename(tmp_path / "third")
+    monkeypatch.chdir(third)
+    for name in ("tracker-artifacts", "mlruns"):
+        (third / name).rename(tmp_path / name)
+        assert installed("artifacts", "relocate", name, str(tmp_path / name)).returncode == 0
+    assert installed("artifacts", "relocate", name, str(tmp_path / name)).returncode == 2
+    mlflow.set_tracking_uri(f"tracker+sqlite:///{third}/tracker.db")
+    for version in ("1", "2"):
+        assert mlflow.artifacts.load_text(f"models:/net/{version}/weights") == "the weights"
 
 
 def _register(client: MlflowClient, x: Any) -> str:

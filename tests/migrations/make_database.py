@@ -21,7 +21,7 @@ if target.exists():
     sys.exit(f"{target} is there already; old databases are kept as they are")
 
 with tempfile.TemporaryDirectory() as folder:
-    os.environ["TRACKER_HOME"] = f"{folder}/home"
+    os.environ.update(TRACKER_HOME=f"{folder}/home", TRACKER_PLUGINS="off")
     url, weights = f"sqlite:///{folder}/kept.db", Path(folder) / "m.weights.h5"
     weights.write_bytes(b"not really weights")
     with tracker.start_run("kept", name="kept-run", run_id="kept", store=url, tags={"team": "blue"}) as run:
@@ -62,12 +62,11 @@ with tempfile.TemporaryDirectory() as folder:
     database.close()
     # No machine's paths in what is kept.
     kept = sqlite3.connect(target)
-    kept.execute("UPDATE runs SET artifact_uri = 'file:///artifacts/kept'")
+    kept.execute("UPDATE database_folders SET folder = 'file:///project'")
     kept.execute(
         "UPDATE runs SET started_ms = 1000, spent_ms = 2000, opened_ms = 9000, ended_ms = 10000 WHERE uid = 'again'"
     )
     kept.execute("""UPDATE events SET detail = '{"script": "train.py", "host": "host"}' WHERE kind = 'reopened'""")
-    kept.execute("UPDATE checkpoints SET uri = 'file:///artifacts/kept/checkpoints/kept.weights.h5'")
     kept.execute("UPDATE fits SET host = 'host'")
     kept.commit()
     kept.execute("VACUUM")

@@ -201,7 +201,10 @@ def _dead(one: WaitingJournal, *, wanted: bool) -> Finding:
     file = compose.sqlite_file(one.store)
     advice = "tracker sync" if file is not None else "tracker sync, with TRACKER_STORE set to this store"
     if file is not None and not file.parent.is_dir():
-        advice = f"bring the folder {file.parent} back, then tracker sync; or delete {one.path}"
+        advice = (
+            f"if {file.name} was moved: tracker sync --store sqlite:///ITS/NEW/FOLDER/{file.name}\n"
+            f"else bring the folder {file.parent} back, then tracker sync; or delete {one.path}"
+        )
     return Finding(check="journals", status="note" if wanted else "problem", found=text, advice=advice)
 
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Entry] = {
     "ui": Entry("tracker.cli.ui", "Show the store in the browser."),
     "server": Entry("tracker.cli.server", "Serve the store over HTTP to many trainers and readers."),
     "token": Entry("tracker.cli.token", "Look after access tokens: create, list, revoke."),
+    "artifacts": Entry("tracker.cli.artifacts", "Say where files of runs are after they were moved."),
     "gc": Entry("tracker.cli.gc", "Remove for good what was deleted or pruned."),
     "sync": Entry("tracker.cli.journals", "Ship what processes that died left behind."),
     "db": Entry("tracker.cli.db", "Look after the database: upgrade, current, check."),

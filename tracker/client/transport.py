@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
-from tracker.domain.frames import Ack, Batch
+from tracker.domain.frames import Ack, Batch, RunStarted
 from tracker.domain.ports import ArtifactHome, Pruner, RunStore
 from tracker.wire.checks import check_batch
 
 
-class StoreTransport:
-    """Opens the store at the first batch, so that a run starts before its store does."""
+def at_home(batch: Batch, artifacts: ArtifactHome) -> Batch:
+    """`batch` with the run's files where `artifacts` keeps them."""
+    if not any(isinstance(item, RunStarted) for _, item in batch.items):
+        return batch
+    root = artifacts.uri(batch.run_id)
+    return replace(
+        batch,
+        items=[
+            (number, replace(item, artifact_uri=root) if isinstance(item, RunStarted) else item)
+            for number, item in batch.items
+        ],
+    )
 
-    def __init__(self, open_store: Callable[[], RunStore]) -> None:
+
+class StoreTransport:
+    """Opens the store at the first batch, so that a run starts before its store does.
+
+    With `artifacts`, that is where runs have their files, whatever their first frames say.
+    """
+
+    def __init__(self, open_store: Callable[[], RunStore], artifacts: ArtifactHome | None = None) -> None:
         self._open_store = open_store
+        self._artifacts = artifacts
         self._store: RunStore | None = None
 
     def send(self, batch: Batch) -> Ack:
@@ -25,7 +45,7 @@ class StoreTransport:
                 # It was valid when the run began: its folder may come back, and no frame is to blame.
                 raise StoreUnavailable(str(error)) from error
         check_batch(batch)
-        return self._store.append(batch)
+        return self._store.append(batch if self._artifacts is None else at_home(batch, self._artifacts))
 
     def remove_pruned(self, run_id: str, artifacts: ArtifactHome) -> None:
         if isinstance(self._store, Pruner):

@@ -15,12 +15,11 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.abstract_store import AbstractStore
 
 from tracker.mlflow_bridge.convert import told
-from tracker.store.beside import Beside
+from tracker.store.beside import REGISTRY, Beside
 
 if TYPE_CHECKING:
     from tracker.mlflow_bridge.bridge import Bridge
-
-NAME = "registry"
+    from tracker.store.addresses import Addresses
 
 _MAKING = frozenset({"create_registered_model", "create_prompt", "create_webhook"})
 _PAGED = frozenset(
@@ -28,7 +27,7 @@ _PAGED = frozenset(
     list_webhooks_by_event""".split()
 )
 _LISTED = frozenset({"get_latest_versions"})
-_TOLD = re.compile(r"(?<=['\"])mlflow-artifacts:/[^'\"]*(?=['\"])")
+_TOLD = re.compile(r"(?<=['\"])(?:mlflow-artifacts|file):/[^'\"]*(?=['\"])")
 _NOTHING = frozenset({"get_prompt", "get_prompt_version", "get_prompt_version_by_alias"})
 
 
@@ -46,7 +45,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
     def __init__(self, url: str, bridge: Callable[[], Bridge]) -> None:
         super().__init__(store_uri=url, tracking_uri=None)
         self._bridge = bridge
-        self._beside = Beside(url, NAME)
+        self._beside = Beside(url, REGISTRY)
         self._lock = threading.Lock()
         self._real: Any = None
 
@@ -81,7 +80,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         known = place.uri != source and source.startswith("models:")
         made = store.create_model_version(
             name,
-            place.uri,
+            self._addresses.stored(place.uri),
             run_id or place.run_id,
             tags,
             run_link,
@@ -104,7 +103,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         if store is None:
             return PagedList([], None)
         with told():
-            kept = _TOLD.sub(lambda one: self._bridge().source(one[0]).uri, filter_string or "")
+            kept = _TOLD.sub(lambda one: self._addresses.stored(self._bridge().source(one[0]).uri), filter_string or "")
         return self._as_told(store.search_model_versions(kept or filter_string, *args, **kwargs))
 
     def _as_told(self, answer: Any) -> Any:
@@ -123,7 +122,12 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         if not uri or uri.startswith(("models:", "runs:")):
             return uri
         with told():
-            return self._bridge().shown(uri)
+            return self._bridge().shown(self._addresses.shown(uri))
+
+    @property
+    def _addresses(self) -> Addresses:
+        """Translates addresses of files beside the database, which are kept relative here too."""
+        return self._bridge().store.addresses
 
 
 def _name_source(store: Any, version: Any, source: str) -> None:

@@ -15,7 +15,7 @@ from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK, GoalSource
 from tracker.domain.identity import now_ms
 from tracker.domain.words import FitOutcome, RunStatus
-from tracker.store import checkpoints, sessions
+from tracker.store import addresses, checkpoints, sessions
 from tracker.store.appended_datasets import add_dataset
 from tracker.store.best_so_far import USUAL
 from tracker.store.dialect import upsert
@@ -24,6 +24,7 @@ from tracker.store.params import add_params
 from tracker.store.points import SeriesBook
 from tracker.store.raw import Raw, driver_errors
 from tracker.store.tables import (
+    database_folders,
     epochs,
     events,
     experiments,
@@ -272,6 +273,8 @@ class _Changes:
             self._event_logged(sessions.reopened(item, self._now("status")))
             self._row.update(sessions.begin(self._now, item.ms))
         self._owner = self._writer
+        if (folder := addresses.of(self._connection.dialect).place) is not None:
+            write(self._connection, database_folders, [{"folder": folder}], ("folder",))
         self._row.update(
             status="running", ended_ms=None, alive_ms=now_ms(), writer=self._writer, stop_requested_ms=None
         )

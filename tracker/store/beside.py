@@ -21,6 +21,8 @@ from tracker.store.engine import advisory_lock, make_engine, reading, writing
 from tracker.store.postgres import url_in_schema
 
 _LOCK = 7_210_484
+REGISTRY = "registry"
+"""The name of MLflow's model registry."""
 
 
 class Beside:

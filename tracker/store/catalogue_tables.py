@@ -19,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from tracker.store.addresses import Address
 from tracker.store.tables import as_bytes, run_column
 from tracker.store.tables import metadata as metadata
 
@@ -70,7 +71,7 @@ models = Table(
     Column("kind", String(500)),
     Column("status", String(16), nullable=False),
     Column("status_message", Text),
-    Column("artifact_uri", Text, nullable=False),
+    Column("artifact_uri", Address, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),

@@ -22,9 +22,10 @@ from tracker.domain.frames import CheckpointLogged
 from tracker.domain.limits import check_artifact_path, check_key
 from tracker.domain.ports import ArtifactHome, Folders
 from tracker.domain.records import Checkpoint, Removed
+from tracker.store import addresses
 from tracker.store.best_so_far import best_so_far
 from tracker.store.engine import reading, writing
-from tracker.store.tables import PENDING, PUBLISHED, checkpoints, events, runs, series
+from tracker.store.tables import CHECKPOINT_SAVED, PENDING, PUBLISHED, checkpoints, events, runs, series
 from tracker.store.texts import as_text, json_number
 from tracker.store.visible import cuts
 from tracker.store.written import rows_of, write, write_numbered
@@ -45,7 +46,8 @@ def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Seque
     `metrics` are the keys of those that may say whether it was the best so far, where its writer does not.
     """
     removed = [uri for (uri,) in rows_of(connection, _REMOVED, (run, item.sha256, THERE))]
-    if item.uri in removed:
+    uri = addresses.of(connection.dialect).stored(item.uri)
+    if uri in removed:
         raise FileRemoved(item.uri)
     is_best, metric = bool(item.is_best) and item.role == "model", None
     if item.is_best is None and item.role == "model":
@@ -62,7 +64,7 @@ def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Seque
         "metrics": as_text({key: json_number(value) for key, value in item.metrics.items()}),
         "is_best": is_best,
         "state": as_text(item.state),
-        "uri": item.uri,
+        "uri": uri,
         "status": "published",
         "role": item.role,
     }
@@ -76,14 +78,14 @@ def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Seque
     number = write_numbered(connection, checkpoints, row)
     if item.role == "model":
         detail = {"checkpoint": number, "is_best": is_best} | {key: row[key] for key in ("format", "size", "sha256")}
-        if item.uri:
-            detail["uri"] = item.uri
+        if uri:
+            detail["uri"] = uri
         if is_best and metric is not None:
             detail["metric"] = metric
         if isinstance(by := item.state.get(BEST_BY), str):
             detail[BEST_BY] = by
         event = {key: row[key] for key in ("run_id", "ms", "epoch", "step", "fit")}
-        write(connection, events, [event | {"kind": "checkpoint_saved", "detail": as_text(detail)}])
+        write(connection, events, [event | {"kind": CHECKPOINT_SAVED, "detail": as_text(detail)}])
 
 
 def prune(connection: Connection, run: int, *, last: int | None, best: int | None, metric: str | None) -> None:

@@ -49,6 +49,7 @@ from tracker.query.syntax import (
     Or,
     Value,
 )
+from tracker.store.addresses import Addresses
 from tracker.store.catalogue_tables import datasets, run_datasets
 from tracker.store.dialect import text_of_json
 from tracker.store.tables import HEAD, experiments, params, runs, series, tags
@@ -101,11 +102,12 @@ def among(column: ColumnElement[Any], ids: Select[Any] | CompoundSelect[Any], di
 class Conditions:
     """Conditions in the SQL of one database, named by SQLAlchemy's name of the dialect.
 
-    With `spelling` those on `artifact_uri` are about what clients are told, not about what is stored.
+    Those on `artifact_uri` are about the address as it is told: to MLflow's clients with `spelling`, else to readers.
     """
 
-    def __init__(self, dialect: str, spelling: Spelling | None = None) -> None:
+    def __init__(self, dialect: str, addresses: Addresses, spelling: Spelling | None = None) -> None:
         self._dialect = dialect
+        self._addresses = addresses
         self._spelling = spelling
 
     def of(self, node: Node) -> Clause:
@@ -249,9 +251,11 @@ class Conditions:
             column = table.c.experiment_id
             return among(unindexed(column, self._dialect) if table is runs else column, theirs, self._dialect)
         column = table.c[ATTRIBUTES[key]]
-        if key == "artifact_uri" and self._spelling is not None:
-            kept, shown = _spelled(self._spelling.kept, table), _spelled(self._spelling.shown, table)
-            column = case((column == kept, shown), else_=column)
+        if key == "artifact_uri":
+            column = self._addresses.shown_in_sql(column)
+            if self._spelling is not None:
+                kept, shown = _spelled(self._spelling.kept, table), _spelled(self._spelling.shown, table)
+                column = case((column == kept, shown), else_=column)
         if isinstance(leaf, IsNull):
             return column.is_not(None) if leaf.negated else column.is_(None)
         assert not isinstance(leaf, IsNan)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, Operationa
 
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.store_url import parse
+from tracker.store import addresses
 from tracker.store.postgres import make_postgres_engine
 from tracker.store.raw import driver_errors
 
@@ -40,6 +41,7 @@ def make_engine(url: str) -> Engine:
         URL.create("sqlite+pysqlite", database=file),
         connect_args={"timeout": BUSY_SECONDS, **options, "check_same_thread": False},
     )
+    addresses.attach(engine, Path(file).absolute())
     event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
     engine.update_execution_options(tracker_shown=parsed.shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,8 +12,10 @@ from tracker.domain.errors import RunNotFound
 from tracker.domain.progress import Progress
 from tracker.domain.records import Epoch, Event, Experiment, Extreme, Fit, Histogram, Run, Series
 from tracker.domain.words import Axis
+from tracker.store import addresses
 from tracker.store.params import param_value
 from tracker.store.tables import (
+    CHECKPOINT_SAVED,
     epochs,
     events,
     experiments,
@@ -200,17 +202,25 @@ def _visible_epochs(connection: Connection, run: int) -> Sequence[Row[Any]]:
 
 def get_events(connection: Connection, run: int) -> Sequence[Event]:
     rows = connection.execute(select(events).where(events.c.run_id == run).order_by(events.c.ms, events.c.id))
+    shown = addresses.of(connection.dialect).shown
     return [
         Event(
             kind=row.kind,
             epoch=row.epoch,
             step=row.step,
             ms=row.ms,
-            detail=msgspec.json.decode(row.detail),
+            detail=_detail(row, shown),
             fit=row.fit,
         )
         for row in rows
     ]
+
+
+def _detail(row: Row[Any], shown: Callable[[str], str]) -> dict[str, Any]:
+    detail: dict[str, Any] = msgspec.json.decode(row.detail)
+    if row.kind == CHECKPOINT_SAVED and isinstance(uri := detail.get("uri"), str):
+        detail["uri"] = shown(uri)
+    return detail
 
 
 def get_histograms(connection: Connection, run: int, key: str | None) -> Sequence[Histogram]:

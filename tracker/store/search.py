@@ -38,6 +38,7 @@ from tracker.domain.catalogue import Life, Spelling
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.query.filters import parse_filter, parse_order
 from tracker.query.syntax import And, Comparison, Field, In, IsNan, Node, OrderTerm
+from tracker.store import addresses
 from tracker.store.conditions import Clause, Conditions, among, by_code, table_of
 from tracker.store.drivers import Driver, drivers
 from tracker.store.scope import Scope
@@ -144,7 +145,7 @@ class _Search:
     ) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
-        self._conditions = Conditions(self._dialect, spelling)
+        self._conditions = Conditions(self._dialect, addresses.of(connection.dialect), spelling)
         self._parts = node.parts if isinstance(node, And) else () if node is None else (node,)
         self._scope = scope
         self._manner = manner

@@ -32,15 +32,17 @@ from tracker.domain.records import (
 )
 from tracker.domain.words import HEARTBEAT_MS, LEASE_MS
 from tracker.store import checkpoints, read, schema, sessions
+from tracker.store.addresses import Addresses, of
 from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
 from tracker.store.groups import append_group
 from tracker.store.memory import Memory
-from tracker.store.tables import LEASED, events, runs
+from tracker.store.tables import LEASED, database_folders, events, runs
 from tracker.store.tails import Tails
 from tracker.store.texts import as_text
 
 if TYPE_CHECKING:
     from tracker.store.catalogue import SqlCatalogue
+    from tracker.store.relocation import Relocated
     from tracker.store.removal import SqlRemoval
     from tracker.store.tokens import SqlTokens
 
@@ -254,6 +256,23 @@ class SqlRunStore:
 
     def histograms(self, run_id: str, key: str | None = None) -> Sequence[Histogram]:
         return self._of_run(run_id, lambda c, run: read.get_histograms(c, run, key))
+
+    @property
+    def addresses(self) -> Addresses:
+        """Translates addresses of files between what readers are told and what rows have."""
+        return of(self._engine.dialect)
+
+    def was_in(self, folder: str) -> bool:
+        """Whether the database was in this folder, a URI, when a run began."""
+        at = database_folders.c.folder == folder
+        with reading(self._engine) as connection:
+            return connection.execute(select(at).where(at)).first() is not None
+
+    def relocate(self, url: str, old: str, new: str, *, dry_run: bool = False) -> Relocated:
+        """Say that files at or below the URI `old` are below `new` now; `url` is the store's. See `relocation`."""
+        from tracker.store.relocation import relocate
+
+        return relocate(self._engine, url, old, new, dry_run=dry_run)
 
     # -- upkeep --------------------------------------------------------------------------------------------------
 

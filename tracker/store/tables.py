@@ -1,7 +1,8 @@
 """The tables. Integer keys inside, run ids (`runs.uid`) outside; times in ms since the epoch.
 
 A float column that is NULL where a number was written holds NaN: SQLite has no NaN, and PostgreSQL sorts its own above
-infinity, so both keep it as NULL. Columns `head` are the first 200 characters of a text, short enough to be indexed.
+infinity, so both keep it as NULL. A column of type `Address` has an address without a scheme where files lie beside a
+SQLite file, relative to its folder. Columns `head` are the first 200 characters of a text, short enough to be indexed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from sqlalchemy import (
     text,
 )
 
+from tracker.store.addresses import Address
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -43,6 +46,9 @@ PUBLISHED = text("status = 'published'")
 """Checkpoints whose files are there, of many perhaps few. Written out for the same reason."""
 PENDING = text("status = 'pruned' AND removed < 2")
 """Checkpoints that were pruned and whose files are not removed."""
+
+CHECKPOINT_SAVED = "checkpoint_saved"
+"""The kind of the event of a checkpoint; in its `detail`, `uri` is kept as the checkpoint's row has it."""
 
 
 def run_column() -> Column[int]:
@@ -67,7 +73,7 @@ experiments = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
     # NULL: files of its runs go where the store's artifacts go.
-    Column("artifact_location", Text),
+    Column("artifact_location", Address),
     Column("updated_ms", BigInteger),
 )
 
@@ -87,7 +93,7 @@ runs = Table(
     Column("stop_requested_ms", BigInteger),
     # The writer that opened the run last: only its word ends the run. Empty for a run that nobody's lease keeps.
     Column("writer", String(64), nullable=False),
-    Column("artifact_uri", Text, nullable=False),
+    Column("artifact_uri", Address, nullable=False),
     # The metric declared, or read from a callback, to say which epoch is best; NULL: val_loss, else loss.
     Column("monitor", String(250)),
     Column("monitor_source", String(16)),
@@ -121,6 +127,14 @@ journals = Table(
     Column("writer", String(64), nullable=False),
     Column("last_number", BigInteger, nullable=False),
     PrimaryKeyConstraint("run_id", "writer"),
+    sqlite_with_rowid=False,
+)
+
+database_folders = Table(
+    "database_folders",
+    metadata,
+    # URIs of the folders in which this SQLite file was when runs began: journals that name an earlier one are for it.
+    Column("folder", Text, primary_key=True),
     sqlite_with_rowid=False,
 )
 
@@ -293,7 +307,7 @@ checkpoints = Table(
     Column("metrics", Text, nullable=False),
     Column("is_best", Boolean, nullable=False),
     Column("state", Text, nullable=False),
-    Column("uri", Text, nullable=False),
+    Column("uri", Address, nullable=False),
     Column("status", String(16), nullable=False),
     Column("role", String(8), nullable=False, server_default=text("'model'")),
     Column("tag", String(250)),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tracker.client.transport import at_home
 from tracker.domain.errors import InvalidValue
-from tracker.domain.frames import Ack, Batch, RunStarted
-from tracker.domain.ports import ArtifactHome
+from tracker.domain.frames import Ack, Batch
 from tracker.server.intake import codings
 from tracker.server.operations import MSGPACK, Operation, Services, encoder, payload
 from tracker.server.problems import Refused, Unreadable
@@ -33,20 +32,6 @@ async def post_batch(services: Services, request: Request) -> Response:
         ack = await services.writer.append(at_home(batch, services.artifacts))
     media_type, encode = encoder(request)
     return payload(encode(ack), media_type)
-
-
-def at_home(batch: Batch, artifacts: ArtifactHome) -> Batch:
-    """`batch` with the run's artifacts where this server keeps them, whatever the client says."""
-    if not any(isinstance(item, RunStarted) for _, item in batch.items):
-        return batch
-    root = artifacts.uri(batch.run_id)
-    return replace(
-        batch,
-        items=[
-            (number, replace(item, artifact_uri=root) if isinstance(item, RunStarted) else item)
-            for number, item in batch.items
-        ],
-    )
 
 
 OPERATIONS = [
