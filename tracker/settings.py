@@ -20,10 +20,15 @@ MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
 DEFAULT_STORE = "sqlite:///tracker.db"
 SYSTEM_INTERVAL_S = 15.0
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 86_400.0
+CHECKPOINT_BUDGET = 2 * 1024**3
+_UNITS = {
+    "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4,
+    "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4,
+}  # fmt: skip
 
 VARIABLES = frozenset(
     """TRACKER_STORE TRACKER_ARTIFACTS TRACKER_HOME TRACKER_MODE TRACKER_TOKEN TRACKER_EXPERIMENT TRACKER_RUN_NAME
-    TRACKER_RUN_ID TRACKER_PLUGINS TRACKER_SYSTEM_INTERVAL TRACKER_GIT_DIFF""".split()
+    TRACKER_RUN_ID TRACKER_PLUGINS TRACKER_SYSTEM_INTERVAL TRACKER_GIT_DIFF TRACKER_CHECKPOINT_BUDGET""".split()
 )
 _OF_KUBERNETES = re.compile(
     r"TRACKER_(?:\w+_)?(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
@@ -47,6 +52,7 @@ class Settings:
     plugins: str = ""
     system_interval_s: float = SYSTEM_INTERVAL_S
     git_diff: bool = True
+    checkpoint_budget: int = CHECKPOINT_BUDGET
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -73,6 +79,7 @@ class Settings:
             plugins=env.get("TRACKER_PLUGINS") or "",
             system_interval_s=_seconds("TRACKER_SYSTEM_INTERVAL", env.get("TRACKER_SYSTEM_INTERVAL")),
             git_diff=_switch("TRACKER_GIT_DIFF", env.get("TRACKER_GIT_DIFF")),
+            checkpoint_budget=_bytes("TRACKER_CHECKPOINT_BUDGET", env.get("TRACKER_CHECKPOINT_BUDGET")),
         )
 
     def allows_plugin(self, name: str) -> bool:
@@ -112,6 +119,17 @@ def _seconds(name: str, text: str | None) -> float:
     if not LEAST_INTERVAL_S <= seconds <= MOST_INTERVAL_S:
         raise InvalidValue(name, f"{text!r}", limit=f"{LEAST_INTERVAL_S:g} to {MOST_INTERVAL_S:g} seconds")
     return seconds
+
+
+def _bytes(name: str, text: str | None) -> int:
+    if not text:
+        return CHECKPOINT_BUDGET
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE | re.ASCII)
+    unit = _UNITS.get(found[2].lower() or "b") if found else None
+    count = int(float(found[1]) * unit) if found and unit else -1
+    if not 0 <= count < 2**53:
+        raise InvalidValue(name, f"{text!r}", limit="a number of bytes, or one with a unit: 500MB, 2GiB (kB to TB)")
+    return count
 
 
 def _switch(name: str, text: str | None) -> bool:

@@ -71,6 +71,13 @@ class Lab:
             **fields,
         )
 
+    def version(self, epoch: int, value: float, data: str | None = None, **more: Any) -> CheckpointLogged:
+        """A checkpoint of ten bytes by a callback that writes over `file`, within a budget."""
+        budget, file = more.pop("budget"), more.pop("file", "best.keras")
+        state = {"by": "ModelCheckpoint", "file": file, "budget": budget}
+        data = data or f"{file[:4]:4}{epoch:6}"
+        return self.saved(epoch, data, metrics={"val_loss": value}, state=state, **more)
+
     def train(self, *losses: float, **more: Any) -> None:
         """An epoch and its checkpoint for each, a batch each."""
         for epoch, loss in enumerate(losses):
@@ -296,6 +303,66 @@ class CheckpointContract:
         for epoch in range(4):
             lab.send(lab.saved(epoch, is_best=epoch == 0), lab.saved(epoch, role="state"))
         assert (lab.kept(), lab.kept("state")) == ([0, 2, 3], [3])
+
+    # -- the budget of files that are written over -------------------------------------------------------------------
+
+    @pytest.mark.parametrize("at_once", [False, True])
+    def test_older_versions_go_beyond_the_budget(self, lab: Lab, at_once: bool) -> None:
+        """The oldest go that are neither newest, best nor tagged; the answer says so, and rows stay. 10 bytes each."""
+        values = [0.5, 0.1, 0.9, 0.8, 0.7, 0.6]
+        rows = [lab.version(epoch, value, budget=30) for epoch, value in enumerate(values)]
+        epochs = [ended(epoch, value) for epoch, value in enumerate(values)]
+        if at_once:
+            acks = [lab.send(*(frame for both in zip(epochs, rows, strict=True) for frame in both))]
+        else:
+            acks = [lab.send(*both) for both in zip(epochs, rows, strict=True)]
+        assert lab.kept() == [1, 4, 5]
+        assert [ack.over_budget for ack in acks] == ([30] if at_once else [None, None, None, 30, 30, 30])
+        assert len(lab.all()) == 6
+        assert all(ack.pruned == (ack.over_budget is not None) for ack in acks)
+
+    def test_what_stays_whatever_the_budget(self, lab: Lab) -> None:
+        """With none at all: the newest of each path, the best, what is tagged; and files that nobody writes over."""
+        lab.send(lab.version(0, 0.5, budget=0), ended(0, 0.5))
+        lab.store.tag_checkpoint("r", lab.all()[0].id, "paper")
+        for epoch, value in enumerate([0.2, 0.3, 0.4, 0.6], start=1):
+            lab.send(ended(epoch, value), lab.version(epoch, value, budget=0))
+            lab.send(lab.version(epoch, value, budget=0, file=f"m-{epoch}.keras", ms=5500 + epoch))
+        lab.send(lab.version(1, 0.2, budget=0, file="other.keras", ms=5501), lab.saved(7, is_best=False))
+        left = [(one.epoch, one.state.get("file")) for one in lab.all() if one.status == "published"]
+        assert left == [
+            (0, "best.keras"), (1, "best.keras"), (4, "best.keras"), (7, None), (1, "m-1.keras"), (1, "other.keras"),
+            (2, "m-2.keras"), (3, "m-3.keras"), (4, "m-4.keras"),
+        ]  # fmt: skip
+
+    def test_equal_versions_count_once(self, lab: Lab) -> None:
+        """Bytes that lie once have their size once; what another row needs frees nothing, and stays."""
+        for epoch in range(4):
+            lab.send(ended(epoch, 0.5), lab.version(epoch, 0.5, "the same--", budget=20))
+        assert lab.kept() == [0, 1, 2, 3]
+        lab.send(lab.version(4, 0.6, budget=20))
+        assert lab.kept() == [0, 1, 2, 3, 4]
+        lab.send(lab.version(5, 0.4, budget=20))
+        assert lab.kept() == [4, 5]
+
+    def test_who_says_how_many_overrules_the_budget(self, lab: Lab) -> None:
+        """`keep_checkpoints` decides alone; without a word of it the budget counts again, the newest one's."""
+        lab.send(CheckpointsKept(1, 3, None))
+        for epoch, value in enumerate([0.1, 0.2, 0.3, 0.4]):
+            lab.send(ended(epoch, value), lab.version(epoch, value, budget=0))
+        assert lab.kept() == [0, 1, 2, 3]
+        lab.send(CheckpointsKept(2, None, None))
+        assert lab.kept() == [0, 3]
+        for epoch, value in enumerate([0.5, 0.6, 0.7], start=4):
+            lab.send(ended(epoch, value), lab.version(epoch, value, budget=1000))
+        assert lab.kept() == [0, 3, 4, 5, 6]
+
+    def test_a_state_counts_and_is_no_version(self, lab: Lab) -> None:
+        """The bytes of the state to resume from are the run's, too; it is kept as ever."""
+        lab.send(lab.saved(0, "0123456789", role="state", ms=4000))
+        for epoch in range(3):
+            lab.send(ended(epoch, epoch / 10), lab.version(epoch, epoch / 10, budget=30))
+        assert (lab.kept("state"), lab.kept()) == ([0], [0, 2])
 
     # -- tags --------------------------------------------------------------------------------------------------------
 

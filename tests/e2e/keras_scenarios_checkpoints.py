@@ -12,10 +12,11 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from keras_bench import Facts, X, Y, fit, linear, log_lines, scenario
+from keras_bench import STEPS, Facts, X, Y, fit, linear, log_lines, scenario
 
 import tracker
 import tracker_keras
+from tracker.api import sync_journals
 from tracker_keras import TrackerCallback
 
 Stock = keras.callbacks.ModelCheckpoint
@@ -144,6 +145,44 @@ def picked_up_orders() -> Facts:
             callbacks = (ours, saver) if name == "first" else (saver, ours)
             fit(model, *callbacks, looks, epochs=4)
         facts[name] = {"looks": looks.seen[str(path)], "said": said}
+    return facts
+
+
+@scenario
+def over_budget() -> Facts:
+    """One path that is written over, one that is not, and the run has room for three files of all."""
+    facts: Facts = {}
+    model = linear()
+    weights = place("over_budget") / "size.weights.h5"
+    model.save_weights(weights)
+    for name, room, mode in (
+        ("small", 3, "online"),
+        ("none", 0, "online"),
+        ("offline", 3, "offline"),
+        ("usual", None, "online"),
+    ):
+        folder = place(f"over_budget.{name}")
+        os.environ["TRACKER_MODE"] = mode
+        if room is not None:
+            os.environ["TRACKER_CHECKPOINT_BUDGET"] = str(int(room * weights.stat().st_size * 1.2))
+        try:
+            with tracker.start_run(name=f"over_budget.{name}") as run, log_lines() as said:
+                best = Stock(
+                    str(folder / "best.weights.h5"),
+                    monitor="score",
+                    mode="min",
+                    save_weights_only=True,
+                    save_best_only=True,
+                )
+                each = Stock(str(folder / "m-{epoch}.weights.h5"), save_weights_only=True, save_freq=3 * STEPS)
+                fit(model, Says(9, 8, 3, 6, 5, 4), best, TrackerCallback(run), each, epochs=6)
+                second = Stock(str(folder / "best.weights.h5"), monitor="score", mode="min", save_weights_only=True)
+                fit(model, Says(9, 8, 7, 6), TrackerCallback(run), second, epochs=4)
+        finally:
+            os.environ.pop("TRACKER_CHECKPOINT_BUDGET", None)
+            os.environ.pop("TRACKER_MODE")
+        facts[name] = {"id": run.id, "said": said}
+    list(sync_journals())
     return facts
 
 

@@ -86,6 +86,24 @@ def test_14_any_order_and_any_subclass(keras: Lab, name: str) -> None:
     assert all(row.is_best for row in rows), "the loss of each epoch is the best so far"
 
 
+@pytest.mark.parametrize(("name", "epochs"), [
+    ("small", [2, 9]), ("none", [2, 9]), ("offline", [2, 9]), ("usual", [0, 1, 2, 6, 7, 8, 9]),
+])  # fmt: skip
+def test_6_versions_of_a_file_stay_within_the_budget(keras: Lab, name: str, epochs: list[int]) -> None:
+    """Of a file that is written over the newest and the best stay; what has paths of its own all stays; it is said once."""
+    facts, rows = keras.said("over_budget")[name], kept(keras, f"over_budget.{name}")
+    versions = [row for row in rows if row.state["file"].endswith("best.weights.h5")]
+    assert [row.epoch for row in versions] == [0, 1, 2, 6, 7, 8, 9], "each save has its row"
+    assert [row.epoch for row in versions if row.status == "published"] == epochs
+    assert [row.epoch for row in rows if row not in versions and row.status == "published"] == [2, 5]
+    there = Path(keras.run(f"over_budget.{name}").artifact_uri.removeprefix("file://"), "checkpoints")
+    assert {file.name for file in there.iterdir()} == {
+        row.uri.rpartition("/")[2] for row in rows if row.status == "published"
+    }
+    said = [line for line in facts["said"] if "TRACKER_CHECKPOINT_BUDGET" in line]
+    assert len(said) == (name in ("small", "none"))
+
+
 def test_9_a_backup_is_kept_before_it_is_deleted(keras: Lab) -> None:
     """BackupAndRestore deletes its folder as the fit returns; its last file is the run's state to go on from."""
     facts, rows = keras.said("backed_up"), kept(keras, "backed_up")

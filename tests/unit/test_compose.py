@@ -106,3 +106,17 @@ def test_token_goes_to_servers_alone(url: str, full: str) -> None:
     with pytest.raises(InvalidStoreUrl) as caught:
         compose.store_url(f"{url}?x=1#y" if url.startswith("http") else "", settings.token)
     assert "trk_" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "count"), [
+    ("", 2 * 1024**3), ("0", 0), ("1234", 1234), ("500MB", 500_000_000), ("1.5 GiB", 3 * 1024**3 // 2), ("10kb", 10_000),
+    ("lots", None), ("-1", None), ("5 parsec", None), ("1e9", None), ("99999999TB", None),
+])  # fmt: skip
+def test_the_checkpoint_budget_is_a_number_of_bytes(text: str, count: int | None) -> None:
+    """Bytes, or a number with a unit; what is neither is refused with what can be written."""
+    environment = {"TRACKER_CHECKPOINT_BUDGET": text}
+    if count is not None:
+        assert Settings.from_environment(environment).checkpoint_budget == count
+        return
+    with pytest.raises(InvalidValue, match=r"TRACKER_CHECKPOINT_BUDGET: .*500MB, 2GiB"):
+        Settings.from_environment(environment)

@@ -23,13 +23,20 @@ Hold = Callable[[Callable[[], None]], None]
 class CheckpointLog:
     """Takes a run's checkpoints, from any thread; what cannot be kept is refused, said and counted.
 
-    `staging` gives the files beside the journal, None if nothing is recorded.
+    `staging` gives the files beside the journal, None if nothing is recorded; `moment` the time of what happens now.
     """
 
-    def __init__(self, intake: Intake, staging: Callable[[], Staging | None], write: Callable[[Frame], None]) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        staging: Callable[[], Staging | None],
+        write: Callable[[Frame], None],
+        moment: Callable[[], int],
+    ) -> None:
         self._intake = intake
         self._staging = staging
         self._write = write
+        self._moment = moment
 
     def add(
         self,
@@ -51,6 +58,7 @@ class CheckpointLog:
         """
 
         def keep() -> bool:
+            when = self._moment() if ms is None else ms
             source, part = Path(local_path), one_of("role", role, get_args(CheckpointRole))
             if not source.exists():
                 raise InvalidValue("checkpoint", f"{str(source)!r} does not exist")
@@ -63,7 +71,7 @@ class CheckpointLog:
                 return False
             staged = staging.keep_checkpoint(source, f"checkpoints/{{sha256}}{kind}", state=part == "state")
             frame = CheckpointLogged(
-                ms=now_ms() if ms is None else ms,
+                ms=when,
                 epoch=number,
                 step=steps,
                 fit=fit,

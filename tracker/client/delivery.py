@@ -18,6 +18,7 @@ from tracker.domain.errors import ArtifactError, FileRemoved, RunNotFound, Store
 from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame, Item
 from tracker.domain.ports import ArtifactHome, Transport
 from tracker.domain.words import HEARTBEAT_MS
+from tracker.query.spans import size
 
 log = logging.getLogger("tracker")
 
@@ -52,6 +53,7 @@ class Delivery:
         self._renamed = False
         self._again = False
         self._removal_failed = ""
+        self._over_budget_said = False
         self.delivered_points = 0
         self.settled = 0
         self.refused = 0
@@ -180,6 +182,15 @@ class Delivery:
 
     def _heed(self, ack: Ack) -> None:
         self.stop_requested = self.stop_requested or ack.stop
+        if ack.over_budget is not None and not self._over_budget_said:
+            self._over_budget_said = True
+            log.warning(
+                "run %s: its checkpoints have more bytes than TRACKER_CHECKPOINT_BUDGET (%s): the oldest versions of "
+                "files that were written over go, but for the newest, the best and tagged ones; their rows stay, as "
+                "pruned. Said once; run.keep_checkpoints says how many to keep instead",
+                self._run_id,
+                size(ack.over_budget),
+            )
 
     def _publish_files(self, batch: Batch) -> None:
         """Put the files that `batch` names into the artifact home; raises StoreUnavailable to be called again.

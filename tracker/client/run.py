@@ -89,7 +89,8 @@ class Run(Copied):
         self._notices = notices or Notices(writer.report)
         self._started_ms = now_ms() if resumed_ms is None else resumed_ms
         self._tagged: set[str] = set()
-        self._checkpoints = CheckpointLog(self._intake, lambda: writer.staging, self._write_checkpoint)
+        moment = self._position.moment
+        self._checkpoints = CheckpointLog(self._intake, lambda: writer.staging, self._write_checkpoint, moment)
         self._known_keys = self._intake.step_keys
         self._next_step = progress.next_step
 
@@ -231,22 +232,15 @@ class Run(Copied):
         """
         fit = self._fit_number
         return self._checkpoints.add(
-            local_path,
-            epoch,
-            step,
-            fit,
-            metrics=metrics,
-            is_best=is_best,
-            state=state,
-            role=role,
-            ms=self._position.moment(),
+            local_path, epoch, step, fit, metrics=metrics, is_best=is_best, state=state, role=role, ms=None
         )
 
     def keep_checkpoints(self, *, last: int | None = None, best: int | None = None) -> None:
-        """Keep the last and the best so many checkpoints, from now on; with neither all are kept, as by default.
+        """Keep the last and the best so many checkpoints, from now on.
 
-        The newest, the best and those with a tag stay in any case. Of the others the row stays, as `pruned`, and the
-        bytes go. Which are best is said by the monitored metric, as it is among their own.
+        With neither, as by default, only older versions of files that a callback writes over go, those beyond
+        TRACKER_CHECKPOINT_BUDGET. The newest, the best by the monitored metric and those with a tag stay in any case.
+        Of the others the row stays, as `pruned`, and the bytes go.
         """
         self._checkpoints.bound(last, best)
 

@@ -1,4 +1,4 @@
-"""Which checkpoint is the latest, which the best, and which are kept."""
+"""Which checkpoint is the latest, and which the best."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def latest_of(checkpoints: Iterable[Checkpoint], role: CheckpointRole = "model")
 
     A state of a later fit is newer than those of earlier ones, whatever the clocks of their machines say.
     """
-    found = _published(checkpoints, role)
+    found = published(checkpoints, role)
     return found[-1] if found else None
 
 
@@ -53,7 +53,7 @@ def ranking(
     def value(one: Checkpoint) -> float:
         return sign * one.metrics.get(metric or "", math.nan) if sign else math.nan
 
-    able = [one for one in _published(checkpoints, "model") if not one.superseded]
+    able = [one for one in published(checkpoints, "model") if not one.superseded]
     valued = sorted((one for one in able if not math.isnan(value(one))), key=value)
     flagged = [one for one in able if math.isnan(value(one)) and (held or _was_best)(one)]
     judged = [list(some) for _, some in itertools.groupby(flagged, _judged_by)]
@@ -70,23 +70,6 @@ def is_mid_epoch(state: Mapping[str, Any]) -> bool:
     return state.get(MID_EPOCH) is True
 
 
-def unneeded(
-    checkpoints: Sequence[Checkpoint], *, last: int | None, best: int | None, metric: str | None, goal: Goal | None
-) -> Sequence[Checkpoint]:
-    """Those that retention prunes.
-
-    Of role `state` all but the newest. Of the others, if `last` or `best` is given, all but the last and the best so
-    many, the newest and the best. Never one that has a tag.
-    """
-    beyond = _published(checkpoints, "state")[:-1]
-    if last is not None or best is not None:
-        models = _published(checkpoints, "model")
-        kept = {one.id for one in models[-max(last or 1, 1) :]}
-        kept.update(one.id for one in ranking(models, metric, goal)[: max(best or 1, 1)])
-        beyond += [one for one in models if one.id not in kept]
-    return [one for one in beyond if one.tag is None]
-
-
 def _was_best(one: Checkpoint) -> bool:
     return one.is_best
 
@@ -96,7 +79,7 @@ def _judged_by(one: Checkpoint) -> tuple[int, int]:
     return one.fit, one.epoch - is_mid_epoch(one.state)
 
 
-def _published(checkpoints: Iterable[Checkpoint], role: CheckpointRole) -> list[Checkpoint]:
+def published(checkpoints: Iterable[Checkpoint], role: CheckpointRole) -> list[Checkpoint]:
     """Those of the role whose bytes are there, the newest last."""
 
     def age(one: Checkpoint) -> tuple[int, int, int]:

@@ -249,9 +249,11 @@ class Batch(Struct, frozen=True):
 class Ack(Struct, frozen=True):
     """A store's answer to a batch: the last frame number of its writer that is committed, and whether to stop.
 
-    `pruned`: there are pruned checkpoints of the run whose files are not removed yet.
+    `pruned`: there are pruned checkpoints of the run whose files are not removed yet. `over_budget`: the budget in
+    bytes for which this batch made older versions of checkpoints go; None if it made none.
     """
 
     last: int
     stop: bool = False
     pruned: bool = False
+    over_budget: int | None = None

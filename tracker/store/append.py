@@ -14,6 +14,7 @@ from tracker.domain.errors import RunNotFound
 from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK, GoalSource
 from tracker.domain.identity import now_ms
+from tracker.domain.retention import BUDGET
 from tracker.domain.words import FitOutcome, RunStatus
 from tracker.store import addresses, checkpoints, sessions
 from tracker.store.appended_datasets import add_dataset
@@ -106,7 +107,7 @@ def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
         with driver_errors(connection, _SET_LAST):
             raw.run(_SET_LAST, (run.id, batch.writer, last))
     changes.renew(batch.writer)
-    return Ack(last=last, stop=run.stop_requested_ms is not None, pruned=pruned)
+    return Ack(last=last, stop=run.stop_requested_ms is not None, pruned=pruned, over_budget=changes.over_budget)
 
 
 def _claim(connection: Connection, raw: Raw, batch: Batch) -> tuple[_Run, bool]:
@@ -189,6 +190,7 @@ class _Changes:
         self._late: list[frames.CheckpointLogged | frames.EventLogged] = []
         self._restored: frames.EventLogged | None = None
         self._recall = recall
+        self.over_budget: int | None = None
         self.book = SeriesBook(
             connection, run.id, run.started_ms, lambda raw: recall.series(raw, run.uid, run.id, run.version)
         )
@@ -229,8 +231,9 @@ class _Changes:
         if not self._late and "keep_last" not in self._row:
             return False
         last, best = self._now("keep_last"), self._now("keep_best")
-        if last or best or any(getattr(item, "role", "") == "state" for item in self._late):
-            checkpoints.prune(self._connection, self._run.id, last=last, best=best, metric=self._now("best_metric"))
+        if last or best or any(_bounds_others(item) for item in self._late) or "keep_last" in self._row:
+            metric = self._now("best_metric")
+            self.over_budget = checkpoints.prune(self._connection, self._run.id, last=last, best=best, metric=metric)
         return checkpoints.has_pending(self._connection, self._run.id)
 
     def _deciding(self) -> Sequence[str]:
@@ -391,6 +394,11 @@ class _Changes:
         found = (best.key, best.step, best.value) if best else (None, None, None)
         if found != (self._run.best_metric, self._run.best_epoch, self._run.best_value):
             self._row.update(zip(("best_metric", "best_epoch", "best_value"), found, strict=True))
+
+
+def _bounds_others(item: frames.CheckpointLogged | frames.EventLogged) -> bool:
+    """Whether checkpoints that were there before may have to go for this one."""
+    return isinstance(item, frames.CheckpointLogged) and (item.role == "state" or BUDGET in item.state)
 
 
 @cache

@@ -16,12 +16,13 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, exists, select, update
 from sqlalchemy.orm import aliased
 
-from tracker.domain.checkpoints import BEST_BY, unneeded
+from tracker.domain.checkpoints import BEST_BY
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, TrackerError
 from tracker.domain.frames import CheckpointLogged
 from tracker.domain.limits import check_artifact_path, check_key
 from tracker.domain.ports import ArtifactHome, Folders
 from tracker.domain.records import Checkpoint, Removed
+from tracker.domain.retention import BUDGET, budget_of, unneeded
 from tracker.store import addresses
 from tracker.store.best_so_far import best_so_far
 from tracker.store.engine import reading, writing
@@ -38,6 +39,11 @@ PLACE = "checkpoints/"
 """Where files of checkpoints lie below a run's artifacts; nothing elsewhere is removed."""
 _REMOVED = "SELECT uri FROM checkpoints WHERE run_id = ? AND sha256 = ? AND removed <> ?"
 _PENDING = f"SELECT id FROM checkpoints WHERE run_id = ? AND {PENDING.text} LIMIT 1"
+_PUBLISHED_BYTES = f"SELECT sum(size) FROM checkpoints WHERE run_id = ? AND {PUBLISHED.text}"
+_NEWEST_STATE = (
+    f"SELECT state FROM checkpoints WHERE run_id = ? AND {PUBLISHED.text} AND role = 'model' AND state LIKE ?"
+    " ORDER BY ms DESC, id DESC LIMIT 1"
+)
 
 
 def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Sequence[str]) -> None:
@@ -88,20 +94,35 @@ def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Seque
         write(connection, events, [event | {"kind": CHECKPOINT_SAVED, "detail": as_text(detail)}])
 
 
-def prune(connection: Connection, run: int, *, last: int | None, best: int | None, metric: str | None) -> None:
-    """Mark what is not kept as pruned; `metric` is the run's best metric as it is now."""
+def prune(connection: Connection, run: int, *, last: int | None, best: int | None, metric: str | None) -> int | None:
+    """Mark what is not kept as pruned; `metric` is the run's best metric as it is now.
+
+    Returned is the budget in bytes for which versions of files that are written over were pruned, None if none were.
+    """
     c = checkpoints.c
     wanted = select(checkpoints).where(c.run_id == run, PUBLISHED)
-    if last is None and best is None:
+    if last is None and best is None and not _may_be_over_budget(connection, run):
         wanted = wanted.where(c.role == "state")
     goal = connection.execute(select(series.c.goal).where(series.c.run_id == run, series.c.key == metric)).scalar()
-    there = records(connection, run, connection.execute(wanted).all())
-    beyond = [one.id for one in unneeded(there, last=last, best=best, metric=metric, goal=goal)]
-    for begin in range(0, len(beyond), 500):
-        some = c.id.in_(beyond[begin : begin + 500])
+    there = records(connection, run, connection.execute(wanted.order_by(c.ms, c.id)).all())
+    beyond = unneeded(there, last=last, best=best, metric=metric, goal=goal)
+    ids = [one.id for one in beyond]
+    for begin in range(0, len(ids), 500):
+        some = c.id.in_(ids[begin : begin + 500])
         connection.execute(update(checkpoints).where(some).values(status="pruned"))
         # There are very many of them, and without the file nobody resumes from what belongs to it.
         connection.execute(update(checkpoints).where(some, c.role == "state").values(state=as_text({})))
+    if last is None and best is None and any(one.role == "model" for one in beyond):
+        return budget_of(one for one in there if one.role == "model")
+    return None
+
+
+def _may_be_over_budget(connection: Connection, run: int) -> bool:
+    """Whether the run's checkpoints may be too large; without what lies once for several rows it may be less."""
+    newest = rows_of(connection, _NEWEST_STATE, (run, f'%"{BUDGET}":%'))
+    budget = next((msgspec.json.decode(state).get(BUDGET) for (state,) in newest), None)
+    [(size,)] = rows_of(connection, _PUBLISHED_BYTES, (run,))
+    return type(budget) is int and int(size or 0) > budget
 
 
 def has_pending(connection: Connection, run: int) -> bool:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tracker.domain.checkpoints import BEST_BY, MID_EPOCH
+from tracker.domain.retention import BUDGET
+from tracker.settings import Settings
 from tracker_keras.model_checkpoint import ModelCheckpoint
 from tracker_keras.record.optimizers import unwrapped
 from tracker_keras.record.parts import Part
@@ -31,7 +33,8 @@ log = logging.getLogger("tracker")
 class Saved:
     """What was saved: the file or folder, in which of Keras' epochs, and after which batch (None: as it ended).
 
-    `best_by` is the metric by which the callback held it for the best. `ends_epoch` says that the batch, if one is
+    `best_by` is the metric by which the callback held it for the best. `is_versioned`: where the same path is saved
+    again, this is an older version of it. `ends_epoch` says that the batch, if one is
     given, was the last of its epoch.
     """
 
@@ -42,6 +45,7 @@ class Saved:
     ends_epoch: bool = False
     metrics: Mapping[str, Any] = field(default_factory=dict)
     best_by: str | None = None
+    is_versioned: bool = False
     role: CheckpointRole = "model"
     state: Mapping[str, Any] = field(default_factory=dict)
     placed: Callable[[], AbstractContextManager[Path]] | None = None
@@ -60,6 +64,7 @@ class Checkpoints(Part):
         self._said: set[str] = set()
         self._swapping = [one for one in fit.surroundings.callbacks if isinstance(one, keras.callbacks.SwapEMAWeights)]
         self._savers: list[Any] = []
+        self._budget = Settings.from_environment().checkpoint_budget
         for callback in fit.surroundings.callbacks:
             with fit.guard(f"watching {type(callback).__name__}"):
                 self._look_at(callback)
@@ -82,6 +87,8 @@ class Checkpoints(Part):
         path, moment = Path(os.path.realpath(saved.path)), recorder.moment()
         ends_epoch = saved.batch is None or saved.ends_epoch or self._is_last(saved.batch)
         state = {"by": saved.by, "file": saved.path, **self._averaged(), **saved.state}
+        if saved.is_versioned:
+            state[BUDGET] = self._budget
         if saved.batch is not None:
             state["batch"] = saved.batch
         else:
@@ -158,6 +165,7 @@ class Checkpoints(Part):
                     ends_epoch=not getattr(callback, "is_in_epoch", True),
                     metrics=dict(logs),
                     best_by=callback.monitor if decided else None,
+                    is_versioned=True,
                 )
             )
 
