@@ -116,6 +116,38 @@ def boards_together() -> Facts:
 
 
 @scenario
+def board_tags() -> Facts:
+    """Tags that differ in special characters only; each is used for all kinds, whichever comes first."""
+    import tensorflow as tf
+
+    tags = ["日本", "中国", "q?", "q!", "a+b", "a=b", "both", ".."]
+    writer = tf.summary.create_file_writer("logs-tags/mine")
+
+    def write(tag: str) -> None:
+        kinds: list[Any] = [
+            lambda: tf.summary.scalar(tag, 0.0, step=0),
+            lambda: tf.summary.text(tag, f"text of {tag}", step=0),
+            lambda: tf.summary.image(tag, np.full((1, 5, 7, 3), 0.5, dtype="float32"), step=0),
+            lambda: tf.summary.histogram(tag, [0.0, 1.0], step=0),
+            lambda: tf.summary.scalar(tag, 1.0, step=1),
+        ]
+        for kind in kinds if len(tag) % 2 else (*kinds[1:4], kinds[0], kinds[4]):
+            kind()
+
+    class Writes(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 0:
+                with writer.as_default():
+                    for tag in tags:
+                        write(tag)
+                writer.flush()
+
+    with tracker.start_run(name="board_tags") as run, log_lines() as said:
+        fit(linear(), keras.callbacks.TensorBoard("logs-tags", write_graph=False), TrackerCallback(run), Writes())
+    return {"said": said, "tags": tags, "problems": dict(run.problems)}
+
+
+@scenario
 def boards_and_ours() -> Facts:
     """What TrackerCallback was asked to record itself is not taken from the files as well.
 

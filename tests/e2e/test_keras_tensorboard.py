@@ -96,13 +96,32 @@ def test_16_images(keras: Lab, kind: str) -> None:
     """Weights that can be drawn and the user's images are images of the run, each with its small copy."""
     drawn = {key: [0, 1, 2, 3] for key in ("net/hidden/kernel", "net/hidden/bias", "net/out/kernel")}
     name = f"boards.{kind}"
-    assert images(keras, name) == drawn | {key: [0, 1, 8, 9] for key in ("mine/seen_ all", "mine/seen_ all/1")}
+    assert images(keras, name) == drawn | {key: [0, 1, 8, 9] for key in ("mine/seen=3A all", "mine/seen=3A all/1")}
     paths = [path for path in files(keras, name) if path.parts[0] == "images"]
     assert len(paths) == 2 * (3 * 4 + 2 * 4)
     assert keras.store.tags(keras.run(name).id)["mlflow.loggedImages"] == "True"
-    (seen,) = [path for path in paths if path.name.startswith("mine~seen_ all~1+step+8+") and path.suffix == ".png"]
+    (seen,) = [path for path in paths if path.name.startswith("mine~seen=3A all~1+step+8+") and path.suffix == ".png"]
     with Image.open(Path(keras.run(name).artifact_uri.removeprefix("file://")) / seen) as image:
         assert (image.size, image.getpixel((0, 0))) == ((7, 5), (127, 127, 127))
+
+
+def test_8_tags_that_differ_in_special_characters(keras: Lab) -> None:
+    """Texts and images have files of their own, histograms and scalars keys of their own, under each tag."""
+    facts, run = keras.said("board_tags"), keras.run("board_tags")
+    assert facts["said"] == []
+    texts = {str(path): keras.text(run, str(path)) for path in files(keras, "board_tags") if path.suffix == ".md"}
+    names = {"日本": "日本", "中国": "中国", "q?": "q=3F", "q!": "q=21", "a+b": "a=2Bb", "a=b": "a=3Db", "..": "=2E=2E"}
+    assert set(names) < set(facts["tags"])
+    for tag, name in names.items():
+        assert texts[f"tensorboard/mine/{name}/0.md"] == f"text of {tag}"
+    assert len(texts) == len(facts["tags"])
+    assert set(images(keras, "board_tags")) == {f"mine/{names.get(tag, tag)}" for tag in facts["tags"]}
+    for tag in facts["tags"]:
+        assert keras.values(run.id, f"mine/{tag}") == [0.0, 1.0], "a scalar, whatever else the tag is used for"
+    assert {key: [step for _, step, *_ in rows] for key, rows in histograms(keras, "board_tags").items()} == {
+        f"mine/{tag}": [0] for tag in facts["tags"]
+    }
+    assert dict(facts["problems"]) == {}
 
 
 @KINDS

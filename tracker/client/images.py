@@ -2,12 +2,12 @@
 
 Each is two files of the run: the image itself, and a small copy that a grid of images loads. Their names say what they
 are: `images/<key, '/' as '~'>+step+<step>+timestamp+<ms>+<uuid>.png`, and the same with `+compressed.webp` in the end.
+Characters of the key that MLflow's pages would misread are escaped (`tracker/domain/file_names.py`).
 """
 
 from __future__ import annotations
 
 import io
-import re
 import struct
 import uuid
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.client.clock import now_ms
 from tracker.client.intake import Intake
 from tracker.domain.errors import InvalidValue
+from tracker.domain.file_names import file_name
 from tracker.domain.limits import check_key, check_step
 
 if TYPE_CHECKING:
@@ -29,12 +30,9 @@ SMALL_SIDE = 256
 """The longer side of the small copy, in pixels; smaller images are drawn larger."""
 WAITING_BYTES = 128 * 1024 * 1024
 """How much may wait to be compressed in the background; over that it is done at once."""
-KEY_LENGTH = 150
-"""With the rest of the name it is a file name everywhere."""
 SHOWN_TAG = "mlflow.loggedImages"
 """The tag by which MLflow's pages know that a run has images."""
 
-_KEY = r"[A-Za-z0-9_\-./ ]+\Z"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -66,7 +64,8 @@ class ImageLog:
         """
 
         def take() -> None:
-            name = f"images/{_file_key(key)}+step+{check_step('step', step)}+timestamp+{ms or now_ms()}+{uuid.uuid4()}"
+            shown = file_name(check_key("image", key), separator="~")
+            name = f"images/{shown}+step+{check_step('step', step)}+timestamp+{ms or now_ms()}+{uuid.uuid4()}"
             given = _checked_png(image) if isinstance(image, bytes) else _pixels(image)
             _need_pillow()
             if at_once:
@@ -101,13 +100,6 @@ class ImageLog:
         if not self._is_tagged:
             self._is_tagged = True
             self._tag({SHOWN_TAG: "True"})
-
-
-def _file_key(key: object) -> str:
-    limit = f"1 to {KEY_LENGTH} of letters, digits, '_', '-', '.', '/' and spaces"
-    if len(name := check_key("image", key)) > KEY_LENGTH or not re.match(_KEY, name):
-        raise InvalidValue("image key", f"{name!r} cannot be one", limit=limit)
-    return name.replace("/", "~")
 
 
 def _pixels(array: Any) -> np.ndarray:

@@ -27,6 +27,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from tracker.domain.file_names import folder_path
+
 if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
     from tracker.client.run import Run
@@ -76,7 +78,7 @@ class EventRecord:
         self._keys: set[str] = set()
         self._seen: dict[tuple[str, str], tuple[int, Source]] = {}
         self._plugins: dict[tuple[str, str], str] = {}
-        self._counters: dict[str, int] = {}
+        self._counters: dict[tuple[str, str], int] = {}
         self._waiting: list[tuple[int, _Scalar]] = []
         self._row: list[_Scalar] = []
         self._image_bytes = 0
@@ -95,10 +97,7 @@ class EventRecord:
             if event.graph_def:
                 self._keep_graph(f"{source.folder}/graph.pb", event.graph_def)
             for value in event.summary.value:
-                plugin = self._plugins.setdefault(
-                    (source.folder, value.tag), value.metadata.plugin_data.plugin_name or "scalars"
-                )
-                self._add(source, plugin, value, int(event.step), ms)
+                self._add(source, self._plugin(source, value), value, int(event.step), ms)
 
     def settle(self, *, all_is_there: bool = False) -> None:
         """Record what was held back for the epoch logs, as far as they are there; `all_is_there`: none will come."""
@@ -113,6 +112,13 @@ class EventRecord:
 
     # -- the kinds of values -------------------------------------------------------------------------------------
 
+    def _plugin(self, source: Source, value: Any) -> str:
+        """Which of TensorBoard's plugins reads the value. One tag may be of several; some writers say it only once."""
+        name: str = value.metadata.plugin_data.plugin_name
+        if name:
+            self._plugins[source.folder, value.tag] = name
+        return name or self._plugins.get((source.folder, value.tag), "scalars")
+
     def _add(self, source: Source, plugin: str, value: Any, step: int, ms: int) -> None:
         if plugin == "scalars":
             self._add_scalar(source, value, step, ms)
@@ -123,7 +129,7 @@ class EventRecord:
         elif plugin == "text":
             self._add_text(source, value, step)
         elif plugin == "graph_keras_model":
-            self._keep_graph(f"{source.folder}/{_path(value.tag)}.json", b"".join(value.tensor.string_val))
+            self._keep_graph(f"{source.folder}/{folder_path(value.tag)}.json", b"".join(value.tensor.string_val))
         else:
             self._say(f"what TensorBoard's plugin {plugin!r} reads is not recorded; it is in the event files")
 
@@ -143,10 +149,10 @@ class EventRecord:
         elif (evaluated := _EVALUATION.match(tag)) and source.folder == "validation":
             if self._is_new("step", tag, step, source):
                 # The epoch that it belongs to has not ended yet.
-                place, epoch = self._own_step(tag, step), max(self._epochs, default=-1) + 1
+                place, epoch = self._own_step("step", tag, step), max(self._epochs, default=-1) + 1
                 self._waiting.append((epoch, _Scalar(place, f"evaluation/{evaluated[1]}", number, ms)))
         elif self._is_new("step", key := _key(source, tag), step, source):
-            self._write(_Scalar(self._own_step(key, step), key, number, ms))
+            self._write(_Scalar(self._own_step("step", key, step), key, number, ms))
 
     def _add_histogram(self, source: Source, value: Any, step: int, ms: int) -> None:
         key, place = self._weight_or_own(source, value.tag, "/histogram", step)
@@ -164,7 +170,7 @@ class EventRecord:
             if self._image_bytes > IMAGE_BYTES:
                 self._say(f"more than {IMAGE_BYTES} bytes of images in one fit; the others are in the event files")
                 return
-            self._run.late.image(png, _image_key(f"{key}/{index}" if index else key), place.step, ms=ms)
+            self._run.late.image(png, f"{key}/{index}" if index else key, place.step, ms=ms)
 
     def _add_text(self, source: Source, value: Any, step: int) -> None:
         key = _key(source, value.tag)
@@ -175,8 +181,8 @@ class EventRecord:
         if self._texts > MOST_TEXTS or len(text) > FILE_BYTES:
             self._say(f"more than {MOST_TEXTS} texts in one fit, or one over {FILE_BYTES} bytes, are not recorded")
             return
-        at = self._own_step(key, step).step
-        self._run.late.file(text, f"tensorboard/{_path(key)}/{at}.md")
+        at = self._own_step("text", key, step).step
+        self._run.late.file(text, f"tensorboard/{folder_path(key)}/{at}.md")
 
     def _keep_graph(self, path: str, data: bytes) -> None:
         """Once a run, and once more where a later fit has another one."""
@@ -199,10 +205,10 @@ class EventRecord:
     def _batch_step(self, source: Source, call: int) -> int:
         return call if source.in_run_numbers else self._recorder.step(self._steps(call))
 
-    def _own_step(self, key: str, step: int) -> Place:
+    def _own_step(self, kind: str, key: str, step: int) -> Place:
         """A step that the user counted; one beyond those that the fit did is no optimizer step, and nobody's."""
         before = self._recorder.step(0)
-        place = step + self._counters.setdefault(key, 0 if step >= before else before)
+        place = step + self._counters.setdefault((kind, key), 0 if step >= before else before)
         return Place("step", place, self._recorder.number if place <= self._recorder.reached_step else 0)
 
     def _weight_or_own(self, source: Source, tag: str, suffix: str, step: int) -> tuple[str, Place | None]:
@@ -211,7 +217,7 @@ class EventRecord:
         key = tag.removesuffix(suffix) if of_weight else _key(source, tag)
         if not self._is_new(suffix, key, step, source):
             return key, None
-        return key, self._epoch(source, step) if of_weight else self._own_step(key, step)
+        return key, self._epoch(source, step) if of_weight else self._own_step(suffix, key, step)
 
     # -- each once -----------------------------------------------------------------------------------------------
 
@@ -271,13 +277,3 @@ def _key(source: Source, tag: str) -> str:
     if source.folder == "validation":
         return f"val_{tag}"
     return tag if source.folder in ("", "train") else f"{source.folder}/{tag}"
-
-
-def _image_key(key: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", key)
-
-
-def _path(key: str) -> str:
-    """`key` as the place of an artifact."""
-    parts = (re.sub(r"[^A-Za-z0-9_\-. ]", "_", part) for part in key.split("/"))
-    return "/".join(part for part in parts if part.strip(". ")) or "_"

@@ -1,0 +1,48 @@
+"""File names for texts that may hold any character: readable, and different for different texts.
+
+Letters and digits of any script, `_`, `-`, `.` and spaces stay as they are. Every other character is written as `=` and
+two hexadecimal digits for each of its bytes in UTF-8. So no name holds what MLflow's clients or pages take for
+something else (`+`, `%`, `#`, `?`, `:`, `~`).
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+MOST_BYTES = 150
+"""How long a name may be: with what is put around it, it is still a file name everywhere."""
+_DIGITS = 16
+_OURS = re.compile(r"\.(?=(?:md|json|pb)\Z)")
+"""The dot of an ending that files of ours have: a folder must not be called so."""
+
+
+def file_name(text: str, *, separator: str | None = None) -> str:
+    """`text` as one file name; with `separator`, its parts between slashes are joined by it.
+
+    What would be too long is cut, and ends in `==` and a digest of all of it.
+    """
+    parts = text.split("/") if separator is not None else [text]
+    return _bounded((separator or "").join(map(_escaped, parts)), text)
+
+
+def folder_path(text: str) -> str:
+    """`text` as the path of folders, a folder for each part between slashes."""
+    return "/".join(_OURS.sub("=2E", _bounded(_escaped(part), part)) for part in text.split("/"))
+
+
+def _escaped(text: str) -> str:
+    keeps = "_-. " if text.strip(". ") else ""  # `.` and `..` are no names
+    return "".join(char if char.isalnum() or char in keeps else _hexadecimal(char) for char in text) or "="
+
+
+def _hexadecimal(char: str) -> str:
+    return "".join(f"={byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+
+
+def _bounded(name: str, text: str) -> str:
+    data = name.encode("utf-8", "surrogatepass")
+    if len(data) <= MOST_BYTES:
+        return name
+    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+    return f"{data[: MOST_BYTES - _DIGITS - 2].decode('utf-8', 'ignore')}=={digest}"
