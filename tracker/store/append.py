@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -14,11 +14,10 @@ from tracker.domain.errors import RunNotFound
 from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK, GoalSource
 from tracker.domain.identity import now_ms
-from tracker.domain.retention import BUDGET
 from tracker.domain.words import FitOutcome, RunStatus
 from tracker.store import addresses, checkpoints, sessions
 from tracker.store.appended_datasets import add_dataset
-from tracker.store.best_so_far import USUAL
+from tracker.store.best_so_far import USUAL, deciding_metrics
 from tracker.store.dialect import upsert
 from tracker.store.memory import Recall
 from tracker.store.params import add_params
@@ -223,29 +222,19 @@ class _Changes:
         self.book.finish()
         self._find_best_epoch()
         self._row["version"] = self._run.version + 1
+        deciding = deciding_metrics(self._now("monitor"), self._now("monitor_source"))
         for item in self._late:
             if isinstance(item, frames.EventLogged):
                 self._event(item)
                 continue
-            checkpoints.add(self._connection, self._run.id, item, self._deciding())
+            checkpoints.add(self._connection, self._run.id, item, deciding)
         if not self._late and "keep_last" not in self._row:
             return False
         last, best = self._now("keep_last"), self._now("keep_best")
-        if last or best or any(_bounds_others(item) for item in self._late) or "keep_last" in self._row:
+        if last or best or "keep_last" in self._row or any(map(checkpoints.bounds_others, self._late)):
             metric = self._now("best_metric")
             self.over_budget = checkpoints.prune(self._connection, self._run.id, last=last, best=best, metric=metric)
         return checkpoints.has_pending(self._connection, self._run.id)
-
-    def _deciding(self) -> Sequence[str]:
-        """The metrics that may say which checkpoint is the best so far, in order.
-
-        One that a callback watches may not be known yet at the step of a save: then the usual ones decide, as they did
-        for a row that came before the callback was seen. What the user declared stands alone.
-        """
-        monitor = self._now("monitor")
-        if monitor and self._now("monitor_source") == "declared":
-            return (monitor,)
-        return (*((monitor,) if monitor else ()), *(key for key in USUAL if key != monitor))
 
     def _now(self, column: str) -> Any:
         """What the run's row will have in the column."""
@@ -394,11 +383,6 @@ class _Changes:
         found = (best.key, best.step, best.value) if best else (None, None, None)
         if found != (self._run.best_metric, self._run.best_epoch, self._run.best_value):
             self._row.update(zip(("best_metric", "best_epoch", "best_value"), found, strict=True))
-
-
-def _bounds_others(item: frames.CheckpointLogged | frames.EventLogged) -> bool:
-    """Whether checkpoints that were there before may have to go for this one."""
-    return isinstance(item, frames.CheckpointLogged) and (item.role == "state" or BUDGET in item.state)
 
 
 @cache

@@ -13,11 +13,23 @@ from sqlalchemy import Connection, select
 
 from tracker.domain.checkpoints import is_mid_epoch
 from tracker.domain.frames import CheckpointLogged
+from tracker.domain.goals import GoalSource
 from tracker.store.tables import series
 from tracker.store.visible import Points, cuts_now, read_points, visible
 
 USUAL = ("val_loss", "loss")
 """The metrics that decide where none is monitored, in order."""
+
+
+def deciding_metrics(monitor: str | None, source: GoalSource | None) -> Sequence[str]:
+    """The metrics that may say which checkpoint is the best so far, in order.
+
+    One that a callback watches may have no value yet at the step of a save: then the usual ones decide, as they did for
+    a row that came before the callback was seen. What the user declared stands alone.
+    """
+    if monitor and source == "declared":
+        return (monitor,)
+    return (*((monitor,) if monitor else ()), *(key for key in USUAL if key != monitor))
 
 
 def best_so_far(

@@ -18,7 +18,7 @@ from sqlalchemy.orm import aliased
 
 from tracker.domain.checkpoints import BEST_BY
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, TrackerError
-from tracker.domain.frames import CheckpointLogged
+from tracker.domain.frames import CheckpointLogged, EventLogged
 from tracker.domain.limits import check_artifact_path, check_key
 from tracker.domain.ports import ArtifactHome, Folders
 from tracker.domain.records import Checkpoint, Removed
@@ -92,6 +92,11 @@ def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Seque
             detail[BEST_BY] = by
         event = {key: row[key] for key in ("run_id", "ms", "epoch", "step", "fit")}
         write(connection, events, [event | {"kind": CHECKPOINT_SAVED, "detail": as_text(detail)}])
+
+
+def bounds_others(item: CheckpointLogged | EventLogged) -> bool:
+    """Whether checkpoints that were there before may have to go for this one."""
+    return isinstance(item, CheckpointLogged) and (item.role == "state" or BUDGET in item.state)
 
 
 def prune(connection: Connection, run: int, *, last: int | None, best: int | None, metric: str | None) -> int | None:
