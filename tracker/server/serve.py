@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tracker.domain.errors import InvalidValue, TrackerError
+from tracker.server.connections import ConnectionLimits, Connections
 
 _GRACE_S = 30
 _IDLE_S = 75
@@ -76,7 +77,7 @@ def serve(app: ASGIApp, opened: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connections(ConnectionLimits.of_this_process()).protocol(),
         ws="none",
         lifespan="on",
         log_config=None,
