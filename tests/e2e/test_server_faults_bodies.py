@@ -93,6 +93,13 @@ def test_body_that_is_too_large(server: Server) -> None:
     assert goes_on(server)
 
 
+def test_a_reading_request_has_a_small_body(server: Server) -> None:
+    """What a viewer may send takes 1 MiB at most: a search is never larger."""
+    body = json.dumps({"experiment_ids": ["0"], "filter": " " * 2 * MIB}).encode()
+    answer = server.ask("POST", "/api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"})
+    assert answer.status == 413, answer.body[:300]
+
+
 def test_client_that_goes_away(server: Server) -> None:
     """A body that is cut off stores nothing and disturbs nobody."""
     body = encode_batch(batch("gone", 1, start_of()))

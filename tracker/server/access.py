@@ -99,6 +99,7 @@ class Gate:
             refusal = self._wrong_place(scope, from_where)
         rule = self._rules.of(scope["method"], scope["path"])
         scope[RULE] = rule.label
+        scope[problems.READS] = rule.role == "viewer"
         door = self._door
         if refusal is None and door is not None and not door.open and scope["path"] not in OPEN:
             authorization = headers.get(b"authorization")

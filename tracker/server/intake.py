@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -11,11 +12,13 @@ from importlib.util import find_spec
 from starlette.requests import Request
 
 from tracker.domain.errors import InvalidValue
-from tracker.server.problems import Refused, Unreadable
+from tracker.server.problems import IDENTITY, READS, Refused, Unreadable
 
 GRACE_S = 30.0
 SLOWEST = 64 * 1024
-"""Bytes a second that a client must reach on the average after the grace."""
+"""Bytes a second that a client must reach on the average of every `GRACE_S`, until the body is complete."""
+SMALL = 1024 * 1024
+"""A body of this size has room of its own, however many large ones there are. Readers may send no larger ones."""
 WINDOW = 8 * 1024 * 1024
 """The most memory that a compressed body may ask its reader to keep; RFC 9659 lets senders count on no more."""
 _PIECE = 1024 * 1024
@@ -30,11 +33,11 @@ async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[
     if largest is not None and announced.isdecimal() and int(announced) > largest:
         raise too_large(int(announced), largest)
     loop = asyncio.get_running_loop()
-    deadline, received = loop.time() + GRACE_S, 0
+    deadline, received, mark = loop.time() + GRACE_S, 0, SLOWEST * GRACE_S
     stream = request.stream().__aiter__()
     while True:
         try:
-            async with asyncio.timeout_at(deadline + received / SLOWEST):
+            async with asyncio.timeout_at(deadline):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
@@ -51,6 +54,8 @@ async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[
                 503, "the server is shutting down", headers={"Retry-After": "2", "Connection": "close"}
             ) from None
         received += len(chunk)
+        if received >= mark:
+            deadline, mark = loop.time() + GRACE_S, received + SLOWEST * GRACE_S
         if largest is not None and received > largest:
             raise too_large(received, largest)
         yield chunk
@@ -65,9 +70,10 @@ def too_large(size: int, largest: int) -> Refused:
 class Intake:
     """How large bodies may be.
 
-    Those that are held in memory whole: each no larger than `largest`, all that are held at once no more than
-    `together`; of a compressed one, both what came and what it says count. Files pass through, each no larger than
-    `largest_file`, if that is given.
+    Those that are held in memory whole: each no larger than `largest`, and `SMALL` where the request only reads. All
+    that are held at once are no more than `together`, those of one client (its token, else its address) no more than
+    half of that; bodies up to `SMALL` do not count there, but have room of their own, `small_together`. Of a compressed
+    one, both what came and what it says count. Files pass through, each no larger than `largest_file`, if it is given.
     """
 
     def __init__(
@@ -75,12 +81,15 @@ class Intake:
         largest: int = 64 * 1024 * 1024,
         together: int = 128 * 1024 * 1024,
         *,
+        small_together: int = 32 * 1024 * 1024,
         largest_file: int | None = None,
     ) -> None:
         self.largest = largest
         self.largest_file = largest_file
         self._together = together
-        self._held = 0
+        self._small_together = small_together
+        self._large: Counter[str] = Counter()
+        self._small = 0
         # Each that is being unpacked keeps a window.
         self._unpacking = asyncio.Semaphore(2)
 
@@ -97,29 +106,66 @@ class Intake:
                 limit=known,
                 headers={"Accept-Encoding": known},
             )
-        held = 0
+        largest = min(self.largest, SMALL) if request.scope.get(READS) else self.largest
+        held = _Held(client_of(request))
         try:
             parts: list[bytes] = []
-            async for chunk in chunks(request, self.largest):
-                held += self._hold(len(chunk))
+            async for chunk in chunks(request, largest):
+                self._hold(held, len(chunk))
                 parts.append(chunk)
             whole = b"".join(parts)
             if coding == "zstd":
                 parts = []
                 async with self._unpacking:
-                    async for part in _unpacked(whole, self.largest):
-                        held += self._hold(len(part))
+                    async for part in _unpacked(whole, largest):
+                        self._hold(held, len(part))
                         parts.append(part)
                 whole = b"".join(parts)
             yield whole
         finally:
-            self._held -= held
+            self._let_go(held)
 
-    def _hold(self, size: int) -> int:
-        if self._held + size > self._together:
-            raise Refused(503, f"{self._held} bytes of bodies wait already", headers={"Retry-After": "1"})
-        self._held += size
-        return size
+    def _hold(self, held: _Held, more: int) -> None:
+        """Count `more` bytes of a body; one that is small no more moves to where the large ones count."""
+        size = held.size + more
+        self._let_go(held)
+        if size <= SMALL:
+            self._require(self._small + size <= self._small_together, self._small)
+            self._small += size
+        else:
+            self._require(self._large.total() + size <= self._together, self._large.total())
+            # Alone a body may be as large as is allowed: what counts is what else its client has here.
+            mine = self._large[held.client]
+            self._require(not mine or mine + size <= self._together // 2, mine)
+            self._large[held.client] += size
+        held.size = size
+
+    def _let_go(self, held: _Held) -> None:
+        if held.size <= SMALL:
+            self._small -= held.size
+        else:
+            self._large[held.client] -= held.size
+            if not self._large[held.client]:
+                del self._large[held.client]
+        held.size = 0
+
+    def _require(self, is_room: bool, waiting: int) -> None:
+        if not is_room:
+            raise Refused(503, f"{waiting} bytes of bodies wait already", headers={"Retry-After": "1"})
+
+
+class _Held:
+    """A body that comes from a client: how much of it counts."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.size = 0
+
+
+def client_of(request: Request) -> str:
+    """Who sends the request: the name of its token, else its address."""
+    identity = request.scope.get(IDENTITY)
+    return f"token {identity.name}" if identity is not None else request.client.host if request.client else ""
 
 
 @cache

@@ -20,6 +20,8 @@ ERROR = "tracker.error"
 """Where in the scope the name of the error is that a request ended with."""
 IDENTITY = "tracker.identity"
 """Where in the scope whoever asks is, if tokens are asked for."""
+READS = "tracker.reads"
+"""Where in the scope it stands whether a viewer may send the request: then it changes nothing."""
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that is answered, "" outside of any."""
 

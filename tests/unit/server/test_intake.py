@@ -13,7 +13,7 @@ import zstandard
 from tracker.artifacts.local import LocalArtifacts
 from tracker.server.access import Hosts
 from tracker.server.app import create_app
-from tracker.server.intake import Intake
+from tracker.server.intake import SMALL, Intake
 from tracker.server.writer import Writer
 from tracker.store.store import SqlRunStore
 
@@ -57,7 +57,8 @@ def test_bodies_count_while_they_are_unpacked(store: SqlRunStore) -> None:
     packed = zstandard.compress(bytes(1_000_000))
 
     async def run(together: int) -> int:
-        app = create_app(store, writer, LocalArtifacts(Path("f")), hosts=Hosts(), intake=Intake(together=together))
+        intake = Intake(small_together=together)
+        app = create_app(store, writer, LocalArtifacts(Path("f")), hosts=Hosts(), intake=intake)
         headers = {"Content-Type": "application/msgpack", "Content-Encoding": "zstd"}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
             answers = [await http.post("/api/v1/batches", content=packed, headers=headers) for _ in range(3)]
@@ -66,3 +67,35 @@ def test_bodies_count_while_they_are_unpacked(store: SqlRunStore) -> None:
     with Writer(store.append_many) as writer:
         assert asyncio.run(run(1_000_000)) == 503
         assert asyncio.run(run(1_000_000 + len(packed))) == 422
+
+
+def test_one_client_leaves_room_for_others(store: SqlRunStore) -> None:
+    """Large bodies of one client that stop one byte short take half of the room at most, and no small body's."""
+    large = 2 * SMALL
+
+    async def run() -> list[int]:
+        app = create_app(store, writer, LocalArtifacts(Path("f")), hosts=Hosts(), intake=Intake(together=4 * large))
+        arrived = asyncio.Queue[None]()
+
+        async def short() -> AsyncIterator[bytes]:
+            yield bytes(large)
+            arrived.put_nowait(None)
+            await asyncio.Event().wait()
+
+        async def post(client: str, content: bytes | AsyncIterator[bytes]) -> int:
+            transport = httpx.ASGITransport(app, client=(client, 1))
+            headers = {"Content-Type": "application/msgpack"}
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+                return (await http.post("/api/v1/batches", content=content, headers=headers)).status_code
+
+        stuck = [asyncio.create_task(post("10.0.0.1", short())) for _ in range(2)]
+        for _ in stuck:
+            await arrived.get()
+        statuses = [await post("10.0.0.1", bytes(large)), await post("10.0.0.1", b"small")]
+        statuses += [await post("10.0.0.2", bytes(large)), await post("10.0.0.2", bytes(SMALL))]
+        for task in stuck:
+            task.cancel()
+        return statuses + list(await asyncio.gather(*stuck))
+
+    with Writer(store.append_many) as writer:
+        assert asyncio.run(run()) == [503, 422, 422, 422, 503, 503]

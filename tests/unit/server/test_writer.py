@@ -77,7 +77,7 @@ def test_bodies_together_are_bounded(store: SqlRunStore, other: sqlite3.Connecti
     body = encode_batch(batch("r", 2, *(points(step, x=1.0) for step in range(200))))
 
     async def run() -> tuple[httpx.Response, list[httpx.Response]]:
-        async with client(store, writer, Intake(together=3 * len(body))) as http:
+        async with client(store, writer, Intake(small_together=3 * len(body))) as http:
             other.execute("BEGIN IMMEDIATE")
             tasks = [asyncio.create_task(http.post("/api/v1/batches", content=body)) for _ in range(4)]
             done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
