@@ -207,7 +207,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         self._is_in_fit(False)
         with self.guard("ending the fit"):
             if self._fit is not None:
-                self._fit.die("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+                self._fit.die(self._fit.run.outcome_after(error))
 
     def _parts(self) -> list[MakePart]:
         """What is recorded of a fit besides its epochs and decisions."""

@@ -14,7 +14,7 @@ from tracker.client.clock import now_ms
 from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
 from tracker.domain.limits import as_json
 from tracker.domain.progress import Progress
-from tracker.domain.words import CheckpointRole, FitOutcome
+from tracker.domain.words import CheckpointRole, FitOutcome, RunStatus
 
 
 class Position:
@@ -65,6 +65,16 @@ class Position:
         return self.next_epoch, self.steps + 1
 
 
+def outcome_of(status: RunStatus, error: object = None) -> FitOutcome:
+    """How a fit ended that did not return, of a run that ends so, by `error`; the store says the same of one left open.
+
+    `sys.exit()` in its midst, with no other code than 0, stops it.
+    """
+    if status == "interrupted" or status == "preempted":
+        return status
+    return "stopped" if status == "finished" and isinstance(error, SystemExit | GeneratorExit) else "failed"
+
+
 class FitRecorder:
     """One `model.fit()` of a run, in Keras' own numbers: epochs as `on_epoch_end` counts them, steps done in it.
 
@@ -79,6 +89,7 @@ class FitRecorder:
         log_step: Callable[[int, Mapping[str, object]], None],
         on_end: Callable[[FitOutcome], None],
         checkpoints: CheckpointLog,
+        outcome_after: Callable[[BaseException], FitOutcome],
         *,
         initial_epoch: int,
         epochs: int | None,
@@ -93,6 +104,7 @@ class FitRecorder:
         self._log_step = log_step
         self._on_end = on_end
         self._checkpoints = checkpoints
+        self._outcome_after = outcome_after
         self._initial_epoch = initial_epoch
         self.first_epoch, self.first_step = position.enter_fit(initial_epoch, epochs, steps_per_epoch, resumed_steps)
         self.number = position.fits
@@ -224,8 +236,12 @@ class FitRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        self.end("completed" if error is None else "interrupted" if interrupted else "failed")
+        self.end("completed" if error is None else self._outcome_after(error))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all planned epochs were recorded."""
+        return self.planned is not None and self._position.next_epoch >= self.planned
 
     @property
     def reached_step(self) -> int:

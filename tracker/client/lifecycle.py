@@ -1,6 +1,7 @@
-"""How runs end when nobody ends them: at exit, by SIGTERM, in forked children.
+"""How runs end when nobody ends them: at exit, by a signal, in children of multiprocessing.
 
-Nothing is installed before the first run starts, and the signal handler that was there is put back after the last.
+Nothing is installed before the first run starts, and what was there is put back after the last. A forked child leaves
+its parent's runs to the parent.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tracker.client import exits
 from tracker.client.journal import disown_all
+from tracker.client.signals import Signals, waits_for_a_task
+from tracker.client.values import described
 from tracker.domain.words import RunStatus
 
 if TYPE_CHECKING:
@@ -26,40 +31,46 @@ log = logging.getLogger("tracker")
 
 EXIT_TIMEOUT_S = 30.0
 """How long runs, all of them together, may take to ship what they have when the process ends."""
-SIGTERM_TIMEOUT_S = 5.0
-"""The same for a process that got SIGTERM."""
+SIGNAL_TIMEOUT_S = 5.0
+"""The same for a process that got SIGTERM or SIGHUP."""
 LATER_S = 5.0
 """How long what may wait may take when the process ends."""
 
 _live: dict[int, Run] = {}
 _opened_by: dict[int, int] = {}
+_died: dict[int, tuple[RunStatus, BaseException | Mapping[str, str]]] = {}
+"""By run: how it ended that the thread which opened it, or the task of a pool, died of an exception."""
 _later: list[threading.Thread] = []
-_pid = 0
 _hooked = False
-_installed: _Handler | None = None
-_exception_at_start: BaseException | None = None
+_finalized_pid = 0
 
 
 def watch(run: Run) -> None:
     """End `run` truthfully, whatever happens to this process."""
-    global _hooked, _pid, _exception_at_start
+    global _hooked, _finalized_pid
     if not _hooked:
         _hooked = True
         atexit.register(_at_exit)
         os.register_at_fork(after_in_child=_in_forked_child)
-    if not _live:
-        _pid, _exception_at_start = os.getpid(), _uncaught()
+    if exits.is_child() and _finalized_pid != os.getpid():
+        from multiprocessing.util import Finalize
+
+        _finalized_pid = os.getpid()
+        Finalize(None, _at_end_of_child, exitpriority=0)
+    exits.begin(_note)
     _live[id(run)] = run
     _opened_by[id(run)] = threading.get_ident()
-    _install_handler()
+    _signals.install()
 
 
-def forget(run: Run) -> None:
+def forget(run: object) -> None:
     """`run` ended."""
     _live.pop(id(run), None)
     _opened_by.pop(id(run), None)
+    _died.pop(id(run), None)
     if not _live:
-        _restore_handler()
+        _signals.remove()
+        exits.end()
 
 
 def open_runs(thread: int | None = None) -> list[Run]:
@@ -94,20 +105,37 @@ def status_after(error: BaseException | None) -> RunStatus:
     return "failed"
 
 
-def _uncaught() -> BaseException | None:
-    """The exception that the interpreter reported last.
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C, for as long as it takes to write a few last words."""
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
-    It is set before `sys.excepthook` is called, so it does not matter who else hooked that, or in what order.
-    """
-    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    return error if isinstance(error, BaseException) else None
+
+def _note(error: BaseException) -> None:
+    """This thread, or its task, dies of `error`. What is kept of it holds none of its frames."""
+    status = status_after(error)
+    kept = (described(error) or {}) if status == "failed" else type(error)(0)
+    for run in open_runs(threading.get_ident()):
+        _died[id(run)] = status, kept
 
 
 def _at_exit() -> None:
-    error = _uncaught()
-    # In an interactive session an exception does not end the process: it was some earlier cell's.
-    if error is _exception_at_start or hasattr(sys, "ps1"):
-        error = None
+    _end_process(exits.of_process())
+
+
+def _at_end_of_child() -> None:
+    """Called by multiprocessing while the exception that ends the child is on its way."""
+    _end_process(sys.exception())
+
+
+def _end_process(error: BaseException | None) -> None:
     _end_all(status_after(error), error, EXIT_TIMEOUT_S)
     deadline = time.monotonic() + LATER_S
     for thread in _later:
@@ -115,13 +143,27 @@ def _at_exit() -> None:
 
 
 def _end_all(status: RunStatus, error: BaseException | None, timeout: float) -> None:
-    """End every run of this process, in `timeout` seconds for all of them."""
+    """End every run of this process, in `timeout` seconds for all of them; at once after a Ctrl-C."""
     deadline = time.monotonic() + timeout
     for run in list(_live.values()):
+        ending: RunStatus = status
+        why: BaseException | Mapping[str, str] | None = error
+        if status == "finished" and error is None:
+            ending, why = _died.get(id(run)) or (_end_of_fit(run), None)
         try:
-            run.end(status, error, max(deadline - time.monotonic(), 0.0))
+            run.end(ending, why, max(deadline - time.monotonic(), 0.0))
+        except KeyboardInterrupt:
+            deadline = 0.0
         except Exception:
             log.exception("run %s did not end as it should; its journal is kept", run.id)
+
+
+def _end_of_fit(run: Run) -> RunStatus:
+    """How a run ended of which Python knows no error: as its last fit. One that did not return died of some error."""
+    if not run.has_open_fit:
+        return "finished"
+    error = exits.reported() if exits.is_interactive() else None
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
 def _in_forked_child() -> None:
@@ -130,57 +172,20 @@ def _in_forked_child() -> None:
     disown_all()
     _live.clear()
     _opened_by.clear()
-    _restore_handler()
+    _died.clear()
+    _signals.remove()
+    exits.end()
 
 
-class _Handler:
-    """SIGTERM's handler while runs are open; `before` is what stood there when it was installed.
-
-    Each installation is another one: somebody who came between two of them may pass on to the first, and the second
-    to them.
-    """
-
-    def __init__(self, before: Any) -> None:
-        self.before = before
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        # A child just forked may get the signal before it has let go of its parent's runs.
-        ours = os.getpid() == _pid
-        if callable(self.before):
-            # The handler that was there decides what happens next; if the process goes on and ends well, it was still
-            # preempted.
-            for run in list(_live.values()) if ours else ():
-                run.preempted = True
-            self.before(number, frame)
-            return
-        try:
-            if ours:
-                _end_all("preempted", None, SIGTERM_TIMEOUT_S)
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
+def _on_signal(frame: FrameType | None) -> None:
+    _end_all("finished" if waits_for_a_task(frame) else "preempted", None, SIGNAL_TIMEOUT_S)
 
 
-def _install_handler() -> None:
-    global _installed
-    before = signal.getsignal(signal.SIGTERM)
-    if _installed is not None or before is None or before is signal.SIG_IGN:
-        return  # there already, set by C code, or ignored on purpose: not ours to change
-    handler = _Handler(before)
-    try:
-        signal.signal(signal.SIGTERM, handler)
-    except ValueError:
-        return  # only the main thread may
-    _installed = handler
+def _on_survived_signal(frame: FrameType | None) -> None:
+    """If the process goes on and ends well, it was still preempted."""
+    if not waits_for_a_task(frame):
+        for run in list(_live.values()):
+            run.preempted = True
 
 
-def _restore_handler() -> None:
-    global _installed
-    # Somebody who came after us keeps their handler; ours, below it in the chain, then only passes on.
-    stands: object = signal.getsignal(signal.SIGTERM)
-    if _installed is not None and stands is _installed:
-        try:
-            signal.signal(signal.SIGTERM, _installed.before)
-        except ValueError:
-            return  # only the main thread may: it stays for the next run, and passes on
-    _installed = None
+_signals = Signals(_on_signal, _on_survived_signal)

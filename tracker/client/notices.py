@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from tracker.client.background import Background
 from tracker.domain.frames import CheckpointLogged, Frame
-from tracker.domain.words import FitOutcome, RunStatus
 
 if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
@@ -66,11 +65,6 @@ class Checkpoint:
             metrics=frame.metrics,
             is_best=frame.is_best,
         )
-
-
-def cut_short(status: RunStatus) -> FitOutcome:
-    """How a fit ended that its run's end cut short, as the store says it too."""
-    return status if status == "interrupted" or status == "preempted" else "failed"
 
 
 class Observer(Protocol):

@@ -9,24 +9,22 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
-from tracker.client import lifecycle
 from tracker.client.background import Background
 from tracker.client.checkpoints import CheckpointLog
 from tracker.client.clock import CLOCK, now_ms
 from tracker.client.copies import Copied, OpenAgain
+from tracker.client.ending import Ending
 from tracker.client.files import ArtifactLog
 from tracker.client.fits import FitRecorder, Position
 from tracker.client.histograms import histogram_between, histogram_of
 from tracker.client.images import ImageLog
 from tracker.client.intake import Intake
 from tracker.client.late import LateLog
-from tracker.client.notices import Checkpoint, Fit, Notices, cut_short
-from tracker.client.values import described, in_frames, one_of
+from tracker.client.notices import Checkpoint, Fit, Notices
+from tracker.client.values import in_frames, one_of
 from tracker.client.writer import RunWriter
-from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import (
     EpochEnded,
     EventLogged,
@@ -35,21 +33,20 @@ from tracker.domain.frames import (
     MetricMonitored,
     Params,
     Points,
-    RunEnded,
     Tags,
 )
 from tracker.domain.goals import Goal, GoalSource
 from tracker.domain.limits import as_detail, as_number, check_key, check_step
 from tracker.domain.ports import ArtifactHome, RunStore
 from tracker.domain.progress import Progress
-from tracker.domain.words import RUN_STATUSES, Axis, CheckpointRole, FitOutcome, RunStatus
+from tracker.domain.words import Axis, CheckpointRole, FitOutcome, RunStatus
 
 _monotonic_ns = time.monotonic_ns
 Connect = Callable[[], tuple[RunStore, ArtifactHome]]
 """Opens the store of a run, to be closed, and the home of its files; raises StoreError."""
 
 
-class Run(Copied):
+class Run(Copied, Ending):
     """One training run; made by `tracker.start_run`. Usable as a context manager, and from many threads."""
 
     def __init__(
@@ -273,6 +270,7 @@ class Run(Copied):
             self._write_step,
             self._leave_fit,
             self._checkpoints,
+            self.outcome_after,
             initial_epoch=self._intake.whole("initial_epoch", initial_epoch) or 0,
             epochs=self._intake.whole("epochs", epochs),
             steps_per_epoch=self._intake.whole("steps_per_epoch", steps_per_epoch),
@@ -309,49 +307,6 @@ class Run(Copied):
         began = time.monotonic()
         self._background.wait(timeout)
         return self._writer.flush(max(timeout - (time.monotonic() - began), 0.0))
-
-    def finish(self, status: RunStatus = "finished", *, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
-        """End the run and wait as `flush` does; return how many points are still in the journal.
-
-        A second call changes nothing. A run that got SIGTERM meanwhile is not `finished` but `preempted`.
-        """
-        if status not in RUN_STATUSES or status in ("running", "lost"):
-            raise InvalidValue("status", f"{status!r} is not how a run ends", limit=", ".join(RUN_STATUSES[1:-1]))
-        return self.end(status, None, timeout)
-
-    def end(self, status: RunStatus, error: BaseException | None, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
-        """`finish`, with the exception that ended the run if one did."""
-        if self._writer.ended:
-            return self._writer.points_left
-        timeout = self._background.close(timeout, patient=status != "preempted" and not self.preempted)
-        # A handler of SIGTERM leaves by one of these.
-        if self.preempted and (status in ("finished", "interrupted") or isinstance(error, SystemExit)):
-            status = "preempted"
-        if self._fit is not None and not self._fit.ended:
-            self._fit.end(cut_short(status))
-        self._notices.put("run_ended", run=self, status=status)
-        timeout = self._notices.close(timeout)
-        self.status = status
-        failure = described(error) if status == "failed" else None
-        try:
-            return self._writer.end(RunEnded(ms=self._position.moment(), status=status, error=failure), timeout)
-        finally:
-            if self._writer.ended:
-                lifecycle.forget(self)
-
-    def disown(self) -> None:
-        """In a forked child: leave the run to the parent."""
-        self._background.disown()
-        self._notices.disown()
-        self._writer.disown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.end(lifecycle.status_after(error), error)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,111 @@
+"""How a run ends: by `finish`, by the end of its `with` block, or by what ends its process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from tracker.client import lifecycle
+from tracker.client.background import Background
+from tracker.client.fits import FitRecorder, Position, outcome_of
+from tracker.client.notices import Notices
+from tracker.client.values import described
+from tracker.client.writer import RunWriter
+from tracker.domain.errors import InvalidValue
+from tracker.domain.frames import RunEnded
+from tracker.domain.words import RUN_STATUSES, FitOutcome, RunStatus
+
+Error = BaseException | Mapping[str, str]
+"""An exception that ended a run, or what is kept of it (see `described`)."""
+
+
+class Ending:
+    """The part of `Run` that ends it."""
+
+    status: RunStatus
+    preempted: bool
+    """Whether a signal came that a handler of the training's own decides about."""
+    _background: Background
+    _fit: FitRecorder | None
+    _notices: Notices
+    _position: Position
+    _writer: RunWriter
+
+    def finish(self, status: RunStatus = "finished", *, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
+        """End the run and wait as `flush` does; return how many points are still in the journal.
+
+        A second call changes nothing. A run that got SIGTERM meanwhile is not `finished` but `preempted`.
+        """
+        if status not in RUN_STATUSES or status in ("running", "lost"):
+            raise InvalidValue("status", f"{status!r} is not how a run ends", limit=", ".join(RUN_STATUSES[1:-1]))
+        return self.end(status, None, timeout)
+
+    def end(
+        self,
+        status: RunStatus,
+        error: Error | None,
+        timeout: float = lifecycle.EXIT_TIMEOUT_S,
+    ) -> int:
+        """`finish`, with the exception that ended the run if one did."""
+        try:
+            return self._end(status, error, timeout)
+        except KeyboardInterrupt:  # Ctrl-C again: it does not wait any longer, but it has a last word
+            with lifecycle.uninterrupted():
+                self._end(status, error, 0.0)
+            raise
+
+    def _end(self, status: RunStatus, error: Error | None, timeout: float) -> int:
+        if self._writer.ended:
+            return self._writer.points_left
+        timeout = self._background.close(timeout, patient=status != "preempted" and not self.preempted)
+        status = self._ending(status, error)
+        if self._fit is not None and not self._fit.ended:
+            completed = status == "finished" and error is None and self._fit.is_complete
+            self._fit.end("completed" if completed else outcome_of(status, error))
+        self._notices.put("run_ended", run=self, status=status)
+        timeout = self._notices.close(timeout)
+        self.status = status
+        failure: Mapping[str, str] | None = None
+        if status == "failed":  # else nothing is imported on the way out for it
+            failure = described(error) if isinstance(error, BaseException) else error
+        try:
+            return self._writer.end(
+                RunEnded(
+                    ms=self._position.moment(),
+                    status=status,
+                    error=dict(failure) if failure and status == "failed" else None,
+                ),
+                timeout,
+            )
+        finally:
+            if self._writer.ended:
+                lifecycle.forget(self)
+
+    @property
+    def has_open_fit(self) -> bool:
+        """Whether the last fit neither returned nor recorded all its epochs."""
+        return self._fit is not None and not self._fit.ended and not self._fit.is_complete
+
+    def outcome_after(self, error: BaseException) -> FitOutcome:
+        """How a fit ended that `error` went through."""
+        return outcome_of(self._ending(lifecycle.status_after(error), error), error)
+
+    def _ending(self, status: RunStatus, error: object) -> RunStatus:
+        """`status`, or `preempted` where a signal came that some handler left by SystemExit or KeyboardInterrupt."""
+        left = status in ("finished", "interrupted") or isinstance(error, SystemExit)
+        return "preempted" if self.preempted and left else status
+
+    def disown(self) -> None:
+        """In a forked child: leave the run to the parent."""
+        self._background.disown()
+        self._notices.disown()
+        self._writer.disown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end(lifecycle.status_after(error), error)
