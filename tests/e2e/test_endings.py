@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -504,3 +506,101 @@ def test_a_forked_child_does_not_keep_the_journal_of_its_dead_parent(store: RunS
         child.go_on()
         child.end()
     assert the_run(store).status == "lost"
+
+
+RAISED = {
+    "raise SystemExit(3)": "raise SystemExit(3)",
+    "in a function": "def main():\n    raise SystemExit('no data')\nmain()",
+    "through finally": "try:\n    raise SystemExit(3)\nfinally:\n    pass",
+}
+
+
+@pytest.mark.parametrize("code", RAISED.values(), ids=RAISED)
+def test_an_exit_that_is_raised_is_said_to_be_unknown(store: RunStore, code: str) -> None:
+    """Python tells nobody the status of a SystemExit that was raised: the log says so, and what to write instead."""
+    with Child(f"{script('without', 'run.flush()')}\n{code}") as child:
+        assert child.end() in (1, 3)
+    assert "its status cannot be known here" in child.errors
+    assert the_run(store).status == "finished"
+
+
+def test_a_fit_that_was_left_open_fails_the_run(store: RunStore) -> None:
+    """Whoever leaves a fit by an exception that somebody catches has no finished run; one whose last epoch came has."""
+    run_child("""
+        one, two = tracker.start_run(name="died"), tracker.start_run(name="done")
+        for run in (one, two):
+            fit = run.start_fit(epochs=2)
+            fit.log_epoch(0, {"loss": 1.0})
+        try:
+            raise MemoryError
+        except MemoryError:
+            pass
+        fit.log_epoch(1, {"loss": 1.0})
+    """)
+    died, done = the_run(store, "died"), the_run(store, "done")
+    assert (died.status, store.fits(died.id)[0].outcome) == ("failed", "failed")
+    assert (done.status, store.fits(done.id)[0].outcome) == ("finished", "completed")
+
+
+def test_an_exit_status_is_kept_and_the_run_is_found_again(store: RunStore) -> None:
+    """The event `run_failed` has the code and what led to it, and `resume="auto"` goes on with the run."""
+    with Child("""
+        run = tracker.start_run("E", name="it")
+        run.log_epoch(0, {"loss": 1.0})
+        try:
+            raise ValueError("boom")
+        except Exception:
+            sys.exit(7)
+    """) as child:
+        assert child.end() == 7
+    failed = the_run(store)
+    [event] = [event for event in store.events(failed.id) if event.kind == "run_failed"]
+    assert (failed.status, event.detail["type"], event.detail["message"]) == ("failed", "SystemExit", "7")
+    assert "ValueError: boom" in event.detail["traceback"]
+    with start_run("E", name="it", resume="auto") as again:
+        assert again.id == failed.id
+
+
+def test_what_was_wrapped_is_put_back(store_url: str) -> None:
+    """While runs are open, and no longer; a wrapper that came later stays, and passes on to what was there."""
+    import threading
+
+    before, hook = sys.exit, threading.excepthook
+    one, two = start_run(), start_run()
+    assert sys.exit is not before
+    one.finish()
+    wrapped = sys.exit
+    seen: list[object] = []
+
+    def later(code: object = None) -> None:
+        seen.append(code)
+        wrapped(code)  # type: ignore[arg-type]
+
+    sys.exit = later  # type: ignore[assignment]
+    try:
+        with pytest.raises(SystemExit) as caught:
+            sys.exit(3)
+        assert (caught.value.code, repr(caught.value), pickle.loads(pickle.dumps(caught.value)).code) == (
+            3,
+            "SystemExit(3)",
+            3,
+        )
+        two.finish()
+        assert sys.exit is later
+        with pytest.raises(SystemExit, match="4"):
+            sys.exit("4")
+        assert seen == [3, "4"]
+    finally:
+        sys.exit = before
+    assert threading.excepthook is hook
+
+
+def test_a_hangup_is_ignored_under_nohup(store: RunStore) -> None:
+    """A process that ignores SIGHUP goes on, and its run is finished."""
+    run_child("""
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        run = tracker.start_run(name="it")
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    """)
+    assert the_run(store).status == "finished"

@@ -50,7 +50,7 @@ def _since(run: Run, now: int) -> str:
         case "interrupted":
             return f" by Ctrl-C {ended}"
         case "preempted":
-            return f" by SIGTERM {ended}"
+            return f" by SIGTERM or SIGHUP {ended}"
         case _:
             return f" {ended}"
 

@@ -10,6 +10,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 _PACKED = (
@@ -23,6 +24,8 @@ _code = vars(SystemExit)["code"]
 _last_exit: BaseException | None = None
 _at_start: BaseException | None = None
 _wrappers: list[_Wrapper] = []
+_outermost: FrameType | None = None
+"""The main thread's first frame: that of the script, whose variables live as long as the process anyway."""
 
 
 class _Exit(SystemExit):
@@ -30,9 +33,6 @@ class _Exit(SystemExit):
 
     The interpreter asks for the code when nobody caught the exception, and is the only one who does so from no frame.
     """
-
-    __qualname__ = "SystemExit"
-    __module__ = "builtins"
 
     @property
     def code(self) -> Any:
@@ -51,6 +51,10 @@ class _Exit(SystemExit):
         return SystemExit, self.args
 
 
+_Exit.__name__ = _Exit.__qualname__ = "SystemExit"  # as it is shown
+_Exit.__module__ = "builtins"
+
+
 class _Wrapper:
     """`make(before)` in the place of a function until it is removed."""
 
@@ -67,10 +71,12 @@ class _Wrapper:
 
 def begin(note: Callable[[BaseException], None]) -> None:
     """From now on `note` hears, in its thread, of each exception that ends a thread, or a task in a pool's process."""
-    global _at_start
+    global _at_start, _outermost
     if _wrappers:
         return
     _at_start = reported()
+    if threading.current_thread() is threading.main_thread():
+        _outermost = _first_frame()
     _wrappers.append(_Wrapper(sys, "exit", _exiting))
     if (site := sys.modules.get("_sitebuiltins")) is not None:
         _wrappers.append(_Wrapper(site.Quitter, "__call__", _exiting))  # the builtins `exit` and `quit`
@@ -130,9 +136,29 @@ def of_process() -> BaseException | None:
     return None if error is _at_start or is_interactive() else error
 
 
+def is_unknown() -> bool:
+    """Whether the process, at its end, ends by a SystemExit that `of_process` does not know: raised, not by `sys.exit`.
+
+    Then its script was left in the midst.
+    """
+    script = _outermost
+    if script is None or of_process() is not None or is_interactive() or script is _first_frame():
+        return False
+    import dis
+
+    return not dis.opname[script.f_code.co_code[script.f_lasti]].startswith("RETURN")
+
+
 def is_interactive() -> bool:
     """Whether this is a session in which the process outlives its errors: a console or a notebook."""
     return hasattr(sys, "ps1")
+
+
+def _first_frame() -> FrameType:
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def _exiting(before: Callable[..., Any]) -> Callable[..., Any]:

@@ -127,6 +127,11 @@ def _note(error: BaseException) -> None:
 
 
 def _at_exit() -> None:
+    if _live and exits.is_unknown():
+        log.warning(
+            "the process ends by a SystemExit that sys.exit() did not raise: its status cannot be known here. Runs "
+            "whose last fit() returned count as finished; use sys.exit(), or open runs by `with`"
+        )
     _end_process(exits.of_process())
 
 

@@ -24,7 +24,7 @@ _STATUS = {
     "finished": "Finished",
     "failed": "Failed",
     "interrupted": "Interrupted by Ctrl-C",
-    "preempted": "Stopped by SIGTERM",
+    "preempted": "Stopped by SIGTERM or SIGHUP",
     "lost": "Lost",
 }
 _LOST = (

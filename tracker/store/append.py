@@ -76,10 +76,6 @@ _SET_LAST = (
     "INSERT INTO journals (run_id, writer, last_number) VALUES (?, ?, ?)"
     " ON CONFLICT (run_id, writer) DO UPDATE SET last_number = excluded.last_number"
 )
-_END_FIT = (
-    "UPDATE fits SET outcome = ?, ended_ms = CASE WHEN started_ms > ? THEN started_ms ELSE ? END"
-    " WHERE run_id = ? AND number = ?"
-)
 
 
 def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
@@ -272,11 +268,8 @@ class _Changes:
         )
 
     def _run_ended(self, item: frames.RunEnded) -> None:
-        self._connection.execute(
-            update(fits)
-            .where(fits.c.run_id == self._run.id, fits.c.writer == self._writer, fits.c.outcome.is_(None))
-            .values(outcome=_CUT.get(item.status, "failed"), ended_ms=sessions.end_of_fit(item.ms))
-        )
+        values = (_CUT.get(item.status, "failed"), item.ms, item.ms, self._run.id, self._writer)
+        change(self._connection, sessions.END_OPEN_FITS, values)
         if self._owner != self._writer:
             return  # a later writer continues the run: an earlier one's end is not the run's
         # From here on it is nobody's: a batch that comes again must not bring the run back to life.
@@ -332,7 +325,7 @@ class _Changes:
         self.book.supersede(item)
 
     def _fit_ended(self, item: frames.FitEnded) -> None:
-        change(self._connection, _END_FIT, (item.outcome, item.ms, item.ms, self._run.id, item.number))
+        change(self._connection, sessions.END_FIT, (item.outcome, item.ms, item.ms, self._run.id, item.number))
 
     def _epoch_ended(self, item: frames.EpochEnded) -> None:
         row = {

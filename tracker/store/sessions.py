@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
 from tracker.domain.frames import EventLogged, RunStarted
 from tracker.domain.words import LEASE_MS
-from tracker.store.tables import LEASED, fits, runs
+from tracker.store.tables import LEASED, runs
+from tracker.store.written import change
 
+_END = "UPDATE fits SET outcome = ?, ended_ms = CASE WHEN started_ms > ? THEN started_ms ELSE ? END WHERE run_id = ?"
+"""Not compiled by SQLAlchemy, which calls `exec` for it: after that Python exits with 1 where Ctrl-C ended it."""
+END_FIT = f"{_END} AND number = ?"
+"""End a fit; values are the outcome, twice the time, the run's key, and the fit's number."""
+END_OPEN_FITS = f"{_END} AND writer = ? AND outcome IS NULL"
+"""The same for those that a writer left open."""
 Now = Callable[[str], Any]
 """A column of the run's row, as it will be."""
 
@@ -35,11 +42,6 @@ def end(now: Now, ms: int) -> int:
     return max(ms, _began(now))
 
 
-def end_of_fit(ms: int) -> ColumnElement[int]:
-    """The same for a fit."""
-    return case((fits.c.started_ms > ms, fits.c.started_ms), else_=ms)
-
-
 def end_lapsed(connection: Connection, now_ms: int) -> None:
     """Make runs whose lease ran out `lost`, as of their last sign of life."""
     began = func.coalesce(runs.c.opened_ms, runs.c.started_ms).label("began_ms")
@@ -50,11 +52,7 @@ def end_lapsed(connection: Connection, now_ms: int) -> None:
         ended_ms = max(run.alive_ms, run.began_ms)
         row = update(runs).where(runs.c.id == run.id)
         connection.execute(row.values(status="lost", ended_ms=ended_ms, version=runs.c.version + 1))
-        connection.execute(
-            update(fits)
-            .where(fits.c.run_id == run.id, fits.c.outcome.is_(None))
-            .values(outcome="lost", ended_ms=end_of_fit(ended_ms))
-        )
+        change(connection, f"{_END} AND outcome IS NULL", ("lost", ended_ms, ended_ms, run.id))
 
 
 def _began(now: Now) -> int:
