@@ -6,7 +6,7 @@ LOCK := .ci/requirements.lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench lock clean
+.PHONY: help demo test field check fmt bench lock clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,6 +16,9 @@ demo: .venv/demo.stamp ## train on real data, record it, show what was recorded
 
 test: .venv/test.stamp ## install what the tests need and run them all
 	$(BIN)/python -m pytest
+
+field: .venv/test.stamp ## one training under every condition, alone and in pairs: the record must be the same
+	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field
 
 check: .venv/check.stamp ## format, lint, types, import contracts, docker files, schema drift
 	$(BIN)/ruff format --check .

@@ -54,6 +54,11 @@ class Description:
         self.improvements = improvements_of(run)
         self._models: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
         self._has_files = False
+        self._is_resumed = False
+
+    def resumed(self) -> None:
+        """The next fit's optimizer has the rate that its state was saved with, which nobody chose."""
+        self._is_resumed = True
 
     def fit(self, model: Any, params: Mapping[str, Any], callbacks: Iterable[Any]) -> None:
         """A fit of `model` begins; `params` are what is known of its arguments, `callbacks` those beside ours."""
@@ -61,7 +66,11 @@ class Description:
         with self._guard("reading the callbacks' configurations"):
             self._say(configurations(callbacks))
         with _quietly():
-            self._say(hyperparameters(model, self._guard))
+            given = hyperparameters(model, self._guard)
+            if self._is_resumed:
+                given = {key: value for key, value in given.items() if not key.endswith(".learning_rate")}
+            self._is_resumed = False
+            self._say(given)
 
     def model(self, model: Any, fit: int) -> bool:
         """Sizes, summary and architecture of a model, if they are not those of its last fit; False if it is not built.

@@ -97,13 +97,19 @@ class ObservedFit:
         self._is_put_back = True
         self._decisions.rates.begin()
         if self._taken_up is not None:
+            self._description.resumed()
             known = self._taken_up.known
             self._decisions.metrics_of(known.get("metrics", {}))
+            self._decisions.rates.put_back(known.get("scheduled", {}))
             self._description.improvements.put_back(known.get("improvements"))
 
     def known(self) -> dict[str, Any]:
         """What a later process must know to tell of this fit's decisions: JSON."""
-        return {"metrics": self._decisions.metrics(), "improvements": self._description.improvements.last()}
+        return {
+            "metrics": self._decisions.metrics(),
+            "improvements": self._description.improvements.last(),
+            "scheduled": self._decisions.rates.scheduled(),
+        }
 
     @property
     def is_over(self) -> bool:

@@ -30,6 +30,14 @@ class RateWatch:
         """The rates are as somebody else made them whom nobody has to be told of: a training was resumed."""
         self._known = settable_rates(self._model)
 
+    def scheduled(self) -> dict[str, float]:
+        """The last epoch's rates of those optimizers that follow a schedule."""
+        return dict(self._scheduled)
+
+    def put_back(self, scheduled: Mapping[str, float]) -> None:
+        """Know what `scheduled` said in another process."""
+        self._scheduled = dict(scheduled) | self._scheduled
+
     def read(self, epoch: int) -> dict[str, float]:
         """What the rates are right before the first batch of `epoch`; what else changed them was an assignment."""
         now = learning_rates(self._model)
