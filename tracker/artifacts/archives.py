@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tracker.domain.errors import ArtifactError, InvalidValue
-from tracker.domain.limits import check_artifact_path
+from tracker.domain.limits import check_safe_path
 from tracker.domain.words import FOLDER_ARCHIVE, ORBAX_ARCHIVE
 
 ENDING = ".zip"
@@ -46,7 +46,7 @@ def _members(opened: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
     for one in opened.infolist():
         kind = stat.S_IFMT(one.external_attr >> 16)
         try:
-            path = check_artifact_path(one.filename.rstrip("/"))
+            path = check_safe_path(one.filename.rstrip("/"))
         except InvalidValue as error:
             raise ArtifactError(f"{opened.filename} has a file at {one.filename!r}: {error}") from error
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tracker.domain.errors import InvalidValue
-from tracker.domain.limits import check_artifact_path, check_run_id
+from tracker.domain.limits import check_run_id, check_safe_path
 from tracker.domain.records import Entry
 
 _INCOMING = ".incoming"
@@ -77,7 +77,7 @@ def check(root: Path, run_id: str, path: str) -> None:
 
 
 def _names(run_id: str, path: str) -> list[str]:
-    return [check_run_id(run_id), *check_artifact_path(path).split("/")]
+    return [check_run_id(run_id), *check_safe_path(path).split("/")]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tracker.domain.limits import check_artifact_path
+from tracker.domain.limits import check_safe_path
 from tracker.domain.words import FOLDER_ARCHIVE, ORBAX_ARCHIVE
 
 _MARKS = ("_CHECKPOINT_METADATA", "_METADATA", "checkpoint_metadata.json", "pytree.orbax-checkpoint")
@@ -36,7 +36,7 @@ def pack(folder: Path, target: Path) -> None:
             if place != folder:
                 archive.writestr(zipfile.ZipInfo(f"{place.relative_to(folder).as_posix()}/", _DATE), b"")
         for file in files_of(folder):
-            info = zipfile.ZipInfo(check_artifact_path(file.relative_to(folder).as_posix()), _DATE)
+            info = zipfile.ZipInfo(check_safe_path(file.relative_to(folder).as_posix()), _DATE)
             info.file_size = file.stat().st_size
             with file.open("rb") as read, archive.open(info, "w") as write:
                 shutil.copyfileobj(read, write, 1024 * 1024)

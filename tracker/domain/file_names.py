@@ -16,6 +16,9 @@ _DIGITS = 16
 _OURS = re.compile(r"\.(?=(?:md|json|pb)\Z)")
 """The dot of an ending that files of ours have: a folder must not be called so."""
 
+_NO_BEGINNING = re.compile(r" |\.(?:part-|artifact\.uploading\.)")
+"""How names of files may not begin, see `check_artifact_path`."""
+
 
 def file_name(text: str, *, separator: str | None = None) -> str:
     """`text` as one file name; with `separator`, its parts between slashes are joined by it.
@@ -33,7 +36,8 @@ def folder_path(text: str) -> str:
 
 def _escaped(text: str) -> str:
     keeps = "_-. " if text.strip(". ") else ""  # `.` and `..` are no names
-    return "".join(char if char.isalnum() or char in keeps else _hexadecimal(char) for char in text) or "="
+    name = "".join(char if char.isalnum() or char in keeps else _hexadecimal(char) for char in text) or "="
+    return _hexadecimal(name[0]) + name[1:] if _NO_BEGINNING.match(name) else name
 
 
 def _hexadecimal(char: str) -> str:

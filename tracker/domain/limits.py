@@ -186,8 +186,8 @@ def as_detail(field: str, value: Mapping[str, Any]) -> dict[str, Any]:
     return detail
 
 
-def check_artifact_path(path: object) -> str:
-    """`path` if it names a place below a run's artifacts: relative, `/`-separated, without `.` and `..`."""
+def check_safe_path(path: object) -> str:
+    """`path` if it stays below the folder it is joined to: relative, `/`-separated, without `.` and `..`."""
     limit = f"relative names joined by '/', at most {PATH_LENGTH} bytes, no '..', '\\', drive or control characters"
     if not isinstance(path, str) or not path:
         raise InvalidValue("path", f"{_shown(path)} is not a path", limit=limit)
@@ -199,6 +199,39 @@ def check_artifact_path(path: object) -> str:
     if too_long or elsewhere or _CONTROL.search(path):
         raise InvalidValue("path", f"{_shown(path)} is not allowed", limit=limit)
     return path
+
+
+_UNREADABLE = (
+    (re.compile(r"[#?]"), "has {!r}, at which the path of an address ends"),
+    (re.compile(r"%[0-9A-Fa-f]{2}"), "has {!r}, which stands for another character in an address"),
+    (re.compile(r"(?:\A|(?<=/)) "), "has a name that begins with a space"),
+    (re.compile(r";(?=/|\Z)"), "has a name that ends with ';'"),
+    (re.compile(r"(?:\A|(?<=/))[A-Za-z][A-Za-z0-9+.-]*:"), "has a name that begins with {!r}, as addresses do"),
+    (
+        re.compile(r"(?:\A|(?<=/))\.(?:part-|artifact\.uploading\.)"),
+        "has a name that begins with {!r}, as unfinished files do",
+    ),
+    (re.compile(r"\A[^/]*'(?=[^/]*/)"), "has an apostrophe in its first folder"),
+)
+"""What MLflow's clients read as something else, or cannot list: their own checks and requests take names for URLs."""
+
+
+def check_artifact_path(path: object) -> str:
+    """`path` if a file can be stored under it and comes back under it everywhere, from MLflow's clients too."""
+    for pattern, problem in _UNREADABLE:
+        if found := pattern.search(checked := check_safe_path(path)):
+            limit = "names that MLflow's clients give back unchanged; log it under another name"
+            raise InvalidValue("path", f"{_shown(checked)} {problem.format(found[0])}", limit=limit)
+    return checked
+
+
+def is_artifact_path(path: str) -> bool:
+    """Whether `check_artifact_path` accepts the path."""
+    try:
+        check_artifact_path(path)
+    except InvalidValue:
+        return False
+    return True
 
 
 def flatten(mapping: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from tracker.domain.catalogue import ExperimentDetail, Spelling
 from tracker.domain.errors import InvalidValue
-from tracker.domain.limits import check_artifact_path
+from tracker.domain.limits import check_safe_path
 from tracker.mlflow_bridge.checks import refuse
 
 PROXY = "mlflow-artifacts"
@@ -114,7 +114,7 @@ class Locations:
             refuse(f"Invalid path: {path[:200]!r}; expected <experiment>/<run>/artifacts/…")
         rest = "/".join(names[3:])
         try:
-            return names[1], check_artifact_path(rest) if rest else ""
+            return names[1], check_safe_path(rest) if rest else ""
         except InvalidValue as error:
             refuse(f"Invalid path: {error}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from tracker.domain.limits import check_artifact_path, check_run_id
+from tracker.domain.limits import check_artifact_path, check_run_id, check_safe_path
 
 API = "/api/v1"
 
@@ -14,9 +14,9 @@ def run_path(run_id: str, *more: str) -> str:
     return "/".join([f"{API}/runs/{_segment(run_id)}", *more])
 
 
-def artifact_path(run_id: str, path: str) -> str:
-    """The path of a run's file, below the server's address. InvalidValue for what cannot be one."""
-    check_artifact_path(path.replace("{sha256}", "0" * 64))
+def artifact_path(run_id: str, path: str, *, new: bool = False) -> str:
+    """The path of a run's file, below the server's address. InvalidValue for what cannot be one, or no `new` one."""
+    (check_artifact_path if new else check_safe_path)(path.replace("{sha256}", "0" * 64))
     return run_path(check_run_id(run_id), "artifacts", quote(path))
 
 

@@ -58,7 +58,7 @@ class HttpArtifacts:
     def put(self, run_id: str, path: str, source: Path, *, final: bool = False) -> tuple[str, str]:
         from tracker.remote.download import local
 
-        target = artifact_path(run_id, path)
+        target = artifact_path(run_id, path, new=True)
         doing = f"cannot store {path!r}: {source}"
         with local(doing):
             size, digest = _measure(source)

@@ -27,7 +27,7 @@ from starlette.types import Receive, Scope, Send
 from tracker.artifacts import enclosed
 from tracker.artifacts.local import LocalArtifacts, is_name_at_fault
 from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreUnavailable
-from tracker.domain.limits import check_artifact_path, check_run_id
+from tracker.domain.limits import check_artifact_path, check_run_id, check_safe_path
 from tracker.domain.ports import ArtifactHome
 from tracker.server.intake import chunks
 from tracker.server.operations import Services
@@ -127,7 +127,7 @@ async def _spool(request: Request, part: Path, largest: int | None) -> str:
 async def give(services: Services, request: Request, run: str, path: str) -> Response:
     """The run's file at `path`: whole, the part that `Range` names, or 304 if the client has it. Refused: 416."""
     check_run_id(run)
-    check_artifact_path(path)
+    check_safe_path(path)
     with _told(f"cannot read {path!r} of run {run}", missing=f"run {run!r} has no artifact {path!r}"):
         file, tag = await services.ask(lambda: _opened(services.artifacts, run, path))
     try:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import aliased
 from tracker.domain.checkpoints import BEST_BY
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, TrackerError
 from tracker.domain.frames import CheckpointLogged, EventLogged
-from tracker.domain.limits import check_artifact_path, check_key
+from tracker.domain.limits import check_key, check_safe_path
 from tracker.domain.ports import ArtifactHome, Folders
 from tracker.domain.records import Checkpoint, Removed
 from tracker.domain.retention import BUDGET, budget_of, unneeded
@@ -232,7 +232,7 @@ def _path(home: ArtifactHome, uid: str, uri: str) -> str | None:
         root = home.uri(uid)
         if not uri.startswith(f"{root}/{PLACE}"):
             return None
-        return check_artifact_path(unquote(uri[len(root) + 1 :]))
+        return check_safe_path(unquote(uri[len(root) + 1 :]))
     except InvalidValue:
         return None
 

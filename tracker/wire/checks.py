@@ -46,12 +46,12 @@ from tracker.domain.limits import (
     STEP_MAX,
     as_json,
     as_tag,
-    check_artifact_path,
     check_experiment,
     check_format,
     check_key,
     check_name,
     check_run_id,
+    check_safe_path,
     check_sha256,
     check_text,
     check_uri,
@@ -154,8 +154,8 @@ def _check_checkpoint(field: str, item: CheckpointLogged) -> None:
 
 def _check_file(field: str, file: Staged) -> None:
     """A file beside a journal: its name there is one name, its path one below a run's artifacts."""
-    check_artifact_path(file.path.replace("{sha256}", "0" * 64))
-    if "/" in check_artifact_path(file.name):
+    check_safe_path(file.path.replace("{sha256}", "0" * 64))
+    if "/" in check_safe_path(file.name):
         raise InvalidValue(f"{field}.name", f"{file.name[:80]!r} is a path", limit="one name, no '/'")
     _check_range(f"{field}.size", file.size, 0, STEP_MAX)
     if file.sha256:

@@ -14,7 +14,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracker.domain.errors import NotFound
+from tracker.domain.limits import is_artifact_path
 from tracker.domain.ports import Folders
+from tracker.domain.records import Entry
 from tracker.mlflow_bridge import views
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.errors import spoken
@@ -105,7 +107,8 @@ class Artifacts:
 
     async def _list(self, request: Request) -> Response:
         owner, path = self._owner(_query(request).get("path", ""))
-        return await self._listed(owner, path, "")
+        # MLflow's client asks here. One name of an earlier version that it cannot read, and it would list nothing.
+        return await self._listed(owner, path, "", listed=lambda entry: is_artifact_path(entry.path))
 
     async def _get(self, request: Request, path: str) -> Response:
         return await self._give(request, *self._file(path))
@@ -204,15 +207,17 @@ class Artifacts:
                 raise invalid(f"Artifact path refers to a directory, not a file: '{path}'") from None
             raise
 
-    async def _listed(self, owner: str, inner: str, path: str, **more: str) -> Response:
-        """The files in a folder, each named as `path` and its name."""
+    async def _listed(
+        self, owner: str, inner: str, path: str, *, listed: Callable[[Entry], bool] | None = None, **more: str
+    ) -> Response:
+        """The files in a folder that `listed` accepts, each named as `path` and its name."""
         found = await self.services.ask(lambda: self._folders().entries(owner, inner))
         prefix = f"{path}/" if path else ""
-        listed = [
+        files = [
             File(prefix + entry.path.rpartition("/")[2], entry.is_dir, entry.size or None)
-            for entry in sorted(found, key=lambda entry: entry.path)
+            for entry in sorted((one for one in found if listed is None or listed(one)), key=lambda entry: entry.path)
         ]
-        return _json({"files": listed, **more} if listed else more)
+        return _json({"files": files, **more} if files else more)
 
 
 async def _raised(error: Exception) -> Response:

@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote
 
 from tracker.domain.errors import InvalidValue
-from tracker.domain.limits import check_artifact_path
+from tracker.domain.limits import check_artifact_path, check_safe_path
 from tracker.mlflow_bridge.words import BridgeError
 
 _LAYERS = 8
@@ -14,10 +14,10 @@ _LAYERS = 8
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def checked(path: str) -> str:
+def checked(path: str, *, new: bool = False) -> str:
     """`path`, decoded once, if it stays below where it is joined to; "" is the place itself. BridgeError for any other.
 
-    What it becomes when somebody decodes it again must be harmless too.
+    What it becomes when somebody decodes it again must be harmless too. A `new` file must come back under its name.
     """
     plain = path.strip("/") if not path.startswith("/") else path
     seen = plain
@@ -31,7 +31,7 @@ def checked(path: str) -> str:
     else:
         raise _invalid(path)
     try:
-        return check_artifact_path(plain) if plain else ""
+        return (check_artifact_path if new else check_safe_path)(plain) if plain else ""
     except InvalidValue as error:
         raise BridgeError("INVALID_PARAMETER_VALUE", f"Invalid path: {error}") from error
 

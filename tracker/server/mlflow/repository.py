@@ -41,7 +41,7 @@ class HomeRepository(ArtifactRepository):  # type: ignore[misc]
         owner, inner = self._locations.owner_of(
             checked(posixpath.join(artifact_path or "", os.path.basename(local_file)))
         )
-        self._home.put(owner, inner, Path(local_file))
+        self._home.put(owner, checked(inner, new=True), Path(local_file))
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         """Store copies of all files of a local folder in a folder."""
