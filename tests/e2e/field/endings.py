@@ -87,18 +87,18 @@ PLAIN = ("with", "without")
 KERAS = ("callback", "autolog", "callback in with")
 
 
-def train(way: str, code: str) -> str:
-    """The function `train`, of which `code` is the end."""
+def train(way: str, code: str, name: str = "it") -> str:
+    """The function `train`, of which `code` is the end; the run's name is `name` where the way names it."""
     loop = LOOP.replace("ENDING", indent(code, " " * 8))
 
     def fit(opened: str, callbacks: str) -> str:
         text = FIT.replace("ENDING", indent(code, " " * 12))
         return text.replace("OPENED", opened).replace("CALLBACKS", callbacks)
 
-    opened = "with tracker.start_run(name='it') as run:\n"
+    opened = f"with tracker.start_run(name={name!r}) as run:\n"
     bodies = {
         "with": opened + indent(loop, "    "),
-        "without": "run = tracker.start_run(name='it')\n" + loop,
+        "without": f"run = tracker.start_run(name={name!r})\n" + loop,
         "callback": fit("", "[TrackerCallback(), Ends()]"),
         "autolog": fit("autolog()", "[Ends()]"),
         "callback in with": opened + indent(fit("", "[Ends(), TrackerCallback(run)]"), "    "),
