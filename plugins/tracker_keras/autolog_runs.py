@@ -33,15 +33,11 @@ class Recording:
 
     def end(self, error: BaseException | None) -> None:
         """The fit returned, or died of `error`."""
-        try:
-            if error is not None:
-                self.callback.died(error)
-        finally:
-            _stack().pop()
-            with _lock:
-                _busy[:] = [one for one in _busy if one is not self._run]
-            if self._is_own and self._run is not None:
-                self._run.end(status_after(error), error)
+        _stack().pop()
+        with _lock:
+            _busy[:] = [one for one in _busy if one is not self._run]
+        if self._is_own and self._run is not None:
+            self._run.end(status_after(error), error)
 
 
 class Recordings:

@@ -11,21 +11,23 @@ from tracker.domain.errors import InvalidValue
 from tracker_keras.board.histograms import checked_frequency, weight_histograms
 from tracker_keras.board.tensorboards import TensorBoards
 from tracker_keras.inputs.data import Data
-from tracker_keras.record import under_way
+from tracker_keras.record import active_fits, fit_call, instrumentation
+from tracker_keras.record.active_fits import fit_under_way, say_aside
 from tracker_keras.record.copying import Copyable
 from tracker_keras.record.description import Description
 from tracker_keras.record.fit import ObservedFit
 from tracker_keras.record.guard import Guard, guarded
 from tracker_keras.record.runs import OpenedRun, open_run
-from tracker_keras.record.surroundings import look_around
-from tracker_keras.record.under_way import calls_us, end_interrupted, fit_under_way, say_aside
 from tracker_keras.record.workers import is_chief
 from tracker_keras.resuming.going_on import GoingOn
 from tracker_keras.saved.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
+    from tracker_keras.record.fit_call import FitCall
     from tracker_keras.record.parts import MakePart
+
+instrumentation.install()
 
 
 class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -80,6 +82,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             raise InvalidValue("run", f"{run!r} is no run", limit="what tracker.start_run() returns, or None")
         if not isinstance(log_batches, int) or isinstance(log_batches, bool) or log_batches < 0:
             raise InvalidValue("log_batches", f"{log_batches!r}", limit="0 for none, or a number of optimizer steps")
+        instrumentation.install()  # again, where another tool has put it aside
         self._going_on = GoingOn(resume=resume, checkpoint=checkpoint)
         self.guard = Guard()
         self._run = run
@@ -90,9 +93,10 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         self._histograms = checked_frequency(histograms)
         self._description: Description | None = None
         self._fit: ObservedFit | None = None
-        self._in_fit = False
-        self._new_list = False
-        self._is_shared = False
+        self._call: FitCall | None = None
+        """The fit that this object's own hooks tell of, where no list of callbacks is known."""
+        self._aside: tuple[FitCall, ...] = ()
+        """Fits inside or beside the one that is recorded, which have this object among their callbacks too."""
         self._define_batch_hook()
         if run is not None:
             with self.guard("preparing to work beside the training"):
@@ -103,115 +107,98 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         """The run that is recorded into; None before the callback opened it."""
         return self._run
 
-    def set_model(self, model: Any) -> None:
-        """Keras builds a list of callbacks for a `fit()`, or for an `evaluate()` that is not part of one."""
-        super().set_model(model)
-        self._new_list = True
-
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """A fit begins. What an earlier one left that died, and so had no end, is forgotten here.
-
-        Raises what keeps a training from being resumed, and nothing else.
-        """
+        """A fit begins. Raises what keeps a training from being resumed, and nothing else."""
+        call = fit_call.begun_by(self._model)
         run = self._opened_run()
-        if run is not None and self._stands_aside(run):
+        if run is not None and self._stands_aside(run, call):
             return
         self._leave_fit()
-        self._going_on.enter(run, self._run, self.model)
+        self._going_on.enter(run, self._run, call.model)
         if run is not None:
-            self._observe(run)
-        self._going_on.begin(self, self._fit)
+            self._observe(run, call)
+        self._going_on.begin(call, self, self.guard, self._fit)
+        if fit_call.running() is None:
+            self._call = call
+            call.tell("train_begun")
 
     @guarded
     def _leave_fit(self) -> None:
-        if self._fit is not None:
-            self._fit.leave()
-        self._fit, self._new_list, self._is_shared = None, False, False
+        if self._fit is not None and not self._fit.call.is_seen:
+            self._fit.call.end(None)  # a loop that never said that it was over
+        self._fit, self._call = None, None
         self._is_in_fit(False)
 
-    def _stands_aside(self, run: Run) -> bool:
+    def _stands_aside(self, run: Run, call: FitCall) -> bool:
         """Whether `run` is in the middle of a fit, which another one would end: that one is not recorded."""
         with self.guard("asking for the fit that is under way"):
-            end_interrupted(run)
-            if (other := fit_under_way(run)) is not None:
-                if other is self._fit and calls_us(other):
-                    return True  # this object is in the list twice
-                say_aside(run, other)
-                self._is_shared = other is self._fit
-                if not self._is_shared:
-                    self._leave_fit()
-                    self._is_in_fit(True)
-                return True
+            other = fit_under_way(run)
+            if other is None:
+                return False
+            if other is not self._fit:
+                self._leave_fit()
+            elif other.call is call:
+                return True  # this object is in the list twice
+            else:
+                self._aside = (*self._aside, call)
+            say_aside(run, other, call)
+            return True
         return False
 
-    def _is_ours(self) -> bool:
-        """Whether Keras calls for the fit that is recorded, and not for another one that has this object too."""
-        return not self._is_shared or (self._fit is not None and calls_us(self._fit))
-
     @guarded
-    def _observe(self, run: Run) -> None:
+    def _observe(self, run: Run, call: FitCall) -> None:
         if self._description is None:
             self._description = Description(run, self.guard)
+        opened = self._opened  # not the callback itself, which would outlive its last use
         self._fit = ObservedFit(
             run,
-            self.model,
-            dict(self.params or {}),
-            self.params,
-            look_around(self),
+            call,
+            self,
             self._description,
             self.guard,
             log_batches=self._log_batches,
             parts=self._parts(),
+            done=lambda: None if opened is None else opened.leave_fit(),
         )
-        under_way.enter(run, self._fit)
+        active_fits.enter(run, self._fit)
+        call.observe(self._fit)
         self._is_in_fit(True)
 
-    @guarded
+    # Keras' lists of callbacks tell what happens in a fit. Where no list is known, these hooks do.
+
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch begins."""
-        self._new_list = False
-        if self._fit is not None and self._is_ours():
-            self._fit.begin_epoch(epoch)
+        if (call := self._called_directly()) is not None:
+            call.tell("epoch_begins", epoch)
+            call.tell("epoch_begun", epoch)
 
-    @guarded
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch ended, validation included."""
-        if self._fit is not None and self._is_ours():
-            self._fit.end_epoch(epoch, logs or {})
+        if (call := self._called_directly()) is not None:
+            call.tell("epoch_ends", epoch)
+            call.tell("epoch_ended", epoch, logs or {}, complete=True)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """The fit returns."""
+        if (call := self._called_directly()) is not None:
+            call.tell("train_ended")
+            if not call.is_seen:
+                call.end(None)
+
+    def _called_directly(self) -> FitCall | None:
+        return self._call if fit_call.running() is None else None
 
     @guarded
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """An evaluation ended. One that is part of a fit uses the fit's list of callbacks, and is no event."""
-        if (self._in_fit and not self._new_list) or not self._is_ours():
+        if fit_call.current() is not None or self._called_directly() is not None:
             return
-        self._new_list = False
         if (run := self._open()) is not None:
             run.log_event("evaluated", epoch=self._fit.last_epoch if self._fit else None, metrics=dict(logs or {}))
 
-    @guarded
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """The fit returns; Keras does not call this for one that dies."""
-        if not self._is_ours():
-            return
-        self._is_in_fit(False)
-        with self.guard("ending the fit"):
-            if self._fit is not None:
-                self._fit.end()
-        self._going_on.leave()
-        self.guard.sum_up()
-
-    def died(self, error: BaseException) -> None:
-        """The fit died of `error`: Keras tells no callback so, but who called `fit()` knows (`autolog` does)."""
-        if self._run is not None and self._fit is not None and fit_under_way(self._run) is self._fit:
-            return  # it was another one that has this object too
-        self._is_in_fit(False)
-        with self.guard("ending the fit"):
-            if self._fit is not None:
-                self._fit.die(self._fit.run.outcome_after(error))
-
     def _parts(self) -> list[MakePart]:
         """What is recorded of a fit besides its epochs and decisions."""
-        return [*self._going_on.parts(self), Checkpoints, Data, TensorBoards, *weight_histograms(self._histograms)]
+        return [Checkpoints, Data, TensorBoards, *weight_histograms(self._histograms), *self._going_on.parts()]
 
     def _opened_run(self) -> Run | None:
         with self.guard("opening a run"):
@@ -232,7 +219,6 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         return self._run
 
     def _is_in_fit(self, in_fit: bool) -> None:
-        self._in_fit = in_fit
         if self._opened is not None:
             self._opened.in_fit = in_fit
 
@@ -241,21 +227,25 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
 
         It takes the step from its argument and may run in any thread and order, and says so to Keras.
         """
-        if not self._log_batches and self._going_on.every is None:
+        if not self._log_batches:
             return
         kind, base = type(self), keras.callbacks.Callback
         names = ("on_batch_end", "on_train_batch_end", "on_test_batch_end", "on_predict_batch_end")
         is_ours = all(getattr(kind, name) is getattr(base, name) for name in names)
-        # A state is that after one certain step: Keras must not run ahead of it.
-        self.async_safe = is_ours and self._going_on.every is None
+        self.async_safe = is_ours
         self.__dict__["on_train_batch_end"] = self._log_batch if is_ours else self._log_batch_and_theirs
 
     def _log_batch(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         try:
-            if (fit := self._fit) is not None and (not self._is_shared or self._is_ours()):
+            if (fit := self._fit) is not None and (not self._aside or self._is_of(fit)):
                 fit.end_batch(batch, logs or {})
         except Exception as error:
             self.guard.caught("logging a batch", error)
+
+    def _is_of(self, fit: ObservedFit) -> bool:
+        """Whether the batch that Keras calls for is one of `fit`; the threads in which JAX' hooks run do not say."""
+        self._aside = tuple(call for call in self._aside if not call.is_over)
+        return fit.call.is_current and (bool(fit_call.calls_here()) or not self._aside)
 
     def _log_batch_and_theirs(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._log_batch(batch, logs)

@@ -17,14 +17,15 @@ from keras import ops
 from tracker.domain.errors import InvalidValue
 from tracker.domain.goals import Goal
 from tracker_keras.improvement import NanIsNoBest
+from tracker_keras.record import fit_call, instrumentation
 from tracker_keras.record.optimizers import iterations
-from tracker_keras.record.validation import validation_of
 from tracker_keras.record.workers import is_alone, is_chief
 from tracker_keras.saved import copies
 from tracker_keras.saved.replacing import release, replacing, sweep
 from tracker_keras.saved.saved_files import Ledger, fields_of, shape_of
 
 log = logging.getLogger("tracker")
+instrumentation.install()  # whether a fit holds validation is known of those that begin from now on
 
 
 class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  # Keras has no types
@@ -224,7 +225,10 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         if all(name in self._seen for name in lacking):
             self._say(f"no {names} in epoch {epoch + 1}; it saves nothing, and others of its kind neither")
             return
-        validation = validation_of(epoch) if all(name.startswith("val_") for name in lacking) else "held"
+        validation = "held"
+        if all(name.startswith("val_") for name in lacking):
+            call = fit_call.current()
+            validation = "unknown" if call is None else call.validation_of(epoch)
         if validation in ("later", "unknown"):
             self._say(f"no {names} in epoch {epoch + 1}; it saves nothing, and others of its kind neither")
             return

@@ -23,7 +23,7 @@ def test_two_callbacks_in_a_list_are_one_fit(keras: Lab, kind: str) -> None:
     name = f"twice_in_a_list.{kind}"
     assert fits(keras, name) == [(1, 0, "completed")]
     assert keras.values(keras.run(name).id, "loss") == pytest.approx(keras.said("twice_in_a_list")[kind])
-    (said,) = keras.said("twice_in_a_list")["said"]
+    said, *_ = keras.said("twice_in_a_list")["said"]
     assert "two TrackerCallbacks" in said
 
 
@@ -36,8 +36,8 @@ def test_a_fit_inside_a_fit_costs_the_outer_one_nothing(keras: Lab, kind: str) -
     assert keras.values(run, "loss") == pytest.approx(facts[kind])
     assert keras.steps(run, "batch/loss") == [1, 2, 3, 4, 5, 6, 7, 8]
     assert "evaluated" not in {event.kind for event in keras.store.events(run)}
-    (said,) = facts[f"{kind} said"]
-    assert "in the middle of a fit()" in said
+    (said,) = [line for line in facts[f"{kind} said"] if "in the middle of a fit()" in line]
+    assert "said once, then counted" in said
 
 
 def test_a_fit_in_another_thread_costs_the_first_one_nothing(keras: Lab) -> None:

@@ -50,7 +50,7 @@ class TensorBoards(Part):
 
     def __init__(self, fit: ObservedFit) -> None:
         super().__init__(fit)
-        self._callbacks = [one for one in fit.surroundings.callbacks if isinstance(one, keras.callbacks.TensorBoard)]
+        self._callbacks = [one for one in fit.callbacks if isinstance(one, keras.callbacks.TensorBoard)]
         self._files: EventFiles | None = None
         self._record: EventRecord | None = None
         self._steps: BatchSteps | None = None
@@ -64,8 +64,6 @@ class TensorBoards(Part):
         self._profiles = _profiles(roots)
         self._files = EventFiles(roots, _opened_for(self._callbacks))
         self._handed = [one for one in self._callbacks if isinstance(one, TensorBoard)]
-        for callback in self._callbacks:
-            fit.watch.until_end(callback, lambda: None)
 
     def begin(self, initial_epoch: int) -> None:
         """The fit has its numbers in the run; from here on events can be placed."""

@@ -13,7 +13,6 @@ from tracker_keras.inputs.pipelines import is_pipeline, parts, read_pipeline
 from tracker_keras.inputs.samples import Seen, leaves, look
 from tracker_keras.record.guard import Guard
 from tracker_keras.record.parts import Part
-from tracker_keras.record.surroundings import fit_locals
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
@@ -30,12 +29,16 @@ class Data(Part):
 
     def __init__(self, fit: ObservedFit) -> None:
         super().__init__(fit)
-        given = fit_locals()
+        call = fit.call
+        given = call.data or {}
         self._facts = class_weights(given.get("class_weight"))
         if split := given.get("validation_split"):
             self._facts["validation_split"] = float(split)
-        self._sets = {"train": see(given.get("x"), given.get("y"), given.get("sample_weight"), given)} if given else {}
-        if given.get("validation_data") is not None:
+        self._sets: dict[str, DataSet] = {}
+        if given:
+            adapter = getattr(call.epoch_iterator(), "data_adapter", None)
+            self._sets["train"] = see(given.get("x"), given.get("y"), given.get("sample_weight"), adapter)
+        if given and call.has_validation:
             self._sets["validation"] = see(given.get("val_x"), given.get("val_y"), given.get("val_sample_weight"))
 
     def begin(self, initial_epoch: int) -> None:
@@ -62,8 +65,8 @@ def log_data(run: Run, x: Any, y: Any = None, sample_weight: Any = None, *, cont
         run.log_params(_record(run, {context: see(x, y, sample_weight)}, now_ms()))
 
 
-def see(x: Any, y: Any = None, sample_weight: Any = None, given: Mapping[str, Any] | None = None) -> DataSet:
-    """What is known of the data without using it; `given` are the locals of `fit()`."""
+def see(x: Any, y: Any = None, sample_weight: Any = None, adapter: Any = None) -> DataSet:
+    """What is known of the data without using it; `adapter` is what Keras made of it."""
     if is_pipeline(x):
         return _pipeline(x)
     if _is_array(x):
@@ -76,7 +79,7 @@ def see(x: Any, y: Any = None, sample_weight: Any = None, given: Mapping[str, An
         )
     if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "dataset"):
         return _loader(x)
-    return _stream(x, given or {})
+    return _stream(x, adapter)
 
 
 def _pipeline(dataset: Any) -> DataSet:
@@ -99,9 +102,8 @@ def _loader(loader: Any) -> DataSet:
     return DataSet(kind="torch.DataLoader", arrays=arrays, samples=samples, facts={"batch": loader.batch_size})
 
 
-def _stream(x: Any, given: Mapping[str, Any]) -> DataSet:
+def _stream(x: Any, adapter: Any) -> DataSet:
     """A generator, or anything else: what Keras has seen of its first batches already."""
-    adapter = getattr(given.get("epoch_iterator"), "data_adapter", None)
     batches = getattr(adapter, "_first_batches", None) or ()
     arrays = [
         Seen(name=one.name, shape=(None, *one.shape[1:]) if one.shape else None, dtype=one.dtype)

@@ -20,9 +20,8 @@ _OF_A_FIT: dict[str, Any] = {
     "_fit": None,
     "_description": None,
     "_opened": None,
-    "_in_fit": False,
-    "_new_list": False,
-    "_is_shared": False,
+    "_call": None,
+    "_aside": (),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 class Decisions:
     """Watches the callbacks beside ours in `fit`, wherever in the list they stand, and tells what they decide."""
 
-    def __init__(self, fit: ObservedFit, model: Any, callbacks: Iterable[Any], watch: Watch, guard: Guard) -> None:
+    def __init__(self, fit: ObservedFit, watch: Watch, guard: Guard) -> None:
         self._fit = fit
-        self._model = model
+        self._model = fit.model
         self._watch = watch
-        self._guard = guard
         self._stoppings: list[Any] = []
         self._metrics: dict[int, dict[str, Any]] = {}
         self._terminates_on_nan = False
         self._has_nan = False
         self._stopped_by: FitOutcome | None = None
         self._lock = Lock()
-        self.rates = RateWatch(model, fit.decided)
-        for callback in callbacks:
+        self.rates = RateWatch(fit.model, fit.decided)
+        for callback in fit.callbacks:
             with guard(f"watching {type(callback).__name__}"):
                 self._look_at(callback)
 
@@ -59,6 +58,14 @@ class Decisions:
         elif not self._has_nan:
             self._has_nan = True
             self._tell_nan(epoch, loss, self._terminates_on_nan)
+
+    def epoch_ends(self, epoch: int) -> None:
+        """No callback has heard yet that `epoch` ended."""
+
+    def train_ended(self) -> None:
+        """All callbacks are through: EarlyStopping has restored what it keeps."""
+        for stopping in self._stoppings:
+            self._restored(stopping)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of the epochs whose weights an EarlyStopping keeps, and of the last, by Keras' number."""
@@ -93,7 +100,6 @@ class Decisions:
 
     def _watch_scheduler(self, callback: Any) -> None:
         def before(epoch: int, _: Mapping[str, Any]) -> None:
-            self._fit.begin(epoch)
             self.rates.look(epoch)
 
         def after(epoch: int, _: Mapping[str, Any]) -> None:
@@ -133,7 +139,6 @@ class Decisions:
                 self._fit.decided("early_stopped", epoch, self._stop_by(callback, logs))
 
         self._watch.around(callback, "on_epoch_end", before, after)
-        self._watch.until_end(callback, lambda: self._restored(callback))
         self._stoppings.append(callback)
 
     # -- what they decided ---------------------------------------------------------------------------------------
@@ -159,7 +164,7 @@ class Decisions:
         """TerminateOnNaN(raise_error=True) ends the fit with an error; Keras calls no other hook any more."""
         self._tell_nan(self._fit.current_epoch, math.nan, True)
         self._stopped_by = "nan"
-        self._fit.abandon()
+        self._fit.finish()
 
     def _tell_nan(self, epoch: int, loss: float, terminated: bool) -> None:
         by = {"by": "TerminateOnNaN"} if terminated else {}

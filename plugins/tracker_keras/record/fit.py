@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracker_keras.record.batches import BatchLog, BatchWriter
 from tracker_keras.record.decisions import Decisions
+from tracker_keras.record.fit_call import FitCall, FitObserver
+from tracker_keras.record.guard import guarded
 from tracker_keras.record.optimizers import iterations, learning_rates, scheduled_rates
 from tracker_keras.record.parts import MakePart, Part
 from tracker_keras.record.watch import Watch
@@ -20,41 +22,42 @@ if TYPE_CHECKING:
     from tracker.domain.words import FitOutcome
     from tracker_keras.record.description import Description
     from tracker_keras.record.guard import Guard
-    from tracker_keras.record.surroundings import Surroundings
     from tracker_keras.resuming.resume import TakenUp
 
 log = logging.getLogger("tracker")
 
 
-class ObservedFit:
-    """What one `fit()` of `model` tells, passed on to `run`.
+class ObservedFit(FitObserver):
+    """Records one call of `fit()` into `run`.
 
-    The model is held here, and `params` taken at the begin, because both of a callback are exchanged when it is also
-    handed to an `evaluate()` in the middle of the fit. On JAX moreover `Callback.model` would synchronise the state,
-    which Keras itself has done wherever the model is read here.
+    `callbacks` are those beside ours, in their order: it would hold ours otherwise, and outlive its last use. `done` is
+    called when the record is complete, unless the fit died.
+
+    The model is the call's, not a callback's, which is exchanged when that is also handed to an `evaluate()` in the
+    middle of the fit. On JAX moreover `Callback.model` would synchronise the state, which Keras itself has done
+    wherever the model is read here.
     """
 
     def __init__(
         self,
         run: Run,
-        model: Any,
-        params: Mapping[str, Any],
-        list_params: Any,
-        surroundings: Surroundings,
+        call: FitCall,
+        me: object,
         description: Description,
         guard: Guard,
         *,
         log_batches: int,
         parts: Iterable[MakePart] = (),
+        done: Callable[[], None] = lambda: None,
     ) -> None:
         self.run = run
-        self.model = model
-        self.surroundings = surroundings
+        self.call = call
+        self.model = call.model
+        self.callbacks = tuple(one for one in call.callbacks if one is not me)
         self.guard = guard
         self._description = description
         self._log_batches = log_batches
-        self._epochs: int | None = params.get("epochs")
-        self._steps_per_epoch: int | None = params.get("steps")
+        self._done = done
         self._is_empty = True
         self.recorder: FitRecorder | None = None
         """None before the fit's first epoch."""
@@ -63,6 +66,7 @@ class ObservedFit:
         self._steps = 0
         self._is_counted = False
         self._began = 0.0
+        self._seconds = 0.0
         self._rates: dict[str, float] = {}
         self._keys: list[str] = []
         self._watched: tuple[str, Goal | None] | None = None
@@ -76,11 +80,8 @@ class ObservedFit:
         """Whether a part of this fit keeps the state to resume from."""
         self._taken_up: TakenUp | None = None
         self._is_put_back = False
-        self.watch = Watch(list_params, guard, self.settle)
-        self._decisions = Decisions(self, model, surroundings.callbacks, self.watch, guard)
-        if surroundings.last is not None:
-            with guard("watching how epochs begin"):
-                self.watch.around(surroundings.last, "on_epoch_begin", after=lambda *_: self.read_rates())
+        self.watch = Watch(call, guard)
+        self._decisions = Decisions(self, self.watch, guard)
         self._parts: list[Part] = []
         for make in parts:
             with guard("preparing the record of a fit"):
@@ -140,47 +141,51 @@ class ObservedFit:
         if self.recorder is not None:
             self.recorder.log_event(kind, epoch, detail)
 
-    def begin(self, epoch: int) -> None:
-        """The first callback of the list acts in Keras' `epoch`; only with the first one is it known where we start."""
+    # -- what the call tells -------------------------------------------------------------------------------------
+
+    @guarded
+    def train_begun(self) -> None:
+        """The rates that the training begins with are known, and what is not known of it is said."""
+        self._decisions.rates.begin()
+        if unknown := self.call.unknown():
+            kind = "Keras' fit(), called in a way that cannot be read," if self.call.is_keras else "a loop of its own"
+            self.run.report(
+                "unknown_of_fit",
+                f"this training is {kind} and not keras.Model.fit() as usual, so this is not recorded of it: "
+                f"{'; '.join(unknown)}",
+            )
+
+    @guarded
+    def epoch_begins(self, epoch: int) -> None:
+        """Keras' `epoch` begins; only with the first one is it known where we start."""
         if self._is_empty:
             self._is_empty = False
             self._iterations = iterations(self.model)
-            self._start(epoch, self._epochs)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Keras' `epoch` begins for our own callback."""
-        self.begin(epoch)
+            self._start(epoch, self.call.epochs)
         if self._batches is not None:
             self._batches.begin_epoch(self._steps - self.skipped)
         self.current_epoch = epoch
         self._is_counted = False
         self._rates = {}
-        if self.surroundings.last is None:
-            with self.guard("reading the learning rate"):
-                self.read_rates()
+        self._each_part("begin_epoch", epoch)
+
+    @guarded
+    def epoch_begun(self, epoch: int) -> None:
+        """Take the rates that this epoch is trained with: what all callbacks left (LearningRateScheduler)."""
+        self._rates = self._decisions.rates.read(epoch)
         self._began = time.perf_counter()
 
-    def read_rates(self) -> None:
-        """Take the rates that this epoch is trained with.
+    @guarded
+    def epoch_ends(self, epoch: int) -> None:
+        """All batches are done, and the validation."""
+        self._seconds = time.perf_counter() - self._began
+        self._decisions.epoch_ends(epoch)
 
-        As the last callback's `on_epoch_begin` returns they are what all of them left (LearningRateScheduler), and
-        none has seen the epoch's end yet (ReduceLROnPlateau), wherever in the list it stands.
-        """
-        self._rates = self._decisions.rates.read(self.current_epoch)
-
-    def end_batch(self, batch: int, logs: Mapping[str, Any]) -> None:
-        """The batch hook came; may be called from several threads at once."""
-        if self._batches is not None:
-            self._batches.add(batch, logs)
-        if self.run.should_stop is True:
-            self._stop()
-
-    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
+    @guarded
+    def epoch_ended(self, epoch: int, logs: Mapping[str, Any], *, complete: bool) -> None:
         """Keras' `epoch` ended; its rate is added to its metrics, in place of what other callbacks noted in `logs`."""
-        seconds = time.perf_counter() - self._began
-        if self.recorder is None:
+        if self.recorder is None or not (logs or complete):
             return
-        metrics = dict(logs)
         with self.guard("counting the optimizer's steps"):
             self.count_steps()
         if self._batches is not None:
@@ -190,50 +195,67 @@ class ObservedFit:
             rates = (self._rates or learning_rates(self.model)) | scheduled_rates(self.model)
         if (keys := list(logs)) != self._keys:
             with self.guard("reading the metrics' goals"):
-                self._watched = self._description.goals(
-                    self.model, keys, self.surroundings.callbacks, batches=self._log_batches > 0
-                )
+                self._watched = self._description.goals(self.model, keys, self.callbacks, batches=self._log_batches > 0)
                 self._keys = keys
-        self.recorder.log_epoch(epoch, metrics | rates, seconds=seconds, steps=self._steps)
+        self.recorder.log_epoch(epoch, {**logs, **rates}, seconds=self._seconds, steps=self._steps)
         self.last_epoch = self.recorder.epoch(epoch)
         self._tell_improvement(epoch, logs)
         with self.guard("telling of decisions"):
             self._decisions.end_epoch(epoch, logs, rates)
-        self._each_part("end_epoch", epoch, metrics | rates)
         if not self._is_described:
             self._describe_model(self.recorder)
+        self._each_part("end_epoch", epoch, {**logs, **rates})
+        if not complete:
+            return
         # The last epoch that was planned ends by itself: that is no stop.
-        if self.run.should_stop is True and (self._epochs is None or epoch + 1 < self._epochs):
+        if self.run.should_stop is True and (self.call.epochs is None or epoch + 1 < self.call.epochs):
             self._stop()
+        self._each_part("settle_epoch", epoch)
 
-    def end(self) -> None:
-        """The fit returns; what callbacks after ours do then (EarlyStopping restores weights) is part of it."""
+    @guarded
+    def train_ended(self) -> None:
+        """The fit returns; what callbacks did at its end (EarlyStopping restores weights) is part of it."""
         if self._is_empty:
             self._start_empty()
-        self.watch.is_over = True
-        self.settle()
+        self._decisions.train_ended()
+        self.finish()
 
-    def settle(self) -> None:
-        """End the record if neither our callback nor one that is watched has anything to do any more."""
-        if self.watch.is_over and self.watch.is_settled:
-            self.abandon()
+    @guarded
+    def over(self, error: BaseException | None) -> None:
+        """End the record of a fit that died, at once; so it is taken of a loop that was never said to be over."""
+        if self.recorder is not None and not self.recorder.ended:
+            if error is None and self.call.is_seen:
+                self.finish()
+            else:
+                self.recorder.end(self._died_of(error))
+        self.watch.leave()
 
-    def abandon(self) -> None:
-        """End the record as things stand."""
-        self.leave()
+    def finish(self) -> None:
+        """End the record with what the training came to."""
+        self.watch.leave()
         if self.recorder is not None and not self.recorder.ended:
             self._each_part("end")
             self.recorder.end(self._decisions.outcome())
+            self._done()
+        self.guard.sum_up()
 
-    def die(self, outcome: FitOutcome) -> None:
-        """End the record of a fit that did not return, whose callbacks have no end."""
-        self.leave()
-        if self.recorder is not None:
-            self.recorder.end(outcome)
+    def end_batch(self, batch: int, logs: Mapping[str, Any]) -> None:
+        """The batch hook came; may be called from several threads at once."""
+        if self._batches is not None:
+            self._batches.add(batch, logs)
+        if self.run.should_stop is True:
+            self._stop()
 
-    def leave(self) -> None:
-        """Leave the callbacks that were watched as they were."""
-        self.watch.leave()
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _died_of(self, error: BaseException | None) -> FitOutcome:
+        if self.run.preempted:
+            return "preempted"
+        if isinstance(error, KeyboardInterrupt):
+            return "interrupted"
+        if isinstance(error, SystemExit) and error.code in (None, 0):
+            return "stopped"
+        return "failed"
 
     def _tell_improvement(self, epoch: int, logs: Mapping[str, Any]) -> None:
         metric, goal = self._watched or (None, None)
@@ -248,11 +270,12 @@ class ObservedFit:
             self.decided("stopped", self.current_epoch, {"by": "request"})
 
     def _start(self, initial_epoch: int, epochs: int | None) -> None:
+        call = self.call
         recorder = self.recorder = self.run.start_fit(
             initial_epoch=initial_epoch,
             epochs=epochs,
-            steps_per_epoch=self._steps_per_epoch,
-            batch_size=self.surroundings.batch_size,
+            steps_per_epoch=call.steps_per_epoch,
+            batch_size=call.batch_size,
             **_going_on(self._taken_up if epochs != 0 else None),
         )
         self._tell_of_resume(initial_epoch)
@@ -264,12 +287,8 @@ class ObservedFit:
         with self.guard("describing the fit"):
             self._description.fit(
                 self.model,
-                {
-                    "epochs": self._epochs,
-                    "steps_per_epoch": self._steps_per_epoch,
-                    "batch_size": self.surroundings.batch_size,
-                },
-                self.surroundings.callbacks,
+                {"epochs": call.epochs, "steps_per_epoch": call.steps_per_epoch, "batch_size": call.batch_size},
+                self.callbacks,
             )
         self._describe_model(recorder)
         self._each_part("begin", initial_epoch)
@@ -297,7 +316,7 @@ class ObservedFit:
             log.warning(
                 "fit(epochs=%s) trained no epoch: BackupAndRestore made this model begin at epoch %s, and Keras never "
                 "clears that; model._initial_epoch = None lets it train from epoch 0 again",
-                self._epochs,
+                self.call.epochs,
                 restored,
             )
         self._start(0, 0)
@@ -305,7 +324,7 @@ class ObservedFit:
     @property
     def steps_per_epoch(self) -> int | None:
         """As Keras counted it before the first epoch."""
-        return self._steps_per_epoch
+        return self.call.steps_per_epoch
 
     @property
     def logs_batches(self) -> bool:
@@ -325,7 +344,7 @@ class ObservedFit:
         self._is_counted = True
         done = iterations(self.model) - self._iterations
         if done <= self._steps:  # no optimizer, or one that the model's train_step does not use
-            done = self._steps + (self._steps_per_epoch or 0)
+            done = self._steps + (self.call.steps_per_epoch or 0)
         if self._batches is not None and self._batches.exact:
             done = max(done, self._batches.seen)  # loss scaling skips steps, whose batches were logged all the same
         self._steps = done

@@ -22,8 +22,14 @@ class Part:
     def begin(self, initial_epoch: int) -> None:
         """The fit's record began (`fit.recorder`) with Keras' `initial_epoch`; the model may not be built yet."""
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Keras' `epoch` begins, and no callback has heard of it yet."""
+
     def end_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Keras' `epoch` is on record with these metrics, rates among them."""
+
+    def settle_epoch(self, epoch: int) -> None:
+        """All callbacks are through with Keras' `epoch`; not called where one of them raised."""
 
     def end(self) -> None:
         """The fit is about to be recorded as ended; not called for one that died."""

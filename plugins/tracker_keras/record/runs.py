@@ -22,6 +22,10 @@ class OpenedRun:
     run: Run
     in_fit: bool = False
 
+    def leave_fit(self) -> None:
+        """The fit came to its end."""
+        self.in_fit = False
+
 
 _opened: list[tuple[weakref.ref[object], OpenedRun]] = []
 

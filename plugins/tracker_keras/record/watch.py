@@ -8,37 +8,20 @@ from typing import TYPE_CHECKING, Any
 from tracker_keras.record.hooks import Failed, Heard, Hook, Look
 
 if TYPE_CHECKING:
+    from tracker_keras.record.fit_call import FitCall
     from tracker_keras.record.guard import Guard
 
 
-def is_of(callback: Any, params: Any) -> bool:
-    """Whether `callback` is used by the list of callbacks with these `params`; some (Keras' progress bar) keep none."""
-    found = getattr(callback, "params", None)
-    return found is None or found is params
-
-
 class Watch:
-    """Hooks of ours around hooks of other callbacks, which raise nothing and are silent in fits that are not ours.
+    """Hooks of ours around methods of other callbacks, which raise nothing, until `leave` takes them off.
 
-    A fit that died leaves them on the callbacks. They stay silent when another list of callbacks, which has other
-    `params`, uses these objects, until `leave` takes them off. `settled` is called whenever one of those that were
-    waited for has done its last thing.
+    They are silent where a callback is used by another fit inside this one, or in another thread.
     """
 
-    def __init__(self, params: Any, guard: Guard, settled: Callable[[], None]) -> None:
-        self._params = params
+    def __init__(self, call: FitCall, guard: Guard) -> None:
+        self._call = call
         self._guard = guard
-        self._settled = settled
         self._hooks: list[Hook] = []
-        self._unsettled: list[Any] = []
-        self._passed: list[Any] = []
-        self.is_over = False
-        """Whether our own callback was told that the fit returns."""
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nobody who is watched still has something to do as the fit returns."""
-        return all(one in self._passed for one in self._unsettled)
 
     def around(
         self,
@@ -49,11 +32,11 @@ class Watch:
         failed: Failed | None = None,
         heard: Heard | None = None,
     ) -> None:
-        """Put these around the hook `name` of `callback`; hooks that run for each batch are better left alone."""
+        """Put these around the method `name` of `callback`; hooks that run for each batch are better left alone."""
 
         def ours(function: Callable[..., None] | None) -> Callable[..., None] | None:
             def safe(*given: Any, **named: Any) -> None:
-                if function is not None and (self.is_over or is_of(callback, self._params)):
+                if function is not None and self._call.is_current:
                     with self._guard(f"watching {type(callback).__name__}"):
                         function(*given, **named)
 
@@ -66,22 +49,6 @@ class Watch:
     def hear(self, callback: Any, name: str, heard: Heard) -> None:
         """Have `heard(returned, *args, **kwargs)` called after each call of the method `name` of `callback`."""
         self.around(callback, name, heard=heard)
-
-    def until_end(self, callback: Any, after: Callable[[], None]) -> None:
-        """The fit is not over before the `on_train_end` of `callback` is, and `after` that."""
-
-        def ended(*_: Any) -> None:
-            try:
-                after()
-            finally:
-                self._unsettled = [one for one in self._unsettled if one is not entry]
-                self._settled()
-
-        entry = object()
-        self._unsettled.append(entry)
-        self.around(callback, "on_train_end", None, ended)
-        # Who was handed to an `evaluate()` meanwhile has other `params`, and ended in silence if he stands before us.
-        self._hooks.append(Hook(callback, "on_train_end", after=lambda *_: self._passed.append(entry)))
 
     def leave(self) -> None:
         """Take our hooks off the callbacks."""

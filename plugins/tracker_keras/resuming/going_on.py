@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.domain.errors import InvalidValue
 from tracker.settings import Settings
-from tracker_keras.record.surroundings import look_around
-from tracker_keras.record.watch import Watch
 from tracker_keras.record.workers import is_chief
 from tracker_keras.resuming.places import FollowedRun, Place, Resumable, followed_run, place_of
 from tracker_keras.resuming.resume import Resumption
-from tracker_keras.resuming.saving import StateSaver, save_beside_chief
+from tracker_keras.resuming.saving import StateBesideChief, StateSaver
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
     from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.fit_call import FitCall
+    from tracker_keras.record.guard import Guard
     from tracker_keras.record.parts import MakePart
 
 log = logging.getLogger("tracker")
@@ -40,9 +40,7 @@ class GoingOn:
         self._resumes = resume
         self._saves = resume or checkpoint is not None
         self._place: Place | None = None
-        self._resumption: Resumption | None = None
         self._followed: FollowedRun | None = None
-        self._watch: Watch | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the arguments alone."""
@@ -61,7 +59,6 @@ class GoingOn:
 
         Raises InvalidValue or StoreError if it cannot be known whether it goes on.
         """
-        self.leave()
         self._place = None
         if not self._saves:
             return
@@ -79,38 +76,27 @@ class GoingOn:
             self._place = place_of(known)
             self._place.enter(known, model, asks=self._resumes)
 
-    def parts(self, me: Any) -> list[MakePart]:
-        """What saves the state of the fit of the callback `me` that begins."""
+    def parts(self) -> list[MakePart]:
+        """What saves the state of the fit that begins."""
         if self._place is None:
             return []
-        return [partial(StateSaver, me=me, every=self.every, place=self._place)]
+        return [partial(StateSaver, every=self.every, place=self._place)]
 
-    def begin(self, me: Any, fit: ObservedFit | None) -> None:
+    def begin(self, call: FitCall, me: object, guard: Guard, fit: ObservedFit | None) -> None:
         """The fit of `me` begins where the run's state says; raises what keeps it from that.
 
         `fit` is None for a worker beside the chief, which goes on all the same.
         """
         if not self._saves:
             return
-        around = look_around(me) if fit is None else fit.surroundings
-        model = me.model if fit is None else fit.model
         if not is_chief():
-            self._watch = Watch(me.params, me.guard, _nothing)
-            save_beside_chief(model, around.last or me, self._watch)
+            call.observe(StateBesideChief(call.model, guard))
         if self._place is None or not self._resumes:
             return
-        resumption = self._resumption = Resumption(me, model, around, self._place)
+        resumption = Resumption(call, me, self._place, _nothing if fit is None else fit.put_back)
         if fit is not None:
             fit.take_up(resumption.taken_up)
-        resumption.begin(fit.put_back if fit is not None else _nothing)
-
-    def leave(self) -> None:
-        """The fit is over, or died."""
-        if self._resumption is not None:
-            self._resumption.over()
-        if self._watch is not None:
-            self._watch.leave()
-        self._resumption, self._watch = None, None
+        call.observe(resumption)
 
 
 def _nothing() -> None:

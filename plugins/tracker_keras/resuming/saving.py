@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.client.clock import now_ms
 from tracker.settings import Settings
+from tracker_keras.record.fit_call import FitObserver
 from tracker_keras.record.optimizers import learning_rates, settable_rates
 from tracker_keras.record.parts import Part
 from tracker_keras.record.workers import is_alone
@@ -33,7 +34,7 @@ from tracker_keras.resuming.state_file import (
 if TYPE_CHECKING:
     from tracker.client.run import Run
     from tracker_keras.record.fit import ObservedFit
-    from tracker_keras.record.watch import Watch
+    from tracker_keras.record.guard import Guard
     from tracker_keras.resuming.places import Place
 
 log = logging.getLogger("tracker")
@@ -59,19 +60,20 @@ class Saved:
 class StateSaver(Part):
     """Saves the state of its fit at the end of each epoch, or whenever `every` optimizer steps are done.
 
-    An epoch is over when the callback that stands last in the list is done with it, and the next has not begun: what
-    the others decided at its end is in the state, and nothing that they do at a begin, which they will do again. In
-    the middle of an epoch the same holds for a batch; where the data is such that a later process could not go on
-    there, or how many steps an epoch has is not known yet, the state waits for the epoch's end.
+    An epoch is over when all callbacks are through with it, and the next has not begun: what they decided at its end is
+    in the state, and nothing that they do at a begin, which they will do again. In the middle of an epoch the same
+    holds for a batch; where the data is such that a later process could not go on there, or how many steps an epoch has
+    is not known yet, the state waits for the epoch's end.
+
+    All is read on the training's own thread, between two steps: on JAX the model's variables are gone at other times.
     """
 
-    def __init__(self, fit: ObservedFit, *, me: Any, every: int | None, place: Place) -> None:
+    def __init__(self, fit: ObservedFit, *, every: int | None, place: Place) -> None:
         super().__init__(fit)
         fit.saves_state = True
         self._every = every
         self._place = place
         self._states = Handover(fit.run)
-        self._thread = threading.get_ident()
         self._variables: list[Any] = []
         self._is_due = False
         self._done = 0
@@ -79,16 +81,15 @@ class StateSaver(Part):
         self._before = 0
         self._drawn: Mapping[str, Any] = {}
         self._rates: Mapping[str, float] = {}
-        around = fit.surroundings
-        first, last = around.first or me, around.last or me
-        fit.watch.around(last, "on_epoch_end", after=self._epoch_ended)
-        if every is not None:
-            fit.watch.around(first, "on_epoch_begin", before=self._epoch_begins)
-            fit.watch.around(last, "on_train_batch_end", after=self._batch_ended)
+        self._iterator = fit.call.epoch_iterator
 
     def begin(self, initial_epoch: int) -> None:
         """Say at once where the wish for steps cannot be granted."""
-        if self._every is not None and (why := self._obstacle()) is not None:
+        if self._every is None:
+            return
+        for callback_list in self.fit.call.lists[:1]:
+            self.fit.watch.around(callback_list, "on_train_batch_end", after=self._batch_ended)
+        if (why := self._obstacle()) is not None:
             log.warning("checkpoint=%d: %s; the state is saved as epochs end, and resumed there", self._every, why)
 
     def end(self) -> None:
@@ -97,10 +98,13 @@ class StateSaver(Part):
 
     # -- when ----------------------------------------------------------------------------------------------------
 
-    def _epoch_begins(self, *_: Any) -> None:
+    def begin_epoch(self, epoch: int) -> None:
+        """What a state in the middle of the epoch must know of its begin."""
+        if self._every is None:
+            return
         skipped = self.fit.skipped
         self._done, self._base = skipped, self.fit.steps - skipped
-        self._before = self.fit.passed_over or position.handed_out(self.fit.surroundings.epoch_iterator())
+        self._before = self.fit.passed_over or position.handed_out(self._iterator())
         self._drawn = randomness.drawn_so_far()
         self._rates = settable_rates(self.fit.model)
 
@@ -112,21 +116,22 @@ class StateSaver(Part):
         self._done = done
         if now // every == before // every:
             return
-        steps = getattr(self.fit.surroundings.epoch_iterator(), "num_batches", None)
-        in_thread = threading.get_ident() != self._thread  # Keras trains on meanwhile: what it reads is no state
-        if in_thread or steps is None or done >= steps or self._obstacle() is not None:
+        steps = getattr(self._iterator(), "num_batches", None)
+        if steps is None or done >= steps or self._obstacle() is not None:
             self._is_due = True
         else:
+            self.fit.call.wait_for_batches()
             self._save(self.fit.current_epoch, done, self._base + done)
 
-    def _epoch_ended(self, epoch: int, _: Mapping[str, Any]) -> None:
+    def settle_epoch(self, epoch: int) -> None:
+        """Save the state of the epoch's end, or what is due from its middle."""
         if self._every is None or self._is_due or not is_alone():
             self._is_due = False
             self.fit.count_steps()
             self._save(epoch + 1, 0, self.fit.steps)
 
     def _obstacle(self) -> str | None:
-        return position.obstacle(self.fit.surroundings.epoch_iterator())
+        return position.obstacle(self._iterator())
 
     # -- what ----------------------------------------------------------------------------------------------------
 
@@ -149,7 +154,7 @@ class StateSaver(Part):
         except BaseException:
             self._states.remove(file)
             raise
-        states, arrays = callback_states.take(fit.surroundings.callbacks)
+        states, arrays = callback_states.take(fit.callbacks)
         arrays = {f"callbacks/{name}": one for name, one in arrays.items()}
         arrays |= {f"random/{name}": one for name, one in randomness.drawn_so_far().items()}
         arrays |= {f"seeds/{number}": one for number, one in enumerate(values_of(seeds_of(model)))}
@@ -158,7 +163,7 @@ class StateSaver(Part):
             arrays |= {f"metrics/{number}": one for number, one in enumerate(values_of(model.metrics_variables))}
             data = self._before
         else:
-            data = position.handed_out(fit.surroundings.epoch_iterator())
+            data = position.handed_out(self._iterator())
         state = {
             "format": FORMAT,
             "place": self._place.index,
@@ -195,19 +200,24 @@ class StateSaver(Part):
                 )
 
 
-def save_beside_chief(model: Any, last: Any, watch: Watch) -> None:
-    """In a worker beside the chief: save as epochs end, as the chief does, for nobody.
+class StateBesideChief(FitObserver):
+    """In a worker beside the chief: saves as epochs end, as the chief does, for nobody.
 
     To read a variable may be work that the workers do together (the averages of a BatchNormalization): the chief would
     wait for us. How often is not asked here, since the chief alone counts steps: with several workers it is each epoch.
     """
 
-    def save(*_: Any) -> None:
-        with tempfile.TemporaryDirectory(prefix="tracker-state-") as folder:
-            require_room(Path(folder), room_for(variables_of(model)))
-            model.save_weights(f"{folder}/beside{SUFFIX}")
+    def __init__(self, model: Any, guard: Guard) -> None:
+        self._model = model
+        self._guard = guard
 
-    watch.around(last, "on_epoch_end", after=save)
+    def epoch_ended(self, epoch: int, logs: Mapping[str, Any], *, complete: bool) -> None:
+        """Save, and forget it."""
+        if not complete:
+            return
+        with self._guard(_SAVING), tempfile.TemporaryDirectory(prefix="tracker-state-") as folder:
+            require_room(Path(folder), room_for(variables_of(self._model)))
+            self._model.save_weights(f"{folder}/beside{SUFFIX}")
 
 
 class Handover:

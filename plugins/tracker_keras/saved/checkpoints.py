@@ -62,10 +62,10 @@ class Checkpoints(Part):
     def __init__(self, fit: ObservedFit) -> None:
         super().__init__(fit)
         self._said: set[str] = set()
-        self._swapping = [one for one in fit.surroundings.callbacks if isinstance(one, keras.callbacks.SwapEMAWeights)]
+        self._swapping = [one for one in fit.callbacks if isinstance(one, keras.callbacks.SwapEMAWeights)]
         self._savers: list[Any] = []
         self._budget = Settings.from_environment().checkpoint_budget
-        for callback in fit.surroundings.callbacks:
+        for callback in fit.callbacks:
             with fit.guard(f"watching {type(callback).__name__}"):
                 self._look_at(callback)
 
@@ -197,7 +197,6 @@ class Checkpoints(Part):
         self.fit.watch.around(callback, "_save_model", before, after)
         if getattr(callback, "delete_checkpoint", True):
             self.fit.watch.around(callback, "on_train_end", before_all)
-            self.fit.watch.until_end(callback, lambda: None)
 
     def _watch_orbax(self, callback: Any) -> None:
         """It writes in the background, and deletes what is beyond its `max_to_keep` as it saves."""

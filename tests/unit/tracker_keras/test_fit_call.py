@@ -1,17 +1,10 @@
-"""When a fit that is under way holds validation, read off its frame."""
+"""What is known of a call of `fit()`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import pytest
 
-from tracker_keras.record.validation import validation_of
-
-
-def fit(asked: int, validation_data: object, validation_freq: int | Collection[int], epochs: int) -> str:
-    """A frame that is called and named as Keras' is."""
-    return validation_of(asked)
+from tracker_keras.record.fit_call import FitCall
 
 
 @pytest.mark.parametrize(("epoch", "data", "frequency", "epochs", "expected"), [
@@ -27,9 +20,16 @@ def fit(asked: int, validation_data: object, validation_freq: int | Collection[i
 ])  # fmt: skip
 def test_validation(epoch: int, data: object, frequency: int | list[int], epochs: int, expected: str) -> None:
     """Epochs count from 0 for callbacks, and from 1 in `validation_freq`."""
-    assert fit(epoch, data, frequency, epochs) == expected
+    call = FitCall(model=None)
+
+    class Iterator:
+        num_batches = 4
+
+    given = {"epoch_iterator": Iterator(), "validation_data": data, "validation_freq": frequency, "epochs": epochs}
+    call.learn(given)
+    assert call.validation_of(epoch) == expected
 
 
 def test_a_loop_of_ones_own() -> None:
     """Nobody knows."""
-    assert validation_of(0) == "unknown"
+    assert FitCall(model=None).validation_of(0) == "unknown"

@@ -1,0 +1,40 @@
+"""Which fit a run records at the moment: it has one at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
+    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.fit_call import FitCall
+
+_last: WeakKeyDictionary[Run, ref[ObservedFit]] = WeakKeyDictionary()
+
+
+def enter(run: Run, fit: ObservedFit) -> None:
+    """From now on `fit` is the one that `run` records."""
+    _last[run] = ref(fit)
+
+
+def fit_under_way(run: Run) -> ObservedFit | None:
+    """The fit of `run` whose `fit()` has neither returned nor died, whichever thread called it."""
+    known = _last.get(run)
+    fit = known() if known is not None else None
+    return fit if fit is not None and not fit.is_over and fit.call.is_under_way else None
+
+
+def say_aside(run: Run, fit: ObservedFit, call: FitCall) -> None:
+    """Say that `call` is not recorded, since `fit` is under way."""
+    if fit.call is call:
+        run.report(
+            "second_callback",
+            "two TrackerCallbacks of this run are among the callbacks of one fit(); the first records it",
+        )
+    else:
+        run.report(
+            "second_fit",
+            "the run is in the middle of a fit(), and has one at a time: the one that begins now, inside it or in "
+            "another thread, is not recorded; give it a run of its own",
+        )

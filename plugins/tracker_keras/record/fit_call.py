@@ -1,0 +1,263 @@
+"""One call of `model.fit()`: what is known of it, who observes it, and how it ended.
+
+`instrumentation` makes these objects. A training loop of the user's own over a `keras.callbacks.CallbackList` is one
+too, of which only the list is known.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+from weakref import ref
+
+import keras
+
+Event = Literal["train_begun", "epoch_begins", "epoch_begun", "epoch_ends", "epoch_ended", "train_ended", "over"]
+_BEFORE = ("epoch_begins", "epoch_ends", "over")
+"""Events that the observer who came last hears first."""
+_DATA = ("x", "y", "sample_weight", "class_weight", "validation_split", "val_x", "val_y", "val_sample_weight")
+
+
+class FitObserver:
+    """Hears of one call of `fit()`, on its thread. Nothing is called for each batch.
+
+    What a method raises ends the training: those that must not, guard themselves.
+    """
+
+    def train_begun(self) -> None:
+        """All callbacks are through with `on_train_begin`."""
+
+    def epoch_begins(self, epoch: int) -> None:
+        """No callback has heard yet that Keras' `epoch` begins."""
+
+    def epoch_begun(self, epoch: int) -> None:
+        """All callbacks are through with `on_epoch_begin`."""
+
+    def epoch_ends(self, epoch: int) -> None:
+        """No callback has heard yet that Keras' `epoch` ended, validation included."""
+
+    def epoch_ended(self, epoch: int, logs: Mapping[str, Any], *, complete: bool) -> None:
+        """All callbacks are through with `on_epoch_end`, and this is what they left in `logs`.
+
+        With `complete=False` one of them raised, and the training ends with its error.
+        """
+
+    def train_ended(self) -> None:
+        """All callbacks are through with `on_train_end`."""
+
+    def over(self, error: BaseException | None) -> None:
+        """`fit()` returned, or died of `error`."""
+
+
+class FitCall:
+    """One call of `fit()`, or one training loop of the user's own.
+
+    `is_seen`: it goes through `keras.Model.fit`, so that its end is known whatever it is. `lists` are the CallbackLists
+    that it calls, the outermost first: none for a loop that calls callbacks directly. `callbacks` are all in them.
+    """
+
+    def __init__(self, model: Any, *, is_seen: bool = False) -> None:
+        self.model = model
+        self.is_seen = is_seen
+        self.is_keras = is_seen
+        """Whether Keras' own `fit()` trains, and not a loop of the user's own."""
+        self.is_over = False
+        self.has_begun = False
+        self.lists: list[Any] = []
+        self.callbacks: tuple[Any, ...] = ()
+        self.epochs: int | None = None
+        self.steps_per_epoch: int | None = None
+        self.batch_size: int | None = None
+        self.epoch_iterator: Callable[[], Any] = lambda: None
+        """What gives `fit()` its batches, if it is there; its data is the user's, and not held here."""
+        self.data: Mapping[str, Any] | None = None
+        """What `fit()` trains with, `validation_split` taken off; None if that is unknown, or training goes on."""
+        self.has_validation: bool | None = None
+        self._frequency: int | Collection[int] = 1
+        self._observers: list[FitObserver] = []
+        self._running = 0
+
+    # -- what is known ---------------------------------------------------------------------------------------------
+
+    def attach(self, callback_list: Any) -> None:
+        """The call has this CallbackList."""
+        self.lists = [callback_list]
+        self.callbacks = tuple(_flat(callback_list))
+        params = getattr(callback_list, "params", None) or {}
+        self.epochs, self.steps_per_epoch = params.get("epochs"), params.get("steps")
+
+    def learn(self, given: Mapping[str, Any]) -> None:
+        """Read the local variables of Keras' `fit()`: its arguments, and what it made of them."""
+        self.is_keras = True
+        if (iterator := given.get("epoch_iterator")) is None:
+            return
+        self.epoch_iterator = ref(iterator)
+        size = getattr(getattr(iterator, "data_adapter", None), "batch_size", None)
+        self.batch_size = None if size is None else int(size)
+        self.epochs, self.steps_per_epoch = given.get("epochs"), getattr(iterator, "num_batches", None)
+        self.has_validation = given.get("validation_data") is not None
+        self._frequency = given.get("validation_freq") or 1
+        self.data = {key: given[key] for key in _DATA if key in given}
+
+    def unknown(self) -> list[str]:
+        """What is not known of this call, in words."""
+        is_read = self.has_validation is not None
+        known = {
+            "the batch size": is_read,
+            "the data": is_read,
+            "how many epochs are planned": self.epochs is not None,
+            "how many steps an epoch has": is_read or self.steps_per_epoch is not None,
+            "the other callbacks, and what they decide and save": bool(self.lists),
+        }
+        return [what for what, is_known in known.items() if not is_known]
+
+    def validation_of(self, epoch: int) -> Literal["held", "later", "never", "unknown"]:
+        """Whether validation was held in Keras' `epoch`, is in a later one, or never will be.
+
+        `validation_freq` counts epochs from 1: every so many, or those that it lists. Unknown in a loop of one's own.
+        """
+        if self.has_validation is None:
+            return "unknown"
+        if not self.has_validation:
+            return "never"
+        frequency = self._frequency
+
+        def is_due(number: int) -> bool:
+            return (number + 1) % frequency == 0 if isinstance(frequency, int) else number + 1 in frequency
+
+        if is_due(epoch):
+            return "held"
+        return "later" if any(is_due(one) for one in range(epoch + 1, self.epochs or 0)) else "never"
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it neither returned nor died. Of one that is not seen it is known only while its callbacks run."""
+        return not self.is_over and (self.is_seen or self._running > 0)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what runs on this thread belongs to this call: not to one inside it, nor to another thread's.
+
+        The threads in which Keras runs hooks for batches on JAX have no call.
+        """
+        calls = calls_here()
+        return not calls or calls[-1] is self
+
+    # -- who hears of it -------------------------------------------------------------------------------------------
+
+    def observe(self, observer: FitObserver) -> None:
+        """Let `observer` hear of this call until it is over.
+
+        What comes before the callbacks' own hooks, and the end, is told in the reverse order.
+        """
+        self._observers.append(observer)
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether anybody hears of it."""
+        return bool(self._observers)
+
+    def tell(self, event: Event, *given: Any, **named: Any) -> None:
+        """Tell all observers."""
+        for observer in reversed(self._observers) if event in _BEFORE else tuple(self._observers):
+            getattr(observer, event)(*given, **named)
+
+    def end(self, error: BaseException | None) -> None:
+        """It returned, or died of `error`; so did all that began inside it. A second call does nothing."""
+        if self.is_over:
+            return
+        calls = calls_here()
+        if self in calls:
+            for inner in reversed(calls[calls.index(self) + 1 :]):
+                inner.end(error)
+        self.is_over = True
+        self.tell("over", error)
+        self._observers.clear()
+        self.lists, self.callbacks, self.data = [], (), None
+
+    @contextmanager
+    def running(self, callback_list: Any) -> Iterator[None]:
+        """A hook of `callback_list`, which is of this call, runs."""
+        self._running += 1
+        try:
+            with hook_running(callback_list, self):
+                yield
+        finally:
+            self._running -= 1
+
+    def wait_for_batches(self) -> None:
+        """Wait for the hooks of batches that Keras runs in other threads (JAX)."""
+        for one in self.lists:
+            concurrent.futures.wait(tuple(getattr(one, "_futures", ())))
+
+
+# -- which call it is --------------------------------------------------------------------------------------------------
+
+
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.calls: list[ref[FitCall]] = []
+        """Those of this thread that are under way, the innermost last. Whoever observes an unseen one holds it."""
+        self.running: list[tuple[Any, FitCall | None]] = []
+        """The CallbackLists whose hooks run in this thread, the innermost last, and the call that each belongs to."""
+
+
+_here = _Here()
+
+
+def calls_here() -> list[FitCall]:
+    """The calls of this thread that are under way, the innermost last."""
+    found = [call for one in _here.calls if (call := one()) is not None and not call.is_over]
+    if len(found) != len(_here.calls):
+        _here.calls[:] = [ref(call) for call in found]
+    return found
+
+
+def enter(call: FitCall) -> None:
+    """`call` begins, inside all others of this thread."""
+    calls_here()
+    _here.calls.append(ref(call))
+
+
+@contextmanager
+def hook_running(callback_list: Any, call: FitCall | None) -> Iterator[None]:
+    """A hook of `callback_list` runs, which is of `call`, or of an `evaluate()` on its own."""
+    _here.running.append((callback_list, call))
+    try:
+        yield
+    finally:
+        _here.running.pop()
+
+
+def running() -> tuple[Any, FitCall | None] | None:
+    """The CallbackList whose hook runs in this thread, and its call; None if no hook runs that is not a batch's."""
+    return _here.running[-1] if _here.running else None
+
+
+def current() -> FitCall | None:
+    """The call that the code which asks is part of; None outside of any."""
+    if (found := running()) is not None:
+        return found[1]
+    calls = calls_here()
+    return calls[-1] if calls else None
+
+
+def begun_by(model: Any) -> FitCall:
+    """The call that a callback's `on_train_begin` belongs to; one of its own, if nobody else is known to call it."""
+    found = current()
+    if found is None or (found.lists and running() is None):
+        found = FitCall(model)
+        enter(found)
+    return found
+
+
+def _flat(callbacks: Any) -> Iterator[Any]:
+    """All callbacks of a CallbackList, those of lists in it too."""
+    for one in getattr(callbacks, "callbacks", ()):
+        if isinstance(one, keras.callbacks.CallbackList):
+            yield from _flat(one)
+        else:
+            yield one
