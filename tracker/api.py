@@ -272,12 +272,28 @@ def _find(
             _sync_store(settings, url)
         with closing(compose.open_store(url)) as store:
             found = _newest_unfinished(store, experiment, name) if run_id is None else _existing(store, run_id, resume)
-            return found, store.progress(found.id) if found else Progress()
+            progress = store.progress(found.id) if found else Progress()
+            if found is not None:
+                _say_if_stateless(store, found, progress)
+            return found, progress
     except StoreError as error:
         if resume == "must":
             raise
         log.warning("cannot ask %s for a run to continue, so a new one begins: %s", compose.identity(url), error)
         return None, None if settings.mode == "online" else Progress()
+
+
+def _say_if_stateless(store: RunStore, run: RunRecord, progress: Progress) -> None:
+    """Say of a run whose training should have saved a state that it has none, before somebody trains for nothing."""
+    if progress.next_epoch == 0 or not any(event.kind == "state_missing" for event in store.events(run.id)):
+        return
+    if not any(one.role == "state" and one.status == "published" for one in store.checkpoints(run.id)):
+        log.warning(
+            "run %s has %d epochs, and none of its states could be saved: resume=True has nothing to go on from, and "
+            "training begins anew",
+            run.id,
+            progress.next_epoch,
+        )
 
 
 def _existing(store: RunStore, run_id: str, resume: Resume) -> RunRecord | None:

@@ -9,7 +9,7 @@ from tracker.api import start_run
 from tracker.client.lifecycle import open_runs, status_after
 from tracker.domain.identity import new_run_id
 from tracker_keras.callback import TrackerCallback
-from tracker_keras.record.runs import is_opened_here
+from tracker_keras.record.runs import NewRun, is_opened_here
 from tracker_keras.record.workers import is_chief
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ class Recording:
 class Recordings:
     """Begins the record of one fit after the other, with the options of TrackerCallback."""
 
-    def __init__(self, run: Run | None, options: dict[str, Any]) -> None:
+    def __init__(self, run: Run | None, new: NewRun, options: dict[str, Any]) -> None:
         self._run = run
+        self._new = new
         self._options = options
         self._callbacks: dict[int, TrackerCallback] = {}
         """One for all fits of a run that is somebody else's, by the run's identity."""
@@ -66,10 +67,12 @@ class Recordings:
                 _busy.append(run)
                 return Recording(self._callback(run), run)
         parent = _stack()[-1].callback.run if _stack() else None
+        new = self._new
         if parent is None:
-            run = start_run()
+            run = start_run(new.experiment, name=new.name, tags=new.tags)
         else:
-            run = start_run(parent.experiment, run_id=new_run_id(), tags={"mlflow.parentRunId": parent.id})
+            tags = {**(new.tags or {}), "mlflow.parentRunId": parent.id}
+            run = start_run(new.experiment or parent.experiment, name=new.name, run_id=new_run_id(), tags=tags)
         with _lock:
             _busy.append(run)
         return Recording(TrackerCallback(run, **self._options), run, is_own=True)

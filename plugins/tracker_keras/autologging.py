@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -12,6 +12,7 @@ from tracker_keras.callback import TrackerCallback
 from tracker_keras.record import instrumentation
 from tracker_keras.record.fit_call import FitCall, FitObserver
 from tracker_keras.record.guard import Guard
+from tracker_keras.record.runs import NewRun
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
@@ -25,6 +26,9 @@ def autolog(
     checkpoint: Literal["epoch"] | int | None = None,
     resume: bool = False,
     histograms: int = 0,
+    experiment: str | None = None,
+    name: str | None = None,
+    tags: Mapping[str, Any] | None = None,
 ) -> None:
     """Record every `fit()` of a Keras model from now on, whatever way its callbacks are passed; or stop doing so.
 
@@ -42,11 +46,13 @@ def autolog(
         "resume": resume,
         "histograms": histograms,
     }
-    TrackerCallback(run, **options)  # says what cannot be meant, before anything changes
+    TrackerCallback(
+        run, experiment=experiment, name=name, tags=tags, **options
+    )  # says what cannot be meant, before anything changes
     if disable:
         instrumentation.intercept(None)
         return
-    recordings, guard = Recordings(run, options), Guard()
+    recordings, guard = Recordings(run, NewRun(experiment=experiment, name=name, tags=tags), options), Guard()
     instrumentation.install()
     instrumentation.intercept(lambda call, args, kwargs: _record(call, args, kwargs, recordings, guard))
 

@@ -15,9 +15,10 @@ from tracker_keras.record import active_fits, fit_call, instrumentation
 from tracker_keras.record.active_fits import fit_under_way, say_aside
 from tracker_keras.record.copying import Copyable
 from tracker_keras.record.description import Description
+from tracker_keras.record.evaluations import log_evaluation
 from tracker_keras.record.fit import ObservedFit
 from tracker_keras.record.guard import Guard, guarded
-from tracker_keras.record.runs import OpenedRun, open_run
+from tracker_keras.record.runs import NewRun, OpenedRun, open_run
 from tracker_keras.record.workers import is_chief
 from tracker_keras.resuming.going_on import GoingOn
 from tracker_keras.saved.checkpoints import Checkpoints
@@ -36,6 +37,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
     `run` is what `tracker.start_run()` returned. Without one the callback opens a run at its first `fit()`, as the
     environment says (`TRACKER_STORE` …), and keeps it: later fits and evaluations with the same callback object
     belong to it too, until the process ends or a later callback opens the next run after this one was dropped.
+    `experiment`, `name` and `tags` are those of the run that the callback opens.
 
     `log_batches=n` records the batch logs (`batch/loss` …; Keras gives running means of the epoch) whenever n
     optimizer steps are done. Otherwise no batch hook is defined, and JAX' asynchronous dispatch is as it was.
@@ -56,8 +58,9 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
     (`dense/kernel`). What a TensorBoard callback in the list writes is recorded too
     (`tracker_keras.board.event_record`).
 
-    `evaluate()` with this callback is the event `evaluated`, with its metrics in the detail; the validation inside
-    `fit()` is in the epoch's `val_` metrics alone. In a multi-worker training only the chief records.
+    `evaluate()` with this callback is recorded as `evaluate/<name>` at the epoch that the model was at, and as the
+    event `evaluated`; the validation inside `fit()` is in the epoch's `val_` metrics alone. In a multi-worker training
+    only the chief records.
 
     When somebody asked the run to stop, the fit ends with its epoch, or with `log_batches` at once.
 
@@ -76,10 +79,15 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         checkpoint: Literal["epoch"] | int | None = None,
         resume: bool = False,
         histograms: int = 0,
+        experiment: str | None = None,
+        name: str | None = None,
+        tags: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if run is not None and not hasattr(run, "start_fit"):
             raise InvalidValue("run", f"{run!r} is no run", limit="what tracker.start_run() returns, or None")
+        self._new_run = NewRun(experiment=experiment, name=name, tags=tags)
+        self._new_run.require_same(run)
         if not isinstance(log_batches, int) or isinstance(log_batches, bool) or log_batches < 0:
             raise InvalidValue("log_batches", f"{log_batches!r}", limit="0 for none, or a number of optimizer steps")
         instrumentation.install()  # again, where another tool has put it aside
@@ -114,7 +122,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         if run is not None and self._stands_aside(run, call):
             return
         self._leave_fit()
-        self._going_on.enter(run, self._run, call.model)
+        self._going_on.enter(run, self._run, call)
         if run is not None:
             self._observe(run, call)
         self._going_on.begin(call, self, self.guard, self._fit)
@@ -194,7 +202,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         if fit_call.current() is not None or self._called_directly() is not None:
             return
         if (run := self._open()) is not None:
-            run.log_event("evaluated", epoch=self._fit.last_epoch if self._fit else None, metrics=dict(logs or {}))
+            log_evaluation(run, self._model, logs or {})
 
     def _parts(self) -> list[MakePart]:
         """What is recorded of a fit besides its epochs and decisions."""
@@ -213,7 +221,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             open_again, which = self._pickled_run
             self._run, self._pickled_run = open_again(*which), None
         if self._is_own and (self._run is None or self._run.status != "running"):
-            self._opened = open_run(self)
+            self._opened = open_run(self, self._new_run)
             self._run, self._description = self._opened.run, None
             self._going_on.opened()
         return self._run

@@ -173,6 +173,43 @@ def resume_steps() -> Facts:
     return train("resume_steps", [(0, 1), (1, 1), (3, 2)], callbacks=callbacks, given=given, shuffle=True)
 
 
+class Unheard(stock.Callback):
+    """Keeps no params, and says nothing."""
+
+    def set_params(self, params: Any) -> None:
+        self.given = params
+
+
+class Plateau(stock.ReduceLROnPlateau):
+    """A stock callback that keeps no params."""
+
+    def set_params(self, params: Any) -> None:
+        self.given = params
+
+
+class Validates(stock.Callback):
+    """Evaluates as epochs end, with callbacks of the fit."""
+
+    def __init__(self, others: list[Any]) -> None:
+        super().__init__()
+        self.others = others
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model.evaluate(X, Y, verbose=0, callbacks=self.others)
+        logs["added"] = float(epoch)
+
+
+@scenario
+def resume_hostile() -> Facts:
+    """Neighbours first and last that keep no params, evaluate with the same callbacks, and add to the logs."""
+
+    def callbacks() -> list[Any]:
+        inner = [Unheard(), Plateau("loss", patience=1, min_delta=0.4, factor=0.5), stock.EarlyStopping(patience=9)]
+        return [*inner, Validates(inner), stock.History(), Unheard()]
+
+    return train("resume_hostile", [(1, 1), (3, 2)], callbacks=callbacks, given={"checkpoint": 3}, verbose=2)
+
+
 @scenario
 def resume_dataset() -> Facts:
     """A data set of tf.data that goes on through epochs of five steps, two steps at once."""

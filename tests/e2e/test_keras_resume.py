@@ -102,7 +102,7 @@ def test_a_server_that_is_away_as_the_script_starts(tmp_path: Path, store_url: s
             assert [one.first_epoch for one in opened.fits(run.id)] == [0, 2]
 
 
-@pytest.mark.parametrize("name", ["epochs", "ours", "steps", "dataset"])
+@pytest.mark.parametrize("name", ["epochs", "ours", "steps", "dataset", "hostile"])
 def test_a_resumed_training_is_the_same(keras: Lab, name: str) -> None:
     """Weights, optimizer, callbacks and each epoch's metrics are those of a training that never died."""
     facts = keras.said(f"resume_{name}")

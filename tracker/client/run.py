@@ -290,6 +290,11 @@ class Run(Copied, Ending):
         return self._writer.stop_requested
 
     @property
+    def next_epoch(self) -> int:
+        """The number of the epoch that comes next, counted from 0 since the run began."""
+        return self._position.next_epoch
+
+    @property
     def problems(self) -> Mapping[str, int]:
         """How often something could not be recorded, by kind."""
         return self._writer.all_problems

@@ -25,8 +25,9 @@ _WORDS: Mapping[str, Callable[[Detail], str]] = {
     "reopened": lambda d: "opened again" + (f" by {d['script']}" if d.get("script") else "") + _where(d),
     "resumed": lambda d: f"resumed after epoch {d['epoch']}",
     "stop_requested": lambda d: "asked to stop",
-    "stopped": lambda d: f"stopped on {d['by']}",
+    "stopped": lambda d: f"stopped {'on' if d['by'] == 'request' else 'by'} {d['by']}",
     "run_failed": lambda d: f"{d['type']}: {d['message']}",
+    "state_missing": lambda d: f"no state to resume from after {d['steps']} steps",
     "evaluated": lambda d: "evaluated: " + _listed(d["metrics"]),
 }
 

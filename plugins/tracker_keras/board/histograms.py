@@ -83,4 +83,10 @@ class WeightHistograms(Part):
 
     def _record(self, key: str, weight: NDArray[Any], epoch: int, fit: int, moment: int) -> None:
         edges, counts = buckets(weight)
+        if left := weight.size - int(counts.sum()):
+            self.fit.run.report(
+                f"histogram {key}",
+                f"{left} of the {weight.size} values of {key} are NaN or infinite in epoch {epoch}; its histogram "
+                "has the others",
+            )
         self.fit.run.late.bins("epoch", epoch, key, edges, counts, fit=fit, ms=moment)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from tracker_keras.record.evaluations import model_is_at
 from tracker_keras.record.rates import RateWatch
+from tracker_keras.record.stoppers import ends_epochs, stoppers
 
 if TYPE_CHECKING:
     from tracker.domain.words import FitOutcome
@@ -30,6 +32,9 @@ class Decisions:
         self._terminates_on_nan = False
         self._has_nan = False
         self._stopped_by: FitOutcome | None = None
+        self._is_stop_told = False
+        self._was_stopped = False
+        self._callbacks = fit.callbacks
         self._lock = Lock()
         self.rates = RateWatch(fit.model, fit.decided)
         for callback in fit.callbacks:
@@ -58,9 +63,12 @@ class Decisions:
         elif not self._has_nan:
             self._has_nan = True
             self._tell_nan(epoch, loss, self._terminates_on_nan)
+        if self._was_stopped and not (self._has_nan and self._terminates_on_nan):
+            self._tell_stop(stoppers(self._callbacks), epoch)
 
     def epoch_ends(self, epoch: int) -> None:
-        """No callback has heard yet that `epoch` ended."""
+        """No callback has heard yet that `epoch` ended: who stopped the training already did so before."""
+        self._was_stopped = self._is_stopped() and self._stopped_by is None
 
     def train_ended(self) -> None:
         """All callbacks are through: EarlyStopping has restored what it keeps."""
@@ -76,12 +84,12 @@ class Decisions:
         self._metrics = {int(epoch): dict(metrics) for epoch, metrics in known.items()} | self._metrics
 
     def outcome(self) -> FitOutcome:
-        """How a fit that returned ended: by whom it was stopped, else by its last loss, else by its plan."""
+        """How a fit that returned ended: by EarlyStopping or a request, else its last loss, else who stopped it."""
         if self._stopped_by is not None:
             return self._stopped_by
         if self._has_nan:
             return "nan"
-        return "stopped_early" if self._is_stopped() else "completed"
+        return "stopped" if self._is_stopped() else "completed"
 
     # -- who is watched ------------------------------------------------------------------------------------------
 
@@ -97,6 +105,8 @@ class Decisions:
             self._terminates_on_nan = True
             if getattr(callback, "raise_error", False):  # no other: a hook of ours would be called for each batch
                 self._watch.around(callback, "on_batch_end", failed=lambda _: self._raised())
+        elif ends_epochs(callback):
+            self._watch_others(callback)
 
     def _watch_scheduler(self, callback: Any) -> None:
         def before(epoch: int, _: Mapping[str, Any]) -> None:
@@ -133,13 +143,27 @@ class Decisions:
 
         def after(epoch: int, logs: Mapping[str, Any]) -> None:
             self._fit.count_steps()
+            if self._is_stopped() and not was_stopped:
+                self._stopped_by = "stopped_early"
             if self._is_stopped() and 0 < callback.stopped_epoch == epoch:
-                if not was_stopped:
-                    self._stopped_by = "stopped_early"
                 self._fit.decided("early_stopped", epoch, self._stop_by(callback, logs))
 
         self._watch.around(callback, "on_epoch_end", before, after)
         self._stoppings.append(callback)
+
+    def _watch_others(self, callback: Any) -> None:
+        was_stopped = False
+
+        def before(*_: Any) -> None:
+            nonlocal was_stopped
+            was_stopped = self._is_stopped()
+
+        def after(epoch: int, _: Mapping[str, Any]) -> None:
+            if self._is_stopped() and not was_stopped:
+                self._fit.count_steps()
+                self._tell_stop(type(callback).__name__, epoch)
+
+        self._watch.around(callback, "on_epoch_end", before, after)
 
     # -- what they decided ---------------------------------------------------------------------------------------
 
@@ -159,6 +183,13 @@ class Decisions:
             epoch = stopping.best_epoch
             detail = {"epoch": self._fit.epoch(epoch), "metrics": self._metrics.get(epoch, {})}
             self._fit.decided("weights_restored", epoch, detail)
+            if self._fit.recorder is not None:
+                model_is_at(self._fit.run, self._model, self._fit.epoch(epoch), self._fit.recorder.number)
+
+    def _tell_stop(self, by: str, epoch: int) -> None:
+        if not self._is_stop_told:
+            self._is_stop_told = True
+            self._fit.decided("stopped", epoch, {"by": by})
 
     def _raised(self) -> None:
         """TerminateOnNaN(raise_error=True) ends the fit with an error; Keras calls no other hook any more."""

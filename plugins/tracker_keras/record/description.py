@@ -121,11 +121,12 @@ class Description:
             summary()
 
     def goals(
-        self, model: Any, keys: Iterable[str], callbacks: Iterable[Any], *, batches: bool
+        self, model: Any, keys: Iterable[str], callbacks: Iterable[Any], *, batches: bool, validates: bool
     ) -> tuple[str, Goal | None] | None:
         """Which of the logs' `keys` is better small or large, and which one a callback watches.
 
-        With `batches` the same is said of the batch logs' keys. Returned are the metric that decides the run's best
+        With `batches` the same is said of the batch logs' keys; with `validates` the fit holds validation in some
+        of its epochs. Returned are the metric that decides the run's best
         epoch (that which is watched, else `val_loss`, else `loss`) and its goal, if Keras knows it.
         """
         keys = [key for key in keys if isinstance(key, str)]
@@ -144,7 +145,7 @@ class Description:
         if self._monitored is not None:
             return self._monitored
         # Where validation is held every few epochs, those without are no better or worse than others.
-        usual = "val_loss" if "val_loss" in (*keys, self.improvements.metric) else "loss"
+        usual = "val_loss" if validates or "val_loss" in (*keys, self.improvements.metric) else "loss"
         return (usual, goals.get(usual)) if usual in keys else None
 
     def _say(self, params: Mapping[str, Any]) -> None:

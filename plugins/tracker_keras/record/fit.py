@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker_keras.record.batches import BatchLog, BatchWriter
 from tracker_keras.record.decisions import Decisions
+from tracker_keras.record.evaluations import model_is_at
 from tracker_keras.record.fit_call import FitCall, FitObserver
 from tracker_keras.record.guard import guarded
 from tracker_keras.record.optimizers import iterations, learning_rates, scheduled_rates
@@ -165,6 +166,8 @@ class ObservedFit(FitObserver):
         if self._batches is not None:
             self._batches.begin_epoch(self._steps - self.skipped)
         self.current_epoch = epoch
+        if self.recorder is not None:
+            model_is_at(self.run, self.model, self.recorder.epoch(epoch), self.recorder.number)
         self._is_counted = False
         self._rates = {}
         self._each_part("begin_epoch", epoch)
@@ -195,7 +198,10 @@ class ObservedFit(FitObserver):
             rates = (self._rates or learning_rates(self.model)) | scheduled_rates(self.model)
         if (keys := list(logs)) != self._keys:
             with self.guard("reading the metrics' goals"):
-                self._watched = self._description.goals(self.model, keys, self.callbacks, batches=self._log_batches > 0)
+                validates = self.call.validation_of(0) in ("held", "later")
+                self._watched = self._description.goals(
+                    self.model, keys, self.callbacks, batches=self._log_batches > 0, validates=validates
+                )
                 self._keys = keys
         self.recorder.log_epoch(epoch, {**logs, **rates}, seconds=self._seconds, steps=self._steps)
         self.last_epoch = self.recorder.epoch(epoch)

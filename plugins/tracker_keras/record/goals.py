@@ -19,8 +19,9 @@ def metric_goals(model: Any, keys: Iterable[str]) -> dict[str, Goal]:
     Keras asks its metrics the same question for `mode="auto"`. With several outputs a key is `<output>_<metric>`, and
     a second metric of a name gets a number.
     """
-    directions = {metric.name: goal for metric in _flat(model.metrics) if (goal := _direction(metric))}
-    directions["loss"] = "min"
+    directions: dict[str, Goal] = {metric.name: goal for metric in _flat(model.metrics) if (goal := _direction(metric))}
+    for name in ("loss", *_losses(model)):
+        directions[name] = "min"
     goals: dict[str, Goal] = {}
     for key in keys:
         name = re.sub(r"_\d+$", "", bare) if (bare := key.removeprefix("val_")) not in directions else bare
@@ -28,6 +29,12 @@ def metric_goals(model: Any, keys: Iterable[str]) -> dict[str, Goal]:
         if named:
             goals[key] = directions[max(named, key=len)]
     return goals
+
+
+def _losses(model: Any) -> Iterator[str]:
+    """The names of the losses of single outputs, which have no direction of their own."""
+    for metric in getattr(getattr(model, "_compile_loss", None), "metrics", None) or ():
+        yield str(metric.name)
 
 
 def batch_twins(goals: Mapping[str, Goal]) -> dict[str, Goal]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracker.api import start_run
+from tracker.domain.errors import InvalidValue
+from tracker.domain.limits import check_experiment, check_name
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
@@ -30,7 +33,38 @@ class OpenedRun:
 _opened: list[tuple[weakref.ref[object], OpenedRun]] = []
 
 
-def open_run(owner: object) -> OpenedRun:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """What `start_run()` is told of a run that is opened here. Raises InvalidValue for what cannot be meant."""
+
+    experiment: str | None = None
+    name: str | None = None
+    tags: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.experiment is not None:
+            check_experiment(self.experiment)
+        if self.name is not None:
+            check_name(self.name)
+        if self.tags is not None and not isinstance(self.tags, Mapping):
+            raise InvalidValue("tags", f"{self.tags!r}", limit="a mapping of names to values")
+
+    def require_same(self, run: Run | None) -> None:
+        """Raise InvalidValue if `run`, which was given, is another one than is described here."""
+        if run is None:
+            return
+        for field, wanted in (("experiment", self.experiment), ("name", self.name)):
+            if wanted is not None and wanted != (there := getattr(run, field)):
+                raise InvalidValue(
+                    field, f"{wanted!r} was given beside a run with {field} {there!r}", limit="the run's own, or none"
+                )
+        if self.tags is not None:
+            raise InvalidValue(
+                "tags", "they were given beside a run", limit="run.set_tags(…), or start_run(tags=…) without run="
+            )
+
+
+def open_run(owner: object, new: NewRun) -> OpenedRun:
     """A new run that is over when `owner` is: at the end of the process, or when the next run is opened here.
 
     Until then it stays open, so that another `fit()` or `evaluate()` with the same callback belongs to it. A loop that
@@ -42,7 +76,7 @@ def open_run(owner: object) -> OpenedRun:
         if was_owner() is None:
             _opened.remove(entry)
             opened.run.finish("failed" if opened.in_fit else "finished", timeout=_FINISH_S)
-    opened = OpenedRun(start_run())
+    opened = OpenedRun(start_run(new.experiment, name=new.name, tags=new.tags))
     _opened.append((weakref.ref(owner), opened))
     return opened
 

@@ -54,13 +54,21 @@ class GoingOn:
                 'TrackerCallback(tracker.start_run(…, resume="auto"), resume=True) goes on with the last'
             )
 
-    def enter(self, run: Run | None, given: Run | None, model: Any) -> None:
-        """A fit of `model` begins, recorded in `run`; a worker beside the chief records none, whatever it was `given`.
+    def enter(self, run: Run | None, given: Run | None, call: FitCall) -> None:
+        """A fit begins, recorded in `run`; a worker beside the chief records none, whatever it was `given`.
 
         Raises InvalidValue or StoreError if it cannot be known whether it goes on.
         """
         self._place = None
         if not self._saves:
+            return
+        if not call.is_keras:
+            if run is not None:
+                run.report(
+                    "no_state",
+                    "resume= and checkpoint= are for Keras' fit(): of a loop of its own no state is saved, and it is "
+                    "not resumed, since only the loop knows in which epoch it begins",
+                )
             return
         known: Resumable | None = run
         if known is None and not is_chief():
@@ -74,7 +82,7 @@ class GoingOn:
                 )
         if known is not None and known.connect is not None:
             self._place = place_of(known)
-            self._place.enter(known, model, asks=self._resumes)
+            self._place.enter(known, call.model, asks=self._resumes)
 
     def parts(self) -> list[MakePart]:
         """What saves the state of the fit that begins."""
@@ -89,7 +97,7 @@ class GoingOn:
         """
         if not self._saves:
             return
-        if not is_chief():
+        if not is_chief() and call.is_keras:
             call.observe(StateBesideChief(call.model, guard))
         if self._place is None or not self._resumes:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,6 +58,7 @@ def followed_run() -> FollowedRun | None:
     return FollowedRun(settings.run_id, lambda: (compose.open_store(url), compose.open_artifacts(root, url)))
 
 
+log = logging.getLogger("tracker")
 _UNFINISHED = (None, "failed", "interrupted", "preempted", "lost")
 
 
@@ -108,6 +110,12 @@ class Place:
             fits = [one for one in store.fits(run.id) if one.epochs is None or one.epochs > one.first_epoch]
             progress = store.progress(run.id)
             self.phase = progress.phase
+            if self.newest is None and progress.next_epoch > 0:
+                log.warning(
+                    "resume: run %s has %d epochs and no state to go on from; this training begins anew",
+                    run.id,
+                    progress.next_epoch,
+                )
             outcomes = {one.number: one.outcome for one in fits}
             self.ended = self.newest is not None and outcomes.get(self.newest.fit) not in _UNFINISHED
             if fits and fits[-1].outcome in _UNFINISHED:

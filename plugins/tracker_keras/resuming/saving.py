@@ -82,6 +82,8 @@ class StateSaver(Part):
         self._drawn: Mapping[str, Any] = {}
         self._rates: Mapping[str, float] = {}
         self._iterator = fit.call.epoch_iterator
+        self._kept = 0
+        self._settled = 0
 
     def begin(self, initial_epoch: int) -> None:
         """Say at once where the wish for steps cannot be granted."""
@@ -95,6 +97,8 @@ class StateSaver(Part):
     def end(self) -> None:
         """The fit is complete: a later one of this run is another."""
         self._place.is_complete = True
+        if self._settled:
+            self.fit.run.in_background(lambda: self._say_if_none(at_end=True))
 
     # -- when ----------------------------------------------------------------------------------------------------
 
@@ -129,6 +133,20 @@ class StateSaver(Part):
             self._is_due = False
             self.fit.count_steps()
             self._save(epoch + 1, 0, self.fit.steps)
+        self._settled += 1
+        if self._settled == 1 and self._every is None:
+            self.fit.run.in_background(lambda: self._say_if_none(at_end=False))
+
+    def _say_if_none(self, *, at_end: bool) -> None:
+        """On the thread beside the training, after what was handed to it."""
+        recorder = self.fit.recorder
+        if self._kept or recorder is None:
+            return
+        when = "the fit ended" if at_end else "an epoch is over"
+        why = f"; checkpoint={self._every}, and it did {self.fit.steps} steps" if self._every is not None else ""
+        problem = f"{when} and no state to resume from was saved{why}: started again, this training begins anew"
+        self.fit.run.report("no_state_at_end" if at_end else "no_state", problem)
+        recorder.log_event("state_missing", self.fit.current_epoch, {"steps": self.fit.steps})
 
     def _obstacle(self) -> str | None:
         return position.obstacle(self._iterator())
@@ -189,7 +207,7 @@ class StateSaver(Part):
         with self.fit.guard(_SAVING):
             write_beside(saved.file, saved.arrays, saved.variables)
             if recorder is not None:
-                recorder.log_checkpoint(
+                self._kept += recorder.log_checkpoint(
                     saved.file,
                     saved.keras_epoch,
                     steps=saved.steps,
