@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tracker.client.fits import FitRecorder
     from tracker.client.run import Run
     from tracker.domain.goals import Goal
-    from tracker.domain.words import FitOutcome
     from tracker_keras.record.description import Description
     from tracker_keras.record.guard import Guard
     from tracker_keras.resuming.resume import TakenUp
@@ -233,7 +232,7 @@ class ObservedFit(FitObserver):
             if error is None and self.call.is_seen:
                 self.finish()
             else:
-                self.recorder.end(self._died_of(error))
+                self.recorder.end("failed" if error is None else self.run.outcome_after(error))
         self.watch.leave()
 
     def finish(self) -> None:
@@ -253,15 +252,6 @@ class ObservedFit(FitObserver):
             self._stop()
 
     # -- inside --------------------------------------------------------------------------------------------------
-
-    def _died_of(self, error: BaseException | None) -> FitOutcome:
-        if self.run.preempted:
-            return "preempted"
-        if isinstance(error, KeyboardInterrupt):
-            return "interrupted"
-        if isinstance(error, SystemExit) and error.code in (None, 0):
-            return "stopped"
-        return "failed"
 
     def _tell_improvement(self, epoch: int, logs: Mapping[str, Any]) -> None:
         metric, goal = self._watched or (None, None)
