@@ -140,8 +140,8 @@ def test_show_says_what_became_of_them(store_url: str) -> None:
     assert "and 23 more: --all" in page
     assert invoke("show", "net", "--all").stdout.count("pruned") == 27
     timeline = page[page.index("Timeline") : page.index("Checkpoints")]
-    assert "14 events in between" in timeline
-    assert timeline.count("checkpoint saved, the best so far by val_loss: 1.0 kB") == 16
+    assert "15 events in between" in timeline
+    assert timeline.count("checkpoint saved, the best so far by val_loss: 1.0 kB") == 15
 
 
 def test_every_best_says_by_which_metric(store_url: str) -> None:
@@ -160,6 +160,11 @@ def test_every_best_says_by_which_metric(store_url: str) -> None:
     timeline = " ".join(page[page.index("Timeline") : page.index("Checkpoints")].split())
     assert "checkpoint saved, the best so far by val_loss and" in timeline
     assert timeline.endswith("checkpoint saved, the best so far by val_accuracy: 100 B")
+    with tracker.start_run("digits", run_id=run.id, resume="must") as again:
+        again.log_epoch(3, {"val_loss": 0.1, "val_accuracy": 0.9})
+    page = " ".join(invoke("show", "net").stdout.split())
+    assert "best epoch 3: val_loss 0.1" in page
+    assert "Checkpoints best by val_loss; there is none of epoch 3, the best epoch 0" in page
     for which, epoch, by in (("best", 1, "val_loss"), ("best:val_accuracy", 2, "val_accuracy")):
         done = invoke("restore", "net", "--which", which, "-o", f"{epoch}.keras")
         assert f"the checkpoint of epoch {epoch} of net, the best by {by}: " in done.stderr

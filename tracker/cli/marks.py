@@ -43,6 +43,15 @@ def best_words(run: Run) -> str:
     return "" if run.best_metric is None else f"{BEST} by {run.best_metric}"
 
 
+def best_note(run: Run, checkpoints: Sequence[Checkpoint]) -> str:
+    """`best_words`, and that the best epoch has no checkpoint of a model where it has none."""
+    words = best_words(run)
+    models = [one for one in checkpoints if one.role == "model" and one.status == "published" and not one.superseded]
+    if not words or not models or any(one.epoch == run.best_epoch for one in models):
+        return words
+    return f"{words}; there is none of epoch {run.best_epoch}, the best"
+
+
 def telling(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
     """All but the states that newer ones replaced: they come with every epoch, and nobody can have them."""
     return [one for one in checkpoints if one.role == "model" or one.status == "published"]

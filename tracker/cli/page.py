@@ -9,7 +9,7 @@ from rich.text import Text
 from tracker.cli import words
 from tracker.cli.curves import curve
 from tracker.cli.facts import WholeRun
-from tracker.cli.marks import best_words, marks_of, measured, notable, remarks
+from tracker.cli.marks import best_note, marks_of, measured, notable, remarks
 from tracker.cli.params import parameters
 from tracker.cli.standing import place, standing
 from tracker.cli.tables import GAP, Column, cell, pairs, table
@@ -56,7 +56,7 @@ def page(whole: WholeRun, curves: Mapping[str, History], *, now: int, width: int
     kept = whole.checkpoints if everything else notable(whole.checkpoints, marked)
     hidden = len(whole.checkpoints) - len(kept)
     rows = _checkpoints(kept, marked, whole.run.best_metric, width)
-    yield from _section("Checkpoints", rows, hidden, best_words(whole.run) if kept else "")
+    yield from _section("Checkpoints", rows, hidden, best_note(whole.run, whole.checkpoints))
     yield Text()
     yield Text.assemble(("Artifacts", "bold"), "  ", cell(place(whole.run.artifact_uri)))
 

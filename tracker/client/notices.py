@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from tracker.client.background import Background
+from tracker.domain.checkpoints import BEST_BY
 from tracker.domain.frames import CheckpointLogged, Frame
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Fit:
 class Checkpoint:
     """A checkpoint that a run took: `epoch`, `step` and `fit` as the run counts, `size` in bytes.
 
-    `is_best` is None where the store decides.
+    `is_best` is None where the store decides; `best_by` is the metric by which the callback that saved it held it for
+    the best.
     """
 
     epoch: int
@@ -50,6 +52,7 @@ class Checkpoint:
     size: int
     metrics: Mapping[str, float]
     is_best: bool | None
+    best_by: str | None = None
 
     @classmethod
     def of(cls, frame: Frame) -> Self | None:
@@ -64,6 +67,7 @@ class Checkpoint:
             size=frame.file.size,
             metrics=frame.metrics,
             is_best=frame.is_best,
+            best_by=frame.state.get(BEST_BY),
         )
 
 

@@ -10,11 +10,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.client.clock import now_ms
 from tracker.settings import Settings
 from tracker_keras.record.fit_call import FitObserver
 from tracker_keras.record.optimizers import learning_rates, settable_rates
@@ -54,7 +53,7 @@ class Saved:
     state: Mapping[str, Any]
     keras_epoch: int
     steps: int
-    ms: int = field(default_factory=now_ms)
+    ms: int
 
 
 class StateSaver(Part):
@@ -198,7 +197,15 @@ class StateSaver(Part):
         if batch:
             state["rates"] = {"begun": self._rates, "now": settable_rates(model)}
         last = epoch if batch else epoch - 1
-        saved = Saved(file=file, arrays=arrays, variables=self._variables, state=state, keras_epoch=last, steps=steps)
+        saved = Saved(
+            file=file,
+            arrays=arrays,
+            variables=self._variables,
+            state=state,
+            keras_epoch=last,
+            steps=steps,
+            ms=fit.recorder.moment(),
+        )
         self._states.put(saved, self._keep)
 
     def _keep(self, saved: Saved) -> None:
