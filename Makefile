@@ -15,7 +15,7 @@ demo: .venv/demo.stamp ## train on real data, record it, show what was recorded
 	$(BIN)/python -m tracker_keras.demo
 
 test: .venv/test.stamp ## install what the tests need and run them all
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 field: .venv/test.stamp ## one training under every condition, alone and in pairs: the record must be the same
 	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field
@@ -39,9 +39,9 @@ bench: .venv/test.stamp ## measure against the peers, write BENCHMARKS.md
 	$(BIN)/python tests/benchmarks/client.py
 	$(BIN)/python tests/benchmarks/server.py
 
-lock: .venv/bin/python ## pin the newest versions that pyproject.toml allows
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+lock: .venv/bin/python ## pin what pyproject.toml names anew; UPGRADE=1 moves all to the newest versions it allows
+	$(BIN)/python -m pip install --quiet 'uv>=0.9,<1'
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 $(if $(UPGRADE),--upgrade) --no-header --no-annotate \
 	  --no-emit-index-url --all-extras --group dev --output-file $(LOCK) pyproject.toml
 
 clean: ## remove what was installed and made

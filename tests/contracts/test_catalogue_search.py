@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from templates import sqlite_store
 
 from tracker.client.batches import make_batch
 from tracker.domain.catalogue import Dataset, DatasetUse, Life, Logged, RunDetail, Spelling
@@ -229,10 +230,9 @@ def store(
 ) -> Iterator[SqlRunStore]:
     """Our store with the same runs."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('catalogue') / 'tracker.db'}"
+        url = sqlite_store(tmp_path_factory.mktemp("catalogue"))
     else:
-        url = request.getfixturevalue("postgres_catalogue_url")
-    SqlRunStore.open(url).close()
+        url = request.getfixturevalue("postgres_module_url")
     dice = random.Random(3)
     with SqlRunStore(make_engine(url), clock=lambda: 5000) as store:
         catalogue = store.catalogue
@@ -241,18 +241,6 @@ def store(
             _copy(store, made, dice)
         catalogue.delete_experiment(gone)
         yield store
-
-
-@pytest.fixture(scope="module")
-def postgres_catalogue_url(postgres: str) -> Iterator[str]:
-    """A database for this module's runs."""
-    import psycopg
-
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE catalogue")
-    yield postgres.replace("/postgres?", "/catalogue?")
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("DROP DATABASE catalogue WITH (FORCE)")
 
 
 def _copy(store: SqlRunStore, made: Made, dice: random.Random) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, insert, update
+from templates import sqlite_store
 
 from tracker.client.batches import make_batch
 from tracker.domain.errors import ExperimentNotFound, InvalidFilter, InvalidPageToken, InvalidValue
@@ -245,26 +246,13 @@ def rank(field: Field, known: Known) -> tuple[int, Any]:
 # -- the fleet ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def postgres_module_url(postgres: str) -> Iterator[str]:
-    """A database for this module's runs."""
-    import psycopg
-
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE searched")
-    yield postgres.replace("/postgres?", "/searched?")
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("DROP DATABASE searched WITH (FORCE)")
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Sixty runs of all kinds, and two that no search shows; nobody changes them."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('search') / 'tracker.db'}"
+        url = sqlite_store(tmp_path_factory.mktemp("search"))
     else:
         url = request.getfixturevalue("postgres_module_url")
-    SqlRunStore.open(url).close()
     engine = make_engine(url)
     with SqlRunStore(engine, clock=lambda: 0) as store:  # a clock that stands: no lease runs out
         dice = random.Random(7)

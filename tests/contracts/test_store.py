@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contracts.writer import Writer, points, write_interleaved
 from e2e.server_lab import served
 from msgspec.structs import replace
 
@@ -26,14 +27,11 @@ from tracker.domain.frames import (
     EventLogged,
     FitEnded,
     FitStarted,
-    Frame,
     HistogramLogged,
     MetricDefined,
     MetricMonitored,
     Params,
-    Points,
     RunEnded,
-    RunStarted,
     Staged,
     Tags,
 )
@@ -42,31 +40,6 @@ from tracker.domain.ports import RunStore
 from tracker.domain.words import LEASE_MS
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
-
-
-class Writer:
-    """Numbers frames as a journal does."""
-
-    def __init__(self, store: RunStore, run_id: str = "r", writer: str = "w") -> None:
-        self.store, self.run_id, self.writer, self.number = store, run_id, writer, 0
-
-    def batch(self, *frames: Frame) -> Batch:
-        numbered = [(self.number + i, frame) for i, frame in enumerate(frames, 1)]
-        self.number += len(frames)
-        return make_batch(self.run_id, self.writer, numbered)
-
-    def send(self, *frames: Frame) -> Batch:
-        batch = self.batch(*frames)
-        assert self.store.append(batch).last == self.number
-        return batch
-
-    def start(self, ms: int = 1000, experiment: str = "Default") -> Writer:
-        self.send(RunStarted(ms, experiment, f"name-{self.run_id}", "file:///tmp/x", "host", 1))
-        return self
-
-
-def points(step: int, *, axis: Any = "step", fit: int = 0, **values: float) -> Points:
-    return Points(2000 + step, axis, step, fit, values)
 
 
 def epoch(number: int, *, fit: int = 1, **values: float) -> EpochEnded:
@@ -556,7 +529,9 @@ class StoreContract:
     def test_eight_processes_write_at_once(self, store: RunStore, url: str) -> None:
         """Eight writers, two to a run, all succeed and nothing is lost."""
         context = multiprocessing.get_context("spawn")
-        workers = [context.Process(target=_write, args=(url, f"run{i // 2}", f"w{i}", i % 2)) for i in range(8)]
+        workers = [
+            context.Process(target=write_interleaved, args=(url, f"run{i // 2}", f"w{i}", i % 2)) for i in range(8)
+        ]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -599,11 +574,3 @@ class TestHttpRunStore(StoreContract):
     def store(self, url: str) -> Iterator[RunStore]:
         with closing(open_store(url)) as store:
             yield store
-
-
-def _write(url: str, run: str, name: str, odd: int) -> None:
-    with closing(open_store(url)) as store:
-        writer = Writer(store, run, name).start()
-        steps: Sequence[int] = range(odd, 2000, 2)
-        for start in range(0, 1000, 50):
-            writer.send(*[points(step, x=float(step), **{f"k{step % 3}": 1.0}) for step in steps[start : start + 50]])

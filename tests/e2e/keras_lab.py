@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
 import functools
 import json
 import os
 import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,22 +69,57 @@ class Lab:
         return file.read_text() if file.exists() else None
 
 
+@dataclass
+class _Labs:
+    """Where the labs of this session are, and whether other processes use them too."""
+
+    folder: Path
+    shared: bool
+
+
+_labs: _Labs
+
+
+def begin(folder: Path, backends: Sequence[str], *, shared: bool) -> None:
+    """Have the labs of `backends` made in `folder` beside the caller; others are made when they are asked for."""
+    global _labs
+    _labs = _Labs(folder, shared)
+    for backend in backends:
+        _begin(backend)
+
+
+def _begin(backend: str) -> Path:
+    """Start the process that makes the lab, if nobody did. It holds the lock of the lab's folder until it ends."""
+    path = _labs.folder / f"keras-{backend}"
+    path.mkdir(exist_ok=True)
+    with (path / "lock").open("a") as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.getsize(lock.name) == 0:
+            lock.write("begun")
+            lock.flush()
+            with (path / "errors").open("w") as errors:
+                process = subprocess.Popen(
+                    [sys.executable, SCENARIOS, path / "facts.json"],
+                    env=environment(path, backend),
+                    cwd=path,
+                    stdout=errors,
+                    stderr=errors,
+                    pass_fds=[lock.fileno()],
+                )
+            if not _labs.shared:
+                atexit.register(process.wait)
+                atexit.register(process.kill)
+    return path
+
+
 @functools.cache
 def lab(backend: str) -> Lab:
-    """The records with `backend`, made at the first call."""
-    folder = tempfile.TemporaryDirectory(prefix=f"tracker-keras-{backend}-", ignore_cleanup_errors=True)
-    atexit.register(folder.cleanup)
-    path = Path(folder.name)
+    """The records with `backend`, once they are made."""
+    path = _begin(backend)
+    with (path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # until that process has ended
     facts = path / "facts.json"
-    done = subprocess.run(
-        [sys.executable, SCENARIOS, facts],
-        env=environment(path, backend),
-        cwd=path,
-        capture_output=True,
-        text=True,
-        timeout=570,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert facts.exists(), (path / "errors").read_text()[-4000:]
     store = tracker.open_store(f"sqlite:///{path / 'tracker.db'}")
     atexit.register(store.close)
     return Lab(backend=backend, store=store, facts=json.loads(facts.read_text()))

@@ -490,7 +490,7 @@ def test_spans_that_are_none(store_url: str, span: str) -> None:
     assert invoke("gc", "--older-than", span).exit_code == 2
 
 
-def test_gc_of_no_store(store_url: str) -> None:
+def test_gc_of_no_store(empty_store_url: str) -> None:
     """Without a store there is nothing to remove, and none is made."""
     assert invoke("gc").exit_code == 1
     assert not Path("tracker.db").exists()

@@ -43,7 +43,7 @@ def test_a_good_installation_has_no_problem(store_url: str, home: Path) -> None:
     assert {"keras", "tensorflow", "sqlalchemy", "python"} < set(versions)
 
 
-def test_a_new_installation_has_no_problem_and_stays_new(store_url: str, home: Path, tmp_path: Path) -> None:
+def test_a_new_installation_has_no_problem_and_stays_new(empty_store_url: str, home: Path, tmp_path: Path) -> None:
     """Before the first run there is no store, which is no problem, and looking makes neither it nor any folder."""
     found = findings()
     assert found["store"][0]["status"] == "note"

@@ -230,9 +230,9 @@ def test_another_revision_is_told_and_refused(store_url: str, tmp_path: Path, re
         assert advice in refused.stderr
 
 
-def test_commands_work_on_postgresql(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_work_on_postgresql(empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On PostgreSQL reading makes no tables, upgrading does, and everything works then; no password is shown."""
-    monkeypatch.setenv("TRACKER_STORE", postgres_url)
+    monkeypatch.setenv("TRACKER_STORE", empty_postgres_url)
     done = invoke("runs")
     assert done.exit_code == 1
     assert "there is no store at postgresql://" in done.stderr

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from e2e.keras_lab import BACKENDS, Lab, lab
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
+from e2e.keras_lab import Lab
 
 
 def test_verbose_and_place_change_nothing(keras: Lab) -> None:

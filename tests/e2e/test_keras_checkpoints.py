@@ -13,15 +13,9 @@ from typing import Any
 
 import pytest
 from e2e.children import eventually
-from e2e.keras_lab import BACKENDS, Lab, environment, lab
+from e2e.keras_lab import Lab, environment
 
 from tracker.domain.records import Checkpoint
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
 
 
 def kept(keras: Lab, name: str) -> list[Checkpoint]:

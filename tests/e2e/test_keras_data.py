@@ -5,14 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from e2e.keras_lab import BACKENDS, Lab, lab
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
 
 
 def data(keras: Lab, name: str) -> dict[str, Any]:

@@ -5,13 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from e2e.keras_lab import BACKENDS, Lab, lab
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
+from e2e.keras_lab import Lab
 
 
 def told(keras: Lab, name: str, *kinds: str) -> list[tuple[int | None, dict[str, Any]]]:

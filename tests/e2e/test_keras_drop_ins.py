@@ -6,13 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from e2e.keras_lab import BACKENDS, Lab, lab
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
+from e2e.keras_lab import Lab
 
 
 @pytest.mark.parametrize("name", ["patience", "restored", "baseline", "late", "max"])

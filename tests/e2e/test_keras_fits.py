@@ -5,13 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from e2e.keras_lab import BACKENDS, Lab, lab
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
+from e2e.keras_lab import Lab
 
 
 def test_the_scenarios_ran_with_the_backend(keras: Lab) -> None:

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from e2e.keras_lab import BACKENDS, Lab, lab
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
+from e2e.keras_lab import Lab
 
 
 def test_parameters_of_a_plain_training(keras: Lab) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from e2e.keras_lab import BACKENDS, Lab, environment, lab
+from e2e.keras_lab import Lab, environment
 from e2e.server_lab import Server, away
 
 import tracker
@@ -20,12 +20,6 @@ from tracker.domain.records import Checkpoint, Event
 
 pytestmark = pytest.mark.timeout(280)
 SCRIPT = Path(__file__).with_name("keras_resume.py")
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
 
 
 def start(folder: Path, backend: str, how: str, epoch: int = 0, batch: int = 0, **more: str) -> int:

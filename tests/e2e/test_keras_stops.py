@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from e2e.children import DEADLINE_S, eventually
 from e2e.cli_lab import installed, invoke, record
-from e2e.keras_lab import BACKENDS, Lab, environment, lab
+from e2e.keras_lab import Lab, environment
 from e2e.server_lab import Server
 
 import tracker
@@ -21,12 +21,6 @@ from tracker_keras import TrackerCallback
 with tracker.start_run(name="endless") as run:
     keras_bench.fit(keras_bench.linear(), TrackerCallback(run), epochs=10**6)
 """
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
 
 
 @pytest.mark.parametrize(("name", "epochs", "outcome"), [

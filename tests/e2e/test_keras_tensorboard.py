@@ -11,19 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from e2e.children import Child, eventually
-from e2e.keras_lab import BACKENDS, Lab, environment, lab
+from e2e.keras_lab import Lab, environment
 from PIL import Image
 
 import tracker
 
 WEIGHTS = {"net/hidden/kernel": 12, "net/hidden/bias": 4, "net/out/kernel": 4, "net/out/bias": 1}
 KINDS = pytest.mark.parametrize("kind", ["stock", "ours", "epochs"])
-
-
-@pytest.fixture(params=BACKENDS)
-def keras(request: pytest.FixtureRequest) -> Lab:
-    """The records of all scenarios with one backend."""
-    return lab(request.param)
 
 
 def files(keras: Lab, name: str) -> list[Path]:

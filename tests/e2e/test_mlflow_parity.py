@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg
 import pytest
 from e2e.mlflow_lab import AJAX, API, Genuine, Step, play
 from e2e.server_lab import Server
+from templates import sqlite_store
 
 Answers = dict[str, tuple[int, Any]]
 
@@ -502,17 +502,9 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Answers:
 def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """What our server answered, on each database."""
     folder = tmp_path_factory.mktemp("ours")
-    url = f"sqlite:///{folder / 'tracker.db'}" if request.param == "sqlite" else _database(request)
+    url = sqlite_store(folder) if request.param == "sqlite" else request.getfixturevalue("postgres_module_url")
     with Server(url, "--artifacts", str(folder / "files"), cwd=folder) as server:
         return play(server.url, STEPS)
-
-
-def _database(request: pytest.FixtureRequest) -> str:
-    """An empty database on the session's server."""
-    server: str = request.getfixturevalue("postgres")
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE parity")
-    return server.replace("/postgres?", "/parity?")
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)

@@ -97,9 +97,9 @@ def test_server_killed_under_load(any_url: str) -> None:
         assert_all_is_there_once(any_url)
 
 
-def test_two_servers_on_an_empty_database(any_url: str) -> None:
+def test_two_servers_on_an_empty_database(any_empty_url: str) -> None:
     """Two servers that start at once on an empty database make it once, and share it; writers may go to either."""
-    with away(any_url) as first, away(any_url) as second:
+    with away(any_empty_url) as first, away(any_empty_url) as second:
         for server in (first, second):
             server.begin()
         for server in (first, second):

@@ -33,17 +33,17 @@ def test_head_is_the_newest_migration() -> None:
     assert revisions() == [f"{number:04d}" for number in range(1, int(schema.HEAD) + 1)]
 
 
-def test_models_equal_migrations(any_url: str) -> None:
+def test_models_equal_migrations(any_empty_url: str) -> None:
     """A database made by the migrations has nothing that the models do not say, and lacks nothing."""
-    engine = make_engine(any_url)
+    engine = make_engine(any_empty_url)
     schema.ensure(engine)
     assert schema.differences(engine) == []
     engine.dispose()
 
 
-def test_drift_is_seen(any_url: str) -> None:
+def test_drift_is_seen(any_empty_url: str) -> None:
     """The drift check is one that can fail: a column too many and an index too few are both named."""
-    engine = make_engine(any_url)
+    engine = make_engine(any_empty_url)
     schema.ensure(engine)
     with writing(engine) as connection:
         connection.execute(text("ALTER TABLE runs ADD COLUMN surprise INTEGER"))
@@ -93,7 +93,6 @@ def _set_revision(url: str, revision: str) -> None:
 
 def test_older_store_is_refused_with_the_command_to_run(any_url: str) -> None:
     """An old store is not changed behind its owner's back."""
-    SqlRunStore.open(any_url).close()
     _set_revision(any_url, "0000")
     with pytest.raises(SchemaOutdated, match="at schema revision 0000.*tracker db upgrade"):
         SqlRunStore.open(any_url)
@@ -101,7 +100,6 @@ def test_older_store_is_refused_with_the_command_to_run(any_url: str) -> None:
 
 def test_newer_store_is_refused(any_url: str) -> None:
     """A store of a newer Tracker is neither read nor upgraded."""
-    SqlRunStore.open(any_url).close()
     _set_revision(any_url, "9999")
     with pytest.raises(SchemaTooNew, match="9999, newer than"):
         SqlRunStore.open(any_url)
@@ -113,7 +111,6 @@ def test_newer_store_is_refused(any_url: str) -> None:
 
 def test_password_is_not_in_messages(postgres_url: str) -> None:
     """Errors show a store's URL without its password."""
-    SqlRunStore.open(postgres_url).close()
     _set_revision(postgres_url, "9999")
     with pytest.raises(SchemaTooNew) as caught:
         SqlRunStore.open(postgres_url.replace("postgres:@", "postgres:hunter2@"))
@@ -135,17 +132,17 @@ def _open(url: str, started: object) -> None:
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_two_processes_create_the_same_store(any_url: str, attempt: int) -> None:
+def test_two_processes_create_the_same_store(any_empty_url: str, attempt: int) -> None:
     """Both succeed, and the schema is there once."""
     context = multiprocessing.get_context("spawn")
     started = context.Barrier(2)
-    both = [context.Process(target=_open, args=(any_url, started)) for _ in range(2)]
+    both = [context.Process(target=_open, args=(any_empty_url, started)) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    engine = make_engine(any_url)
+    engine = make_engine(any_empty_url)
     assert schema.current(engine) == schema.HEAD
     with reading(engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM experiments")).scalar() == 1

@@ -486,7 +486,7 @@ def test_a_wrong_mode_is_named(store_url: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_disabled_writes_nothing_anywhere(
-    store_url: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    empty_store_url: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In mode `disabled` every method works and no file appears."""
     monkeypatch.setenv("TRACKER_MODE", "disabled")
@@ -561,7 +561,7 @@ def test_the_environment_names_the_run(store: RunStore, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("resume", ["allow", "auto"])
 def test_offline_makes_no_store(
-    store_url: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, resume: Any
+    empty_store_url: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, resume: Any
 ) -> None:
     """Offline writes the journal and nothing else, also where a run is to be continued if there is one."""
     monkeypatch.setenv("TRACKER_MODE", "offline")
