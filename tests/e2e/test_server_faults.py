@@ -111,7 +111,7 @@ def test_two_servers_on_an_empty_database(any_empty_url: str) -> None:
         for server in (first, second):
             assert server.end() == 0
             assert "Traceback" not in server.errors
-    assert_all_is_there_once(any_url, 50)
+    assert_all_is_there_once(any_empty_url, 50)
 
 
 TRAINER = """
