@@ -51,9 +51,11 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:
         if error.name in ("keras", "tensorflow", "jax", "torch"):
+            from tracker.domain.extras import how_to_install
+
             raise ImportError(
                 f"tracker_keras.{name} needs {error.name}, which is not installed here; "
-                "install Keras with a backend, for one: pip install 'callback-tracker[keras]'",
+                f"install Keras with a backend, for one: {how_to_install('keras')}",
                 name=error.name,
             ) from error
         raise

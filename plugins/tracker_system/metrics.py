@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from tracker.domain.extras import how_to_install
 from tracker.hooks import Unavailable, hookimpl
 from tracker.settings import Settings
 from tracker_system.worker import worker_name
@@ -14,7 +15,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "psutil":
         raise
-    raise Unavailable("it needs psutil, which is not installed: pip install 'callback-tracker[system]'") from None
+    raise Unavailable(f"it needs psutil, which is not installed: {how_to_install('system')}") from None
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

@@ -32,6 +32,7 @@ from tracker.domain.frames import (
     MetricMonitored,
     Params,
     RunEnded,
+    RunStarted,
     Staged,
     Tags,
 )

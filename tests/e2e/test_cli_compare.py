@@ -101,7 +101,9 @@ def test_without_pandas_only_the_frame_is_missing(two: tuple[str, str]) -> None:
         "except tracker.TrackerError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "to_frame() needs pandas, which is not installed: pip install pandas\n", done.stderr
+    assert done.stdout == "to_frame() needs pandas, which is not installed: pip install 'callback-tracker[pandas]'\n", (
+        done.stderr
+    )
 
 
 def test_table_shows_both_runs_and_the_change(two: tuple[str, str]) -> None:

@@ -72,7 +72,13 @@ def test_the_output_is_for_people(finished: tuple[Path, subprocess.CompletedProc
     assert [
         name for name in RUNS if any(name in line and "finished" in line and "2/2" in line for line in lines)
     ] == RUNS
-    for command in ("runs", "show early-stopping", "compare best-only", "history learning-rate-schedule learning_rate"):
+    for command in (
+        "ui",
+        "runs",
+        "show early-stopping",
+        "compare best-only",
+        "history learning-rate-schedule learning_rate",
+    ):
         assert any(f"tracker {command}" in line for line in lines), command
     assert "%|" not in done.stdout
     assert len(lines) < 50

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -14,6 +16,7 @@ import tracker
 from tracker import settings
 from tracker.cli.main import cli
 from tracker.client.run import Run
+from tracker.domain.extras import Extra
 from tracker.domain.ports import RunStore
 from tracker.hooks import Hooks
 from tracker.plugins import HOOKS
@@ -47,6 +50,19 @@ def test_readme_names_no_command_that_is_not_there() -> None:
     named = set(re.findall(r"^\$? ?(?:\.venv/bin/)?tracker ([a-z]+)", blocks, re.M))
     assert named
     assert named <= set(cli.commands)
+
+
+def test_hints_on_installing_come_from_one_place() -> None:
+    """Messages take the command from `how_to_install`, whose extras are those of pyproject.toml."""
+    files = [path for folder in ("tracker", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    assert [path.name for path in files if re.search(r"pip install|callback-tracker\[", path.read_text())] == [
+        "extras.py"
+    ]
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(get_args(Extra)) <= set(declared)
+    named = re.findall(r"'(?:callback-tracker|\.)\[([a-z,-]+)\]", README)
+    assert named
+    assert {extra for extras in named for extra in extras.split(",")} <= set(declared)
 
 
 def test_every_setting_is_in_the_readme() -> None:

@@ -16,6 +16,7 @@ from tracker.artifacts.local import path_of
 from tracker.cli.output import say
 from tracker.cli.stores import Database
 from tracker.domain.errors import StoreError, StoreUnavailable
+from tracker.domain.extras import how_to_install
 
 if TYPE_CHECKING:
     from tracker.server.access import Hosts
@@ -51,7 +52,7 @@ def serve(wanted: Wanted, talk: logging.Handler, *, started: Callable[[str], Non
         from tracker.server.workers import Workers
     except ModuleNotFoundError as error:
         raise StoreError(
-            f"the server needs {error.name}, which is not installed: pip install 'callback-tracker[server]'"
+            f"the server needs {error.name}, which is not installed: {how_to_install('server')}"
         ) from error
     public = not is_loopback(str(resolve(wanted.host, wanted.port)[1][0]))
     exposed = wanted.insecure or (public and _has_tokens(wanted.url))

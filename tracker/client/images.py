@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.client.clock import now_ms
 from tracker.client.intake import Intake
 from tracker.domain.errors import InvalidValue
+from tracker.domain.extras import how_to_install
 from tracker.domain.file_names import file_name
 from tracker.domain.limits import check_key, check_step
 
@@ -137,7 +138,7 @@ def _need_pillow() -> None:
         import PIL.Image  # noqa: F401
     except ImportError:
         problem = "needs Pillow, which is not installed here"
-        raise InvalidValue("log_image", problem, limit="pip install 'callback-tracker[images]'") from None
+        raise InvalidValue("log_image", problem, limit=how_to_install("images")) from None
 
 
 def _files(given: bytes | np.ndarray) -> tuple[bytes, bytes]:

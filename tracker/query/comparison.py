@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from tracker.domain.errors import TrackerError
+from tracker.domain.extras import how_to_install
 from tracker.domain.goals import Goal
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Run, Series
@@ -128,7 +129,8 @@ class Comparison:
         try:
             pandas = import_module("pandas")
         except ImportError as error:
-            raise TrackerError("to_frame() needs pandas, which is not installed: pip install pandas") from error
+            hint = how_to_install("pandas")
+            raise TrackerError(f"to_frame() needs pandas, which is not installed: {hint}") from error
         return pandas.DataFrame(
             [
                 {

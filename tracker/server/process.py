@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from tracker import compose
 from tracker.domain.catalogue import Logged
+from tracker.domain.extras import how_to_install
 from tracker.domain.frames import Batch
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
@@ -110,7 +111,7 @@ def _points(batch: Batch | Logged) -> int:
 def _mlflow(setup: Setup, store: SqlRunStore, writer: Writer) -> Around:
     """What puts MLflow's API and pages before our own routes."""
     if find_spec("mlflow") is None:
-        log.warning("MLflow is not installed, so its pages are not here: pip install 'callback-tracker[mlflow]'")
+        log.warning(f"MLflow is not installed, so its pages are not here: {how_to_install('mlflow')}")
     locations = Locations(setup.root, proxied=True, allowed=setup.allowed)
 
     def write(logged: Logged) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, CreateEnginePlugin, Engine, ExceptionCon
 from sqlalchemy.dialects import plugins
 
 from tracker.domain.errors import StoreError
+from tracker.domain.extras import how_to_install
 from tracker.domain.store_url import StoreUrl, connection_options
 from tracker.store.raw import is_farewell
 
@@ -36,7 +37,7 @@ def make_postgres_engine(url: StoreUrl) -> Engine:
         engine = create_engine(URL.create(_DRIVER), pool_pre_ping=True, connect_args=_connect_args(url))
     except ModuleNotFoundError as error:
         raise StoreError(
-            f"{url.shown} needs {error.name}, which is not installed: pip install 'callback-tracker[postgres]'"
+            f"{url.shown} needs {error.name}, which is not installed: {how_to_install('postgres')}"
         ) from None
     _listen(engine, url)
     return engine

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from tracker.domain.extras import how_to_install
 from tracker_keras.board.batch_steps import BatchSteps
 from tracker_keras.board.event_files import EventFiles, Sizes, Source, newest_of_this_process
 from tracker_keras.board.event_record import FILE_BYTES, EventRecord
@@ -154,9 +155,7 @@ class _Reader(threading.Thread):
 def _has_reader() -> bool:
     if find_spec("tensorboard") is not None:
         return True
-    _say(
-        "what TensorBoard's callback writes is not recorded without TensorBoard: pip install 'callback-tracker[keras]'"
-    )
+    _say(f"what TensorBoard's callback writes is not recorded without TensorBoard: {how_to_install('keras')}")
     return False
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tracker
 from tracker.domain.errors import RunNotFound
+from tracker.domain.extras import how_to_install
 from tracker_keras.demo import report
 
 # Import names and what installs them; TensorBoard is what the fifth training writes for.
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing := _missing():
         print(
             f"The demo needs {' and '.join(missing)}, not installed for {sys.executable}.\n"
-            "Install what it needs with: pip install 'callback-tracker[demo]'",
+            f"Install what it needs with: {how_to_install('demo')}",
             file=sys.stderr,
         )
         return 2

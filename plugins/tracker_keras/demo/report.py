@@ -102,6 +102,7 @@ def _commands(runs: Sequence[str], store_url: str | None) -> None:
     if store_url:
         _say(f"  export TRACKER_STORE={shlex.quote(store_url)}")
     for arguments in (
+        "ui",
         "runs",
         f"show {runs[2]}",
         f"checkpoints {runs[1]}",

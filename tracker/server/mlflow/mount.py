@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracker.domain.errors import StoreUnavailable
+from tracker.domain.extras import how_to_install
 from tracker.server.intake import Intake
 from tracker.server.mlflow import failures
 from tracker.server.mlflow.decode import json_object
@@ -20,7 +21,7 @@ from tracker.server.mlflow.endpoints import again
 
 log = logging.getLogger("tracker.server")
 
-_HOW = "pip install 'callback-tracker[mlflow]' where the server runs, and start it again"
+_HOW = f"{how_to_install('mlflow')} where the server runs, and start it again"
 _HARMLESS = {b"x-content-type-options": b"nosniff", b"x-frame-options": b"SAMEORIGIN"}
 _LARGE = 256 * 1024
 

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from tracker.domain.extras import how_to_install
 from tracker.server.mlflow import failures
 
 STATIC = "/static-files/"
@@ -27,14 +28,14 @@ _DEFAULTS = b"""<script>for (const [key, value] of [["mlflow.workflowType_v1", '
 ["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"]])
 try { localStorage.getItem(key) ?? localStorage.setItem(key, value) } catch {}</script>"""
 
-_MISSING = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Tracker</title>
+_MISSING = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Tracker</title>
 <body style="font: 16px/1.5 sans-serif; max-width: 40em; margin: 4em auto">
 <h1>The server runs. Its pages are not installed.</h1>
 <p>The web pages are MLflow's. Install them where the server runs, and start it again:</p>
-<pre>pip install 'callback-tracker[mlflow]'</pre>
+<pre>{how_to_install("mlflow")}</pre>
 <p>Until then runs are recorded, and the API and the command <code>tracker</code> work:
 <a href="api/v1/runs">runs</a>, <a href="api/v1/openapi.json">API</a>.</p>
-"""
+""".encode()
 
 
 @cache
