@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from tracker.artifacts.local import LocalArtifacts, path_of
 from tracker.client.transport import StoreTransport
-from tracker.domain.errors import InvalidStoreUrl, InvalidValue
+from tracker.domain.errors import InvalidStoreUrl, InvalidValue, NoStore
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.domain.store_url import SERVERS, parse, scheme_of, shown
 
@@ -58,18 +58,29 @@ def identity(url: str) -> str:
     return shown(url)
 
 
-def open_sql_store(url: str) -> SqlRunStore:
-    """The store at `url` as `store_url` returns it; creates its schema if there is none."""
+def open_sql_store(url: str, *, create: bool = True) -> SqlRunStore:
+    """The store at `url` as `store_url` returns it. What is not there is made, or is NoStore without `create`."""
+    file = sqlite_file(url)
+    if not create and file is not None and not file.exists():
+        raise NoStore(shown(url))
     from tracker.store.store import SqlRunStore
 
-    return SqlRunStore.open(url)
+    return SqlRunStore.open(url, create=create)
 
 
 def open_store(url: str, token: str | None = None) -> RunStore:
     """The store at `url`, a server asked with `token`; a database's schema is made if there is none."""
-    full = store_url(url, token)
+    return _open_store(store_url(url, token), create=True)
+
+
+def open_existing_store(url: str, token: str | None = None) -> RunStore:
+    """The store at `url` for who reads, a server asked with `token`. NoStore if nothing was recorded there yet."""
+    return _open_store(store_url(url, token), create=False)
+
+
+def _open_store(full: str, *, create: bool) -> RunStore:
     if not is_server(full):
-        return open_sql_store(full)
+        return open_sql_store(full, create=create)
     from tracker.remote.store import HttpRunStore
 
     return HttpRunStore.open(full)

@@ -9,9 +9,10 @@ from dataclasses import fields
 import click
 from rich.text import Text
 
-from tracker.api import find_checkpoint, find_run
+from tracker.api import find_checkpoint
 from tracker.cli import words
 from tracker.cli.marks import best_words, marks, measured, remarks, telling
+from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, table_width
 from tracker.cli.stores import existing_store, store_option
 from tracker.cli.tables import Column, cell, table
@@ -39,7 +40,7 @@ def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, stor
     and the number in the first column; `tracker restore RUN --which WHICH -o PATH` brings it back.
     """
     with existing_store(store) as opened:
-        found = find_run(opened, run)
+        found = named_run(opened, run)
         if tag is not None or untag is not None:
             _retag(opened, found, tag, untag)
             return

@@ -12,6 +12,7 @@ from rich.text import Text
 from tracker import api
 from tracker.cli import gate, words
 from tracker.cli.gate import Condition
+from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_json, print_lines, print_text, say, table_width
 from tracker.cli.stores import existing_store, store_option
 from tracker.cli.tables import GAP, Column, cell, table
@@ -37,7 +38,7 @@ def compare(runs: Sequence[str], format_: str, conditions: Sequence[str], store:
     """
     gates = [Condition.parse(text) for text in conditions]
     with existing_store(store) as opened:
-        comparison = api.compare(runs, store=opened)
+        comparison = api.compare([named_run(opened, run).id for run in runs], store=opened)
     if len(comparison.runs) < 2:
         raise click.UsageError("comparing takes two different runs at least")
     if format_ == "json":

@@ -9,8 +9,8 @@ import click
 
 from tracker.cli.integrity import damages
 from tracker.cli.output import print_text, say
-from tracker.cli.stores import Database, NoStore, full_url, store_option
-from tracker.domain.errors import SchemaOutdated, SchemaTooNew
+from tracker.cli.stores import Database, full_url, store_option
+from tracker.domain.errors import NoStore, SchemaOutdated, SchemaTooNew
 from tracker.query.texts import printable
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from tracker.api import find_run
 from tracker.cli import words
 from tracker.cli.curves import curve
+from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, stdout_is_terminal, width
 from tracker.cli.stores import existing_store, store_option
 from tracker.cli.tables import cell
@@ -39,7 +39,7 @@ def history(run: str, key: str, format_: str, max_points: int | None, raw: bool,
         raise click.UsageError("--raw prints every point, so it cannot be combined with --max-points")
     at_once = format_ == "table" and stdout_is_terminal() and not raw
     with existing_store(store) as opened:
-        found = find_run(opened, run)
+        found = named_run(opened, run)
         points = opened.history(found.id, key, max_points=max_points or (_AT_ONCE if at_once else None), raw=raw)
         total = opened.metrics(found.id)[key].count if at_once and len(points) else len(points)
     if format_ == "json":

@@ -121,7 +121,7 @@ class Commands(click.Group):
         except InvalidValue as error:
             raise Misused(str(error)) from None
         except RunNotFound as error:
-            raise Failed(f"{error}; `tracker runs` lists what there is") from None
+            raise Failed(str(error) if error.hint else f"{error}; `tracker runs` lists what there is") from None
         except TrackerError as error:
             raise Failed(str(error)) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort, OSError):

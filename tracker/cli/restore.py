@@ -10,10 +10,11 @@ import click
 from rich.console import Console
 
 from tracker import compose
-from tracker.api import find_checkpoint, find_run
+from tracker.api import find_checkpoint
 from tracker.artifacts import copies
 from tracker.cli import words
 from tracker.cli.marks import best_words
+from tracker.cli.named import named_run
 from tracker.cli.output import print_text, say
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.errors import TrackerError
@@ -44,7 +45,7 @@ def restore(run: str, which: str, output: str, force: bool, store: str | None) -
     It is there whole or not at all. Load it with keras.models.load_model; a .weights.h5 with model.load_weights.
     """
     with existing_store(store) as opened:
-        found = find_run(opened, run)
+        found = named_run(opened, run)
         one = find_checkpoint(opened, found, which)
         target = copies.place(one, found.id, output)
         if target.exists() and not force:

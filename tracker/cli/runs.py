@@ -14,7 +14,7 @@ from tracker.cli.tables import Column, cell, table
 from tracker.domain.identity import now_ms
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Run
-from tracker.query.texts import SHORT_ID, aligned_numbers, short_ids
+from tracker.query.texts import SHORT_ID, aligned_numbers, printable, short_ids
 
 FIELDS = (
     "id", "name", "experiment", "status", "started_ms", "ended_ms", "best_epoch", "best_metric", "best_value",
@@ -46,6 +46,8 @@ def runs(
             print_lines(_lines(opened, page.runs))
         else:
             say(f"no run {'matches' if filter_ or experiment else 'is recorded yet'} in {opened.url}")
+        for warning in page.warnings:
+            say(printable(warning))
         if page.next_page_token is not None:
             say(f"these are the first {limit}; --limit shows more")
 

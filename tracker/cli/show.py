@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from tracker.api import find_run
 from tracker.cli.facts import WholeRun
+from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_json, print_lines, width
 from tracker.cli.page import CURVE_WIDTH, MOST_CURVES, page, telling
 from tracker.cli.stores import existing_store, store_option
@@ -26,7 +26,7 @@ def show(run: str, format_: str, everything: bool, store: str | None) -> None:
     events and checkpoints.
     """
     with existing_store(store) as opened:
-        run_id = find_run(opened, run).id
+        run_id = named_run(opened, run).id
         whole = WholeRun.read(opened, run_id)
         if format_ == "json":
             print_json(jsonable(whole))

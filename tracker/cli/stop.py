@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tracker.api import find_run
+from tracker.cli.named import named_run
 from tracker.cli.output import say
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.errors import TrackerError
@@ -20,7 +20,7 @@ def stop(run: str, store: str | None) -> None:
     The training hears of it with what it records next, within 15 seconds.
     """
     with existing_store(store) as opened:
-        found = find_run(opened, run)
+        found = named_run(opened, run)
         if found.status != "running":
             raise TrackerError(f"{printable(found.name)} is not running, it is {found.status}")
         opened.request_stop(found.id)

@@ -18,17 +18,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _SQLITE_BEGINS = b"SQLite format 3\x00"
 
 
-class NoStore(StoreError):
-    """Nothing has been recorded where a command was to read."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(
-            f"there is no store at {url} yet\n"
-            "The first run makes one (tracker.start_run, or TrackerCallback in fit), or: tracker db upgrade.\n"
-            "--store URL or TRACKER_STORE names another."
-        )
-
-
 def store_option(command: _F) -> _F:
     """`--store URL`, handed to the command as `store`."""
     option = click.option(
@@ -47,14 +36,9 @@ def full_url(url: str | None) -> str:
 def existing_store(url: str | None) -> Iterator[RunStore]:
     """The store that is meant, open. Raises NoStore if there is none, and does not make it."""
     full = full_url(url)
-    if not compose.is_server(full):  # a server has a store, or does not start
-        database = Database(full)
-        try:
-            if database.revision() is None:
-                raise NoStore(database.url)
-        finally:
-            database.close()
-    store = compose.open_store(full)
+    if not compose.is_server(full):
+        Database(full).close()  # a file that is no database is told by its begin
+    store = compose.open_existing_store(full)
     try:
         yield store
     finally:

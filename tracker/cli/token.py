@@ -12,9 +12,10 @@ from rich.text import Text
 
 from tracker import compose
 from tracker.cli.output import jsonable, print_json, print_lines, print_text, say, table_width
-from tracker.cli.stores import Database, NoStore, full_url, store_option
+from tracker.cli.stores import Database, full_url, store_option
 from tracker.cli.tables import Column, cell, table
 from tracker.domain.access import Role, Tokens
+from tracker.domain.errors import NoStore
 
 
 @click.group()

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 _WINDOW = 60
 """How much of a long filter is shown on each side of what is wrong with it."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` with the name among `known` that is nearest to what was given; "" if none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(given, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class TrackerError(Exception):
@@ -60,25 +70,27 @@ class NotFound(TrackerError, LookupError):
 
 
 class RunNotFound(NotFound):
-    """No run has this id."""
+    """No run has this id. `hint` is more of the message: what else there is."""
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"run {run_id!r} not found")
+    def __init__(self, run_id: str, hint: str = "") -> None:
+        super().__init__(f"run {run_id!r} not found" + (f"; {hint}" if hint else ""))
+        self.hint = hint
         self.run_id = run_id
 
 
 class ExperimentNotFound(NotFound):
-    """No experiment has this name."""
+    """No experiment has this name; `names` are those that there are."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"experiment {name!r} not found")
+    def __init__(self, name: str, names: Sequence[str] = ()) -> None:
+        super().__init__(f"experiment {name!r} not found{did_you_mean(name, names)}")
 
 
 class SeriesNotFound(NotFound):
-    """The run has no metric with this key."""
+    """The run has no metric with this key; `keys` are those that it has."""
 
-    def __init__(self, run_id: str, key: str) -> None:
-        super().__init__(f"run {run_id!r} has no metric {key!r}; `tracker show {run_id}` lists what it has")
+    def __init__(self, run_id: str, key: str, keys: Sequence[str] = ()) -> None:
+        near = did_you_mean(key, keys) or f"; `tracker show {run_id}` lists what it has"
+        super().__init__(f"run {run_id!r} has no metric {key!r}{near}")
 
 
 class CheckpointNotFound(NotFound):
@@ -157,6 +169,17 @@ class RunExists(TrackerError):
 
 class StoreError(TrackerError):
     """Base class: the store cannot do what was asked, whatever was asked."""
+
+
+class NoStore(StoreError):
+    """Nothing has been recorded where somebody wants to read."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"there is no store at {url} yet\n"
+            "The first run makes one (tracker.start_run, or TrackerCallback in fit), or: tracker db upgrade.\n"
+            "--store URL or TRACKER_STORE names another."
+        )
 
 
 class StoreUnavailable(StoreError):

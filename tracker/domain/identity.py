@@ -36,3 +36,8 @@ def new_run_name(run_id: str) -> str:
     number = int.from_bytes(run_id.encode(), "big") % (2**61 - 1)
     first, rest = number % len(_FIRST), number // len(_FIRST)
     return f"{_FIRST[first]}-{_SECOND[rest % len(_SECOND)]}-{rest // len(_SECOND) % 1000:03d}"
+
+
+def local_time(ms: int) -> str:
+    """A time in milliseconds since 1970 as a clock on the wall shows it, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(ms / 1000))

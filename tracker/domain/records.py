@@ -204,10 +204,14 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
-    """One page of a search; pass `next_page_token` to get the next, None after the last."""
+    """One page of a search; pass `next_page_token` to get the next, None after the last.
+
+    `warnings` of a first page name metrics, parameters and tags of the search that no run of its experiments has.
+    """
 
     runs: Sequence[Run]
     next_page_token: str | None
+    warnings: Sequence[str] = ()
 
     def __iter__(self) -> Any:
         return iter(self.runs)

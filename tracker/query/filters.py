@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
-from tracker.domain.errors import InvalidFilter
+from tracker.domain.errors import InvalidFilter, did_you_mean
 from tracker.domain.words import RUN_STATUSES
 from tracker.query.grammar import GRAMMAR, explained
 from tracker.query.like import matcher
@@ -252,8 +252,10 @@ def _attribute(name: str, where: int) -> Field:
         return _SAME.get(field, field)
     if key.rstrip(".") in _KINDS:
         raise _Problem(where + len(name), f"expected a key right after {name.rstrip('.') + '.'!r}")
-    known = ", ".join(sorted(NUMBER_ATTRIBUTES | TEXT_ATTRIBUTES | set(_ALIASES) - {"run name"}))
-    raise _Problem(where, f"unknown attribute {name[:40]!r}; expected metrics.x, params.x, tags.x or one of {known}")
+    known = sorted(NUMBER_ATTRIBUTES | TEXT_ATTRIBUTES | set(_ALIASES) - {"run name"})
+    near = did_you_mean(name.lower(), known) or f"; did you mean 'metrics.{name[:40]}'?"
+    expected = f"expected metrics.x, params.x, tags.x or one of {', '.join(known)}"
+    raise _Problem(where, f"unknown attribute {name[:40]!r}{near} {expected}")
 
 
 def _check(field: Field, name: str, op: Operator, sign: Token, values: Iterable[tuple[Value, int]]) -> None:

@@ -35,7 +35,7 @@ _SAID_BY: dict[int, tuple[type[TrackerError], ...]] = {
     503: (StoreError,),
 }
 """Which errors a status may stand for. What comes with any other is about the way, or who asks: no refusal."""
-_ATTRIBUTES: dict[str, Any] = {"field": "", "limit": "", "run_id": "", "text": "", "position": 0}
+_ATTRIBUTES: dict[str, Any] = {"field": "", "limit": "", "run_id": "", "text": "", "position": 0, "hint": ""}
 """What errors of the tree carry besides their message, and what stands in for it where the server did not say."""
 
 

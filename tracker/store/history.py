@@ -32,7 +32,8 @@ def history(
     if found is None:
         raise RunNotFound(run_id)
     if found.id is None:
-        raise SeriesNotFound(run_id, key)
+        keys = connection.execute(select(series.c.key).where(series.c.run_id == found.run)).scalars().all()
+        raise SeriesNotFound(run_id, key, keys)
     if max_points is not None and not raw and found.rolled_count:
         thinned = _from_stretches(connection, found, key, max_points, first_step, last_step)
         if thinned is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from tracker.domain.errors import SchemaOutdated, SchemaTooNew, StoreUnavailable
+from tracker.domain.errors import NoStore, SchemaOutdated, SchemaTooNew, StoreUnavailable
 from tracker.store.engine import BUSY_SECONDS, advisory_lock, reading, shown, writing
 
 if TYPE_CHECKING:
@@ -20,9 +20,14 @@ _LOCK = 7_210_483
 MIGRATIONS = "tracker_migrations:"
 
 
-def ensure(engine: Engine) -> None:
-    """Create the schema in an empty database; SchemaOutdated or SchemaTooNew for one of another revision."""
+def ensure(engine: Engine, *, create: bool = True) -> None:
+    """Create the schema in an empty database; SchemaOutdated or SchemaTooNew for one of another revision.
+
+    Without `create` an empty database is NoStore.
+    """
     found = current(engine)
+    if found is None and not create:
+        raise NoStore(shown(engine))
     if found is None:
         upgrade(engine)
     elif found < HEAD:

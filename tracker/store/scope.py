@@ -51,7 +51,8 @@ class Scope:
         found: dict[str, int] = dict(connection.execute(statement).all())
         for name in wanted:
             if name not in found:
-                raise ExperimentNotFound(name)
+                known = select(experiments.c.name).where(experiments.c.deleted_ms.is_(None)).limit(MAX_EXPERIMENTS)
+                raise ExperimentNotFound(name, connection.execute(known).scalars().all())
         ids = tuple(sorted(found.values()))
         return cls(ids, ids)
 

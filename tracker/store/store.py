@@ -65,11 +65,11 @@ class SqlRunStore:
         engine.update_execution_options(tracker_before_read=self._tails.before_read)
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """The store at `url`, created if it is not there; see `schema.ensure` for what is refused."""
+    def open(cls, url: str, *, create: bool = True) -> Self:
+        """The store at `url`, created if it is not there unless `create` is off; see `schema.ensure` for refusals."""
         engine = make_engine(url)
         try:
-            schema.ensure(engine)
+            schema.ensure(engine, create=create)
         except BaseException:
             engine.dispose()
             raise
@@ -181,14 +181,20 @@ class SqlRunStore:
         limit: int = 100,
         page_token: str | None = None,
     ) -> RunPage:
+        from tracker.store.missing_keys import warnings_of
         from tracker.store.search import search
 
         self.sweep()
+        experiments = experiments if experiments is None or isinstance(experiments, str) else list(experiments)
+        order_by = [order_by] if isinstance(order_by, str) else list(order_by)
         with reading(self._engine) as connection:
             rows, token = search(
                 connection, filter, experiments=experiments, order_by=order_by, limit=limit, page_token=page_token
             )
-        return RunPage(runs=[read.run_record(row) for row in rows], next_page_token=token)
+            warnings = (
+                warnings_of(connection, filter, order_by, experiments, found=bool(rows)) if page_token is None else []
+            )
+        return RunPage(runs=[read.run_record(row) for row in rows], next_page_token=token, warnings=warnings)
 
     def get_run(self, run_id: str) -> Run:
         self.sweep()

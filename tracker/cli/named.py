@@ -1,0 +1,17 @@
+"""The run that a command's RUN means."""
+
+from __future__ import annotations
+
+from tracker.api import find_run
+from tracker.cli.output import say
+from tracker.domain.ports import RunReader
+from tracker.domain.records import Run
+from tracker.query.texts import printable
+
+
+def named_run(store: RunReader, text: str) -> Run:
+    """The run that `text` means; of several the one that is running, which is said. RunNotFound, InvalidValue."""
+    found = find_run(store, text, prefer_running=True)
+    if found.status == "running" and text not in (found.id,) and len(store.find_runs(text, limit=2)) > 1:
+        say(f"several runs are called {printable(text)}; this is about the one that is running: {found.id}")
+    return found
