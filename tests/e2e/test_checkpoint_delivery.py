@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def store(store_url: str) -> Iterator[RunStore]:
     """The store of the test, with its schema."""
-    with closing(open_store(store_url)) as opened:
+    with closing(compose.open_store(store_url)) as opened:
         yield opened
 
 

@@ -13,7 +13,8 @@ from textwrap import indent
 import pytest
 from e2e.children import Child, run_child
 
-from tracker.api import open_store, start_run, sync_journals
+from tracker import compose
+from tracker.api import start_run, sync_journals
 from tracker.domain.ports import RunStore
 from tracker.domain.records import Run
 from tracker.domain.words import LEASE_MS
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def store(store_url: str) -> Iterator[RunStore]:
     """The store of the test, with its schema."""
-    with closing(open_store(store_url)) as opened:
+    with closing(compose.open_store(store_url)) as opened:
         yield opened
 
 

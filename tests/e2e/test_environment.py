@@ -19,6 +19,7 @@ from e2e.children import eventually
 from e2e.server_lab import Server
 
 import tracker
+from tracker import compose
 from tracker.domain.ports import RunStore
 from tracker_system.git import DIFF_BYTES, GitFailed, state_of
 
@@ -51,7 +52,7 @@ def code(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
     monkeypatch.setenv("TRACKER_PLUGINS", "environment")
-    with closing(tracker.open_store()) as store:
+    with closing(compose.open_store(store_url)) as store:
         yield store
 
 

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from e2e.children import Child, eventually, run_child
 
+from tracker import compose
 from tracker.api import open_store, start_run, sync_journals
 from tracker.client.journal import folder
 from tracker.domain.ports import RunStore
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def store(store_url: str) -> Iterator[RunStore]:
     """The store of the test, with its schema."""
-    with closing(open_store(store_url)) as opened:
+    with closing(compose.open_store(store_url)) as opened:
         yield opened
 
 
@@ -152,7 +153,7 @@ def test_a_postgresql_server_that_goes_and_comes_back(
                 assert run.flush(timeout=0.2) == 1
             allow(True)
             assert run.flush() == 0
-    with closing(open_store(postgres_url)) as store:
+    with closing(compose.open_store(postgres_url)) as store:
         assert steps(store, run.id) == list(range(6))
         assert store.get_run(run.id).status == "finished"
     assert journals(home) == []

@@ -15,6 +15,7 @@ from e2e.cli_lab import invoke
 from e2e.test_environment import git
 
 import tracker
+from tracker import compose
 from tracker.domain.errors import RunDeleted
 from tracker.domain.ports import RunStore
 
@@ -30,7 +31,7 @@ LATER = {
 def store(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
     """The store of the test; runs say where they take place."""
     monkeypatch.setenv("TRACKER_PLUGINS", "environment")
-    with closing(tracker.open_store()) as opened:
+    with closing(compose.open_store(store_url)) as opened:
         yield opened
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def store(store_url: str) -> Iterator[RunStore]:
     """The store of the test, with its schema."""
-    with closing(open_store(store_url)) as opened:
+    with closing(compose.open_store(store_url)) as opened:
         yield opened
 
 
@@ -303,7 +304,7 @@ def reached(store_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.
     with contextlib.ExitStack() as stack:
         if request.param == "server":
             monkeypatch.setenv("TRACKER_STORE", stack.enter_context(Server(store_url)).url)
-        yield stack.enter_context(closing(open_store()))
+        yield stack.enter_context(closing(compose.open_store(os.environ["TRACKER_STORE"])))
 
 
 def test_resume_auto_finds_a_killed_run_at_once(reached: RunStore) -> None:

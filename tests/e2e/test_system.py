@@ -14,6 +14,7 @@ from e2e.children import eventually, run_child
 from e2e.server_lab import Server
 
 import tracker
+from tracker import compose
 from tracker.domain.ports import RunStore
 
 KEYS = {
@@ -35,7 +36,7 @@ cli(["plugins", "--format", "json"])
 @pytest.fixture
 def store(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
     monkeypatch.setenv("TRACKER_PLUGINS", "system")
-    with closing(tracker.open_store()) as store:
+    with closing(compose.open_store(store_url)) as store:
         yield store
 
 

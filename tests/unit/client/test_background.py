@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tracker
+from tracker import compose
 from tracker.client.run import Run
 from tracker.domain.ports import RunStore
 
@@ -18,7 +19,7 @@ from tracker.domain.ports import RunStore
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
     monkeypatch.setenv("TRACKER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TRACKER_STORE", f"sqlite:///{tmp_path}/tracker.db")
-    store = tracker.open_store()
+    store = compose.open_store(f"sqlite:///{tmp_path}/tracker.db")
     yield store
     store.close()
 

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tracker.api import open_store, start_run
+from tracker import compose
+from tracker.api import start_run
 from tracker.client.run import Run
 from tracker.domain.ports import RunStore
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RunStore]:
-    with open_store(f"sqlite:///{tmp_path / 'tracker.db'}") as opened:
+    with compose.open_store(f"sqlite:///{tmp_path / 'tracker.db'}") as opened:
         yield opened
 
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracker.api import open_store, start_run, sync_journals
+from tracker import compose
+from tracker.api import start_run, sync_journals
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal, adopt, folder
@@ -30,7 +31,7 @@ from tracker.wire.frames import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_
 @pytest.fixture
 def store(store_url: str) -> Iterator[RunStore]:
     """The store of the test, with its schema."""
-    with closing(open_store(store_url)) as opened:
+    with closing(compose.open_store(store_url)) as opened:
         yield opened
 
 
@@ -275,7 +276,7 @@ def test_a_frame_that_the_store_can_never_take_costs_only_itself(
                 raise StoreUnavailable("away for a moment")
             return super().send(batch)
 
-    transport = Flaky(lambda: open_store(store_url))
+    transport = Flaky(lambda: compose.open_store(store_url))
     delivery = Delivery(journal, "run", "writer", transport, LocalArtifacts(home))
     more = True
     while more:
@@ -296,7 +297,7 @@ def test_damage_to_what_the_store_has_costs_nothing(store: RunStore, store_url: 
     adopted = adopt(path)
     assert adopted is not None
     journal, found = adopted
-    transport = StoreTransport(lambda: open_store(store_url))
+    transport = StoreTransport(lambda: compose.open_store(store_url))
     assert Delivery(journal, "run", found.writer, transport, LocalArtifacts(home)).deliver()
     transport.close()
     journal.last_number = 11

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from e2e.children import eventually
 
+from tracker import compose
 from tracker.api import open_store, start_run
 from tracker.client.run import Run
 from tracker.domain.errors import InvalidStoreUrl, InvalidValue, JournalError, RunExists, RunNotFound
@@ -26,7 +27,7 @@ from tracker.store.store import SqlRunStore
 @pytest.fixture
 def store(store_url: str) -> Iterator[RunStore]:
     """The store of the test, with its schema."""
-    with closing(open_store(store_url)) as opened:
+    with closing(compose.open_store(store_url)) as opened:
         yield opened
 
 
