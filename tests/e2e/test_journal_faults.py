@@ -371,7 +371,7 @@ def test_eight_processes_write_one_sqlite_file(store: RunStore, home: Path) -> N
 def test_two_processes_create_the_same_store(tmp_path: Path) -> None:
     """Ten times two processes open a store that is not there yet at the same moment: both get it."""
     code = """
-        from tracker.api import open_store
+        from tracker.compose import open_store
         import tracker.store.store, tracker.store.search, alembic.command
         say("ready")
         for url in sys.stdin:
