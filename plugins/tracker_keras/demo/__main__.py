@@ -10,8 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import tracker
+from tracker import compose
 from tracker.domain.errors import RunNotFound
 from tracker.domain.extras import how_to_install
+from tracker.settings import Settings
 from tracker_keras.demo import report
 
 # Import names and what installs them; TensorBoard is what the fifth training writes for.
@@ -34,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("TRACKER_MODE is disabled, so there would be nothing to show; unset it for the demo.", file=sys.stderr)
         return 2
     try:
-        tracker.open_store(options.store).close()  # a typo in its URL is told before Keras takes its seconds to load
+        settings = Settings.from_environment()
+        # A typo in its URL is told before Keras takes its seconds to load.
+        compose.open_store(options.store or settings.store, settings.token).close()
         _train(options)
     except RunNotFound as error:  # TRACKER_MODE=offline, or a store that is away
         print(f"The runs are recorded, but not in the store yet ({error}); `tracker sync` ships them.", file=sys.stderr)
