@@ -27,13 +27,13 @@ from tracker.domain.errors import (
     RunExists,
     RunNotFound,
     StoreError,
-    did_you_mean,
 )
 from tracker.domain.frames import RunStarted
-from tracker.domain.identity import local_time, new_run_id, new_run_name
+from tracker.domain.identity import new_run_id, new_run_name
 from tracker.domain.limits import check_experiment, check_name, check_run_id
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.domain.progress import Progress
+from tracker.query.named_runs import find_run as find_run
 from tracker.settings import Settings
 from tracker.wire.frames import JournalHeader
 
@@ -48,11 +48,6 @@ Resume = Literal["never", "allow", "must", "auto"]
 RESUMES: tuple[Resume, ...] = get_args(Resume)
 CLAIM_S = 5.0
 """How long a start waits for the store to know that a run goes on."""
-_CANDIDATES = 5
-"""How many runs an ambiguous name lists."""
-_MOST_OF_A_NAME = 10_000
-_NEIGHBOURS = 500
-"""Among how many runs the nearest name is looked for."""
 
 
 def open_store(url: str | None = None) -> RunStore:
@@ -180,35 +175,6 @@ def _opened(store: RunStore | str | None) -> Iterator[RunStore]:
         return
     with closing(open_store(store)) as opened:
         yield opened
-
-
-def find_run(store: RunReader, text: str, *, deleted: bool = False, prefer_running: bool = False) -> RunRecord:
-    """The run, with `deleted` the deleted run, that `text` means: its id, else its name, else what its id begins with.
-
-    With `prefer_running`, of several runs the only one that is running. Raises RunNotFound with the name that is
-    nearest, or InvalidValue naming the candidates if several runs could be meant.
-    """
-    found = store.find_runs(text, limit=_CANDIDATES + 1, deleted=deleted) if text else ()
-    if len(found) > _CANDIDATES:
-        found = store.find_runs(text, limit=_MOST_OF_A_NAME, deleted=deleted)
-    if not found:
-        raise RunNotFound(text, "" if deleted else _instead_of(store, text))
-    found = [run for run in found if run.id == text] or [run for run in found if run.name == text] or found
-    running = [run for run in found if run.status == "running"]
-    if len(found) == 1 or (prefer_running and len(running) == 1):
-        return found[0] if len(found) == 1 else running[0]
-    some = "".join(
-        f"\n  {run.id}  {run.name}  {run.status}, started {local_time(run.started_ms)}" for run in found[:_CANDIDATES]
-    )
-    more = "\n  and more" if len(found) > _CANDIDATES else ""
-    raise InvalidValue("run", f"{text!r} could be any of{some}{more}\ngive an id, or as much of one as no other has")
-
-
-def _instead_of(store: RunReader, text: str) -> str:
-    """What else a name may mean that no run has."""
-    if gone := store.find_runs(text, limit=1, deleted=True) if text else ():
-        return f"it is deleted, to have it back: tracker undelete {gone[0].id}"
-    return did_you_mean(text, {run.name for run in store.search_runs(limit=_NEIGHBOURS).runs}).removeprefix("; ")
 
 
 def load_checkpoint(

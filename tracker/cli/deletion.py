@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from tracker.api import find_run
 from tracker.cli.output import say
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.errors import RunNotFound, TrackerError
+from tracker.query.named_runs import find_run
 from tracker.query.texts import printable
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tracker.api import find_run
 from tracker.cli.output import say
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Run
+from tracker.query.named_runs import find_run
 from tracker.query.texts import printable
 
 

@@ -1,0 +1,43 @@
+"""Which run a person means by an id, the begin of one, or a name."""
+
+from __future__ import annotations
+
+from tracker.domain.errors import InvalidValue, RunNotFound, did_you_mean
+from tracker.domain.identity import local_time
+from tracker.domain.ports import RunReader
+from tracker.domain.records import Run
+
+_CANDIDATES = 5
+"""How many runs an ambiguous name lists."""
+_MOST_OF_A_NAME = 10_000
+_NEIGHBOURS = 500
+"""Among how many runs the nearest name is looked for."""
+
+
+def find_run(store: RunReader, text: str, *, deleted: bool = False, prefer_running: bool = False) -> Run:
+    """The run, with `deleted` the deleted run, that `text` means: its id, else its name, else what its id begins with.
+
+    With `prefer_running`, of several runs the only one that is running. Raises RunNotFound with the name that is
+    nearest, or InvalidValue naming the candidates if several runs could be meant.
+    """
+    found = store.find_runs(text, limit=_CANDIDATES + 1, deleted=deleted) if text else ()
+    if len(found) > _CANDIDATES:
+        found = store.find_runs(text, limit=_MOST_OF_A_NAME, deleted=deleted)
+    if not found:
+        raise RunNotFound(text, "" if deleted else _instead_of(store, text))
+    found = [run for run in found if run.id == text] or [run for run in found if run.name == text] or found
+    running = [run for run in found if run.status == "running"]
+    if len(found) == 1 or (prefer_running and len(running) == 1):
+        return found[0] if len(found) == 1 else running[0]
+    some = "".join(
+        f"\n  {run.id}  {run.name}  {run.status}, started {local_time(run.started_ms)}" for run in found[:_CANDIDATES]
+    )
+    more = "\n  and more" if len(found) > _CANDIDATES else ""
+    raise InvalidValue("run", f"{text!r} could be any of{some}{more}\ngive an id, or as much of one as no other has")
+
+
+def _instead_of(store: RunReader, text: str) -> str:
+    """What else a name may mean that no run has."""
+    if gone := store.find_runs(text, limit=1, deleted=True) if text else ():
+        return f"it is deleted, to have it back: tracker undelete {gone[0].id}"
+    return did_you_mean(text, {run.name for run in store.search_runs(limit=_NEIGHBOURS).runs}).removeprefix("; ")
