@@ -605,3 +605,31 @@ def test_a_hangup_is_ignored_under_nohup(store: RunStore) -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     """)
     assert the_run(store).status == "finished"
+
+
+def test_a_child_of_multiprocessing_ends_its_own_run_only(store: RunStore, home: Path) -> None:
+    """What the child left open ends as the child did; the run that it inherited goes on in the parent."""
+    run_child("""
+        import multiprocessing
+        parent = tracker.start_run(name="parent")
+
+        def train():
+            parent.log({"loss": 9.0}, step=9)
+            child = tracker.start_run(name="child")
+            child.log({"loss": 1.0}, step=0)
+            sys.stderr = open(os.devnull, "w")
+            raise ValueError("boom")
+
+        process = multiprocessing.get_context("fork").Process(target=train)
+        process.start()
+        process.join()
+        assert process.exitcode == 1
+        parent.log({"loss": 2.0}, step=0)
+    """)
+    parent, child = the_run(store, "parent"), the_run(store, "child")
+    assert (parent.status, list(store.history(parent.id, "loss").values)) == ("finished", [2.0])
+    assert (child.status, list(store.history(child.id, "loss").values)) == ("failed", [1.0])
+    [event] = [event for event in store.events(child.id) if event.kind == "run_failed"]
+    assert event.detail["message"] == "boom"
+    assert "in train" in event.detail["traceback"]
+    assert journals(home) == []

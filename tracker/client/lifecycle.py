@@ -141,10 +141,15 @@ def _at_end_of_child() -> None:
 
 
 def _end_process(error: BaseException | None) -> None:
-    _end_all(status_after(error), error, EXIT_TIMEOUT_S)
-    deadline = time.monotonic() + LATER_S
-    for thread in _later:
-        thread.join(max(deadline - time.monotonic(), 0.0))
+    status = status_after(error)
+    try:
+        _end_all(status, error, EXIT_TIMEOUT_S)
+        deadline = time.monotonic() + LATER_S
+        for thread in _later:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+    except KeyboardInterrupt:
+        with uninterrupted():
+            _end_all(status, error, 0.0)
 
 
 def _end_all(status: RunStatus, error: BaseException | None, timeout: float) -> None:
@@ -153,8 +158,10 @@ def _end_all(status: RunStatus, error: BaseException | None, timeout: float) -> 
     for run in list(_live.values()):
         ending: RunStatus = status
         why: BaseException | Mapping[str, str] | None = error
-        if status == "finished" and error is None:
-            ending, why = _died.get(id(run)) or (_end_of_fit(run), None)
+        if id(run) in _died:  # before the process ended
+            ending, why = _died[id(run)]
+        elif status == "finished" and error is None:
+            ending = _end_of_fit(run)
         try:
             run.end(ending, why, max(deadline - time.monotonic(), 0.0))
         except KeyboardInterrupt:
