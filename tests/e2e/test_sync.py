@@ -187,8 +187,8 @@ def test_a_sync_that_was_killed_is_taken_up(store: RunStore, home: Path, offline
         delivery.READ_BYTES = 10_000
         make = compose.make_transport
 
-        def slow(url):
-            transport = make(url)
+        def slow(url, *more):
+            transport = make(url, *more)
             send = transport.send
             def sending(batch):
                 ack = send(batch)
@@ -377,7 +377,7 @@ def test_leftovers_do_not_hold_up_a_living_run(store: RunStore, home: Path, offl
         make, held = compose.make_transport, threading.Event()
 
         def hold(url):
-            transport = make(url)
+            transport = make(url, *more)
             if threading.current_thread().name != "MainThread":
                 send = transport.send
                 transport.send = lambda batch: (say("leftovers"), held.wait(), send(batch))[-1]
