@@ -20,6 +20,9 @@ test: .venv/test.stamp ## install what the tests need and run them all
 field: .venv/test.stamp ## one training under every condition, alone and in pairs: the record must be the same
 	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field
 
+installs: .venv/test.stamp ## each extra alone in a fresh environment, lowest and newest versions, Python 3.11 and 3.13
+	$(BIN)/python -m pytest tests/installs --all-installs
+
 check: .venv/check.stamp ## format, lint, types, import contracts, docker files, schema drift
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

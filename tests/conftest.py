@@ -23,6 +23,13 @@ _FIRST = ("e2e", "contracts", "migrations")
 """Folders of tests that take long: in the end there are short ones, so that no worker waits long for another."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make installs` asks for."""
+    parser.addoption(
+        "--all-installs", action="store_true", help="try every extra, version and Python in tests/installs"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long ones first; those that read what Keras' scenarios recorded only after what can run beside the recording."""
 
