@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,11 @@ class Lab:
 
 @dataclass
 class _Labs:
-    """Where the labs of this session are, and whether other processes use them too."""
+    """Where the labs of this session are, whether other processes use them too, and who makes them for this one."""
 
     folder: Path
     shared: bool
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
 
 _labs: _Labs
@@ -106,8 +107,9 @@ def _begin(backend: str) -> Path:
                     stderr=errors,
                     pass_fds=[lock.fileno()],
                 )
+            _labs.processes.append(process)
+            atexit.register(process.poll if _labs.shared else process.wait)
             if not _labs.shared:
-                atexit.register(process.wait)
                 atexit.register(process.kill)
     return path
 
