@@ -186,6 +186,7 @@ CALLS: dict[str, Condition] = {
         changes=handed(lambda mine, others, _: {"m": mine} | {f"n{n}": one for n, one in enumerate(others)}),
     ),
     "CallbackList": Condition(group="place", changes=handed(callback_list(epochs=EPOCHS, steps=STEPS, verbose=1))),
+    "CallbackList without params": Condition(group="place", changes=handed(callback_list())),
     "alone": Condition(
         group="beside", computes=alone, changes=handed(lambda mine, *_: mine), outcome="completed", resumes=False
     ),
