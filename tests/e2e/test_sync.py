@@ -376,7 +376,7 @@ def test_leftovers_do_not_hold_up_a_living_run(store: RunStore, home: Path, offl
         os.environ["TRACKER_MODE"] = "online"
         make, held = compose.make_transport, threading.Event()
 
-        def hold(url):
+        def hold(url, *more):
             transport = make(url, *more)
             if threading.current_thread().name != "MainThread":
                 send = transport.send
