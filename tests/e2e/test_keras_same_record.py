@@ -13,7 +13,7 @@ from e2e.keras_lab import environment
 SCRIPT = Path(__file__).with_name("keras_same_record.py")
 
 
-TRAININGS = 4
+TRAININGS = 3
 
 
 def test_3_checkpoints_are_a_function_of_the_training(tmp_path: Path) -> None:
