@@ -166,7 +166,7 @@ def over_budget() -> Facts:
         if room is not None:
             os.environ["TRACKER_CHECKPOINT_BUDGET"] = str(int(room * weights.stat().st_size * 1.2))
         try:
-            with tracker.start_run(name=f"over_budget.{name}") as run, log_lines() as said:
+            with log_lines() as said, tracker.start_run(name=f"over_budget.{name}") as run:
                 best = Stock(
                     str(folder / "best.weights.h5"),
                     monitor="score",
