@@ -34,7 +34,7 @@ ALWAYS = [
     Trial("Ctrl-C often", "with", "script"),
     Trial("sys.exit(3)", "callback", "script"),
 ]
-TRIALS = [*light(), *heavy()] if EVERYTHING else list(dict.fromkeys([*ALWAYS, *drawn(SEED, light(), 6)]))
+TRIALS = [*light(), *heavy()] if EVERYTHING else list(dict.fromkeys([*ALWAYS, *drawn(SEED, light(), 3)]))
 
 
 @pytest.fixture
