@@ -13,7 +13,7 @@ from tracker import compose
 from tracker.client import lifecycle, origin
 from tracker.client.clock import CLOCK, now_ms
 from tracker.client.delivery import Delivery
-from tracker.client.journal import Journal
+from tracker.client.journal import VERSION, Journal
 from tracker.client.notices import Notices, Observer
 from tracker.client.run import Run
 from tracker.client.shipper import Shipper
@@ -336,6 +336,7 @@ def _open_writer(
         created_ms=now_ms(),
         pid=os.getpid(),
         host=os.uname().nodename,
+        version=VERSION,
     )
     journal = Journal.create(settings.home, header)
     journal.append(

@@ -74,6 +74,13 @@ class Child:
                 return
         raise AssertionError(f"the child never said {word!r}:\n{self._process.communicate()[1]}")
 
+    def line(self) -> str:
+        """The next line that the child says; fail if it ends before it."""
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            raise AssertionError(f"the child says nothing more:\n{self._process.communicate()[1]}")
+        return line.strip()
+
     def go_on(self, line: str = "") -> None:
         """Let a `wait()` of the child return, or send it a line to read."""
         assert self._process.stdin is not None

@@ -14,7 +14,6 @@ from e2e.server_lab import Server, away
 
 from tracker.api import open_store, start_run, sync_journals
 from tracker.client.batches import make_batch
-from tracker.client.delivery import PUBLISH_ATTEMPTS
 from tracker.client.journal import folder
 from tracker.client.run import Run
 from tracker.compose import make_transport, open_artifacts
@@ -98,7 +97,7 @@ def test_files_wait_as_long_as_the_server_is_away(server: Server, home: Path) ->
         assert run.flush() == 0
         server.kill()
         write_everything(run)
-        for _ in range(2 * PUBLISH_ATTEMPTS):
+        for _ in range(10):
             assert run.flush(0.2) > 0
         server.start()
         eventually(lambda: run.flush(5) == 0)

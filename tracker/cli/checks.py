@@ -198,6 +198,9 @@ def _live(one: WaitingJournal) -> Finding:
 
 def _dead(one: WaitingJournal, *, wanted: bool) -> Finding:
     text = f"run {one.run_id}: its process is gone, {words.size(one.size)} wait for {one.store}"
+    if one.files:
+        what = f"{words.plural(one.files, 'file')} of {words.size(one.files_size)}"
+        text += f"; {what} {'waits' if one.files == 1 else 'wait'}" + (f": {one.why}" if one.why else "")
     file = compose.sqlite_file(one.store)
     advice = "tracker sync" if file is not None else "tracker sync, with TRACKER_STORE set to this store"
     if file is not None and not file.parent.is_dir():

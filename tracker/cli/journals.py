@@ -71,12 +71,14 @@ def _lines(done: Sequence[Synced]) -> Iterator[Text]:
 
 def _outcome(one: Synced) -> Text:
     if one.error is not None:
-        return Text("not shipped", "red")
+        return Text("files wait", "yellow") if one.files else Text("not shipped", "red")
     return Text("stored in part", "yellow") if _is_kept(one) else Text("stored", "green")
 
 
 def _remarks(one: Synced) -> Iterator[str]:
     if one.error is not None:
+        if one.files:
+            yield f"all is stored but {words.plural(one.files, 'file')}"
         yield one.error
         yield f"it stays in {one.path}"
     elif _is_kept(one):

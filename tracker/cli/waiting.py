@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tracker.client.journal import HEADER_BYTES, REFUSED, SUFFIX, adopt, folder, header_of
+from tracker.client.staging import left_in
 from tracker.domain.errors import JournalError
 
 State = Literal["live", "dead", "refused", "unreadable"]
@@ -18,7 +19,8 @@ class WaitingJournal:
     """A journal file of so many bytes.
 
     `live`: its process lives and ships it. `dead`: `tracker sync` will. `refused`: kept because the store refused
-    some of it, or some was damaged. `unreadable`: no journal at all, or not to be opened; `problem` says why.
+    some of it, or some was damaged. `unreadable`: no journal at all, or not to be opened; `problem` says why. `files`,
+    of `files_size` bytes, lie beside it; `why` says what keeps them, if that is known.
     """
 
     path: Path
@@ -29,6 +31,9 @@ class WaitingJournal:
     pid: int = 0
     host: str = ""
     problem: str = ""
+    files: int = 0
+    files_size: int = 0
+    why: str = ""
 
 
 def waiting_journals(home: Path) -> Iterator[WaitingJournal]:
@@ -52,6 +57,8 @@ def _looked_at(path: Path) -> WaitingJournal:
     if state == "live" and (adopted := adopt(path)) is not None:
         adopted[0].close()
         state = "dead"
+    files, files_size, why = left_in(path.with_suffix(".files"))
     return WaitingJournal(
-        path=path, state=state, size=size, run_id=header.run_id, store=header.store, pid=header.pid, host=header.host
-    )
+        path=path, state=state, size=size, run_id=header.run_id, store=header.store, pid=header.pid, host=header.host,
+        files=files, files_size=files_size, why=why,
+    )  # fmt: skip

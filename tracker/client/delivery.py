@@ -1,40 +1,34 @@
-"""One journal's way to the store: read, publish files, cut a batch, send, go on. The shipper and `sync` both use it."""
+"""One journal's way to the store: read, cut a batch, send, go on; its files beside. Shipper and `sync` both use it."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from urllib.parse import quote
-
-from msgspec.structs import replace
+from collections.abc import Callable, Sequence
 
 from tracker.client.batches import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
-from tracker.domain.errors import ArtifactError, FileRemoved, RunNotFound, StoreError, StoreUnavailable, TrackerError
-from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame, Item
+from tracker.client.uploads import Answers, Uploads
+from tracker.domain.errors import FileRemoved, RunNotFound, StoreError, TrackerError
+from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame
 from tracker.domain.ports import ArtifactHome, Transport
-from tracker.domain.words import HEARTBEAT_MS
 from tracker.query.spans import size
 
 log = logging.getLogger("tracker")
 
 READ_BYTES = 1024 * 1024
 """How much of the journal goes into one transaction."""
-LARGE_BYTES = 8 * 1024 * 1024
-"""A file of this size does not hold up what was written before it, and the lease is renewed while it is sent."""
-PUBLISH_ATTEMPTS = 5
-"""How often a file is tried before it is left beside the journal and the rest goes on."""
+
+Numbered = tuple[int, Frame]
 
 
 class Delivery:
-    """Delivers a journal in order.
+    """Delivers a journal: its frames in order, and its files, which hold up nothing but their own rows.
 
     `delivered_points` counts the metric points that are stored and committed; `settled` is the last frame number that
-    is stored, or refused for good.
+    is stored, or refused for good, or that of a file that `Uploads` has now. A thread may call `upload_all` while
+    another one calls `deliver_frames`.
     """
 
     def __init__(
@@ -46,20 +40,45 @@ class Delivery:
         self._writer = writer
         self._transport = transport
         self._artifacts = artifacts
+        self._uploads = Uploads(journal, run_id, writer, artifacts)
         # What was read and is not settled, in order: one part, unless the store refused something in it.
-        self._parts: deque[Sequence[tuple[int, Frame]]] = deque()
-        self._published: dict[int, Item | None] = {}
-        self._failed_puts = 0
-        self._renamed = False
-        self._again = False
+        self._parts: deque[Sequence[Numbered]] = deque()
         self._removal_failed = ""
         self._over_budget_said = False
+        self._refused = 0
         self.delivered_points = 0
         self.settled = 0
-        self.refused = 0
         self.refused_points = 0
         self.garbage = 0
         self.stop_requested = False
+
+    @property
+    def refused(self) -> int:
+        """How many frames and files were refused for good."""
+        return self._refused + self._uploads.refused
+
+    @property
+    def files(self) -> int:
+        """How many files wait, of those that were reached."""
+        return self._uploads.count
+
+    @property
+    def files_seen(self) -> int:
+        """How many files were reached."""
+        return self._uploads.seen
+
+    @property
+    def late(self) -> dict[str, str]:
+        """Why files wait that were tried, by their names beside the journal."""
+        return self._uploads.late
+
+    def on_stored(self, call: Callable[[], None]) -> None:
+        """`call` when a file's row can be delivered."""
+        self._uploads.on_stored = call
+
+    def is_done(self, number: int) -> bool:
+        """Whether all frames up to `number` are settled, their files and the rows of those included."""
+        return self.settled >= number and not self._uploads.waits(number)
 
     def renew(self) -> None:
         """Renew the run's lease. Raises StoreError while the store is away."""
@@ -69,13 +88,24 @@ class Delivery:
             self._begin_anew(error)
 
     def deliver(self) -> bool:
-        """Deliver the next piece; False if there is none. Raises StoreError while the store is away: call again.
+        """Deliver the next piece, frames before files; False if there is nothing that could be done now.
 
-        RunNotFound if the store does not know the run and the journal does not start it.
+        Raises StoreError while the store, or the home of the files, is away: call again. RunNotFound if the store does
+        not know the run and the journal does not start it. Only of a journal that nobody writes to.
         """
-        if not self._parts:
-            self._published.clear()
-            self._parts.extend(_apart(self._reader.read(READ_BYTES)))
+        if self.deliver_frames():
+            return True
+        self._journal.last_number = max(self._journal.last_number, self._reader.last_number)
+        return self.upload_all()
+
+    def upload_all(self, *, at_once: bool = False) -> bool:
+        """Store the files that wait, as `Uploads.upload_all` does; False if none came any further."""
+        return self._uploads.upload_all(at_once=at_once)
+
+    def deliver_frames(self) -> bool:
+        """Deliver the next frames; False if there are none. Raises what `deliver` does."""
+        if not self._parts and (read := self._reader.read(READ_BYTES)):
+            self._parts.append(read)
         if not self._parts:
             return False
         frames = self._parts[0]
@@ -85,31 +115,36 @@ class Delivery:
             raise
         except RunNotFound as error:
             self._begin_anew(error)
-            return True
         except TrackerError as error:
-            if isinstance(error, FileRemoved) and not self._renamed:
-                self._published.clear()
-                self._renamed = True
-                return True
             self._parts.popleft()
             self._parts.extendleft(reversed(self._split(frames, error)))
         else:
             self._parts.popleft()
-        self._renamed = False
         return True
 
-    def skip_known(self) -> None:
-        """Ask how far the store has this journal already, so that what is stored is not sent again."""
+    def skip_known(self, answers: Answers, *, is_earlier: bool = False) -> None:
+        """Ask how far the store has this journal already, so that what is stored is not sent again.
+
+        `answers` are the second frames that the journal has. `is_earlier`: it is of a version that wrote none, and in
+        which files were stored with the frames before and after them.
+        """
         try:
             known = self._transport.send(self._empty_batch()).last
         except RunNotFound:
+            known = 0
+        if not known:
+            self._uploads.begin_anew()
             return
+        self._uploads.know(answers)
         while self._reader.last_number < known and (frames := self._reader.read(READ_BYTES)):
             seen = [(number, frame) for number, frame in frames if number <= known]
             if len(seen) < len(frames):
                 self._parts.append(frames[len(seen) :])
-            for _, frame in seen:
-                self._settle(frame)
+            for number, frame in seen:
+                if is_earlier and isinstance(frame, ArtifactLogged | CheckpointLogged):
+                    self._uploads.add_earlier(number, frame)
+                else:
+                    self._settle(number, frame)
             if seen:
                 self.delivered_points += make_batch(self._run_id, self._writer, seen).points
         self.settled = known
@@ -119,7 +154,7 @@ class Delivery:
         self.garbage = self._reader.garbage + self._reader.undecodable + self._reader.left_over()
         if keep := bool(self.refused or self.garbage):
             log.error(
-                "run %s: %d frames were refused by the store, %d bytes of its journal were no frames; it is kept as %s",
+                "run %s: %d frames or files were refused, %d bytes of its journal were no frames; it is kept as %s",
                 self._run_id, self.refused, self.garbage, self._journal.refused_path,
             )  # fmt: skip
         self._transport.close()
@@ -135,25 +170,27 @@ class Delivery:
         log.warning("run %s is not in the store any more; it is shipped again from its beginning", self._run_id)
         self._reader = JournalReader(self._journal.fd, self._journal.start)
         self._parts.clear()
-        self._published.clear()
-        self._again = True
-        self.settled = self.delivered_points = self.refused = self.refused_points = 0
+        self._uploads.begin_anew()
+        self.settled = self.delivered_points = self._refused = self.refused_points = 0
 
-    def _send(self, frames: Sequence[tuple[int, Frame]]) -> None:
+    def _send(self, frames: Sequence[Numbered]) -> None:
         batch = make_batch(self._run_id, self._writer, frames)
-        self._publish_files(batch)
-        ack = self._transport.send(batch)
+        batch.items[:] = [one for one in batch.items if self._uploads.is_row(*one)]
+        ack = self._transport.send(batch) if batch.items or batch.blocks else Ack(last=batch.last)
         self._heed(ack)
+        for number, frame in frames:
+            self._settle(number, frame)
         self.settled = batch.last
         self.delivered_points += batch.points
-        for _, item in batch.items:
-            self._settle(item)
         if ack.pruned:
             self._remove_pruned()
 
-    def _settle(self, frame: Frame) -> None:
+    def _settle(self, number: int, frame: Frame) -> None:
         if isinstance(frame, ArtifactLogged | CheckpointLogged):
-            self._journal.staging.settle(frame.file.name)
+            if not frame.uri:
+                self._uploads.add(number, frame)
+            elif isinstance(frame, CheckpointLogged) and self._uploads.is_row(number, frame):
+                self._uploads.row_stored(frame)
 
     def _remove_pruned(self) -> None:
         """Let the files go that retention does not keep; what stays is tried again when the next checkpoint comes."""
@@ -165,20 +202,28 @@ class Delivery:
                 log.warning("run %s: files of pruned checkpoints stay for now: %s", self._run_id, error)
             self._removal_failed = str(error)
 
-    def _split(self, frames: Sequence[tuple[int, Frame]], error: TrackerError) -> Sequence[Sequence[tuple[int, Frame]]]:
+    def _split(self, frames: Sequence[Numbered], error: TrackerError) -> Sequence[Sequence[Numbered]]:
         """Halve what the store refused, until the frame at fault stands alone; the rest goes through."""
         if len(frames) > 1:
             middle = len(frames) // 2
             return frames[:middle], frames[middle:]
-        self.settled = frames[0][0]
-        self.refused_points += make_batch(self._run_id, self._writer, frames).points
-        self._refuse(f"frame {self.settled} of {self._journal.path.name}", error)
+        [(number, frame)] = frames
+        if isinstance(frame, CheckpointLogged) and isinstance(error, FileRemoved):
+            self._uploads.again(frame)
+        else:
+            self.refused_points += make_batch(self._run_id, self._writer, frames).points
+            self._refuse(number, frame, error)
+        self.settled = number
         return ()
 
-    def _refuse(self, what: str, error: TrackerError) -> None:
-        self.refused += 1
-        if self.refused == 1:
-            log.error("%s was refused (said once, then counted): %s", what, error)
+    def _refuse(self, number: int, frame: Frame, error: TrackerError) -> None:
+        self._refused += 1
+        if isinstance(frame, CheckpointLogged):
+            self._uploads.row_refused(frame)
+        if self._refused == 1:
+            log.error(
+                "frame %d of %s was refused (said once, then counted): %s", number, self._journal.path.name, error
+            )
 
     def _heed(self, ack: Ack) -> None:
         self.stop_requested = self.stop_requested or ack.stop
@@ -191,97 +236,3 @@ class Delivery:
                 self._run_id,
                 size(ack.over_budget),
             )
-
-    def _publish_files(self, batch: Batch) -> None:
-        """Put the files that `batch` names into the artifact home; raises StoreUnavailable to be called again.
-
-        Files are published before the rows that name them. One that cannot be published costs only its own frame.
-        """
-        for index in range(len(batch.items) - 1, -1, -1):
-            number, item = batch.items[index]
-            if isinstance(item, ArtifactLogged | CheckpointLogged):
-                if number not in self._published:
-                    self._published[number] = self._publish(number, item)
-                published = self._published[number]
-                if published is None:
-                    del batch.items[index]
-                else:
-                    batch.items[index] = (number, published)
-
-    def _publish(self, number: int, item: ArtifactLogged | CheckpointLogged) -> Item | None:
-        """The item once its file is published; None if the file was given up, or need not be published."""
-        source = self._journal.files / item.file.name
-        if self._journal.staging.dropped(item.file.name):
-            return None
-        path = item.file.path
-        if self._renamed and isinstance(item, CheckpointLogged):
-            path = f"checkpoints/{{sha256}}-{self._writer}-{number}{item.format}"
-        try:
-            if not source.exists() and (before := self._published_before(item)) is not None:
-                return before
-            if not source.is_file() or source.stat().st_size != item.file.size:
-                self._failed_puts = PUBLISH_ATTEMPTS  # another attempt will not bring it back
-                raise ArtifactError(f"{source} is gone or damaged")
-            with self._alive(item.file.size):
-                uri, digest = self._artifacts.put(self._run_id, path, source, final=True)
-            if item.file.sha256 not in ("", digest):
-                self._failed_puts = PUBLISH_ATTEMPTS
-                raise ArtifactError(
-                    f"{source} is damaged: its SHA-256 is {digest}, when it was copied {item.file.sha256}"
-                )
-        except StoreError:
-            raise  # away, for as long as it takes: no fault of the file
-        except TrackerError as error:
-            if self._journal.staging.dropped(item.file.name):
-                self._failed_puts = 0
-                return None  # while it was on its way
-            self._failed_puts += 1
-            if self._failed_puts < PUBLISH_ATTEMPTS:
-                raise StoreUnavailable(str(error)) from error
-            self._failed_puts = 0
-            self._refuse(f"{item.file.path} of run {self._run_id}", error)
-            return None
-        self._failed_puts = 0
-        return replace(item, uri=uri, sha256=digest) if isinstance(item, CheckpointLogged) else item
-
-    @contextmanager
-    def _alive(self, size: int) -> Iterator[None]:
-        """Renew the lease while a large file is on its way, which may take longer than the lease lasts."""
-        if size < LARGE_BYTES:
-            yield
-            return
-        over = threading.Event()
-
-        def renew() -> None:
-            while not over.wait(HEARTBEAT_MS / 1000):
-                with suppress(TrackerError):
-                    self._heed(self._transport.send(self._empty_batch()))
-
-        beside = threading.Thread(target=renew, name="tracker-lease", daemon=True)
-        beside.start()
-        try:
-            yield
-        finally:
-            over.set()
-            beside.join()
-
-    def _published_before(self, item: ArtifactLogged | CheckpointLogged) -> Item | None:
-        """The item if its file, which does not wait any more, lies where it belongs: its row is told once more."""
-        path = item.file.path.replace("{sha256}", item.file.sha256)
-        known = isinstance(item, CheckpointLogged) and item.file.sha256
-        if not (known or self._again) or path not in self._artifacts.list(self._run_id):
-            return None
-        if isinstance(item, ArtifactLogged):
-            return item
-        return replace(item, uri=f"{self._artifacts.uri(self._run_id)}/{quote(path)}", sha256=item.file.sha256)
-
-
-def _apart(frames: Sequence[tuple[int, Frame]]) -> Iterator[Sequence[tuple[int, Frame]]]:
-    """`frames` in parts, each of which begins with what names a large file, so that all before it goes first."""
-    begin = 0
-    for index, (_, frame) in enumerate(frames):
-        if isinstance(frame, ArtifactLogged | CheckpointLogged) and frame.file.size >= LARGE_BYTES and index > begin:
-            yield frames[begin:index]
-            begin = index
-    if begin < len(frames):
-        yield frames[begin:]

@@ -20,12 +20,14 @@ from weakref import WeakSet
 from tracker.client.staging import Staging
 from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Frame
-from tracker.wire.frames import MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
+from tracker.wire.frames import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
 
 SUFFIX = ".journal"
 REFUSED = ".refused"
-VERSION = 1
+VERSION = 2
 """The newest format that we read and the one that we write."""
+HAS_SECOND_FRAMES = 2
+"""From which version on a frame says that a file is stored; before, its row went with the frames around it."""
 PENDING_BYTES = 8 * 1024 * 1024
 """How much is kept in memory while the disk takes nothing; twice as much of what carries no points."""
 HEADER_BYTES = 64 * 1024
@@ -192,6 +194,24 @@ class Journal:
         """Cut off the last `torn` bytes, which are no whole frame, so that what follows stays readable."""
         with suppress(OSError):  # then the reader skips them
             os.ftruncate(self.fd, os.fstat(self.fd).st_size - torn)
+
+    def upgrade(self, header: JournalHeader) -> None:
+        """Write into the file's header that it is of the newest version, so that no earlier one ships it.
+
+        Raises JournalError; the header is whole in any case.
+        """
+        try:
+            # Not by our own end of the file, which appends wherever it is told to write.
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                payload = os.pread(fd, self.start, 0)[HEADER_SIZE:]
+                if payload[-1] == header.version:  # the last field of an earlier version's, a number below 128
+                    os.pwrite(fd, seal(payload[:-1] + bytes([VERSION]), 0), 0)
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise JournalError(f"cannot write {self.path}: {error.strerror}") from error
 
     def finish(self, *, keep: bool) -> None:
         """Everything is stored: delete the file and its folder and give up the lock.

@@ -312,7 +312,10 @@ class Run(Copied, Ending):
         return self._background.do(work, pause=pause)
 
     def flush(self, timeout: float = 30.0) -> int:
-        """Wait until all that was logged is stored, at most so many seconds; return how many points are not."""
+        """Wait until all that was logged is stored, at most so many seconds; return how many points and files are not.
+
+        Files are waited for as well; points and the run's end never wait for a file.
+        """
         began = time.monotonic()
         self._background.wait(timeout)
         return self._writer.flush(max(timeout - (time.monotonic() - began), 0.0))

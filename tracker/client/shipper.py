@@ -1,18 +1,16 @@
-"""The thread that ships a live journal: syncs it to disk, delivers it, renews the lease, and waits out outages."""
+"""The threads that ship a live journal: one its frames, one its files. They sync it to disk and wait out outages."""
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 
 from tracker.client import lifecycle
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
+from tracker.client.loop import Loop
 from tracker.domain.errors import StoreError
 from tracker.domain.words import HEARTBEAT_MS
 
@@ -22,10 +20,6 @@ INTERVAL_S = 1.0
 """How often the journal is looked at."""
 SYNC_S = 1.0
 """How often it is forced to disk while it grows."""
-BACKOFF_S = (0.5, 30.0)
-"""The first and the longest pause between attempts while the store is away."""
-_dice = random.Random()
-"""Our own: a training may have seeded the global one, and its course must not depend on whether a store answers."""
 
 
 class Shipper:
@@ -39,71 +33,117 @@ class Shipper:
         self._journal = journal
         self._delivery = delivery
         self._after_start = after_start
-        # Not an Event: a signal handler that drains may interrupt a drain, and only this queue's `put` is re-entrant.
-        self._wake: SimpleQueue[None] = SimpleQueue()
         self._changed = threading.Condition()
+        self._frames = Loop("tracker-shipper", self._ship, self._changed, interval=INTERVAL_S)
+        # Files take long, and fail on their own: their thread starts with the first of them.
+        self._files = Loop("tracker-uploads", self._upload, self._changed, interval=None)
         self._closing = False
-        self._asked = 0
-        self._answered = 0
-        self._failing = False
         self._synced_number = -1
         self._synced_at = 0.0
         self._sent_at = time.monotonic()
-        self._failures = 0
+        self._is_away = False
+        self._files_seen = 0
+        self._asked_for_files = False
         self.last_error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="tracker-shipper", daemon=True)
+        delivery.on_stored(self._frames.wake)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._frames.start()
 
     def drain(self, timeout: float, *, closing: bool = False, give_up_when_away: bool = False) -> bool:
         """Ship now and wait until all that is written by now is stored, `timeout` seconds at most; True if it is.
 
-        With `give_up_when_away` one failed attempt ends the wait: the store is known to be away. With `closing` the
-        thread ends as soon as all is stored, now or later, and the journal is removed.
+        With `give_up_when_away` the wait ends with a failed attempt at all that is left: the store, or the home of the
+        files, is known to be away. With `closing` the threads end as soon as all is stored, now or later, and the
+        journal is removed.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
             self._closing = self._closing or closing
-            self._asked += 1
-            asked = self._asked
             number = self._journal.last_number
-        self._wake.put(None)
-        with self._changed:
-            while self._delivery.settled < number:
-                remaining = deadline - time.monotonic()
-                away = give_up_when_away and self._failing and self._answered >= asked
-                if away or remaining <= 0 or not self._thread.is_alive():
-                    return False
-                self._changed.wait(min(remaining, 1.0))
+        asked = self._frames.ask()
+
+        def is_away() -> bool:
+            return give_up_when_away and self._cannot_ship(asked)
+
+        if not self._wait(lambda: self._delivery.settled >= number, is_away, deadline):
+            return False
+        # Only now are all files known: what was tried before does not count.
+        self._asked_for_files = True
+        files = self._files.ask()
+
+        def is_late() -> bool:
+            return give_up_when_away and (self._files.has_failed(files) or self._cannot_ship(asked))
+
+        if not self._wait(lambda: self._delivery.is_done(number), is_late, deadline):
+            return False
         if closing:
-            self._thread.join(max(deadline - time.monotonic(), 0.0))
+            self._frames.join(max(deadline - time.monotonic(), 0.0))
         return True
 
-    def _run(self) -> None:
-        while True:
-            asked = self._asked
-            written = self._journal.retry_pending()
-            self._sync_to_disk()
-            shipped = self._ship()
-            with self._changed:
-                self._answered, self._failing = asked, not (shipped and written)
-                self._changed.notify_all()
-                if self._closing and self._delivery.settled >= self._journal.last_number:
-                    break
-            with suppress(Empty):
-                self._wake.get(timeout=self._pause())
+    def _wait(self, is_done: Callable[[], bool], gives_up: Callable[[], bool], deadline: float) -> bool:
+        with self._changed:
+            while not is_done():
+                remaining = deadline - time.monotonic()
+                if gives_up() or remaining <= 0 or not self._frames.is_alive:
+                    return False
+                self._changed.wait(min(remaining, 1.0))
+        return True
+
+    def _cannot_ship(self, asked: int) -> bool:
+        """Whether an attempt since `asked` failed, or found frames in memory that the disk does not take."""
+        return self._frames.has_failed(asked) or (self._frames.has_answered(asked) and bool(self._journal.pending))
+
+    # -- frames --------------------------------------------------------------------------------------------------
+
+    def _ship(self) -> bool:
+        """Deliver all frames that there are; False if the store is away."""
+        self._journal.retry_pending()
+        self._sync_to_disk()
+        try:
+            sent = False
+            while self._delivery.deliver_frames():
+                sent = True
+                self._delivered()
+                self._sync_to_disk()
+            if not sent and (time.monotonic() - self._sent_at) * 1000 >= HEARTBEAT_MS:
+                self._delivery.renew()
+                self._delivered()
+        except StoreError as error:
+            self._is_away = True
+            self._note(error, "the store does not take what run journal %s holds (kept, will retry): %s",
+                       self._journal.path.name, error)  # fmt: skip
+            return False
+        except Exception as error:  # a bug of ours: the journal keeps everything, training goes on
+            self._is_away = True
+            self._note(error, "shipping %s failed (kept, will retry)", self._journal.path.name, traceback=True)
+            return False
+        if self._closing and self._delivery.is_done(self._journal.last_number):
+            self._finish()
+        return True
+
+    def _delivered(self) -> None:
+        if self._is_away:
+            log.info("the store is back; shipping %s", self._journal.path.name)
+        self._is_away, self.last_error, self._sent_at = False, None, time.monotonic()
+        if self._delivery.files_seen != self._files_seen:
+            self._files_seen = self._delivery.files_seen
+            self._files.start()
+            self._files.wake()
+        with self._changed:
+            self._changed.notify_all()
+        after_start, self._after_start = self._after_start, None
+        if after_start is not None:
+            lifecycle.do_later(after_start)
+
+    def _finish(self) -> None:
+        self._files.stop()
+        self._frames.stop()
         try:
             self._delivery.finish()
         except OSError as error:
             log.warning("everything of %s is stored, but it cannot be removed: %s", self._journal.path, error)
-
-    def _pause(self) -> float:
-        if not self._failures:
-            return INTERVAL_S
-        first, longest = BACKOFF_S
-        return min(first * 2.0 ** min(self._failures - 1, 10), longest) * _dice.uniform(0.7, 1.3)
 
     def _sync_to_disk(self) -> None:
         number, now = self._journal.last_number, time.monotonic()
@@ -116,40 +156,21 @@ class Shipper:
             return
         self._synced_number, self._synced_at = number, now
 
-    def _ship(self) -> bool:
-        """Deliver all there is; False if the store is away."""
-        try:
-            sent = False
-            while self._delivery.deliver():
-                sent = True
-                self._delivered()
-                self._sync_to_disk()
-            if not sent and (time.monotonic() - self._sent_at) * 1000 >= HEARTBEAT_MS:
-                self._delivery.renew()
-                self._delivered()
-        except StoreError as error:
-            self._failures += 1
-            self._note(error, "the store does not take what run journal %s holds (kept, will retry): %s",
-                       self._journal.path.name, error)  # fmt: skip
-            return False
-        except Exception as error:  # a bug of ours: the journal keeps everything, training goes on
-            self._failures += 1
-            self._note(error, "shipping %s failed (kept, will retry)", self._journal.path.name, traceback=True)
-            return False
-        return True
-
-    def _delivered(self) -> None:
-        if self._failures:
-            log.info("the store is back; shipping %s", self._journal.path.name)
-        self._failures, self.last_error, self._sent_at = 0, None, time.monotonic()
-        with self._changed:
-            self._changed.notify_all()
-        after_start, self._after_start = self._after_start, None
-        if after_start is not None:
-            lifecycle.do_later(after_start)
-
     def _note(self, error: Exception, message: str, *args: object, traceback: bool = False) -> None:
         """Say it once for as long as it stays the same."""
         if str(error) != str(self.last_error):
             log.warning(message, *args, exc_info=error if traceback else None)
         self.last_error = error
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _upload(self) -> bool:
+        """Store the files that wait; False if some have to wait on."""
+        asked, self._asked_for_files = self._asked_for_files, False
+        try:
+            self._delivery.upload_all(at_once=asked)
+        except StoreError as error:
+            log.debug("files of %s wait: %s", self._journal.path.name, error)
+        if self._closing:
+            self._frames.wake()
+        return not self._delivery.late

@@ -18,6 +18,8 @@ MOST_WAITING = 16 * 1024**3
 DROPPED = ".dropped"
 """Ends the name of an empty file in place of one that need not be published any more."""
 _CHUNK = 1024 * 1024
+_WHY = "why"
+"""The file that says why others wait."""
 
 
 class Staging:
@@ -95,6 +97,21 @@ class Staging:
             with suppress(OSError):
                 (self.folder / name).unlink(missing_ok=True)
 
+    def set_aside(self, name: str) -> None:
+        """The file can never be stored: it stays here, and waits no more."""
+        with self._lock:
+            self._sizes.pop(name, None)
+
+    def explain(self, why: str) -> None:
+        """Keep for people why files wait on."""
+        with suppress(OSError):
+            (self.folder / _WHY).write_text(why)
+
+    @property
+    def count(self) -> int:
+        """How many of this process's files wait."""
+        return len(self._sizes)
+
     def _new(self) -> Path:
         with self._lock:
             self._count += 1
@@ -125,6 +142,16 @@ class Staging:
         if isinstance(error, OSError):
             raise JournalError(f"cannot keep {_shown(path)} in {self.folder}: {error.strerror or error}") from error
         raise error
+
+
+def left_in(folder: Path) -> tuple[int, int, str]:
+    """How many files wait in a folder beside a journal, their bytes, and why, as far as somebody said."""
+    sizes = []
+    for one in folder.glob("[0-9]*"):
+        with suppress(FileNotFoundError):  # stored meanwhile
+            sizes += [] if one.name.endswith(DROPPED) else [one.stat().st_size]
+    why = folder / _WHY
+    return len(sizes), sum(sizes), why.read_text() if why.is_file() else ""
 
 
 def _shown(path: str) -> str:

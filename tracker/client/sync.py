@@ -9,10 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracker.client.delivery import READ_BYTES, Delivery
-from tracker.client.journal import HEADER_BYTES, SUFFIX, Journal, adopt, folder, header_of
+from tracker.client.journal import (
+    HAS_SECOND_FRAMES,
+    HEADER_BYTES,
+    SUFFIX,
+    VERSION,
+    Journal,
+    adopt,
+    folder,
+    header_of,
+)
 from tracker.client.journal_reader import JournalReader
-from tracker.domain.errors import JournalError, RunNotFound
-from tracker.domain.frames import Batch, Frame, RunEnded, RunStarted
+from tracker.client.uploads import Answers
+from tracker.domain.errors import JournalError, RunNotFound, StoreError
+from tracker.domain.frames import Batch, RunEnded, RunStarted
 from tracker.domain.identity import new_run_name
 from tracker.domain.ports import ArtifactHome, Transport
 from tracker.domain.words import DEFAULT_EXPERIMENT
@@ -34,34 +44,48 @@ class Synced:
     points: int
     refused: int = 0
     garbage: int = 0
+    files: int = 0
+    """How many files could not be stored yet; all else of the journal is."""
     error: str | None = None
-    """Why it was left as it is; None if everything is stored."""
+    """Why it was left where it is; None if everything is stored."""
 
 
 def sync(home: Path, connect: Connect) -> Iterator[Synced]:
     """Ship every journal below `home` whose owner is dead, one after the other, and yield what became of each.
 
-    A run whose owner died without a word is ended as `lost`, at the time of its last frame. Journals of living owners
-    are not touched; one that cannot be shipped is left as it is.
+    Files come after everything else of all journals. A run whose owner died without a word is ended as `lost`, at the
+    time of its last frame. Journals of living owners are not touched; one that cannot be shipped is left as it is.
     """
-    for path in _oldest_first(folder(home)):
-        try:
-            adopted = adopt(path)
-        except (JournalError, OSError) as error:
-            log.warning("%s", error)
-            yield Synced(path=path, run_id=path.name.split(".")[0], store="", points=0, error=str(error))
-            continue
-        if adopted is None:
-            continue
-        journal, header = adopted
-        try:
-            if (way := connect(header)) is not None:
-                yield _ship(journal, header, *way)
-        except Exception as error:  # whatever it is, the next journal has its turn
-            log.warning("journal %s was not shipped and stays where it is: %s", path, error)
-            yield Synced(path=path, run_id=header.run_id, store=header.store, points=0, error=str(error))
-        finally:
-            journal.close()
+    paths = _oldest_first(folder(home))
+    with_files: list[Path] = []
+    for path in paths:
+        for synced in _sync_one(path, connect, files=False):
+            if synced.files and synced.error is None:
+                with_files.append(path)
+            else:
+                yield synced
+    for path in with_files:
+        yield from _sync_one(path, connect, files=True)
+
+
+def _sync_one(path: Path, connect: Connect, *, files: bool) -> Iterator[Synced]:
+    try:
+        adopted = adopt(path)
+    except (JournalError, OSError) as error:
+        log.warning("%s", error)
+        yield Synced(path=path, run_id=path.name.split(".")[0], store="", points=0, error=str(error))
+        return
+    if adopted is None:
+        return
+    journal, header = adopted
+    try:
+        if (way := connect(header)) is not None:
+            yield _ship(journal, header, *way, files=files)
+    except Exception as error:  # whatever it is, the next journal has its turn
+        log.warning("journal %s was not shipped and stays where it is: %s", path, error)
+        yield Synced(path=path, run_id=header.run_id, store=header.store, points=0, error=str(error))
+    finally:
+        journal.close()
 
 
 def _oldest_first(folder: Path) -> list[Path]:
@@ -77,17 +101,31 @@ def _oldest_first(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob(f"*{SUFFIX}") if path.is_file()), key=begun)
 
 
-def _ship(journal: Journal, header: JournalHeader, transport: Transport, artifacts: ArtifactHome) -> Synced:
+def _ship(
+    journal: Journal, header: JournalHeader, transport: Transport, artifacts: ArtifactHome, *, files: bool
+) -> Synced:
     delivery = Delivery(journal, header.run_id, header.writer, transport, artifacts)
+    late: str | None = None
     with closing(transport):
-        _end_as_lost(journal, header)
-        delivery.skip_known()
+        answers = _end_as_lost(journal, header)
+        delivery.skip_known(answers, is_earlier=header.version < HAS_SECOND_FRAMES)
+        if header.version < VERSION:
+            journal.upgrade(header)
         try:
-            _deliver_all(delivery)
+            _deliver_frames(delivery)
         except RunNotFound:
             transport.send(_beginning(header, artifacts))
-            _deliver_all(delivery)
-        delivery.finish()
+            _deliver_frames(delivery)
+        if files:
+            late = _deliver_files(delivery)
+        if not delivery.files:
+            delivery.finish()
+    if late is not None:
+        journal.staging.explain(late)
+        log.warning(
+            "run %s: all is stored but %d files; the journal %s stays where it is: %s",
+            header.run_id, delivery.files, journal.path, late,
+        )  # fmt: skip
     return Synced(
         path=journal.path,
         run_id=header.run_id,
@@ -95,12 +133,24 @@ def _ship(journal: Journal, header: JournalHeader, transport: Transport, artifac
         points=delivery.delivered_points,
         refused=delivery.refused,
         garbage=delivery.garbage,
+        files=delivery.files,
+        error=late,
     )
 
 
-def _deliver_all(delivery: Delivery) -> None:
-    while delivery.deliver():
+def _deliver_frames(delivery: Delivery) -> None:
+    while delivery.deliver_frames():
         pass
+
+
+def _deliver_files(delivery: Delivery) -> str | None:
+    """Store the files, and their rows; what keeps one of them from it, if anything does."""
+    try:
+        while delivery.deliver():
+            pass
+    except StoreError as error:
+        return str(error)
+    return next(iter(delivery.late.values()), None)
 
 
 def _beginning(header: JournalHeader, artifacts: ArtifactHome) -> Batch:
@@ -116,18 +166,22 @@ def _beginning(header: JournalHeader, artifacts: ArtifactHome) -> Batch:
     return Batch(run_id=header.run_id, writer=header.writer, first=1, last=1, items=[(1, started)])
 
 
-def _end_as_lost(journal: Journal, header: JournalHeader) -> None:
-    """Give a journal whose owner died silently its last word, after cutting off a torn last write."""
-    last: Frame | None = None
+def _end_as_lost(journal: Journal, header: JournalHeader) -> Answers:
+    """Give a journal whose owner died silently its last word, after cutting off a torn last write.
+
+    Returns which of its files are stored.
+    """
+    answers, has_ended = Answers(), False
     ms = header.created_ms
     reader = JournalReader(journal.fd, journal.start)
     while frames := reader.read(READ_BYTES):
-        last = frames[-1][1]
-        ms = max(ms, last.ms)
+        for number, frame in frames:
+            answers.add(number, frame)
+            has_ended = has_ended or isinstance(frame, RunEnded)
+        ms = max(ms, frames[-1][1].ms)
     journal.last_number = reader.last_number
     if reader.torn():
         journal.cut(reader.left_over())
-    if not reader.last_number:
-        return  # it died before it had begun
-    if not isinstance(last, RunEnded) and not journal.append(RunEnded(ms=ms, status="lost")):
+    if reader.last_number and not has_ended and not journal.append(RunEnded(ms=ms, status="lost")):
         raise JournalError(f"cannot write to {journal.path}: {journal.disk_error}")
+    return answers

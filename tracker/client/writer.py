@@ -58,12 +58,20 @@ class RunWriter:
         return {**self.problems, **({"refused": refused} if refused else {})}
 
     @property
-    def points_left(self) -> int:
-        """How many logged points are neither in the store yet nor refused by it."""
+    def left(self) -> int:
+        """How many of the points and files that were logged are neither stored yet nor refused."""
+        return self._points_left + self._files_left
+
+    @property
+    def _points_left(self) -> int:
         if self._journal is None:
             return 0
         settled = self._delivery.delivered_points + self._delivery.refused_points if self._delivery else 0
         return max(self._journal.points - settled, 0)
+
+    @property
+    def _files_left(self) -> int:
+        return self._journal.staging.count if self._journal is not None else 0
 
     def report(self, kind: str, problem: object) -> None:
         """Count a problem, and say it if it is the first of its kind."""
@@ -84,10 +92,10 @@ class RunWriter:
         return None if self._journal is None or self.ended else self._journal.staging
 
     def flush(self, timeout: float) -> int:
-        """Wait until all is stored, `timeout` seconds at most; return the number of points that are not."""
+        """Wait until all is stored, `timeout` seconds at most; return how many points and files are not."""
         if self._shipper is not None and not self.ended and not self._shipper.drain(timeout):
             self._say_what_is_left()
-        return self.points_left
+        return self.left
 
     def end(self, frame: RunEnded, timeout: float) -> int:
         """Write the last frame, wait as `flush` does, and close; only the first call does anything.
@@ -97,7 +105,7 @@ class RunWriter:
         """
         with self._ending:
             if self.ended:
-                return self.points_left
+                return self.left
             # In this order, whatever interrupts it: a run that is said to have ended has its last word on disk.
             self.write(frame, 0)
             self.ended = True
@@ -109,7 +117,7 @@ class RunWriter:
         else:
             self._leave_offline()
         self._sum_up()
-        return self.points_left
+        return self.left
 
     def disown(self) -> None:
         """In a forked child: neither write nor end what is the parent's."""
@@ -160,15 +168,19 @@ class RunWriter:
         if problems := self.all_problems:
             kinds = ", ".join(f"{kind}: {count}" for kind, count in problems.items())
             log.warning("run %s: %d problems in all (%s)", self.run_id, sum(problems.values()), kinds)
-        if self._shipper is not None and self.points_left:
+        if self._shipper is not None and self.left:
             self._say_what_is_left()
 
     def _say_what_is_left(self) -> None:
         assert self._journal is not None
         assert self._shipper is not None
-        reason = self._shipper.last_error or self._journal.disk_error or "the time given was over"
+        assert self._delivery is not None
+        late = next(iter(self._delivery.late.copy().values()), None)
+        reason = self._shipper.last_error or self._journal.disk_error or late or "the time given was over"
+        points, files = self._points_left, self._files_left
+        left = f"{points} points" + (f" and {files} files ({self._journal.staging.waiting} bytes)" if files else "")
         log.warning(
-            "run %s: %d points are still in the journal %s (%s); "
+            "run %s: %s are still in the journal %s (%s); "
             "they are shipped once the store takes them, at the latest by `tracker sync`",
-            self.run_id, self.points_left, self._journal.path, reason,
+            self.run_id, left, self._journal.path, reason,
         )  # fmt: skip

@@ -157,14 +157,21 @@ class Staged(Struct, array_like=True, frozen=True):
 
 
 class ArtifactLogged(Struct, tag="art", array_like=True, frozen=True):
-    """A file to publish. Its row is the file itself: nothing of this reaches SQL."""
+    """A file to store. Its row is the file itself: nothing of this reaches SQL.
+
+    A second frame of the same `file.name` says that it is stored, at `uri`.
+    """
 
     ms: int
     file: Staged
+    uri: str = ""
 
 
 class CheckpointLogged(Struct, tag="ck", array_like=True, frozen=True):
-    """A checkpoint; `sha256` and `uri` are filled in once its bytes are published."""
+    """A checkpoint whose bytes wait.
+
+    A second frame of the same `file.name` says that they are stored: with `sha256` and `uri`, it is what a store takes.
+    """
 
     ms: int
     epoch: int

@@ -18,7 +18,7 @@ from tracker import compose
 from tracker.api import start_run, sync_journals
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.delivery import Delivery
-from tracker.client.journal import Journal, adopt, folder
+from tracker.client.journal import VERSION, Journal, adopt, folder
 from tracker.client.journal_reader import JournalReader
 from tracker.client.sync import Synced
 from tracker.client.transport import StoreTransport
@@ -342,7 +342,7 @@ def test_what_is_no_journal_is_named_and_left_alone(store: RunStore, store_url: 
 
 def test_a_journal_of_a_newer_format_waits_for_a_newer_tracker(store: RunStore, store_url: str, home: Path) -> None:
     """It is not misread: the message says to upgrade, and the file stays."""
-    path = Journal.create(home, header(store_url, version=2)).path
+    path = Journal.create(home, header(store_url, version=VERSION + 1)).path
     assert path.exists()
     shutil.copy(path, path.with_name("copy.journal"))
     with pytest.raises(JournalError, match="newer Tracker"):
