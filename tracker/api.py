@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from tracker import compose
+from tracker import compose, continuing
 from tracker.client import lifecycle, origin
 from tracker.client.clock import CLOCK, now_ms
 from tracker.client.delivery import Delivery
@@ -17,17 +17,10 @@ from tracker.client.journal import VERSION, Journal
 from tracker.client.notices import Notices, Observer
 from tracker.client.run import Run
 from tracker.client.shipper import Shipper
-from tracker.client.sync import Synced, sync
+from tracker.client.sync import Synced, ship_run, sync
 from tracker.client.writer import RunWriter
-from tracker.domain.errors import (
-    ExperimentNotFound,
-    InvalidStoreUrl,
-    InvalidValue,
-    RunDeleted,
-    RunExists,
-    RunNotFound,
-    StoreError,
-)
+from tracker.continuing import Resume, Wanted
+from tracker.domain.errors import InvalidStoreUrl, InvalidValue, RunNotFound
 from tracker.domain.frames import RunStarted
 from tracker.domain.identity import new_run_id, new_run_name
 from tracker.domain.limits import check_experiment, check_name, check_run_id
@@ -44,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tracker")
 
-Resume = Literal["never", "allow", "must", "auto"]
 RESUMES: tuple[Resume, ...] = get_args(Resume)
 CLAIM_S = 5.0
 """How long a start waits for the store to know that a run goes on."""
@@ -81,8 +73,8 @@ def start_run(
     "never" means "allow".
 
     A new run needs no store to answer: it is on disk at once and shipped when the store is there. Raises InvalidValue
-    for a bad name or URL, JournalError if nothing can be written; continuing a run asks the store, and raises
-    RunDeleted for one that is deleted.
+    for a bad name or URL, JournalError if nothing can be written; continuing a run asks the store and the journals in
+    TRACKER_HOME that it has not got yet, and raises RunDeleted for one that is deleted.
 
     A run that is continued keeps what its first process said of its script, commit and command line; each later process
     is the event `reopened`.
@@ -103,12 +95,13 @@ def start_run(
     url = compose.store_url(store or settings.store, settings.token)
     root = compose.artifact_root(artifacts or settings.artifacts, url)
     mode: Resume = "allow" if run_id is None and settings.run_id and resume == "never" else resume
-    found, progress = _find(settings, url, wanted, experiment, name, mode)
+    wish = Wanted(run_id=wanted, experiment=experiment, name=name, resume=mode)
+    found, progress = continuing.find(settings, url, wish, lambda: _sync_store(settings, url))
     if not lifecycle.open_runs():
         CLOCK.set()
     if found is not None:  # what comes now is later than what was, whatever this machine's clock says
         CLOCK.advance(max(found.started_ms, found.ended_ms or 0))
-    writer = _open_writer(settings, url, root, found, new_id, new_name, experiment)
+    writer = _open_writer(settings, url, root, found, new_id, new_name, experiment, progress)
     notices = Notices(writer.report)
     id, name, experiment = (found.id, found.name, found.experiment) if found else (new_id, new_name, experiment)
     run = Run(
@@ -121,7 +114,8 @@ def start_run(
         notices=notices,
         resumed_ms=found.started_ms if found else None,
         unasked=progress is None,
-        connect=lambda: (compose.open_store(url), compose.open_artifacts(root, url)),
+        connect=lambda: continuing.connect(settings, url, root),
+        recorded=lambda: continuing.recorded(settings, url, id),
         open_again=(open_again, (id, name, experiment, compose.identity(url), artifacts)),
     )
     lifecycle.watch(run)
@@ -240,83 +234,6 @@ def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
     return sync(settings.home, connect)
 
 
-def _find(
-    settings: Settings, url: str, run_id: str | None, experiment: str, name: str | None, resume: Resume
-) -> tuple[RunRecord | None, Progress | None]:
-    """The run to continue and where it stands; (None, nothing) for a new one, (None, None) if nobody could be asked."""
-    if resume == "must" and run_id is None:
-        raise InvalidValue("run_id", "none was given", limit="resume='must' needs run_id or TRACKER_RUN_ID")
-    if run_id is None and resume != "auto":
-        return None, Progress()
-    file = compose.sqlite_file(url)
-    if settings.mode == "offline" and resume != "must" and file is not None and not file.exists():
-        return None, Progress()  # offline writes the journal and nothing else
-    try:
-        if settings.mode == "online":
-            _sync_store(settings, url)
-        with closing(compose.open_store(url)) as store:
-            found = _newest_unfinished(store, experiment, name) if run_id is None else _existing(store, run_id, resume)
-            progress = store.progress(found.id) if found else Progress()
-            if found is not None:
-                _say_if_stateless(store, found, progress)
-            return found, progress
-    except StoreError as error:
-        if resume == "must":
-            raise
-        log.warning("cannot ask %s for a run to continue, so a new one begins: %s", compose.identity(url), error)
-        return None, None if settings.mode == "online" else Progress()
-
-
-def _say_if_stateless(store: RunStore, run: RunRecord, progress: Progress) -> None:
-    """Say of a run whose training should have saved a state that it has none, before somebody trains for nothing."""
-    if progress.next_epoch == 0 or not any(event.kind == "state_missing" for event in store.events(run.id)):
-        return
-    if not any(one.role == "state" and one.status == "published" for one in store.checkpoints(run.id)):
-        log.warning(
-            "run %s has %d epochs, and none of its states could be saved: resume=True has nothing to go on from, and "
-            "training begins anew",
-            run.id,
-            progress.next_epoch,
-        )
-
-
-def _existing(store: RunStore, run_id: str, resume: Resume) -> RunRecord | None:
-    try:
-        run = store.get_run(run_id)
-    except RunNotFound:
-        if resume == "must":
-            raise
-        return None
-    if resume == "never":
-        raise RunExists(run_id)
-    if run.deleted_ms is not None:
-        raise RunDeleted(run_id)
-    return run
-
-
-def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> RunRecord | None:
-    """The newest run that ended otherwise than `finished`; one that is running is somebody else's.
-
-    One that recorded nothing (it began while the store was away) hides none that did.
-    """
-    from tracker.query.filters import quoted
-
-    text = "status IN ('failed', 'interrupted', 'preempted', 'lost')"
-    if name is not None:
-        text += f" AND attributes.name = {quoted(name)}"
-    newest, token = None, None
-    with suppress(ExperimentNotFound):
-        while True:
-            page = store.search_runs(text, experiments=[experiment], page_token=token)
-            for run in page.runs:
-                if store.progress(run.id) != Progress():
-                    return run
-                newest = newest or run
-            if (token := page.next_page_token) is None:
-                break
-    return newest
-
-
 def _observer(settings: Settings, writer: RunWriter) -> Observer:
     from tracker.plugins import RunObserver, installed
 
@@ -324,7 +241,14 @@ def _observer(settings: Settings, writer: RunWriter) -> Observer:
 
 
 def _open_writer(
-    settings: Settings, url: str, root: str, found: RunRecord | None, run_id: str, name: str, experiment: str
+    settings: Settings,
+    url: str,
+    root: str,
+    found: RunRecord | None,
+    run_id: str,
+    name: str,
+    experiment: str,
+    began: Progress | None,
 ) -> RunWriter:
     artifacts = compose.open_artifacts(root, url)
     run_id = found.id if found else run_id
@@ -337,6 +261,7 @@ def _open_writer(
         pid=os.getpid(),
         host=os.uname().nodename,
         version=VERSION,
+        began=began,
     )
     journal = Journal.create(settings.home, header)
     journal.append(
@@ -354,7 +279,12 @@ def _open_writer(
     if settings.mode == "offline":
         return RunWriter(run_id, journal)
     delivery = Delivery(journal, run_id, header.writer, compose.make_transport(url), artifacts)
-    shipper = Shipper(journal, delivery, after_start=lambda: _sync_store(settings, url))
+
+    def connect(header: JournalHeader) -> tuple[Transport, ArtifactHome] | None:
+        return compose.journal_route(header.store, header.artifacts, url)
+
+    earlier = None if found is None else lambda: ship_run(settings.home, run_id, connect)
+    shipper = Shipper(journal, delivery, before_start=earlier, after_start=lambda: _sync_store(settings, url))
     shipper.start()
     return RunWriter(run_id, journal, delivery, shipper)
 

@@ -15,6 +15,7 @@ from e2e.keras_lab import Lab, environment
 from e2e.server_lab import Server, away
 
 import tracker
+from tracker.api import sync_journals
 from tracker.domain.errors import InvalidValue
 from tracker.domain.records import Checkpoint, Event
 
@@ -66,6 +67,39 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
         assert fits == [(1, 0, None), (1, 1, 0), (1, 2, 1), (1, 3, 2)]
     assert [one.status for one in states].count("published") == 1
     assert not list((tmp_path / "home" / "states").iterdir())
+
+
+def test_offline_it_goes_on_from_its_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed and started again without a store, the training is after one sync what it would have been with one."""
+    offline = {"TRACKER_MODE": "offline", "STEPS": "3"}
+    assert start(tmp_path, "tensorflow", "kill", 1, 2, **offline) == -9
+    assert start(tmp_path, "tensorflow", "kill", 3, 1, **offline) == -9
+    assert start(tmp_path, "tensorflow", "end", **offline) == 0
+    assert not (tmp_path / "tracker.db").exists()
+    monkeypatch.setenv("TRACKER_HOME", str(tmp_path / "home"))
+    store = f"sqlite:///{tmp_path / 'tracker.db'}"
+    monkeypatch.setenv("TRACKER_STORE", store)
+    assert [one.error for one in sync_journals()] == [None] * 3
+    run_id, _, states = same(tmp_path, store)
+    with closing(tracker.open_store(store)) as opened:
+        assert [(one.number, one.phase, one.outcome) for one in opened.fits(run_id)] == [
+            (1, 1, "lost"), (2, 1, "lost"), (3, 1, "completed")]  # fmt: skip
+        assert [one.number for one in opened.epochs(run_id)] == list(range(7))
+    assert [one.status for one in states].count("published") == 1
+
+
+def test_it_goes_on_while_its_server_is_away(tmp_path: Path, store_url: str) -> None:
+    """The state lies beside the journal of the killed process; when the server is back, all is there once."""
+    with away(store_url) as server:
+        there = {"TRACKER_STORE": server.url}
+        assert start(tmp_path, "tensorflow", "kill", 2, 1, **there) == -9
+        assert start(tmp_path, "tensorflow", "kill", 4, 1, **there) == -9
+        server.start()
+        assert start(tmp_path, "tensorflow", "end", **there) == 0
+    run_id, _, _ = same(tmp_path, store_url)
+    with closing(tracker.open_store(store_url)) as opened:
+        assert [one.number for one in opened.epochs(run_id)] == list(range(7))
+        assert [one.number for one in opened.fits(run_id)] == [1, 2, 3]
 
 
 def test_over_a_server_in_the_middle_of_an_epoch(tmp_path: Path, store_url: str) -> None:

@@ -33,7 +33,7 @@ class Ending:
     _writer: RunWriter
 
     def finish(self, status: RunStatus = "finished", *, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
-        """End the run and wait as `flush` does; return how many points are still in the journal.
+        """End the run and wait as `flush` does; return how many points and files are still in the journal.
 
         A second call changes nothing. A run that got SIGTERM meanwhile is not `finished` but `preempted`.
         """
@@ -57,7 +57,7 @@ class Ending:
 
     def _end(self, status: RunStatus, error: Error | None, timeout: float) -> int:
         if self._writer.ended:
-            return self._writer.points_left
+            return self._writer.left
         timeout = self._background.close(timeout, patient=status != "preempted" and not self.preempted)
         status = self._ending(status, error)
         if self._fit is not None and not self._fit.ended:

@@ -23,6 +23,7 @@ from tracker.client.images import ImageLog
 from tracker.client.intake import Intake
 from tracker.client.late import LateLog
 from tracker.client.notices import Checkpoint, Fit, Notices
+from tracker.client.recorded import Recorded
 from tracker.client.values import in_frames, one_of
 from tracker.client.writer import RunWriter
 from tracker.domain.frames import (
@@ -61,6 +62,7 @@ class Run(Copied, Ending):
         notices: Notices | None = None,
         resumed_ms: int | None = None,
         connect: Connect | None = None,
+        recorded: Callable[[], Recorded | None] = lambda: None,
         unasked: bool = False,
         open_again: OpenAgain | None = None,
     ) -> None:
@@ -71,6 +73,7 @@ class Run(Copied, Ending):
         self.status: RunStatus = "running"
         self.resumed = resumed_ms is not None
         self.connect = connect
+        self.recorded = recorded
         self.unasked = unasked
         self.open_again = open_again
         self.preempted = False

@@ -25,13 +25,21 @@ SYNC_S = 1.0
 class Shipper:
     """Owns the journal's delivery until everything is stored, or the process ends.
 
-    `after_start` is done later, on a thread of its own, when the first batch went through: the place for what may wait
-    and may take long.
+    `before_start` is done first, again and again while it raises StoreError. `after_start` is done later, on a thread
+    of its own, when the first batch went through: the place for what may wait and may take long.
     """
 
-    def __init__(self, journal: Journal, delivery: Delivery, *, after_start: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        delivery: Delivery,
+        *,
+        before_start: Callable[[], None] | None = None,
+        after_start: Callable[[], None] | None = None,
+    ) -> None:
         self._journal = journal
         self._delivery = delivery
+        self._before_start = before_start
         self._after_start = after_start
         self._changed = threading.Condition()
         self._frames = Loop("tracker-shipper", self._ship, self._changed, interval=INTERVAL_S)
@@ -102,6 +110,9 @@ class Shipper:
         self._journal.retry_pending()
         self._sync_to_disk()
         try:
+            if self._before_start is not None:
+                self._before_start()
+                self._before_start = None
             sent = False
             while self._delivery.deliver_frames():
                 sent = True

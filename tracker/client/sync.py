@@ -50,6 +50,17 @@ class Synced:
     """Why it was left where it is; None if everything is stored."""
 
 
+def ship_run(home: Path, run_id: str, connect: Connect) -> None:
+    """Ship what dead processes left of one run, but for its files: who continues it must come after them.
+
+    Raises StoreError while the store is away.
+    """
+    for path, header in headers_in(folder(home)):
+        if header.run_id == run_id:
+            for synced in _sync_one(path, connect, files=False, waits=True):
+                log.info("shipped %d points of run %s that an earlier process left", synced.points, run_id)
+
+
 def sync(home: Path, connect: Connect) -> Iterator[Synced]:
     """Ship every journal below `home` whose owner is dead, one after the other, and yield what became of each.
 
@@ -68,7 +79,8 @@ def sync(home: Path, connect: Connect) -> Iterator[Synced]:
         yield from _sync_one(path, connect, files=True)
 
 
-def _sync_one(path: Path, connect: Connect, *, files: bool) -> Iterator[Synced]:
+def _sync_one(path: Path, connect: Connect, *, files: bool, waits: bool = False) -> Iterator[Synced]:
+    """Ship one journal; with `waits` an outage of its store is raised."""
     try:
         adopted = adopt(path)
     except (JournalError, OSError) as error:
@@ -82,23 +94,30 @@ def _sync_one(path: Path, connect: Connect, *, files: bool) -> Iterator[Synced]:
         if (way := connect(header)) is not None:
             yield _ship(journal, header, *way, files=files)
     except Exception as error:  # whatever it is, the next journal has its turn
+        if waits and isinstance(error, StoreError):
+            raise
         log.warning("journal %s was not shipped and stays where it is: %s", path, error)
         yield Synced(path=path, run_id=header.run_id, store=header.store, points=0, error=str(error))
     finally:
         journal.close()
 
 
-def _oldest_first(folder: Path) -> list[Path]:
-    """The journals in the order in which they were begun: of a run that was continued the last word must come last."""
-
-    def begun(path: Path) -> tuple[int, str]:
+def headers_in(folder: Path) -> list[tuple[Path, JournalHeader]]:
+    """The journals with their headers, in the order in which they were begun; those that have none are left out."""
+    found: list[tuple[Path, JournalHeader]] = []
+    for path in folder.glob(f"*{SUFFIX}"):
         try:
             with path.open("rb") as file:
-                return header_of(path, file.read(HEADER_BYTES))[0].created_ms, path.name
+                found.append((path, header_of(path, file.read(HEADER_BYTES))[0]))
         except (JournalError, OSError):
-            return 0, path.name
+            continue
+    return sorted(found, key=lambda one: (one[1].created_ms, one[0].name))
 
-    return sorted((path for path in folder.glob(f"*{SUFFIX}") if path.is_file()), key=begun)
+
+def _oldest_first(folder: Path) -> list[Path]:
+    """The journals in the order in which they were begun: of a run that was continued the last word must come last."""
+    known = [path for path, _ in headers_in(folder)]
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.is_file() and path not in known) + known
 
 
 def _ship(

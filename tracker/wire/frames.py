@@ -13,6 +13,7 @@ from zlib import crc32
 import msgspec
 
 from tracker.domain.frames import Frame
+from tracker.domain.progress import Progress
 
 MAX_PAYLOAD = 64 * 1024 * 1024
 """No frame is larger: a header that says so is not one."""
@@ -21,7 +22,10 @@ MAX_JUMP = 2**31
 
 
 class JournalHeader(msgspec.Struct, tag="journal", array_like=True, frozen=True):
-    """Frame 0 of every journal: whose it is and where it is to go. URLs are without passwords."""
+    """Frame 0 of every journal: whose it is and where it is to go. URLs are without passwords.
+
+    `began` is where the run stood when its process opened it, None if that was not known.
+    """
 
     run_id: str
     writer: str
@@ -31,6 +35,7 @@ class JournalHeader(msgspec.Struct, tag="journal", array_like=True, frozen=True)
     pid: int
     host: str
     version: int = 1
+    began: Progress | None = None
 
 
 _HEADER = Struct("<IIQ")

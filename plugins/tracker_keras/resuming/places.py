@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from tracker import compose
-from tracker.domain.checkpoints import latest_of
-from tracker.domain.errors import RunNotFound, StoreUnavailable
+from tracker.artifacts.local import LocalArtifacts
+from tracker.domain.errors import ArtifactError, RunNotFound, StoreError, StoreUnavailable
+from tracker.domain.progress import Progress
 from tracker.settings import Settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from tracker.client.recorded import Recorded
     from tracker.client.run import Connect
     from tracker.domain.ports import ArtifactHome
-    from tracker.domain.records import Checkpoint
+    from tracker.domain.records import Checkpoint, Fit
 
 
 class Resumable(Protocol):
@@ -28,6 +30,10 @@ class Resumable(Protocol):
     resumed: bool
     unasked: bool
     connect: Connect | None
+
+    def recorded(self) -> Recorded | None:
+        """What journals on this machine have of it."""
+        ...
 
     def flush(self, timeout: float = 30.0) -> int:
         """Wait until what was logged is stored."""
@@ -42,6 +48,10 @@ class FollowedRun:
     connect: Connect | None
     resumed: bool = True
     unasked: bool = False
+
+    def recorded(self) -> Recorded | None:
+        """Nothing that all workers could be sure to see: the chief's journals may lie on another machine."""
+        return None
 
     def flush(self, timeout: float = 30.0) -> int:
         """Nothing was logged."""
@@ -82,6 +92,7 @@ class Place:
     _left: tuple[int, int] | None = None
     """The phase that the run's last fit left unfinished, and the steps that the run had when it began."""
     _home: ArtifactHome | None = None
+    _run: Resumable | None = None
 
     def enter(self, run: Resumable, model: Any, *, asks: bool) -> None:
         """The next `fit()` begins. With `asks` the run's state is looked up; raises StoreError if that cannot be."""
@@ -103,23 +114,39 @@ class Place:
     def _ask(self, run: Resumable) -> None:
         if run.connect is None:
             return
-        store, self._home = run.connect()
-        with closing(store), suppress(RunNotFound):  # the chief has not said yet that there is one
-            # One that is BackupAndRestore's it restores itself.
-            self.newest = latest_of([one for one in store.checkpoints(run.id) if "place" in one.state], "state")
-            fits = [one for one in store.fits(run.id) if one.epochs is None or one.epochs > one.first_epoch]
-            progress = store.progress(run.id)
-            self.phase = progress.phase
-            if self.newest is None and progress.next_epoch > 0:
-                log.warning(
-                    "resume: run %s has %d epochs and no state to go on from; this training begins anew",
-                    run.id,
-                    progress.next_epoch,
-                )
-            outcomes = {one.number: one.outcome for one in fits}
-            self.ended = self.newest is not None and outcomes.get(self.newest.fit) not in _UNFINISHED
-            if fits and fits[-1].outcome in _UNFINISHED:
-                self._left = fits[-1].phase, progress.phase_step
+        self._run, left = run, run.recorded()
+        fits: dict[int, Fit] = {}
+        states: list[Checkpoint] = []
+        progress = Progress()
+        try:
+            store, self._home = run.connect()
+            with closing(store), suppress(RunNotFound):  # the chief has not said yet that there is one
+                states += [one for one in store.checkpoints(run.id) if one.role == "state"]
+                fits = {one.number: one for one in store.fits(run.id)}
+                progress = store.progress(run.id)
+        except StoreError:
+            # What journals have is the end of the run. Where they have no state, an earlier one may lie in the store.
+            if left is None or not (left.is_whole or left.states):
+                raise
+        if left is not None:
+            fits |= left.fits
+            states += left.states
+            if left.progress is not None and left.progress.fits >= progress.fits:
+                progress = left.progress
+        # One that is BackupAndRestore's it restores itself.
+        self.newest = _newest([one for one in states if "place" in one.state])
+        if self.newest is None and progress.next_epoch > 0:
+            log.warning(
+                "resume: run %s has %d epochs and no state to go on from; this training begins anew",
+                run.id,
+                progress.next_epoch,
+            )
+        trained = [one for _, one in sorted(fits.items()) if one.epochs is None or one.epochs > one.first_epoch]
+        self.phase = progress.phase
+        outcomes = {one.number: one.outcome for one in trained}
+        self.ended = self.newest is not None and outcomes.get(self.newest.fit) not in _UNFINISHED
+        if trained and trained[-1].outcome in _UNFINISHED:
+            self._left = trained[-1].phase, progress.phase_step
 
     def steps_to_begin_with(self) -> int | None:
         """How many steps the run had when this training began that died before it saved a state; else None."""
@@ -134,8 +161,27 @@ class Place:
     def fetch(self, target: Path) -> Path:
         """The newest state's file at `target`, verified. Raises StoreError or ArtifactError."""
         assert self.newest is not None
-        assert self._home is not None
+        newest = self.newest
+        try:
+            if newest.id == 0 and newest.uri.startswith("file:"):  # it lies beside its journal
+                return LocalArtifacts(Path("/")).fetch(newest.uri, target, sha256=newest.sha256)
+        except ArtifactError:
+            # It was shipped meanwhile: the store has it now.
+            assert self._run is not None
+            self._ask(self._run)
+            if self.newest is None or self.newest.sha256 != newest.sha256:
+                raise
+        if self._home is None:
+            raise StoreUnavailable(
+                f"the newest state lies at {self.newest.uri}, which does not answer; start again then"
+            )
         return self._home.fetch(self.newest.uri, target, sha256=self.newest.sha256)
+
+
+def _newest(states: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The newest whose bytes are there; of one that the store and a journal have, the journal's."""
+    there = [one for one in states if one.status == "published"]
+    return max(there, key=lambda one: (one.fit, one.ms, one.id == 0), default=None)
 
 
 def place_of(run: Resumable) -> Place:
