@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from tracker.client.archive import files_of
 from tracker.client.clock import now_ms
-from tracker.client.intake import Intake
+from tracker.client.intake import Intake, as_mapping, as_path
 from tracker.client.staging import Staging
 from tracker.client.values import checkpoint_format, one_of
 from tracker.domain.errors import InvalidValue
@@ -59,13 +59,16 @@ class CheckpointLog:
 
         def keep() -> bool:
             when = self._moment() if ms is None else ms
-            source, part = Path(local_path), one_of("role", role, get_args(CheckpointRole))
+            source, part = Path(as_path("local_path", local_path)), one_of("role", role, get_args(CheckpointRole))
             if not source.exists():
                 raise InvalidValue("checkpoint", f"{str(source)!r} does not exist")
             if source.is_dir() and not files_of(source):
                 raise InvalidValue("checkpoint", f"{str(source)!r} is a folder without files")
             number, steps = check_step("epoch", epoch), None if step is None else check_step("step", step)
-            beside, needed = self._intake.beside(metrics or {}), as_detail("state", dict(state or {}))
+            beside, needed = (
+                self._intake.beside(metrics or {}),
+                as_detail("state", dict(as_mapping("state", state or {}))),
+            )
             kind = checkpoint_format(source)
             if (staging := self._staging()) is None:
                 return False

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tracker.client.clock import now_ms
-from tracker.client.intake import Intake
+from tracker.client.intake import Intake, as_path, as_text
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import ArtifactLogged, Frame, Staged
 from tracker.domain.limits import check_artifact_path
@@ -26,13 +26,13 @@ class ArtifactLog:
 
     def text(self, text: str, path: str) -> None:
         """Keep a text in UTF-8."""
-        self._intake.checked(lambda: self.file(text.encode("utf-8", "backslashreplace"), path))
+        self._intake.checked(lambda: self.file(as_text("text", text).encode("utf-8", "backslashreplace"), path))
 
     def tree(self, local_path: str | os.PathLike[str], path: str | None) -> None:
         """Keep a file, or each file of a folder, under `path`, else under its own name."""
 
         def keep() -> None:
-            source = Path(local_path)
+            source = Path(as_path("local_path", local_path))
             target = source.resolve().name if path is None else path
             if not source.exists():
                 raise InvalidValue("artifact", f"{str(source)!r} does not exist")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
@@ -22,12 +25,13 @@ SYSTEM = "system/"
 
 
 class Intake:
-    """Checks what one run is given; nothing here raises, `report(kind, problem)` hears what was refused.
+    """Checks what one run is given; nothing here raises, `report(kind, problem, mistake)` hears what was refused:
+    equal mistakes need not be said again.
 
     A metric's key is one series, of steps or of epochs: `step_keys` and `epoch_keys` are those known so far.
     """
 
-    def __init__(self, report: Callable[[str, object], None]) -> None:
+    def __init__(self, report: Callable[[str, object, str], None]) -> None:
         self._report = report
         self.step_keys: set[str] = set()
         self.epoch_keys: set[str] = set()
@@ -79,9 +83,13 @@ class Intake:
             return None
 
     def refuse(self, error: Exception) -> None:
-        """Report what cannot be recorded."""
+        """Report what cannot be recorded, and of which call; each mistake of each call is another to be said."""
         kind = error.field if isinstance(error, InvalidValue) else type(error).__name__
-        self._report(kind, error if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}")
+        problem = str(error) if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}"
+        call = _call()
+        # A kind with a quote names its key, whose values may be wrong in as many ways as there are steps.
+        mistake = kind if "'" in kind else f"{kind} {re.sub('[0-9]+', '0', problem)}"
+        self._report(kind, f"{call}: {problem}" if call else problem, f"{call} {mistake}")
 
     def _numbers(self, metrics: Mapping[str, Any], known: set[str], elsewhere: Collection[str]) -> dict[str, float]:
         def number(key: str, value: Any) -> float:
@@ -107,3 +115,46 @@ class Intake:
             except Exception as error:
                 self.refuse(error)
         return good
+
+
+def as_text(field: str, value: object) -> str:
+    """`value` if it is a string, else InvalidValue."""
+    if not isinstance(value, str):
+        limit = "a str; json.dumps(…) makes one of data"
+        raise InvalidValue(field, f"{shown(value)} is a {type(value).__name__}, not a string", limit=limit)
+    return value
+
+
+def as_mapping(field: str, value: object) -> Mapping[str, Any]:
+    """`value` if it is a mapping, else InvalidValue."""
+    if not isinstance(value, Mapping):
+        raise InvalidValue(field, f"{shown(value)} is a {type(value).__name__}, not a mapping of names to values")
+    return value
+
+
+def as_path(field: str, value: object) -> str | os.PathLike[str]:
+    """`value` if it is a local path, else InvalidValue."""
+    if not isinstance(value, str | os.PathLike):
+        limit = "a str or a pathlib.Path"
+        raise InvalidValue(field, f"{shown(value)} is a {type(value).__name__}, not a path", limit=limit)
+    return value
+
+
+def shown(value: object) -> str:
+    """`value` as a message shows it, whatever its own `__repr__` does."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"an object of {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _call() -> str:
+    """The method of a run or a fit that the caller's code called, "" if it was none. Only asked where it went wrong."""
+    frame, name = sys._getframe(1), ""
+    while frame is not None:
+        owner, _, method = frame.f_code.co_qualname.rpartition(".")
+        if owner in ("Run", "FitRecorder") and not method.startswith("_"):
+            name = method
+        frame = frame.f_back  # type: ignore[assignment]
+    return name

@@ -17,6 +17,8 @@ from tracker.domain.frames import Frame, RunEnded, Staged
 log = logging.getLogger("tracker")
 
 Write = Callable[[Frame, int], object]
+MOST_SAID = 30
+"""How many different problems of a run are said."""
 
 
 class RunWriter:
@@ -42,6 +44,7 @@ class RunWriter:
         # Re-entrant: a signal handler may end the run while the same thread is ending it.
         self._ending = threading.RLock()
         self.problems: Counter[str] = Counter()
+        self._said: set[str] = set()
         self.write: Write = self._ignore if journal is None else journal.append
         if journal is not None:
             journal.on_refusal = self._report_refusal
@@ -73,10 +76,16 @@ class RunWriter:
     def _files_left(self) -> int:
         return self._journal.staging.count if self._journal is not None else 0
 
-    def report(self, kind: str, problem: object) -> None:
-        """Count a problem, and say it if it is the first of its kind."""
+    def report(self, kind: str, problem: object, mistake: str = "") -> None:
+        """Count a problem, and say it if it is the first of its kind, or the first time of this mistake."""
         self.problems[kind] += 1
-        if self.problems[kind] == 1:
+        if (mistake := mistake or kind) in self._said or len(self._said) > MOST_SAID:
+            return
+        self._said.add(mistake)
+        if len(self._said) > MOST_SAID:
+            log.warning("run %s: more is wrong than the %d problems above; what comes is counted in run.problems "
+                        "and not said", self.run_id, MOST_SAID)  # fmt: skip
+        else:
             log.warning("run %s: %s (said once, then counted)", self.run_id, problem)
 
     def stage(self, source: bytes | str, path: str) -> Staged | None:
