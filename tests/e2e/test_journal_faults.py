@@ -113,7 +113,7 @@ def test_a_store_whose_folder_went_away_is_waited_for(
     child = run_child(f"""
         from tracker import compose
         make = compose.make_transport
-        compose.make_transport = lambda url: (os.rename({str(place)!r}, {str(away)!r}), make(url))[1]
+        compose.make_transport = lambda url, *more: (os.rename({str(place)!r}, {str(away)!r}), make(url, *more))[1]
         run = tracker.start_run(name="it", store={url!r})
         for step in range(100):
             run.log({{"loss": float(step)}}, step=step)
