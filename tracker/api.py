@@ -20,7 +20,7 @@ from tracker.client.shipper import Shipper
 from tracker.client.sync import Synced, ship_run, sync
 from tracker.client.writer import RunWriter
 from tracker.continuing import Resume, Wanted
-from tracker.domain.errors import InvalidStoreUrl, InvalidValue, RunNotFound
+from tracker.domain.errors import InvalidStoreUrl, InvalidValue
 from tracker.domain.frames import RunStarted
 from tracker.domain.identity import new_run_id, new_run_name
 from tracker.domain.limits import check_experiment, check_name, check_run_id
