@@ -82,7 +82,7 @@ class _Recorded(FitObserver):
         self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Find the run and put the callback in; a fit that has one is left to it."""
-        position = instrumentation.callbacks_position(type(model).fit)
+        position = instrumentation.callbacks_position()
         is_positional = len(args) > position
         given = args[position] if is_positional else kwargs.get("callbacks")
         theirs = next((one for one in _flat(given) if isinstance(one, TrackerCallback)), None)

@@ -155,8 +155,8 @@ def autolog_nested() -> Facts:
         def call(self, inputs: Any) -> Any:
             return self.dense(inputs)
 
-        def fit(self, *args: Any, **kwargs: Any) -> Any:
-            return super().fit(*args, **kwargs)
+        def fit(self, x: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+            return super().fit(x, kwargs.pop("y"), callbacks=callbacks, **kwargs)
 
     class Inner(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

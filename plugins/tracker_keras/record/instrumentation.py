@@ -47,9 +47,9 @@ def intercept(function: Intercept | None) -> None:
     _intercept = function
 
 
-def callbacks_position(fit: Any) -> int:
-    """At which place of `fit(model, *args)` the callbacks are."""
-    names = list(inspect.signature(fit).parameters)
+def callbacks_position() -> int:
+    """At which place of `keras.Model.fit(model, *args)` the callbacks are; a subclass may have others in its own."""
+    names = list(inspect.signature(keras.Model.fit).parameters)
     return names.index("callbacks") - 1 if "callbacks" in names else 5
 
 
