@@ -232,6 +232,7 @@ def test_a_file_on_its_way_holds_up_nothing(store: RunStore, monkeypatch: pytest
         run.log({"loss": 1.0}, step=0)
         run.log_checkpoint(weights("slow"), epoch=0)
         run.log({"loss": 1.0}, step=1)
+        assert run.flush(60) == 0
     assert [bytes_of(one) for one in store.checkpoints(run.id)] == ["slow"]
     assert run.problems == {}
 
