@@ -167,7 +167,11 @@ def test_a_key_has_one_axis(run: Run, store: RunStore, caplog: pytest.LogCapture
     assert "metric 'loss': is logged both at steps and at epochs" in caplog.text
 
 
-@pytest.mark.parametrize("step", [-1, 1.5, 2**63, "3", math.nan, math.inf, True, np.array([1, 2]), object()], ids=repr)
+@pytest.mark.parametrize(
+    "step",
+    [-1, 1.5, 2**63, "3", math.nan, math.inf, True, np.array([1, 2]), object()],
+    ids=lambda step: "object" if type(step) is object else repr(step),
+)
 def test_bad_steps_are_refused(run: Run, store: RunStore, caplog: pytest.LogCaptureFixture, step: Any) -> None:
     """A step or epoch that is no whole number in range is refused with its limit, and nothing else is."""
     run.log({"loss": 1.0}, step=step)
