@@ -36,6 +36,8 @@ BAD = {
     "a file's name that is too long": "run.log_text('x', 'n' * 300)",
     "a file's name that leads out": "run.log_text('x', '../out')",
     "a file's name of half a character": "run.log_text('x', 'a\\udce4')",
+    "a file in the place of a folder": "run.log_text('1', 'notes/first'); run.log_text('2', 'notes')",
+    "a folder in the place of a file": "run.log_text('1', 'notes'); run.log_text('2', 'notes/first')",
     "an artifact that is not there": "run.log_artifact('gone.txt')",
     "an artifact that is a pipe": "os.mkfifo('pipe'); run.log_artifact('pipe')",
     "an artifact that leads nowhere": "os.symlink('nowhere', 'link'); run.log_artifact('link')",
