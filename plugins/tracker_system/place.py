@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tracker.client.origin import is_notebook
 from tracker_system.gpu import Gpus
 from tracker_system.masking import masked
 
@@ -61,7 +62,7 @@ def user() -> str:
 
 def source() -> tuple[str, str]:
     """What runs, as MLflow's source type and name: a script, a notebook, or what Python was told."""
-    if "ipykernel" in sys.modules:
+    if is_notebook():
         return "NOTEBOOK", os.environ.get("JPY_SESSION_NAME", "notebook")
     first = sys.argv[0] if sys.argv else ""
     if first in ("", "-c", "-"):

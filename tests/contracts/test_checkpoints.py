@@ -450,7 +450,7 @@ class CheckpointContract:
         lab.send(CheckpointsKept(1, 1, None))
         for epoch, uri in enumerate(named):
             file = Staged("f", "p", 1)
-            lab.send(CheckpointLogged(epoch, epoch, 1, 1, ".keras", {}, False, {}, file, "ab", uri))
+            lab.send(CheckpointLogged(epoch, epoch, 1, 1, ".keras", {}, False, {}, file, "ab" * 32, uri))
         lab.send(row, lab.saved(9, ms=9999, is_best=True))
         assert sql.remove_pruned(lab.home).files == 1
         assert (others.files, lab.home.list("r")[-1]) == (1, "notes.txt")

@@ -21,6 +21,7 @@ from tracker.domain.errors import InvalidValue, ParamConflict, RunDeleted, RunNo
 from tracker.domain.frames import Ack, EpochEnded, FitStarted, MetricDefined, Points
 from tracker.domain.records import Extreme, Series
 from tracker.store import engine as engines
+from tracker.store.engine import make_engine
 from tracker.store.memory import Memory
 from tracker.store.store import SqlRunStore
 
@@ -218,7 +219,7 @@ def test_every_change_raises_the_version(any_url: str) -> None:
             change()
             seen.append(version(any_url, "r"))
         assert all(later > earlier for earlier, later in itertools.pairwise(seen))
-        lapsed = SqlRunStore(create_engine(any_url.replace("postgresql:", "postgresql+psycopg:")), clock=lambda: 2**50)
+        lapsed = SqlRunStore(make_engine(any_url), clock=lambda: 2**50)
         with lapsed:
             assert lapsed.get_run("r").status == "lost"
         assert version(any_url, "r") > seen[-1]

@@ -374,11 +374,11 @@ class StoreContract:
         staged = Staged("1", "p", 10)
         uri = store.get_run("r").artifact_uri + "/c"
         ck = CheckpointLogged(
-            1, 0, 10, 1, ".keras", {"val_loss": 1.0, "x": math.inf}, None, {"wait": 1}, staged, "ab", uri
+            1, 0, 10, 1, ".keras", {"val_loss": 1.0, "x": math.inf}, None, {"wait": 1}, staged, "ab" * 32, uri
         )
         run.send(fit(1, 0), epoch(0, val_loss=1.0), ck, epoch(1, val_loss=2.0), replace(ck, epoch=1))
         first, second = store.checkpoints("r")
-        assert (first.epoch, first.step, first.format, first.size, first.sha256) == (0, 10, ".keras", 10, "ab")
+        assert (first.epoch, first.step, first.format, first.size, first.sha256) == (0, 10, ".keras", 10, "ab" * 32)
         assert (first.metrics, first.state, first.uri, first.status) == (
             {"val_loss": 1.0, "x": math.inf}, {"wait": 1}, uri, "published")  # fmt: skip
         assert (first.is_best, second.is_best) == (True, False)

@@ -104,7 +104,7 @@ CHANGES: list[tuple[str, Callable[[Lab], object]]] = [
     ("goal", lambda lab: lab.send(MetricDefined(3000, "acc", "max", "declared"))),
     ("monitor", lambda lab: lab.send(MetricMonitored(3000, "val_loss", "declared"))),
     ("histogram", lambda lab: lab.send(HistogramLogged(3000, "w", "epoch", 0, 1, [0.0, 1.0], [2]))),
-    ("checkpoint", lambda lab: lab.send(CheckpointLogged(3000, 0, 1, 1, ".keras", {}, None, {}, FILE, "ab", "file:///c"))),
+    ("checkpoint", lambda lab: lab.send(CheckpointLogged(3000, 0, 1, 1, ".keras", {}, None, {}, FILE, "ab" * 32, "file:///c"))),
     ("checkpoints kept", lambda lab: lab.send(CheckpointsKept(3000, 1, None))),
     ("checkpoint tagged", lambda lab: lab.store.tag_checkpoint("r", lab.store.checkpoints("r")[0].id, "release")),
     ("checkpoint untagged", lambda lab: lab.store.tag_checkpoint("r", lab.store.checkpoints("r")[0].id, None)),

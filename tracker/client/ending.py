@@ -50,9 +50,9 @@ class Ending:
         """`finish`, with the exception that ended the run if one did."""
         try:
             return self._end(status, error, timeout)
-        except KeyboardInterrupt:  # Ctrl-C again: it does not wait any longer, but it has a last word
+        except KeyboardInterrupt:  # Ctrl-C meanwhile, perhaps again: the run has a last word, and waits little for it
             with lifecycle.uninterrupted():
-                self._end(status, error, 0.0)
+                self._end("interrupted" if status == "finished" else status, error, lifecycle.SIGNAL_TIMEOUT_S)
             raise
 
     def _end(self, status: RunStatus, error: Error | None, timeout: float) -> int:

@@ -16,12 +16,18 @@ _MOST = 1_000_000
 
 def script() -> str:
     """The script's path, `python -c` or the like, or the notebook's name."""
-    if "ipykernel" in sys.modules:
+    if is_notebook():
         name = os.environ.get("JPY_SESSION_NAME", "notebook")
     else:
         first = sys.argv[0] if sys.argv else ""
         name = f"python {first}".rstrip() if first in ("", "-c", "-") else os.path.abspath(first)
     return "".join(one if one.isprintable() else "�" for one in name)[-SCRIPT_LENGTH:]
+
+
+def is_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, and not a script that has imported ipykernel."""
+    kernel = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+    return kernel is not None and bool(kernel.initialized())
 
 
 def commit() -> str:
