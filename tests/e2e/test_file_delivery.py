@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from e2e.children import Child, eventually, run_child
 from e2e.cli_lab import invoke
@@ -393,6 +394,19 @@ for line in sys.stdin:
 # -- across versions -------------------------------------------------------------------------------------------------
 
 
+class EarlierHeader(msgspec.Struct, tag="journal", array_like=True, frozen=True):
+    """The header of journals as version 1 wrote it."""
+
+    run_id: str
+    writer: str
+    store: str
+    artifacts: str
+    created_ms: int
+    pid: int
+    host: str
+    version: int = 1
+
+
 def ship_as_before(store_url: str, upto: int, *, settles: bool) -> None:
     """Ship the one journal as an earlier version did, files with the frames around them, up to a frame."""
     [path] = folder(Path(os.environ["TRACKER_HOME"])).glob("*.journal")
@@ -423,7 +437,7 @@ def test_an_earlier_versions_journal_is_shipped(
     store_url: str, tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch, upto: int, settles: bool
 ) -> None:
     """Wherever an earlier version left off, and whenever who goes on dies: everything is stored once."""
-    monkeypatch.setattr(api, "VERSION", 1)
+    monkeypatch.setattr(api, "JournalHeader", lambda *, began, version, **given: EarlierHeader(**given))
     with start_run(name="it") as run:
         log_everything(run)
     ship_as_before(store_url, upto, settles=settles)

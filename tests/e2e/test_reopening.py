@@ -114,8 +114,8 @@ with tracker.start_run(name="it") as run:
         set_clock({hours})
         run.log({{"batch": 1.0}}, step=1)
         fit.log_epoch(1, {{"loss": 0.5}})
-        run.log_event("note")
         run.log({{"batch": 1.0}}, step=2)
+        run.log_event("note")
         run.log_system({{"x": 1.0}})
 """)
     [run] = store.search_runs()
@@ -126,12 +126,13 @@ with tracker.start_run(name="it") as run:
         run.started_ms,
         fit.started_ms,
         *sorted([*store.history(run.id, "batch").ms, *store.history(run.id, "loss").ms]),
-        *[event.ms for event in store.events(run.id) if event.kind == "note"],
         *store.history(run.id, "system/x").ms,
         fit.ended_ms,
         run.ended_ms,
     ]
     assert rising == sorted(rising)
+    [note] = [event.ms for event in store.events(run.id) if event.kind == "note"]
+    assert fit.started_ms <= note <= run.ended_ms
     assert list(store.history(run.id, "batch").ms) == sorted(store.history(run.id, "batch").ms)
     assert 0 <= run.took_s(0) < 3600
     assert 0 <= store.history(run.id, "system/x").steps[0] < 3600_000

@@ -34,7 +34,10 @@ def test_answer_means_committed(any_url: str) -> None:
     with Server(any_url) as server, SqlRunStore.open(any_url) as store:
         for _ in range(2):
             answer = server.post(batch("r", 1, start_of(), points(1, x=1.0)))
-            assert (answer.status, answer.json) == (200, {"last": 2, "stop": False, "pruned": False})
+            assert (answer.status, answer.json) == (
+                200,
+                {"last": 2, "stop": False, "pruned": False, "over_budget": None},
+            )
         assert store.history("r", "x", raw=True).steps.tolist() == [1]
 
 
@@ -44,14 +47,19 @@ def test_answer_in_messagepack(server: Server) -> None:
         "POST", "/api/v1/batches", encode_batch(batch("r", 1, start_of())), {**MSGPACK, "Accept": "application/msgpack"}
     )
     assert answer.headers["content-type"] == "application/msgpack"
-    assert msgspec.msgpack.decode(answer.body) == {"last": 1, "stop": False, "pruned": False}
+    assert msgspec.msgpack.decode(answer.body) == {"last": 1, "stop": False, "pruned": False, "over_budget": None}
 
 
 def test_stop_request_reaches_the_writer(server: Server) -> None:
     """Whoever writes to a run that was asked to stop is told so."""
     server.post(batch("r", 1, start_of()))
     assert server.ask("POST", "/api/v1/runs/r/stop").status == 204
-    assert server.post(batch("r", 2, points(1, x=1.0))).json == {"last": 2, "stop": True, "pruned": False}
+    assert server.post(batch("r", 2, points(1, x=1.0))).json == {
+        "last": 2,
+        "stop": True,
+        "pruned": False,
+        "over_budget": None,
+    }
 
 
 def test_files_are_where_the_server_says(server: Server, tmp_path: Path) -> None:
@@ -108,7 +116,7 @@ def test_bad_batch_fails_alone(server: Server, store_url: str) -> None:
 
 
 def test_values_that_no_store_keeps(any_url: str) -> None:
-    """A batch that decodes but cannot be stored is 400, with the frames that it has."""
+    """A batch with numbers that no database keeps is refused whole, before the store sees it."""
     with Server(any_url) as server:
         big = batch("r", 1, start_of())
         assert server.post(big).status == 200
@@ -116,7 +124,7 @@ def test_values_that_no_store_keeps(any_url: str) -> None:
         for number in (2**63, 2**64 - 1):
             parts["items"] = [[2, ["ev", number, "kind", None, None, 0, {}]]]
             answer = server.post(msgspec.msgpack.encode(parts))
-            assert (answer.status, answer.json["error"]) == (400, "InvalidValue")
+            assert (answer.status, answer.json["error"]) == (422, "InvalidValue")
         assert server.get("/api/v1/runs/r/events") == []
 
 

@@ -67,7 +67,9 @@ def test_full_queue_is_said(store: SqlRunStore, other: sqlite3.Connection) -> No
     assert refused.json()["error"] == "StoreUnavailable"
     committed = [answer for answer in rest if answer.status_code == 200]
     assert 2 <= len(committed) <= 4
-    assert all(answer.json() == {"last": 2, "stop": False, "pruned": False} for answer in committed)
+    assert all(
+        answer.json() == {"last": 2, "stop": False, "pruned": False, "over_budget": None} for answer in committed
+    )
     assert {answer.status_code for answer in rest} <= {200, 503}
     assert store.history("r", "x", raw=True).steps.tolist() == [1]
 
