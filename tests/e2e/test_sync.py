@@ -79,7 +79,7 @@ def assert_everything_once(store: RunStore, run_id: str, points: int = 100) -> N
 
 
 def test_offline_writes_nothing_but_the_journal(
-    store_url: str, home: Path, tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
+    empty_store_url: str, home: Path, tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An offline run makes no store; its points are said to be left, and sync ships everything once."""
     run = start_run(name="it")
@@ -92,7 +92,7 @@ def test_offline_writes_nothing_but_the_journal(
     synced = list(sync_journals())
     assert [(one.error, one.refused, one.garbage) for one in synced] == [(None, 0, 0)] * 2
     assert [one.points for one in synced] == [1, 101]
-    with closing(open_store(store_url)) as store:
+    with closing(open_store(empty_store_url)) as store:
         assert_everything_once(store, run_id)
     assert journals(home) == []
 

@@ -155,7 +155,7 @@ def test_of_several_runs_the_one_that_is_running(store_url: str) -> None:
     assert invoke("show", old[0]).exit_code == 0
 
 
-def test_a_store_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> None:
+def test_a_store_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_postgres_url: str) -> None:
     """Reading makes none, and says so as the command line does; a run makes it."""
     file = tmp_path / "nothere.db"
     for read in (
@@ -163,7 +163,7 @@ def test_a_store_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         lambda url: tracker.compare(["x"], store=url),
         lambda url: tracker.load_checkpoint("x", store=url),
     ):
-        for url in (f"sqlite:///{file}", postgres_url):
+        for url in (f"sqlite:///{file}", empty_postgres_url):
             with pytest.raises(NoStore, match=r"there is no store at .* yet\nThe first run makes one"):
                 read(url)
     assert not file.exists()

@@ -467,7 +467,8 @@ def test_a_store_url_with_a_typo_is_refused_at_the_start(home: Path, url: str, m
     """The message shows the URL, says what is wrong with it and what would be right; nothing is written."""
     with pytest.raises(InvalidStoreUrl) as caught:
         start_run(store=url)
-    assert repr(url) in str(caught.value)
+    shown = "sqlite://…" if url.count(":") > 1 else url  # what may hold a password is not shown
+    assert repr(shown) in str(caught.value)
     assert message in str(caught.value)
     assert "limit: sqlite:///path or postgresql://user@host/database" in str(caught.value)
     assert not home.exists()

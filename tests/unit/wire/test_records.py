@@ -32,7 +32,7 @@ RUN = Run(id="r", name="n", experiment="e", status="running", started_ms=1, ende
 TOP = Extreme(value=1.5, step=2, ms=3)
 RECORDS: list[tuple[Any, Any]] = [
     ([Experiment(id=0, name="Default", created_ms=1)], list[Experiment]),
-    (RunPage(runs=[RUN, RUN], next_page_token="x"), RunPage),
+    (RunPage(runs=[RUN, RUN], next_page_token="x", warnings=["no run has metrics.x"]), RunPage),
     (Progress(fits=1, next_epoch=2), Progress),
     ({"lr": 0.1, "on": True, "no": None, "deep": {"a": [1, "b"]}}, dict[str, Any]),
     ({"loss": Series(key="loss", axis="epoch", goal="min", count=2, last=TOP, min=TOP, max=None, best=TOP)}, dict[str, Series]),
