@@ -607,6 +607,33 @@ def test_a_hangup_is_ignored_under_nohup(store: RunStore) -> None:
     assert the_run(store).status == "finished"
 
 
+@pytest.mark.parametrize(("ending", "status"), [("pass", "finished"), ("raise ValueError('boom')", "failed")])
+@pytest.mark.parametrize("before", ["signal.SIG_DFL", "lambda *_: None"])
+def test_a_child_that_is_terminated_on_its_way_out_ends_as_its_training_did(
+    store: RunStore, home: Path, ending: str, status: str, before: str
+) -> None:
+    """A pool that is closed sends SIGTERM to workers that are leaving already; the training is over by then."""
+    run_child(f"""
+        import multiprocessing
+        from multiprocessing.util import Finalize
+
+        def train():
+            signal.signal(signal.SIGTERM, {before})
+            run = tracker.start_run(name="it")
+            run.log({{"loss": 1.0}}, step=0)
+            Finalize(None, os.kill, args=(os.getpid(), signal.SIGTERM), exitpriority=1)  # before the run's own
+            sys.stderr = open(os.devnull, "w")
+            {ending}
+
+        process = multiprocessing.get_context("fork").Process(target=train)
+        process.start()
+        process.join()
+    """)
+    run = the_run(store)
+    assert (run.status, list(store.history(run.id, "loss").values)) == (status, [1.0])
+    assert journals(home) == []
+
+
 def test_a_child_of_multiprocessing_ends_its_own_run_only(store: RunStore, home: Path) -> None:
     """What the child left open ends as the child did; the run that it inherited goes on in the parent."""
     run_child("""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from tracker.client import exits
 from tracker.client.journal import disown_all
-from tracker.client.signals import Signals, waits_for_a_task
+from tracker.client.signals import Signals, is_leaving, waits_for_a_task
 from tracker.client.values import described
 from tracker.domain.words import RunStatus
 
@@ -190,12 +190,16 @@ def _in_forked_child() -> None:
 
 
 def _on_signal(frame: FrameType | None) -> None:
-    _end_all("finished" if waits_for_a_task(frame) else "preempted", None, SIGNAL_TIMEOUT_S)
+    if is_leaving(frame):
+        error = sys.exception()  # what ends the child, if anything does
+        _end_all(status_after(error), error, SIGNAL_TIMEOUT_S)
+    else:
+        _end_all("finished" if waits_for_a_task(frame) else "preempted", None, SIGNAL_TIMEOUT_S)
 
 
 def _on_survived_signal(frame: FrameType | None) -> None:
     """If the process goes on and ends well, it was still preempted."""
-    if not waits_for_a_task(frame):
+    if not waits_for_a_task(frame) and not is_leaving(frame):
         for run in list(_live.values()):
             run.preempted = True
 

@@ -96,3 +96,16 @@ def waits_for_a_task(frame: FrameType | None) -> bool:
             return called is None or called.f_globals.get("__name__") in _WAITING
         called, frame = frame, frame.f_back
     return False
+
+
+def is_leaving(frame: FrameType | None) -> bool:
+    """Whether the main thread, interrupted in `frame`, is a child of multiprocessing that is on its way out.
+
+    What it was started for is over; a pool that is closed sends SIGTERM to its workers all the same.
+    """
+    leave = getattr(sys.modules.get("multiprocessing.util"), "_exit_function", None)
+    while frame is not None:
+        if leave is not None and frame.f_code is leave.__code__:
+            return True
+        frame = frame.f_back
+    return False
