@@ -20,7 +20,7 @@ from tracker.client.shipper import Shipper
 from tracker.client.sync import Synced, ship_run, sync
 from tracker.client.writer import RunWriter
 from tracker.continuing import Resume, Wanted
-from tracker.domain.errors import InvalidStoreUrl, InvalidValue
+from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import RunStarted
 from tracker.domain.identity import new_run_id, new_run_name
 from tracker.domain.limits import check_experiment, check_name, check_run_id
@@ -227,7 +227,11 @@ def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
         if (route := compose.journal_route(header.store, header.artifacts, given)) is not None:
             return route
         if not header.store.startswith("sqlite:"):
-            raise InvalidStoreUrl(header.store, "set TRACKER_STORE to this store, with its password, and sync again")
+            raise InvalidValue(
+                "journal",
+                f"it belongs to {header.store}; set TRACKER_STORE to this store, with its password or token if it has "
+                "one, and sync again",
+            )
         full = compose.store_url(header.store)
         return compose.make_transport(full), compose.open_artifacts(header.artifacts, full)
 

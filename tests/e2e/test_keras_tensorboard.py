@@ -14,7 +14,6 @@ from e2e.children import Child, eventually
 from e2e.keras_lab import Lab, environment
 from PIL import Image
 
-import tracker
 from tracker import compose
 
 WEIGHTS = {"net/hidden/kernel": 12, "net/hidden/bias": 4, "net/out/kernel": 4, "net/out/bias": 1}
@@ -300,7 +299,7 @@ def test_16_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, value in environment(tmp_path, "tensorflow").items():
         monkeypatch.setenv(name, value)
     bench = str(Path(__file__).parent)
-    with tracker.open_store(f"sqlite:///{tmp_path / 'tracker.db'}") as store:
+    with compose.open_store(f"sqlite:///{tmp_path / 'tracker.db'}") as store:
         with Child(KILLED.format(bench=bench, first=0)) as child:
             child.expect("trained")
             eventually(lambda: len(store.histograms("killed", "linear/dense/kernel")) == 3)

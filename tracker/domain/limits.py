@@ -188,7 +188,10 @@ def as_detail(field: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_safe_path(path: object) -> str:
     """`path` if it stays below the folder it is joined to: relative, `/`-separated, without `.` and `..`."""
-    limit = f"relative names joined by '/', at most {PATH_LENGTH} bytes, no '..', '\\', drive or control characters"
+    limit = (
+        f"relative names joined by '/', at most {PATH_LENGTH} bytes and 255 each, no '..', '\\', drive or control "
+        "characters"
+    )
     if not isinstance(path, str) or not path:
         raise InvalidValue("path", f"{_shown(path)} is not a path", limit=limit)
     parts = path.split("/")
