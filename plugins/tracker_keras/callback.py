@@ -68,7 +68,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
     opens its own. An unpickled one opens the run by its id as its first `fit()` begins.
 
     No error of tracking reaches the training: each kind is said once on the log `tracker`, and all are counted in
-    `guard.errors`. Raises InvalidValue for arguments that cannot be meant.
+    `guard.errors` and `run.problems` ("error while …"). Raises InvalidValue for arguments that cannot be meant.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             raise InvalidValue("log_batches", f"{log_batches!r}", limit="0 for none, or a number of optimizer steps")
         instrumentation.install()  # again, where another tool has put it aside
         self._going_on = GoingOn(resume=resume, checkpoint=checkpoint)
-        self.guard = Guard()
+        self.guard = Guard(run)
         self._run = run
         self._pickled_run = None
         self._opened: OpenedRun | None = None
@@ -130,7 +130,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             self._call = call
             call.tell("train_begun")
 
-    @guarded
+    @guarded("ending the record of the fit before")
     def _leave_fit(self) -> None:
         if self._fit is not None and not self._fit.call.is_seen:
             self._fit.call.end(None)  # a loop that never said that it was over
@@ -153,7 +153,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             return True
         return False
 
-    @guarded
+    @guarded("beginning the record of a fit")
     def _observe(self, run: Run, call: FitCall) -> None:
         if self._description is None:
             self._description = Description(run, self.guard)
@@ -196,7 +196,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
     def _called_directly(self) -> FitCall | None:
         return self._call if fit_call.running() is None else None
 
-    @guarded
+    @guarded("recording an evaluation")
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """An evaluation ended. One that is part of a fit uses the fit's list of callbacks, and is no event."""
         if fit_call.current() is not None or self._called_directly() is not None:
@@ -224,6 +224,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             self._opened = open_run(self, self._new_run)
             self._run, self._description = self._opened.run, None
             self._going_on.opened()
+        self.guard.run = self._run
         return self._run
 
     def _is_in_fit(self, in_fit: bool) -> None:

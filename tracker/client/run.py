@@ -302,9 +302,12 @@ class Run(Copied, Ending):
         """How often something could not be recorded, by kind."""
         return self._writer.all_problems
 
-    def report(self, kind: str, problem: str) -> None:
-        """Count something that could not be recorded in `problems`, and say it if it is the first of its kind."""
-        self._writer.report(kind, problem)
+    def report(self, kind: str, problem: str, error: BaseException | None = None) -> None:
+        """Count something that could not be recorded in `problems`, and say it if it is the first of its kind.
+
+        The traceback of `error` is said with it.
+        """
+        self._writer.report(kind, problem, error=error)
 
     def in_background(self, work: Callable[[], None], *, pause: float = 0.0) -> Future[None]:
         """Do `work`, which may log into this run, beside the training, after what was given before it.

@@ -76,8 +76,11 @@ class RunWriter:
     def _files_left(self) -> int:
         return self._journal.staging.count if self._journal is not None else 0
 
-    def report(self, kind: str, problem: object, mistake: str = "") -> None:
-        """Count a problem, and say it if it is the first of its kind, or the first time of this mistake."""
+    def report(self, kind: str, problem: object, mistake: str = "", *, error: BaseException | None = None) -> None:
+        """Count a problem, and say it if it is the first of its kind, or the first time of this mistake.
+
+        `error` is a bug, whose traceback is said with it.
+        """
         self.problems[kind] += 1
         if (mistake := mistake or kind) in self._said or len(self._said) > MOST_SAID:
             return
@@ -86,7 +89,7 @@ class RunWriter:
             log.warning("run %s: more is wrong than the %d problems above; what comes is counted in run.problems "
                         "and not said", self.run_id, MOST_SAID)  # fmt: skip
         else:
-            log.warning("run %s: %s (said once, then counted)", self.run_id, problem)
+            log.warning("run %s: %s (said once, then counted)", self.run_id, problem, exc_info=error)
 
     def stage(self, source: bytes | str, path: str) -> Staged | None:
         """Keep a file (a local path) or bytes until it is published; None in mode `disabled`. Raises JournalError."""

@@ -32,7 +32,7 @@ def describe(run: Run, model: Any) -> None:
     What `compile()` was not told (optimizer, loss) is not known. A model that is not built yet has no sizes, summary
     and architecture. Nothing is raised: what cannot be read is said on the log `tracker`.
     """
-    guard = Guard()
+    guard = Guard(run)
     with guard("describing the model"):
         description = Description(run, guard)
         description.fit(model, {}, ())

@@ -123,6 +123,11 @@ class ObservedFit(FitObserver):
         return self._steps
 
     @property
+    def is_resumed(self) -> bool:
+        """Whether it began from a state that an earlier process saved."""
+        return self._taken_up is not None and self._taken_up.checkpoint is not None
+
+    @property
     def skipped(self) -> int:
         """Batches of the epoch under way that an earlier process was trained on."""
         return self._taken_up.batch if self._taken_up is not None and self.last_epoch is None else 0
@@ -143,7 +148,7 @@ class ObservedFit(FitObserver):
 
     # -- what the call tells -------------------------------------------------------------------------------------
 
-    @guarded
+    @guarded("reading the rates that the training begins with")
     def train_begun(self) -> None:
         """The rates that the training begins with are known, and what is not known of it is said."""
         self._decisions.rates.begin()
@@ -155,7 +160,7 @@ class ObservedFit(FitObserver):
                 f"{'; '.join(unknown)}",
             )
 
-    @guarded
+    @guarded("beginning the record of an epoch")
     def epoch_begins(self, epoch: int) -> None:
         """Keras' `epoch` begins; only with the first one is it known where we start."""
         if self._is_empty:
@@ -171,19 +176,19 @@ class ObservedFit(FitObserver):
         self._rates = {}
         self._each_part("begin_epoch", epoch)
 
-    @guarded
+    @guarded("reading the rates of an epoch")
     def epoch_begun(self, epoch: int) -> None:
         """Take the rates that this epoch is trained with: what all callbacks left (LearningRateScheduler)."""
         self._rates = self._decisions.rates.read(epoch)
         self._began = time.perf_counter()
 
-    @guarded
+    @guarded("reading decisions as an epoch ends")
     def epoch_ends(self, epoch: int) -> None:
         """All batches are done, and the validation."""
         self._seconds = time.perf_counter() - self._began
         self._decisions.epoch_ends(epoch)
 
-    @guarded
+    @guarded("recording an epoch")
     def epoch_ended(self, epoch: int, logs: Mapping[str, Any], *, complete: bool) -> None:
         """Keras' `epoch` ended; its rate is added to its metrics, in place of what other callbacks noted in `logs`."""
         if self.recorder is None or not (logs or complete):
@@ -217,7 +222,7 @@ class ObservedFit(FitObserver):
             self._stop()
         self._each_part("settle_epoch", epoch)
 
-    @guarded
+    @guarded("ending the record of a fit")
     def train_ended(self) -> None:
         """The fit returns; what callbacks did at its end (EarlyStopping restores weights) is part of it."""
         if self._is_empty:
@@ -225,13 +230,14 @@ class ObservedFit(FitObserver):
         self._decisions.train_ended()
         self.finish()
 
-    @guarded
+    @guarded("ending the record of a fit that died")
     def over(self, error: BaseException | None) -> None:
         """End the record of a fit that died, at once; so it is taken of a loop that was never said to be over."""
         if self.recorder is not None and not self.recorder.ended:
             if error is None and self.call.is_seen:
                 self.finish()
             else:
+                self._each_part("died")
                 self.recorder.end("failed" if error is None else self.run.outcome_after(error))
         self.watch.leave()
 

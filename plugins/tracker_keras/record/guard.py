@@ -6,9 +6,12 @@ import functools
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tracker.domain.errors import TrackerError
+
+if TYPE_CHECKING:
+    from tracker.client.run import Run
 
 log = logging.getLogger("tracker")
 
@@ -18,13 +21,20 @@ Hook = TypeVar("Hook", bound=Callable[..., None])
 class Guard:
     """Keeps every `Exception` from training: says the first of each kind of work with its traceback, counts all.
 
-    KeyboardInterrupt and SystemExit pass, they are not errors.
+    What fails while `run` is known is counted in its `problems` too, as "error while …". KeyboardInterrupt and
+    SystemExit pass, they are not errors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run | None = None) -> None:
+        self.run = run
+        """The run whose record is incomplete when something fails."""
         self.errors = 0
         self._said: set[str] = set()
         self._summed_up = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy belongs to the run of its own callback."""
+        return vars(self) | {"run": None}
 
     def __call__(self, doing: str) -> _Guarded:
         """A `with` block out of which no error comes; `doing` completes "Error while …"."""
@@ -33,12 +43,24 @@ class Guard:
     def caught(self, doing: str, error: BaseException) -> None:
         """Count `error`, and say it if it is the first while `doing` this."""
         self.errors += 1
-        if doing not in self._said:
-            self._said.add(doing)
-            # One of ours says in a sentence what is wrong; anything else is a bug, and needs its traceback.
-            known = isinstance(error, TrackerError)
-            message = f"Error while {doing}; training goes on, this is not recorded" + (f": {error}" if known else "")
-            log.warning("%s", message, exc_info=None if known else error)
+        is_first = doing not in self._said
+        self._said.add(doing)
+        # One of ours says in a sentence what is wrong; anything else is a bug, and needs its traceback.
+        known = isinstance(error, TrackerError)
+        message = f"Error while {doing}; training goes on, this is not recorded" + (f": {error}" if known else "")
+        cause = None if known else error
+        if not self._reported(f"error while {doing}", message, cause) and is_first:
+            log.warning("%s", message, exc_info=cause)
+
+    def _reported(self, kind: str, message: str, cause: BaseException | None) -> bool:
+        """Whether the run has counted it, and said it if it was the first of its kind."""
+        if self.run is None:
+            return False
+        try:
+            self.run.report(kind, message, cause)
+        except Exception:  # an object in the place of a run
+            return False
+        return True
 
     def sum_up(self) -> None:
         """Say how many errors there were that nobody was told of."""
@@ -62,15 +84,17 @@ class _Guarded:
         return True
 
 
-def guarded(hook: Hook) -> Hook:
-    """`hook` of an object with a `guard`, out of which no error comes."""
-    doing = f"running the hook {hook.__name__}"
+def guarded(doing: str) -> Callable[[Hook], Hook]:
+    """Make a hook of an object with a `guard` one out of which no error comes; `doing` completes "Error while …"."""
 
-    @functools.wraps(hook)
-    def safe(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            hook(self, *args, **kwargs)
-        except Exception as error:
-            self.guard.caught(doing, error)
+    def keep(hook: Hook) -> Hook:
+        @functools.wraps(hook)
+        def safe(self: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                hook(self, *args, **kwargs)
+            except Exception as error:
+                self.guard.caught(doing, error)
 
-    return cast(Hook, safe)
+        return cast(Hook, safe)
+
+    return keep

@@ -34,5 +34,8 @@ class Part:
     def end(self) -> None:
         """The fit is about to be recorded as ended; not called for one that died."""
 
+    def died(self) -> None:
+        """The fit is about to be recorded as ended by an error; also called for a loop that never said it was over."""
+
 
 MakePart = Callable[["ObservedFit"], Part]

@@ -17,12 +17,12 @@ class Hooked:
         self.error = error
         self.calls: list[int] = []
 
-    @guarded
+    @guarded("counting sheep")
     def fails(self, epoch: int, logs: object = None) -> None:
         """A hook that fails."""
         raise self.error
 
-    @guarded
+    @guarded("counting cows")
     def works(self, epoch: int, logs: object = None) -> None:
         """A hook that works."""
         self.calls.append(epoch)
@@ -37,7 +37,7 @@ def test_an_error_stays_inside_and_is_said_once(caplog: pytest.LogCaptureFixture
             hooked.works(epoch)
     (record,) = caplog.records
     assert record.name == "tracker"
-    assert "hook fails" in record.getMessage()
+    assert "Error while counting sheep" in record.getMessage()
     assert record.exc_info is not None
     assert record.exc_info[1] is hooked.error
     assert hooked.guard.errors == 3
