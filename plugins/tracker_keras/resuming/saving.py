@@ -97,7 +97,12 @@ class StateSaver(Part):
         """The fit is complete: a later one of this run is another."""
         self._place.is_complete = True
         if self._settled:
-            self.fit.run.in_background(lambda: self._say_if_none(at_end=True))
+            self._miss("the fit ended", "no_state_at_end")
+
+    def died(self) -> None:
+        """Who starts the script again must know whether it goes on. A state that we began from is still there."""
+        if self._settled or not self.fit.is_resumed:
+            self._miss("the fit died", "no_state_at_end")
 
     # -- when ----------------------------------------------------------------------------------------------------
 
@@ -134,18 +139,24 @@ class StateSaver(Part):
             self._save(epoch + 1, 0, self.fit.steps)
         self._settled += 1
         if self._settled == 1 and self._every is None:
-            self.fit.run.in_background(lambda: self._say_if_none(at_end=False))
+            self._miss("an epoch is over", "no_state")
 
-    def _say_if_none(self, *, at_end: bool) -> None:
-        """On the thread beside the training, after what was handed to it."""
-        recorder = self.fit.recorder
-        if self._kept or recorder is None:
-            return
-        when = "the fit ended" if at_end else "an epoch is over"
-        why = f"; checkpoint={self._every}, and it did {self.fit.steps} steps" if self._every is not None else ""
-        problem = f"{when} and no state to resume from was saved{why}: started again, this training begins anew"
-        self.fit.run.report("no_state_at_end" if at_end else "no_state", problem)
-        recorder.log_event("state_missing", self.fit.current_epoch, {"steps": self.fit.steps})
+    def _miss(self, when: str, kind: str) -> None:
+        """Say that no state was kept, if that is so once all that was handed over is done."""
+        # The optimizer's own count is not to be read in the middle of a step.
+        epoch, steps = self.fit.current_epoch, max(self.fit.steps, self._base + self._done)
+
+        def say_if_none() -> None:
+            recorder = self.fit.recorder
+            if self._kept or recorder is None:
+                return
+            why = f"; checkpoint={self._every}, and it did {steps} steps" if self._every is not None else ""
+            then = "goes on from the state that it was resumed from" if self.fit.is_resumed else "begins anew"
+            problem = f"{when} and no state to resume from was saved{why}: started again, this training {then}"
+            self.fit.run.report(kind, problem)
+            recorder.log_event("state_missing", epoch, {"steps": steps})
+
+        self.fit.run.in_background(say_if_none)
 
     def _obstacle(self) -> str | None:
         return position.obstacle(self._iterator())
