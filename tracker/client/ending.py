@@ -26,6 +26,8 @@ class Ending:
     status: RunStatus
     preempted: bool
     """Whether a signal came that a handler of the training's own decides about."""
+    disowned: bool = False
+    """Whether this process is a forked child of the one whose run it is."""
     _background: Background
     _fit: FitRecorder | None
     _notices: Notices
@@ -98,6 +100,7 @@ class Ending:
 
     def disown(self) -> None:
         """In a forked child: leave the run to the parent."""
+        self.disowned = True
         self._background.disown()
         self._notices.disown()
         self._writer.disown()
