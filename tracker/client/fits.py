@@ -7,12 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self, cast
+from typing import Self, get_args
 
 from tracker.client.checkpoints import CheckpointLog
 from tracker.client.clock import now_ms
+from tracker.client.intake import Intake, as_mapping
+from tracker.client.values import one_of
 from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
-from tracker.domain.limits import as_json
+from tracker.domain.limits import STEP_MAX, as_detail, as_number, check_key, check_step
 from tracker.domain.progress import Progress
 from tracker.domain.words import CheckpointRole, FitOutcome, RunStatus
 
@@ -78,12 +80,14 @@ def outcome_of(status: RunStatus, error: object = None) -> FitOutcome:
 class FitRecorder:
     """One `model.fit()` of a run, in Keras' own numbers: epochs as `on_epoch_end` counts them, steps done in it.
 
-    It is over when `end` is called; as a context manager it ends by itself, as its block does.
+    It is over when `end` is called; as a context manager it ends by itself, as its block does. What its methods are
+    given and cannot record they refuse as those of `Run` do: nothing is raised.
     """
 
     def __init__(
         self,
         position: Position,
+        intake: Intake,
         write: Callable[[Frame], None],
         log_epoch: Callable[[int, Mapping[str, object], float | None, int | None], None],
         log_step: Callable[[int, Mapping[str, object]], None],
@@ -99,6 +103,7 @@ class FitRecorder:
         resumed_steps: int | None = None,
     ) -> None:
         self._position = position
+        self._intake = intake
         self._write = write
         self._log_epoch = log_epoch
         self._log_step = log_step
@@ -152,21 +157,32 @@ class FitRecorder:
         self, keras_epoch: int, metrics: Mapping[str, object], *, seconds: float | None = None, steps: int | None = None
     ) -> None:
         """Record an epoch that ended; `steps` is how many steps the optimizer did in this fit so far."""
-        epoch = self.epoch(keras_epoch)
-        self.reached(steps)
+        number = self._count("epoch", keras_epoch)
+        if number is None:
+            return
+        epoch, done = self.epoch(number), None if steps is None else self._count("steps", steps)
+        lasted = None if seconds is None else self._intake.checked(lambda: as_number("seconds", seconds))
+        self.reached(done)
         self._position.next_epoch = max(self._position.next_epoch, epoch + 1)
-        self._log_epoch(epoch, metrics, seconds, None if steps is None else self.step(steps))
+        self._log_epoch(epoch, metrics, lasted, None if done is None else self.step(done))
         self._recorded = max(self._recorded, epoch)
         self._release()
 
     def log_batch(self, steps: int, metrics: Mapping[str, object]) -> None:
         """Record metrics after the `steps`-th step of this fit."""
-        self.reached(steps)
-        self._log_step(self.step(steps), metrics)
+        number = self._count("steps", steps)
+        if number is not None:
+            self.reached(number)
+            self._log_step(self.step(number), metrics)
 
     def log_event(self, kind: str, keras_epoch: int, detail: Mapping[str, object]) -> None:
         """Record a decision that was made in Keras' epoch, as this fit's also when it has ended."""
-        self._event(kind, self.epoch(keras_epoch), cast(dict[str, object], as_json(dict(detail))))
+
+        def record() -> None:
+            name, epoch = check_key("event", kind), self.epoch(check_step("epoch", keras_epoch))
+            self._event(name, epoch, as_detail(f"detail of event {name!r}", dict(as_mapping("detail", detail))))
+
+        self._intake.checked(record)
 
     def log_checkpoint(
         self,
@@ -187,8 +203,12 @@ class FitRecorder:
         `ends_epoch` the row follows that of its epoch, whose values say how good it is; if the fit ends before that,
         it is written then.
         """
-        step = None if steps is None else self.step(steps)
-        epoch = self.epoch(keras_epoch)
+        number = self._count("epoch", keras_epoch)
+        done = None if steps is None else self._count("steps", steps)
+        when = None if ms is None else self._count("ms", ms)
+        if number is None or (done is None and steps is not None) or (when is None and ms is not None):
+            return False
+        step, epoch = None if done is None else self.step(done), self.epoch(number)
 
         def hold(record: Callable[[], None]) -> None:
             self._held.append((epoch if ends_epoch else -1, record))
@@ -203,7 +223,7 @@ class FitRecorder:
             is_best=is_best,
             state=state,
             role=role,
-            ms=ms,
+            ms=when,
             hold=hold,
         )
 
@@ -223,8 +243,8 @@ class FitRecorder:
         return bool(self._held) and (self.ended or self._held[0][0] <= self._recorded)
 
     def end(self, outcome: FitOutcome) -> None:
-        """The fit is over; a second call does nothing."""
-        if self.ended:
+        """The fit is over; a second call does nothing, nor does an outcome that is none."""
+        if self.ended or self._intake.checked(lambda: one_of("outcome", outcome, get_args(FitOutcome))) is None:
             return
         self.ended = True
         self._release()
@@ -250,11 +270,17 @@ class FitRecorder:
 
     def reached(self, steps: int | None) -> None:
         """The optimizer has done so many steps of this fit; what is recorded from now on happened after them."""
-        if steps is not None and steps > self._steps:
+        if steps is not None and (steps := self._count("steps", steps)) is not None and steps > self._steps:
             self._steps = steps
             done = self.first_step - 1 + steps
             if done > self._position.steps:
                 self._position.steps = done
+
+    def _count(self, field: str, value: object) -> int | None:
+        """A whole number; None if it was refused."""
+        if type(value) is int and 0 <= value <= STEP_MAX:
+            return value
+        return self._intake.checked(lambda: check_step(field, value))
 
     def _event(self, kind: str, epoch: int, detail: dict[str, object]) -> None:
         self._write(

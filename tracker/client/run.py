@@ -268,6 +268,7 @@ class Run(Copied, Ending):
         self._position.steps = max(self._position.steps, self._next_step - 1)
         self._fit = FitRecorder(
             self._position,
+            self._intake,
             self._write,
             self._write_epoch,
             self._write_step,

@@ -48,6 +48,51 @@ FREE = {
 """Arguments for which None is right."""
 
 
+FIT_RIGHT: dict[str, dict[str, Any]] = {
+    "log_epoch": {"keras_epoch": 1, "metrics": {"b": 1.0}, "seconds": 1.0, "steps": 4},
+    "log_batch": {"steps": 1, "metrics": {"a": 1.0}},
+    "log_event": {"kind": "k", "keras_epoch": 1, "detail": {"a": 1}},
+    "log_checkpoint": {
+        "local_path": __file__, "keras_epoch": 1, "steps": 1, "metrics": {}, "state": {}, "role": "model", "ms": 1,
+    },
+    "reached": {"steps": 1},
+    "end": {"outcome": "completed"},
+}  # fmt: skip
+"""The methods of what `start_fit` returns."""
+FIT_FREE = {
+    ("log_epoch", "seconds"), ("log_epoch", "steps"), ("log_checkpoint", "steps"), ("log_checkpoint", "metrics"),
+    ("log_checkpoint", "state"), ("log_checkpoint", "ms"), ("reached", "steps"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "argument"), [(one, name) for one, named in FIT_RIGHT.items() for name in named])
+def test_a_wrong_argument_of_a_fit_is_refused(
+    method: str, argument: str, home: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is counted and said with the call, nothing is raised, and the fit goes on: what is right is recorded after it."""
+    monkeypatch.setenv("TRACKER_MODE", "offline")
+    run = start_run()
+    for wrong in (Hostile(), object(), None, ["x"], "x", -1.5):
+        fit = run.start_fit(epochs=3)
+        before, lines = sum(run.problems.values()), len(caplog.records)
+        getattr(fit, method)(**{**FIT_RIGHT[method], argument: wrong})
+        refused = sum(run.problems.values()) > before
+        right = (argument, wrong) in (("kind", "x"), ("seconds", -1.5))
+        free = wrong is None and (method, argument) in FIT_FREE
+        assert refused is not (right or free), wrong
+        for record in caplog.records[lines:]:
+            assert f": {method}: " in record.getMessage()
+            assert "AttributeError" not in record.getMessage()
+        after = sum(run.problems.values())
+        epoch = run.next_epoch
+        fit.log_epoch(0, {"b": 1.0}, steps=4)
+        fit.end("completed")
+        assert fit.ended
+        assert run.next_epoch >= max(epoch, 1)
+        assert sum(run.problems.values()) == after
+    run.finish()
+
+
 @pytest.mark.parametrize(("method", "argument"), [(one, name) for one, named in RIGHT.items() for name in named])
 def test_a_wrong_argument_is_named(
     method: str, argument: str, home: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
