@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def uv(*arguments: str | Path) -> None:
-    """Run uv; what it says when it fails is the test's failure."""
-    done = subprocess.run([UV, *arguments], capture_output=True, text=True, cwd=ROOT)
+    """Run uv; what it says when it fails is the test's failure. It fetches no interpreter."""
+    environment = os.environ | {"UV_PYTHON_DOWNLOADS": "never"}
+    done = subprocess.run([UV, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def interpreter(version: str) -> str:
+    """The executable of a Python `version`, as "3.13", or of one that is given by its path."""
+    if Path(version).is_absolute():
+        return version
+    for candidate in _candidates(f"python{version}"):
+        # A shim of pyenv is a script, and one for a version that is not chosen here only fails.
+        asked = subprocess.run([candidate, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
+        if asked.returncode == 0:
+            return asked.stdout.strip()
+    raise AssertionError(f"no python{version} on PATH, and pyenv knows none: install one (pyenv install {version})")
+
+
+def _candidates(name: str) -> Iterator[str]:
+    if (found := shutil.which(name)) is not None:
+        yield found
+    if (pyenv := shutil.which("pyenv")) is not None:
+        asked = subprocess.run([pyenv, "whence", "--path", name], capture_output=True, text=True)
+        yield from reversed(asked.stdout.splitlines())  # the newest last
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +67,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_an_extra_alone_does_what_it_is_for(wheel: Path, place: tuple[str, str, str], tmp_path: Path) -> None:
+def test_an_extra_alone_does_what_it_is_for(
+    wheel: Path, place: tuple[str, str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """With only its own dependencies, an extra's use runs from start to end."""
     extra, versions, python = place
+    python = interpreter(python)
     named = [] if extra == "core" else ["--extra", extra]
     # Only of pyproject.toml are the dependencies direct ones; of a wheel they would not be lowered.
     pins, venv = tmp_path / "pins.txt", tmp_path / "venv"
@@ -56,9 +82,10 @@ def test_an_extra_alone_does_what_it_is_for(wheel: Path, place: tuple[str, str, 
     wanted = f"callback-tracker{brackets} @ {wheel.as_uri()}"
     uv("pip", "install", "--quiet", "--python", venv, "--constraint", pins, wanted)
     (tmp_path / "work").mkdir()
+    given = [request.getfixturevalue("empty_postgres_url")] if extra == "postgres" else []
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKER_", "PYTHON"))}
     done = subprocess.run(
-        [venv / "bin" / "python", USES / f"use_{extra.replace('-', '_')}.py"],
+        [venv / "bin" / "python", USES / f"use_{extra.replace('-', '_')}.py", *given],
         cwd=tmp_path / "work",
         env=clean | {"TRACKER_HOME": str(tmp_path / "home"), "PATH": f"{venv / 'bin'}:{os.environ['PATH']}"},
         capture_output=True,
