@@ -19,6 +19,6 @@ assert [one.name for one in store.search_runs("metrics.loss < 0.4").runs] == ["f
 assert list(store.history(run.id, "loss").values) == [1.0, 1 / 2, 1 / 3]
 assert len(store.history(run.id, "batch/loss").values) == 12
 store.close()
-done = subprocess.run(["tracker", "--store", url, "show", "first"], capture_output=True, text=True, check=True)
+done = subprocess.run(["tracker", "show", "first", "--store", url], capture_output=True, text=True, check=True)
 assert "first" in done.stdout, done
 print("works")
