@@ -77,6 +77,7 @@ class Training:
         keras.utils.set_random_seed(7)
         for variable, value in self._start:
             variable.assign(value)
+        # What is measured is the callbacks: `verbose=0`, since the progress bar takes time of its own.
         fit = partial(self.model.fit, *self._data, epochs=self.epochs, batch_size=self._batch_size, verbose=0)
         start = time.perf_counter()
         fit(validation_split=0.2, callbacks=list(callbacks))

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
-from e2e.keras_lab import BACKENDS, Lab, begin, lab
+from e2e.keras_lab import BACKENDS, SEED, Lab, begin, lab
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure says what draws the same conditions again."""
+    report = yield
+    if report.failed:
+        report.sections.append(("Drawn", f"FIELD_SEED={SEED} draws the same conditions again"))
+    return report
 
 
 @pytest.fixture(params=BACKENDS)

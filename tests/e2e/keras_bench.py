@@ -3,25 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-from collections.abc import Callable, Iterator
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from tracker_keras import TrackerCallback
+
 Facts = dict[str, Any]
 SCENARIOS: dict[str, Callable[[], Facts]] = {}
 X = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
 Y = X @ np.array([[1.0], [-2.0], [0.5]], dtype="float32")
 BATCH, STEPS = 5, 4
+SEED = os.environ["FIELD_SEED"]
+"""What `verbose()` and `anywhere()` draw by."""
+_draw = random.Random(SEED)
 
 
 def scenario(function: Callable[[], Facts]) -> Callable[[], Facts]:
-    """Register a scenario; it returns what the record is to be held against."""
-    SCENARIOS[function.__name__] = function
-    return function
+    """Register a scenario; it returns what the record is to be held against. Each draws by itself."""
+
+    @functools.wraps(function)
+    def drawing() -> Facts:
+        _draw.seed(f"{SEED} {function.__name__}")
+        return function()
+
+    SCENARIOS[function.__name__] = drawing
+    return drawing
+
+
+def verbose() -> Any:
+    """How much `fit()` says: nothing of ours depends on it."""
+    return _draw.choice((0, 1, 2, "auto"))
+
+
+def anywhere(callbacks: Iterable[Any]) -> list[Any]:
+    """The callbacks in their order, ours at any place among them: nothing of ours depends on it."""
+    given = list(callbacks)
+    ours = [one for one in given if isinstance(one, TrackerCallback)]
+    if len(ours) == 1:
+        given.remove(ours[0])
+        given.insert(_draw.randint(0, len(given)), ours[0])
+    return given
 
 
 def linear(optimizer: Any = None, *, rate: float = 0.01, name: str = "linear", **compile_args: Any) -> Any:
@@ -32,8 +61,12 @@ def linear(optimizer: Any = None, *, rate: float = 0.01, name: str = "linear", *
 
 
 def fit(model: Any, *callbacks: Any, **arguments: Any) -> Any:
-    """Fit in four steps an epoch, two epochs unless told otherwise."""
-    given = {"x": X, "y": Y, "batch_size": BATCH, "epochs": 2, "verbose": 0, "callbacks": list(callbacks), **arguments}
+    """Fit in four steps an epoch, two epochs unless told otherwise; `verbose` and the place of ours are drawn.
+
+    With `ordered=True` the callbacks stand where they are given.
+    """
+    listed = list(callbacks) if arguments.pop("ordered", False) else anywhere(callbacks)
+    given = {"x": X, "y": Y, "batch_size": BATCH, "epochs": 2, "verbose": verbose(), "callbacks": listed, **arguments}
     return model.fit(**given)
 
 

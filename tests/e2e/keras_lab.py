@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import datetime
 import fcntl
 import functools
 import json
@@ -21,17 +22,19 @@ from tracker.domain.records import Run
 
 BACKENDS = ("tensorflow", "jax")
 SCENARIOS = Path(__file__).with_name("keras_scenarios.py")
+SEED = int(os.environ.get("FIELD_SEED") or datetime.date.today().toordinal())
+"""What the tests of Keras and of the field draw by: other conditions every day, or those that FIELD_SEED says."""
 
 
 def environment(folder: Path, backend: str) -> dict[str, str]:
     """The environment of a process that trains with `backend` and keeps all that it writes in `folder`."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TRACKER_", "TF_CONFIG"))}
     return inherited | {
+        "FIELD_SEED": str(SEED),
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_ENABLE_ONEDNN_OPTS": "0",
         "TRACKER_HOME": str(folder / "home"),
-        "TRACKER_PLUGINS": "off",
         "TRACKER_STORE": f"sqlite:///{folder / 'tracker.db'}",
     }
 

@@ -15,12 +15,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras_bench import X, Y, anywhere, verbose
 
 import tracker
 from tracker_keras import TrackerCallback
 
-X = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
-Y = X @ np.array([[1.0], [-2.0], [0.5]], dtype="float32")
 EPOCHS = 7
 
 
@@ -60,9 +59,8 @@ def beside() -> list[Any]:
 
 def train(model: Any, callbacks: list[Any]) -> Any:
     """The fit of both trainings."""
-    return model.fit(
-        X, Y, validation_data=(X, Y), batch_size=5, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=callbacks
-    )
+    given = {"batch_size": 5, "epochs": EPOCHS, "shuffle": False, "verbose": verbose()}
+    return model.fit(X, Y, validation_data=(X, Y), callbacks=callbacks, **given)
 
 
 def dying(save: Any) -> Any:
@@ -98,7 +96,8 @@ def main(how: str, epoch: int, batch: int, facts: Path) -> None:
             "save": [AtEnd(epoch)],
             "end": [],
         }
-        train(model, [TrackerCallback(run, resume=True, checkpoint=steps), *callbacks, *ends[how]])
+        ours = TrackerCallback(run, resume=True, checkpoint=steps)
+        train(model, [*anywhere([ours, *callbacks]), *ends[how]])
     whole, others = make(), beside()
     truth = train(whole, others)
     facts.write_text(

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras_bench import anywhere, verbose
 
 import tracker
 from tracker_keras import TrackerCallback
@@ -51,13 +52,16 @@ def main(folder: Path, seed: int, *, validated: bool) -> Any:
             batch_size=10,
             epochs=EPOCHS,
             validation_data=(x[:10], y[:10] + 0.3) if validated else None,
-            callbacks=[
-                stock(str(folder / "every.weights.h5"), save_weights_only=True, save_freq=3),
-                stock(str(folder / "each.weights.h5"), save_weights_only=True, save_freq=4),
-                TrackerCallback(run),
-                stock(str(folder / "best.keras"), monitor="mae", mode="min", save_best_only=True),
-                stock(str(folder / "m-{epoch}.weights.h5"), save_weights_only=True),
-            ],
+            verbose=verbose(),
+            callbacks=anywhere(
+                [
+                    stock(str(folder / "every.weights.h5"), save_weights_only=True, save_freq=3),
+                    stock(str(folder / "each.weights.h5"), save_weights_only=True, save_freq=4),
+                    TrackerCallback(run),
+                    stock(str(folder / "best.keras"), monitor="mae", mode="min", save_best_only=True),
+                    stock(str(folder / "m-{epoch}.weights.h5"), save_weights_only=True),
+                ]
+            ),
         )
     busy.over.set()
     busy.join()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras_bench import BATCH, STEPS, Facts, X, Y, fit, linear, scenario
+from keras_bench import BATCH, STEPS, Facts, X, Y, fit, linear, scenario, verbose
 
 import tracker
 from tracker.client.lifecycle import open_runs
@@ -46,15 +46,15 @@ def autolog_forms() -> Facts:
     whole = keras.callbacks.CallbackList([one()], model=model, epochs=1, steps=STEPS)
     given: list[Any] = [one()]
     forms: dict[str, Callable[[], Any]] = {
-        "absent": lambda: model.fit(X, Y, BATCH, 1, 0),
-        "None": lambda: model.fit(X, Y, BATCH, 1, 0, callbacks=None),
-        "positional": lambda: model.fit(X, Y, BATCH, 1, 0, given),
-        "positional None": lambda: model.fit(X, Y, BATCH, 1, 0, None, 0.25),
-        "empty": lambda: model.fit(X, Y, BATCH, 1, 0, callbacks=[]),
-        "tuple": lambda: model.fit(X, Y, BATCH, 1, 0, callbacks=(one(), one())),
-        "nested": lambda: model.fit(X, Y, BATCH, 1, 0, callbacks=[[one()], (one(), [one()])]),
-        "single": lambda: model.fit(X, Y, BATCH, 1, 0, callbacks=one()),
-        "CallbackList": lambda: model.fit(X, Y, BATCH, 1, 0, callbacks=whole),
+        "absent": lambda: model.fit(X, Y, BATCH, 1, verbose()),
+        "None": lambda: model.fit(X, Y, BATCH, 1, verbose(), callbacks=None),
+        "positional": lambda: model.fit(X, Y, BATCH, 1, verbose(), given),
+        "positional None": lambda: model.fit(X, Y, BATCH, 1, verbose(), None, 0.25),
+        "empty": lambda: model.fit(X, Y, BATCH, 1, verbose(), callbacks=[]),
+        "tuple": lambda: model.fit(X, Y, BATCH, 1, verbose(), callbacks=(one(), one())),
+        "nested": lambda: model.fit(X, Y, BATCH, 1, verbose(), callbacks=[[one()], (one(), [one()])]),
+        "single": lambda: model.fit(X, Y, BATCH, 1, verbose(), callbacks=one()),
+        "CallbackList": lambda: model.fit(X, Y, BATCH, 1, verbose(), callbacks=whole),
     }
     size = len(whole.callbacks)
     with recorded():
@@ -87,14 +87,14 @@ def autolog_patch() -> Facts:
     keras.Model.fit = theirs
     with tracker.start_run(name="autolog below another"):
         with recorded():
-            linear().fit(X, Y, BATCH, 1, 0)
+            linear().fit(X, Y, BATCH, 1, verbose())
         facts["left alone"] = keras.Model.fit is theirs
-        linear().fit(X, Y, BATCH, 1, 0)
+        linear().fit(X, Y, BATCH, 1, verbose())
         with recorded():
-            linear().fit(X, Y, BATCH, 1, 0)
+            linear().fit(X, Y, BATCH, 1, verbose())
     del keras.Model.fit  # a tool that took away what it found, and ours with it
     with recorded(), tracker.start_run(name="autolog again"):
-        linear().fit(X, Y, BATCH, 1, 0)
+        linear().fit(X, Y, BATCH, 1, verbose())
     keras.Model.fit = before
     return facts
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_bench import BATCH, Facts, Truth, X, Y, linear, log_lines, scenario
+from keras_bench import BATCH, Facts, Truth, X, Y, anywhere, linear, log_lines, scenario, verbose
 
 import tracker
 from tracker.domain.errors import InvalidValue
@@ -83,7 +83,7 @@ class Evaluates(stock.Callback):
         self.callbacks: list[Any] = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.model.evaluate(X, Y, verbose=0, callbacks=self.callbacks)
+        self.model.evaluate(X, Y, verbose=verbose(), callbacks=self.callbacks)
 
 
 @scenario
@@ -91,13 +91,13 @@ def called_in_forms() -> Facts:
     """The callbacks in every form that Keras takes, and `fit` itself in some."""
     facts: Facts = {"runs": {}}
     model = linear()
-    given: dict[str, Any] = {"batch_size": BATCH, "epochs": 2, "shuffle": False}
+    given: dict[str, Any] = {"batch_size": BATCH, "epochs": 2, "shuffle": False, "verbose": verbose()}
     forms: Mapping[str, Callable[[Any], Any]] = {
         "alone": lambda ours: model.fit(X, Y, callbacks=ours, **given),
         "mapping": lambda ours: model.fit(X, Y, callbacks={"ours": ours, "other": Overrides()}, **given),
         "tuple": lambda ours: model.fit(X, Y, callbacks=(Overrides(), ours), **given),
         "nested": lambda ours: model.fit(X, Y, callbacks=[stock.CallbackList([ours], model=model), Adds()], **given),
-        "positional": lambda ours: model.fit(X, Y, BATCH, 2, 2, [ours], shuffle=False),
+        "positional": lambda ours: model.fit(X, Y, BATCH, 2, verbose(), [ours], shuffle=False),
         "partial": lambda ours: functools.partial(model.fit, X, Y, **given)(callbacks=[ours]),
         "unseen": lambda ours: keras.Model.fit.__wrapped__(model, X, Y, callbacks=[ours], **given),
         "whole list": lambda ours: model.fit(
@@ -147,8 +147,8 @@ def stopped_by_callbacks() -> Facts:
     }
     for name, stopper in stoppers.items():
         with tracker.start_run(name=f"stopped by {name}") as run, contextlib.redirect_stdout(io.StringIO()):
-            callbacks = [stock.CSVLogger("log.csv"), TrackerCallback(run), stopper, Adds()]
-            model.fit(X, Y, batch_size=BATCH, epochs=5, callbacks=callbacks)
+            callbacks = anywhere([stock.CSVLogger("log.csv"), TrackerCallback(run), stopper, Adds()])
+            model.fit(X, Y, batch_size=BATCH, epochs=5, verbose=verbose(), callbacks=callbacks)
     return {"names": list(stoppers)}
 
 
@@ -185,7 +185,7 @@ def died_and_ended() -> Facts:
             dies = Dies()
             dies.code = code
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
-                linear().fit(X, Y, batch_size=BATCH, callbacks=[dies, TrackerCallback(run)])
+                linear().fit(X, Y, batch_size=BATCH, verbose=verbose(), callbacks=[dies, TrackerCallback(run)])
             run.flush()
             with contextlib.closing(tracker.open_store()) as store:
                 facts[str(code)] = [fit.outcome for fit in store.fits(run.id)]
@@ -198,11 +198,11 @@ def evaluations() -> Facts:
     facts: Facts = {}
     with tracker.start_run(name="evaluations") as run, contextlib.redirect_stdout(io.StringIO()):
         model, callback = linear(), TrackerCallback(run)
-        model.fit(X, Y, batch_size=BATCH, epochs=2, callbacks=[callback])
-        facts["first"] = model.evaluate(X, Y, callbacks=[callback], return_dict=True)
+        model.fit(X, Y, batch_size=BATCH, epochs=2, verbose=verbose(), callbacks=[callback])
+        facts["first"] = model.evaluate(X, Y, verbose=verbose(), callbacks=[callback], return_dict=True)
         early = stock.EarlyStopping("loss", patience=1, min_delta=1e9, restore_best_weights=True)
-        model.fit(X, Y, batch_size=BATCH, epochs=5, callbacks=[early, callback])
-        facts["restored"] = model.evaluate(X, Y, callbacks=[callback], return_dict=True)
+        model.fit(X, Y, batch_size=BATCH, epochs=5, verbose=verbose(), callbacks=anywhere([early, callback]))
+        facts["restored"] = model.evaluate(X, Y, verbose=verbose(), callbacks=[callback], return_dict=True)
     return facts
 
 
@@ -214,13 +214,14 @@ def two_losses() -> Facts:
     model = keras.Model(inputs, outputs)
     model.compile("sgd", {"a": "mse", "b": "mae"})
     with tracker.start_run(name="two_losses") as run, contextlib.redirect_stdout(io.StringIO()):
-        model.fit(X, {"a": Y, "b": Y}, callbacks=[TrackerCallback(run)])
+        model.fit(X, {"a": Y, "b": Y}, verbose=verbose(), callbacks=[TrackerCallback(run)])
     spoiled = linear()
     weights = spoiled.get_weights()
     weights[0][:2] = np.nan
     spoiled.set_weights(weights)
     with log_lines() as said, tracker.start_run(name="spoiled") as run, contextlib.redirect_stdout(io.StringIO()):
-        spoiled.fit(X, Y, epochs=1, callbacks=[Spoils(weights), TrackerCallback(run, histograms=1)])
+        callbacks = [Spoils(weights), TrackerCallback(run, histograms=1)]
+        spoiled.fit(X, Y, epochs=1, verbose=verbose(), callbacks=callbacks)
         run.in_background(lambda: None).result(60)
         problems = dict(run.problems)
     return {"said": said, "problems": problems}
@@ -243,10 +244,10 @@ def runs_described() -> Facts:
     facts: Facts = {}
     with contextlib.redirect_stdout(io.StringIO()):
         callback = TrackerCallback(experiment="described", name="by callback", tags={"who": "callback"})
-        linear().fit(X, Y, callbacks=[callback])
+        linear().fit(X, Y, verbose=verbose(), callbacks=[callback])
         autolog(experiment="described", name="by autolog", tags={"who": "autolog"})
         try:
-            linear().fit(X, Y)
+            linear().fit(X, Y, verbose=verbose())
         finally:
             autolog(disable=True)
         with tracker.start_run("described", name="mine") as run:
@@ -267,7 +268,7 @@ def states_missing() -> Facts:
     facts: Facts = {}
     with log_lines() as said, tracker.start_run(name="states_missing") as run:
         with contextlib.redirect_stdout(io.StringIO()):
-            model.fit(X, Y, epochs=2, callbacks=[TrackerCallback(run, resume=True)])
+            model.fit(X, Y, epochs=2, verbose=verbose(), callbacks=[TrackerCallback(run, resume=True)])
         run.in_background(lambda: None).result(60)
         facts["problems"] = dict(run.problems)
         run.finish("failed")
@@ -275,6 +276,6 @@ def states_missing() -> Facts:
     with log_lines() as said, tracker.start_run(name="states_missing", resume="auto") as again:
         facts["same"], facts["before"] = again.id == run.id, list(said)
         with contextlib.redirect_stdout(io.StringIO()):
-            linear().fit(X, Y, epochs=1, callbacks=[TrackerCallback(again, resume=True)])
+            linear().fit(X, Y, epochs=1, verbose=verbose(), callbacks=[TrackerCallback(again, resume=True)])
     facts["again"] = said
     return facts

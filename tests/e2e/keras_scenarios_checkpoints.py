@@ -95,7 +95,7 @@ def kept(run: Any) -> list[Facts]:
 
 @scenario
 def picked_up() -> Facts:
-    """Stock checkpoints of every kind, before and after ours in the list, overwritten in place or not."""
+    """Stock checkpoints of every kind, overwritten in place or not."""
     folder = place("picked_up")
     best, each, old = str(folder / "best.keras"), str(folder / "m-{epoch}.weights.h5"), str(folder / "old.h5")
     model, looks = linear(), Looks(best, each, old)
@@ -128,7 +128,7 @@ def picked_up_batches() -> Facts:
 
 @scenario
 def picked_up_orders() -> Facts:
-    """Ours first, and last; and a subclass that asks nobody whether to save."""
+    """Ours first, and last, as the name of the run says; and a subclass that asks nobody whether to save."""
 
     class Own(Stock):  # type: ignore[misc]
         def _save_model(self, epoch: int, batch: Any, logs: Any) -> None:
@@ -143,7 +143,7 @@ def picked_up_orders() -> Facts:
         with tracker.start_run(name=f"picked_up_orders.{name}") as run, log_lines() as said:
             ours, saver = TrackerCallback(run), kind(str(path), monitor="loss", save_best_only=True)
             callbacks = (ours, saver) if name == "first" else (saver, ours)
-            fit(model, *callbacks, looks, epochs=4)
+            fit(model, *callbacks, looks, epochs=4, ordered=True)
         facts[name] = {"looks": looks.seen[str(path)], "said": said}
     return facts
 
@@ -227,7 +227,10 @@ def averaged() -> Facts:
 
 @scenario
 def died_saving() -> Facts:
-    """A fit dies right after a save, before ours hears of the epoch's end; and files are deleted under our hands."""
+    """A fit dies right after a save, and files are deleted under our hands.
+
+    Ours stands last where the fit dies: it does not hear of the end of the epoch.
+    """
     folder = place("died_saving")
 
     class Dies(keras.callbacks.Callback):
@@ -237,7 +240,7 @@ def died_saving() -> Facts:
     path = str(folder / "m.keras")
     with tracker.start_run(name="died_saving") as run, log_lines() as said:
         with contextlib.suppress(RuntimeError):
-            fit(linear(), Stock(path), Dies(), TrackerCallback(run))
+            fit(linear(), Stock(path), Dies(), TrackerCallback(run), ordered=True)
     facts: Facts = {"digest": digest_of(path), "said": said}
     os.remove(path)
 
@@ -257,7 +260,10 @@ def died_saving() -> Facts:
 
 @scenario
 def ours_as_stock() -> Facts:
-    """The same settings for Keras' own and for ours: the same files, attributes and messages."""
+    """The same settings for Keras' own and for ours: the same files, attributes and messages.
+
+    `verbose` is 0, since what they print is compared.
+    """
     facts: Facts = {}
     settings: dict[str, dict[str, Any]] = {
         "{epoch:02d}-{val_loss:.2f}.keras": {},
@@ -276,7 +282,8 @@ def ours_as_stock() -> Facts:
             model.set_weights(weights)
             saver = kind(folder / name, verbose=1, **given)
             with contextlib.redirect_stdout(io.StringIO()) as printed:
-                fit(model, Says(5, 3, 4), saver, epochs=3, shuffle=False, **(VALIDATED if number == 0 else {}))
+                validated = VALIDATED if number == 0 else {}
+                fit(model, Says(5, 3, 4), saver, epochs=3, shuffle=False, verbose=0, **validated)
             files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
             printed_lines = [line.replace(str(folder), "") for line in printed.getvalue().splitlines() if line]
             predictions = [[round(one, 5) for one in loaded(path)] for path in files]

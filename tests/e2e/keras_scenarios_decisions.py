@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_bench import Facts, X, Y, fit, linear, log_lines, scenario
+from keras_bench import Facts, X, Y, fit, linear, log_lines, scenario, verbose
 
 import tracker
 from tracker_keras import TrackerCallback
@@ -33,7 +33,10 @@ class Ends(keras.callbacks.Callback):
 
 @scenario
 def stops() -> Facts:
-    """Somebody asks the run to stop in the middle of its second epoch; the fit hears of it then."""
+    """Somebody asks the run to stop in the middle of its second epoch; the fit hears of it then.
+
+    Who asks stands before ours, which so hears of it in the same batch.
+    """
 
     def ask(run: Any) -> None:
         run.flush()
@@ -57,7 +60,15 @@ def stops() -> Facts:
     for name, at, every, epochs in (("epoch", 6, 0, 5), ("batch", 6, 1, 5), ("last", 6, 0, 2)):
         with tracker.start_run(name=f"stops.{name}") as run:
             ends, early = Ends(), keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True)
-            fit(linear(), Asks(run, at), TrackerCallback(run, log_batches=every), early, ends, epochs=epochs)
+            fit(
+                linear(),
+                Asks(run, at),
+                TrackerCallback(run, log_batches=every),
+                early,
+                ends,
+                epochs=epochs,
+                ordered=True,
+            )
             facts[name] = [ends.epochs, ends.ended]
             if name == "epoch":
                 fit(linear(), TrackerCallback(run), epochs=3)
@@ -94,8 +105,8 @@ def decisions() -> Facts:
             model, ours, watched = linear(), TrackerCallback(run), Watched()
             fit(model, ours, epochs=2)
             callbacks = [*watched.list[:place], ours, *watched.list[place:]]
-            history = fit(model, *callbacks, epochs=9).history
-            result = model.evaluate(X, Y, verbose=0, return_dict=True)
+            history = fit(model, *callbacks, epochs=9, ordered=True).history
+            result = model.evaluate(X, Y, verbose=verbose(), return_dict=True)
             left = [name for one in watched.list for name in vars(one) if name.startswith("on_")]
         facts[str(place)] = {
             "history": history,
@@ -119,7 +130,7 @@ def assignments() -> Facts:
     for name in ("before", "after"):
         with tracker.start_run(name=f"assignments.{name}") as run:
             ours = TrackerCallback(run)
-            fit(linear(), *([Assigns(), ours] if name == "before" else [ours, Assigns()]), epochs=4)
+            fit(linear(), *([Assigns(), ours] if name == "before" else [ours, Assigns()]), epochs=4, ordered=True)
     return {}
 
 

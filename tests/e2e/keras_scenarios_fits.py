@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_bench import STEPS, Facts, X, Y, fit, linear, log_lines, scenario
+from keras_bench import STEPS, Facts, X, Y, fit, linear, log_lines, scenario, verbose
 
 import tracker
 from tracker_keras import TrackerCallback
@@ -39,8 +39,8 @@ def evaluation() -> Facts:
     with tracker.start_run(name="evaluation") as run:
         model, callback = linear(), TrackerCallback(run)
         fit(model, callback, validation_data=(X, Y), validation_freq=2)
-        result = model.evaluate(X, Y, verbose=0, return_dict=True, callbacks=[callback])
-        model.predict(X, verbose=0, callbacks=[callback])
+        result = model.evaluate(X, Y, verbose=verbose(), return_dict=True, callbacks=[callback])
+        model.predict(X, verbose=verbose(), callbacks=[callback])
     return {"result": result}
 
 
@@ -51,7 +51,7 @@ def evaluation_inside() -> Facts:
 
     class Evaluates(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            other.evaluate(X, Y, verbose=0, callbacks=[callback])
+            other.evaluate(X, Y, verbose=verbose(), callbacks=[callback])
 
     with tracker.start_run(name="evaluation_inside") as run:
         callback = TrackerCallback(run)
@@ -83,6 +83,8 @@ def max_epochs() -> Facts:
 
 @scenario
 def outcomes() -> Facts:
+    """Fits that end in every way. Ours stands first where one dies, since its epoch is counted."""
+
     class Dies(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             raise RuntimeError("the training died")
@@ -94,8 +96,8 @@ def outcomes() -> Facts:
             fit(linear(), callback, keras.callbacks.TerminateOnNaN(), x=X * np.nan, epochs=5)
         fit(linear(), callback, x=X * np.nan, epochs=1)
         with contextlib.suppress(RuntimeError):
-            fit(linear(), callback, Dies(), epochs=5)
-        linear().evaluate(X, Y, verbose=0, callbacks=[callback])
+            fit(linear(), callback, Dies(), epochs=5, ordered=True)
+        linear().evaluate(X, Y, verbose=verbose(), callbacks=[callback])
         fit(linear(), callback, epochs=1)
     return {}
 
@@ -155,7 +157,7 @@ def runs_of_our_own() -> Facts:
     fit(linear(), callback)
     first = callback.run
     fit(linear(), callback)
-    linear().evaluate(X, Y, verbose=0, callbacks=[callback])
+    linear().evaluate(X, Y, verbose=verbose(), callbacks=[callback])
     assert first is not None
     facts: Facts = {"before": before, "kept": callback.run is first, "first": first.id, "status": first.status}
     fit(linear(), copied)

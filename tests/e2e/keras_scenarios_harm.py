@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import keras
-from keras_bench import Facts, X, Y, fit, linear, log_lines, scenario
+from keras_bench import Facts, X, Y, fit, linear, log_lines, scenario, verbose
 
 import tracker
 from tracker_keras import TrackerCallback
@@ -46,7 +46,7 @@ def errors() -> Facts:
         keras.utils.set_random_seed(1)
         late = TrackerCallback(BrokenLater(), log_batches=1)  # type: ignore[arg-type]
         later = fit(linear(), late, validation_data=(X, Y)).history
-        linear().evaluate(X, Y, verbose=0, callbacks=[late])
+        linear().evaluate(X, Y, verbose=verbose(), callbacks=[late])
     return {"unharmed": wanted == at_once == later, "said": said, "errors": [early.guard.errors, late.guard.errors]}
 
 

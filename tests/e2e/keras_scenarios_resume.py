@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_bench import BATCH, STEPS, Facts, X, Y, linear, log_lines, scenario
+from keras_bench import BATCH, STEPS, Facts, X, Y, anywhere, linear, log_lines, scenario, verbose
 
 import tracker
 import tracker_keras
@@ -94,10 +94,9 @@ def train(
         for end in ends:
             model, beside = make(), callbacks()
             with log_lines() as lines, tracker_run(run_name) as run:
-                every = [*beside, *([Dies(*end)] if end else [])]
                 # In another place of the list in every process; the kinds keep their order.
-                every.insert(len(lines) % 2 or len(every) // 2, TrackerCallback(run, **settings))
-                arguments = {"x": X, "y": Y, "batch_size": BATCH, "epochs": 6, "verbose": 0, "shuffle": False}
+                every = anywhere([*beside, *([Dies(*end)] if end else []), TrackerCallback(run, **settings)])
+                arguments = {"x": X, "y": Y, "batch_size": BATCH, "epochs": 6, "verbose": verbose(), "shuffle": False}
                 try:
                     model.fit(**(arguments | {"validation_data": (X[:10], Y[:10])} | fitted), callbacks=every)
                 except Died:
@@ -195,7 +194,7 @@ class Validates(stock.Callback):
         self.others = others
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.model.evaluate(X, Y, verbose=0, callbacks=self.others)
+        self.model.evaluate(X, Y, verbose=verbose(), callbacks=self.others)
         logs["added"] = float(epoch)
 
 
@@ -207,7 +206,7 @@ def resume_hostile() -> Facts:
         inner = [Unheard(), Plateau("loss", patience=1, min_delta=0.4, factor=0.5), stock.EarlyStopping(patience=9)]
         return [*inner, Validates(inner), stock.History(), Unheard()]
 
-    return train("resume_hostile", [(1, 1), (3, 2)], callbacks=callbacks, given={"checkpoint": 3}, verbose=2)
+    return train("resume_hostile", [(1, 1), (3, 2)], callbacks=callbacks, given={"checkpoint": 3})
 
 
 @scenario
@@ -247,7 +246,7 @@ def resume_generator() -> Facts:
         with log_lines() as lines, tracker_run("resume_generator") as run:
             every = [TrackerCallback(run, resume=True, checkpoint=2), *([Dies(*end)] if end else [])]
             try:
-                raw().fit(batches(), steps_per_epoch=STEPS, epochs=4, verbose=0, callbacks=every)
+                raw().fit(batches(), steps_per_epoch=STEPS, epochs=4, verbose=verbose(), callbacks=every)
             except Died:
                 run.finish("failed")
         facts.setdefault("said", []).append(lines[:])
@@ -262,7 +261,7 @@ def test_09() -> Facts:
         model = raw()
         with tracker_run("resume_leak") as run:
             callback = TrackerCallback(run, resume=True)
-            given: dict[str, Any] = {"batch_size": BATCH, "epochs": 4, "verbose": 0}
+            given: dict[str, Any] = {"batch_size": BATCH, "epochs": 4, "verbose": verbose()}
             try:
                 facts["resumed"] = model.fit(X, Y, callbacks=[callback, *([Dies(*end)] if end else [])], **given).epoch
                 facts["later"] = model.fit(X, Y, **given).epoch
@@ -286,7 +285,7 @@ def resume_two_fits() -> Facts:
         model = raw()
         with log_lines() as lines, tracker_run("resume_two_fits") as run:
             callback = TrackerCallback(run, resume=True)
-            given: dict[str, Any] = {"batch_size": BATCH, "verbose": 0}
+            given: dict[str, Any] = {"batch_size": BATCH, "verbose": verbose()}
             first = model.fit(X, Y, epochs=2, callbacks=[callback], **given)
             try:
                 second = model.fit(X, Y, epochs=3, callbacks=[callback, *([Dies(*end)] if end else [])], **given)
@@ -301,7 +300,7 @@ def resume_here() -> Facts:
     model = raw()
     with tracker.start_run(name="resume_here") as run:
         callback = TrackerCallback(run, resume=True)
-        given: dict[str, Any] = {"batch_size": BATCH, "epochs": 4, "verbose": 0}
+        given: dict[str, Any] = {"batch_size": BATCH, "epochs": 4, "verbose": verbose()}
         try:
             model.fit(X, Y, callbacks=[callback, Dies(2, 1)], **given)
         except Died:
@@ -324,7 +323,7 @@ def resume_best() -> Facts:
             best = tracker_keras.ModelCheckpoint(f"{folder}/best.keras", "loss", save_best_only=True)
             every = [TrackerCallback(run, resume=True), best, *deadly]
             try:
-                raw().fit(X, Y, batch_size=BATCH, epochs=3, shuffle=False, verbose=0, callbacks=every)
+                raw().fit(X, Y, batch_size=BATCH, epochs=3, shuffle=False, verbose=verbose(), callbacks=every)
             except Died:
                 run.finish("failed")
     return {"best": best.best}
@@ -334,7 +333,7 @@ def resume_best() -> Facts:
 def resume_worker() -> Facts:
     """A worker beside the chief, by TensorFlow's word."""
     facts: Facts = {}
-    given: dict[str, Any] = {"batch_size": BATCH, "verbose": 0}
+    given: dict[str, Any] = {"batch_size": BATCH, "verbose": verbose()}
     with tracker.start_run(name="resume_worker") as run:
         raw().fit(X, Y, epochs=2, callbacks=[TrackerCallback(run, resume=True)], **given)
         run.finish("failed")
@@ -362,7 +361,7 @@ def resume_another_model() -> Facts:
     """Models that the state is not of; and a run that trained two."""
     facts: Facts = {}
     with tracker.start_run(name="resume_another_model") as run:
-        linear().fit(X, Y, epochs=2, verbose=0, callbacks=[TrackerCallback(run, resume=True)])
+        linear().fit(X, Y, epochs=2, verbose=verbose(), callbacks=[TrackerCallback(run, resume=True)])
         run.finish("failed")
     others = {"wider": raw, "optimizer": lambda: linear(keras.optimizers.Adam())}
     for name, make in others.items():
@@ -370,10 +369,10 @@ def resume_another_model() -> Facts:
         plain = stock.History()
         with tracker.start_run(run_id=run.id, resume="must") as again:
             try:
-                model.fit(X, Y, epochs=4, verbose=0, callbacks=[TrackerCallback(again, resume=True), plain])
+                model.fit(X, Y, epochs=4, verbose=verbose(), callbacks=[TrackerCallback(again, resume=True), plain])
             except InvalidValue as error:
                 facts[name] = str(error)
-        facts[f"{name} later"] = model.fit(X, Y, epochs=1, verbose=0, callbacks=[plain]).epoch
+        facts[f"{name} later"] = model.fit(X, Y, epochs=1, verbose=verbose(), callbacks=[plain]).epoch
     return facts
 
 
@@ -391,7 +390,12 @@ def resume_beside_backup() -> Facts:
                 every = [backup, ours] if first else [ours, backup]
                 try:
                     history = model.fit(
-                        X, Y, batch_size=BATCH, epochs=5, verbose=0, callbacks=[*every, *([Dies(*end)] if end else [])]
+                        X,
+                        Y,
+                        batch_size=BATCH,
+                        epochs=5,
+                        verbose=verbose(),
+                        callbacks=[*every, *([Dies(*end)] if end else [])],
                     )
                 except Died:
                     run.finish("failed")

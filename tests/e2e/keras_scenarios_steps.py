@@ -7,17 +7,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras_bench import STEPS, Facts, Truth, X, Y, fit, linear, log_lines, scenario
+from keras_bench import STEPS, Facts, Truth, X, Y, fit, linear, log_lines, scenario, verbose
 
 import tracker
 from tracker_keras import TrackerCallback
 
 
 def _recorded_rates(name: str, model: Any, *around: Any, **arguments: Any) -> Facts:
-    """Fit with `around`, in which None stands for where TrackerCallback goes."""
+    """Fit with `around`, in which None stands for where TrackerCallback goes: the place is what is compared."""
     with tracker.start_run(name=name) as run:
         truth = Truth()
-        fit(model, *(TrackerCallback(run) if one is None else one for one in around), truth, epochs=4, **arguments)
+        fit(
+            model,
+            *(TrackerCallback(run) if one is None else one for one in around),
+            truth,
+            epochs=4,
+            ordered=True,
+            **arguments,
+        )
     return {"rates": truth.rates}
 
 
@@ -110,9 +117,9 @@ def batches_of_unknown_length() -> Facts:
         warnings.simplefilter("ignore")
         truth = Truth()
         stream = linear(steps_per_execution=3)
-        stream.fit(data(), epochs=1, verbose=0, callbacks=[TrackerCallback(run, log_batches=1), truth])
+        stream.fit(data(), epochs=1, verbose=verbose(), callbacks=[TrackerCallback(run, log_batches=1), truth])
     with tracker.start_run(name="batches_of_unknown_length.set") as run:
-        linear().fit(Batches(), epochs=1, verbose=0, callbacks=[TrackerCallback(run)])
+        linear().fit(Batches(), epochs=1, verbose=verbose(), callbacks=[TrackerCallback(run)])
     return {"iterations": truth.iterations}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras_bench import Facts, X, Y, fit, linear, log_lines, scenario
+from keras_bench import Facts, X, Y, fit, linear, log_lines, scenario, verbose
 
 import tracker
 import tracker_keras
@@ -89,7 +89,7 @@ def boards() -> Facts:
                 folder, histogram_freq=1, write_images=True, write_steps_per_second=True, update_freq=every
             )
             for callbacks in ([board, ours, own], [own, ours, board]):
-                fit(model, *callbacks, validation_data=(X[:5], Y[:5]))
+                fit(model, *callbacks, validation_data=(X[:5], Y[:5]), ordered=True)
             fit(model, board, epochs=1)  # nobody records this one
         for path in left:
             os.remove(path)
@@ -157,7 +157,7 @@ def boards_and_ours() -> Facts:
     class Evaluates(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             if epoch == 0:
-                model.evaluate(X, Y, verbose=0, callbacks=[watched])
+                model.evaluate(X, Y, verbose=verbose(), callbacks=[watched])
 
     with tracker.start_run(name="boards_and_ours") as run, log_lines() as said:
         board = keras.callbacks.TensorBoard("logs-both", histogram_freq=1, update_freq=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_tuner
-from keras_bench import Facts, X, Y, linear, log_lines
+from keras_bench import Facts, X, Y, linear, log_lines, verbose
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import GridSearchCV
 
@@ -23,7 +23,7 @@ import pickle, sys
 import keras_searches
 callback = pickle.load(open(sys.argv[1], "rb"))
 assert callback.run is None
-keras_searches.linear().fit(keras_searches.X, keras_searches.Y, epochs=2, callbacks=[callback])
+keras_searches.linear().fit(keras_searches.X, keras_searches.Y, epochs=2, verbose=keras_searches.verbose(), callbacks=[callback])
 print(callback.run.id)
 """
 
@@ -42,7 +42,7 @@ class Estimator(RegressorMixin, BaseEstimator):
 
     def fit(self, x: Any, y: Any) -> Estimator:
         self.model_ = linear(rate=self.rate)
-        self.model_.fit(x, y, epochs=2, callbacks=self.callbacks)
+        self.model_.fit(x, y, epochs=2, verbose=verbose(), callbacks=self.callbacks)
         return self
 
     def predict(self, x: Any) -> Any:
@@ -70,15 +70,15 @@ def main(facts_file: Path) -> None:
         tuner(TrackerCallback())
         with tracker.start_run("searches", name="deep") as run:
             original = TrackerCallback(run, resume=True, checkpoint=3, log_batches=2, histograms=1)
-            linear().fit(X, Y, batch_size=5, epochs=2, callbacks=[original])
+            linear().fit(X, Y, batch_size=5, epochs=2, verbose=verbose(), callbacks=[original])
             copied = copy.deepcopy(original)
             facts["deep"] = [copied.run is run, copied.guard is original.guard]
-            linear().fit(X, Y, batch_size=5, epochs=2, callbacks=[copied])
+            linear().fit(X, Y, batch_size=5, epochs=2, verbose=verbose(), callbacks=[copied])
         with tracker.start_run("searches", name="pickled") as run:
-            linear().fit(X, Y, epochs=2, callbacks=[callback := TrackerCallback(run)])
+            linear().fit(X, Y, epochs=2, verbose=verbose(), callbacks=[callback := TrackerCallback(run)])
             assert pickle.loads(pickle.dumps(run)) is run
             again = pickle.loads(pickle.dumps(callback))
-            linear().fit(X, Y, epochs=2, callbacks=[again])
+            linear().fit(X, Y, epochs=2, verbose=verbose(), callbacks=[again])
             facts["pickled"] = again.run is run
         Path("callback.pickle").write_bytes(pickle.dumps(callback))
         given = [sys.executable, "-c", UNPICKLES, "callback.pickle"]

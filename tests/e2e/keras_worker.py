@@ -67,6 +67,7 @@ def train(strategy: Any) -> dict[str, Any]:
 
     import keras
     import numpy as np
+    from keras_bench import anywhere, verbose
 
     from tracker_keras import TrackerCallback
 
@@ -89,7 +90,7 @@ def train(strategy: Any) -> dict[str, Any]:
     looks = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: loaded.append("tensorflow" in sys.modules)
     )
-    history = model.fit(*data, epochs=3, verbose=0, callbacks=[ours, looks, saves])
+    history = model.fit(*data, epochs=3, verbose=verbose(), callbacks=anywhere([ours, looks, saves]))
     return {
         "loss": history.history["loss"],
         "tensorflow": loaded[0],

@@ -33,7 +33,7 @@ for name, rate in [("slow", 0.001), ("steady", 0.01), ("fast", 0.1)]:
     with tracker.start_run("digits", name=name, tags={"team": "blue"}) as run:
         run.log_text("# Notes\\nof " + name, "notes/readme.md")
         stop = keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True)
-        model.fit(x, y, validation_split=0.25, epochs=8, verbose=0, callbacks=[TrackerCallback(run), stop])
+        model.fit(x, y, validation_split=0.25, epochs=8, callbacks=[TrackerCallback(run), stop])
 """
 
 

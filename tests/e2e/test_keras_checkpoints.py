@@ -285,7 +285,7 @@ model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1), Waits
 model.compile("sgd", "mse")
 saver = ModelCheckpoint(name, monitor="score", mode="min", save_best_only=True, save_weights_only=True)
 x = np.ones((4, 3), "float32")
-model.fit(x, x[:, :1], epochs=len(scores), verbose=0, callbacks=[Says(), saver])
+model.fit(x, x[:, :1], epochs=len(scores), verbose=0, callbacks=[Says(), saver])  # what it prints is read
 print(json.dumps(float(saver.best)), flush=True)
 """
 

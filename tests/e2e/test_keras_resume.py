@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).with_name("keras_resume.py")
 
 def start(folder: Path, backend: str, how: str, epoch: int = 0, batch: int = 0, **more: str) -> int:
     """Start the script in `folder`, and return how its process ended."""
-    inherited = environment(folder, backend) | {"TRACKER_PLUGINS": "off"} | more
+    inherited = environment(folder, backend) | more
     given = [sys.executable, str(SCRIPT), how, str(epoch), str(batch), "facts.json"]
     done = subprocess.run(given, env=inherited, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode != 1, done.stderr[-4000:]

@@ -232,7 +232,7 @@ import sys
 sys.modules["tensorflow"] = None  # as where it is not installed
 sys.path.insert(0, sys.argv[1])
 import keras, tracker, tracker_keras
-from keras_bench import fit, linear
+from keras_bench import X, Y, fit, linear, verbose
 board = tracker_keras.TensorBoard("logs", histogram_freq=1, write_images=True, update_freq=1)
 quiet = tracker_keras.TensorBoard("quiet")
 assert keras.src.utils.is_default(quiet.on_train_batch_end) and not keras.src.utils.is_default(board.on_train_batch_end)
@@ -240,7 +240,7 @@ with tracker.start_run(name="alone") as run:
     model = linear()
     fit(model, tracker_keras.TrackerCallback(run), board, quiet)
     tracker_keras.TensorBoard("evaluated").set_model(model)
-    model.evaluate(*[__import__("keras_bench").X, __import__("keras_bench").Y], verbose=0, callbacks=[board])
+    model.evaluate(X, Y, verbose=verbose(), callbacks=[board])
 assert run.problems == {}, run.problems
 """
 
@@ -276,7 +276,7 @@ def test_16_profiles_where_there_is_no_profiler(tmp_path: Path) -> None:
 KILLED = """
 import keras, numpy as np, tracker_keras.board.tensorboards
 sys.path.insert(0, {bench!r})
-from keras_bench import X, Y, linear
+from keras_bench import X, Y, linear, verbose
 tracker_keras.board.tensorboards.READ_S = 0.05
 run = tracker.start_run(name="killed", run_id="killed", resume="allow")
 first = {first}
@@ -286,7 +286,7 @@ class Says(keras.callbacks.Callback):
             say("trained")
             wait()
 board = keras.callbacks.TensorBoard("logs", histogram_freq=1, write_images=True, update_freq=1)
-linear().fit(X, Y, batch_size=5, epochs=5, initial_epoch=first, verbose=0,
+linear().fit(X, Y, batch_size=5, epochs=5, initial_epoch=first, verbose=verbose(),
              callbacks=[board, tracker_keras.TrackerCallback(run), Says()])
 run.finish()
 say("done")
@@ -296,6 +296,7 @@ say("done")
 def test_16_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read before a kill -9 is there; a training that goes on in the same folder has all of it once."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRACKER_PLUGINS")
     for name, value in environment(tmp_path, "tensorflow").items():
         monkeypatch.setenv(name, value)
     bench = str(Path(__file__).parent)

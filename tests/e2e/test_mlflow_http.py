@@ -284,7 +284,7 @@ def test_autologging(client: MlflowClient) -> None:
         mlflow.tensorflow.autolog(log_models=False)
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         model.compile("sgd", "mse")
-        model.fit(x, y, epochs=2, validation_data=(x, y), verbose=0)
+        model.fit(x, y, epochs=2, validation_data=(x, y))
     finally:
         mlflow.sklearn.autolog(disable=True)
         mlflow.tensorflow.autolog(disable=True)

@@ -375,7 +375,7 @@ def test_a_run_of_keras_is_seen_through_mlflow(store_url: str, tmp_path: Path) -
     model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1, activation="sigmoid")])
     model.compile("adam", "binary_crossentropy")
     with tracker.start_run("digits", name="keras") as native:
-        model.fit(x, y, validation_data=(x, y), epochs=3, verbose=0, callbacks=[TrackerCallback(native)])
+        model.fit(x, y, validation_data=(x, y), epochs=3, callbacks=[TrackerCallback(native)])
         model.save(tmp_path / "kept.keras")
         native.log_checkpoint(tmp_path / "kept.keras", epoch=2, is_best=True)
         native.log({"system/memory": 5.0}, step=0)

@@ -121,7 +121,7 @@ def evaluates(script: Script) -> Any:
             if epoch == 2:
                 given = script.callbacks
                 others = [one for one in getattr(given, "callbacks", given) if one is not self]
-                self.model.evaluate(XV, YV, verbose=0, callbacks=others)
+                self.model.evaluate(XV, YV, callbacks=others)
 
     return Evaluates()
 

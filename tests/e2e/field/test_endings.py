@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,14 +9,13 @@ from pathlib import Path
 
 import pytest
 from e2e.field.endings import Trial, drawn, heavy, light
+from e2e.keras_lab import SEED
 
 from tracker.api import open_store, sync_journals
 from tracker.domain.ports import RunStore
 
 pytestmark = pytest.mark.timeout(300)
 
-SEED = int(os.environ.get("FIELD_SEED") or datetime.date.today().toordinal())
-"""Of the draw; a failure names its trial."""
 EVERYTHING = os.environ.get("FIELD") == "all"
 ALWAYS = [
     Trial("return", "without", "Process by fork"),

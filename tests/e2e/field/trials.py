@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import random
@@ -17,12 +16,10 @@ from typing import Any
 from e2e.field.conditions import CONDITIONS, computed, pairs
 from e2e.field.record import differences, record, shown
 from e2e.field.truths import untrue
-from e2e.keras_lab import environment
+from e2e.keras_lab import SEED, environment
 
 import tracker
 
-SEED = int(os.environ.get("FIELD_SEED") or datetime.date.today().toordinal())
-"""Which conditions and pairs are drawn: others every day, or those that FIELD_SEED says."""
 EVERYTHING = os.environ.get("FIELD") == "all"
 PAIRS = int(os.environ.get("FIELD_PAIRS") or 60)
 """How many pairs of each kind, where everything is tried."""
