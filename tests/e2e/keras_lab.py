@@ -58,6 +58,10 @@ class Lab:
         (found,) = self.store.find_runs(name)
         return found
 
+    def keys(self, run_id: str) -> set[str]:
+        """The series of a run that its training logged; the machine's own are not of them."""
+        return {key for key in self.store.metrics(run_id) if not key.startswith("system/")}
+
     def values(self, run_id: str, key: str) -> list[float]:
         """A series' values."""
         return [float(value) for value in self.store.history(run_id, key).values]

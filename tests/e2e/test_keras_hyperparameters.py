@@ -84,7 +84,7 @@ def test_several_outputs(keras: Lab) -> None:
     assert (params["loss.left"], params["loss.right"]) == ("mse", "MeanAbsoluteError")
     assert (params["loss_weights.left"], params["loss_weights.right"]) == (1.0, 0.5)
     assert params["metrics.left"] == ["fit_quality"] or params["metrics"] == {"left": ["fit_quality"], "right": ["mae"]}
-    assert sorted(set(keras.store.metrics(run.id)) - {"learning_rate"}) == keras.said("two_outputs")["keys"]
+    assert sorted(keras.keys(run.id) - {"learning_rate"}) == keras.said("two_outputs")["keys"]
     series = keras.store.metrics(run.id)
     assert series["val_left_fit_quality"].goal == "max"
     assert series["right_mae"].goal == "min"

@@ -48,7 +48,7 @@ def test_1_several_optimizers(keras: Lab) -> None:
 def test_1_no_optimizer(keras: Lab) -> None:
     """A model that was compiled without an optimizer has no rate; what a loop of one's own tells nobody is said once."""
     run = keras.run("no_optimizer")
-    assert set(keras.store.metrics(run.id)) == {"loss", "batch/loss"}
+    assert keras.keys(run.id) == {"loss", "batch/loss"}
     assert "optimizer" not in keras.store.params(run.id)
     (said,) = keras.said("no_optimizer")["said"]
     assert "not recorded of it: the batch size; the data (said once" in said

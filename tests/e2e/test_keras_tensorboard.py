@@ -48,7 +48,7 @@ def series(keras: Lab, name: str, *, raw: bool = False) -> dict[str, list[tuple[
     """All points of a run by their keys."""
     run = keras.run(name)
     found = {}
-    for key in (key for key in keras.store.metrics(run.id) if not key.startswith("system/")):
+    for key in keras.keys(run.id):
         history = keras.store.history(run.id, key, raw=raw)
         found[key] = list(zip(history.steps.tolist(), history.values.tolist(), strict=True))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras.resuming.state_file import require_room, room_for, variables_of, write_beside
+from tracker_keras.resuming.state_file import read_beside, require_room, room_for, variables_of, write_beside
 
 
 @pytest.mark.parametrize(("width", "layers"), [(1, 1), (4, 40), (300, 3)])
@@ -22,6 +23,17 @@ def test_what_is_asked_for_is_enough(tmp_path: Path, width: int, layers: int) ->
     file = tmp_path / "state.weights.h5"
     model.save_weights(file)
     assert file.stat().st_size <= room_for(variables_of(model))
+
+
+def test_a_forked_child_cannot_keep_the_file(tmp_path: Path) -> None:
+    """A child that was forked while Keras wrote has the file's lock until it runs its program; we write all the same."""
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+    file = tmp_path / "state.weights.h5"
+    model.save_weights(file)
+    with file.open() as childs:
+        fcntl.flock(childs, fcntl.LOCK_EX)
+        write_beside(file, {"one": np.arange(3)}, [])
+    assert read_beside(file)[0]["one"].tolist() == [0, 1, 2]
 
 
 def test_a_disk_that_is_full_is_not_written_to(tmp_path: Path) -> None:
