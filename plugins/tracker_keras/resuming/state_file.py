@@ -75,7 +75,7 @@ def require_room(folder: Path, size: int) -> None:
 def write_beside(file: Path, arrays: Arrays, variables: Any) -> None:
     """Add arrays, by names joined with `/`, and what `variables_of` says, to a weights file."""
     require_room(file.parent, sum(np.asarray(one).nbytes for one in arrays.values()) + _EACH * len(arrays))
-    # Nobody else writes it. A child that another thread forked an instant ago may still hold the lock of Keras' writing.
+    # Nobody else writes it. A child that another thread forked just now may still hold the lock of Keras' writing.
     with h5py.File(file, "a", locking=False) as opened:
         group = opened.create_group(GROUP)
         group.create_dataset("variables", data=np.frombuffer(json.dumps(variables).encode(), np.uint8))
