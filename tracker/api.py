@@ -101,7 +101,8 @@ def start_run(
         CLOCK.set()
     if found is not None:  # what comes now is later than what was, whatever this machine's clock says
         CLOCK.advance(max(found.started_ms, found.ended_ms or 0))
-    writer = _open_writer(settings, url, root, found, new_id, new_name, experiment, progress)
+    opened_ms = now_ms()
+    writer = _open_writer(settings, url, root, found, new_id, new_name, experiment, progress, opened_ms)
     notices = Notices(writer.report)
     id, name, experiment = (found.id, found.name, found.experiment) if found else (new_id, new_name, experiment)
     run = Run(
@@ -112,7 +113,8 @@ def start_run(
         writer=writer,
         progress=progress or Progress(),
         notices=notices,
-        resumed_ms=found.started_ms if found else None,
+        started_ms=found.started_ms if found else opened_ms,
+        resumed=found is not None,
         unasked=progress is None,
         connect=lambda: continuing.connect(settings, url, root),
         recorded=lambda: continuing.recorded(settings, url, id),
@@ -253,6 +255,7 @@ def _open_writer(
     name: str,
     experiment: str,
     began: Progress | None,
+    opened_ms: int,
 ) -> RunWriter:
     artifacts = compose.open_artifacts(root, url)
     run_id = found.id if found else run_id
@@ -261,7 +264,7 @@ def _open_writer(
         writer=os.urandom(6).hex(),
         store=compose.identity(url),
         artifacts=root,
-        created_ms=now_ms(),
+        created_ms=opened_ms,
         pid=os.getpid(),
         host=os.uname().nodename,
         version=VERSION,

@@ -60,7 +60,8 @@ class Run(Copied, Ending):
         writer: RunWriter,
         progress: Progress,
         notices: Notices | None = None,
-        resumed_ms: int | None = None,
+        started_ms: int = 0,
+        resumed: bool = False,
         connect: Connect | None = None,
         recorded: Callable[[], Recorded | None] = lambda: None,
         unasked: bool = False,
@@ -71,7 +72,7 @@ class Run(Copied, Ending):
         self.experiment = experiment
         self.store_url = store_url
         self.status: RunStatus = "running"
-        self.resumed = resumed_ms is not None
+        self.resumed = resumed
         self.connect = connect
         self.recorded = recorded
         self.unasked = unasked
@@ -87,7 +88,7 @@ class Run(Copied, Ending):
         self._images = ImageLog(self._intake, self._files.file, self.set_tags, self.in_background)
         self.late = LateLog(self._intake, self._images, self._files.file, lambda frame, n: writer.write(frame, n))
         self._notices = notices or Notices(writer.report)
-        self._started_ms = now_ms() if resumed_ms is None else resumed_ms
+        self._started_ms = started_ms
         self._tagged: set[str] = set()
         moment = self._position.moment
         self._checkpoints = CheckpointLog(self._intake, lambda: writer.staging, self._write_checkpoint, moment)
