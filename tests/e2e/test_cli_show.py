@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -277,6 +278,16 @@ def test_an_ambiguous_run_is_bad_usage_and_lists_the_candidates(store_url: str) 
         assert (done.exit_code, done.stdout) == (2, "")
         assert "abc-1  same" in done.stderr
         assert "abd-1  same" in done.stderr
+
+
+def test_a_name_of_an_experiment_says_how_to_list_its_runs(store_url: str) -> None:
+    """Who gives an experiment where a run is asked for gets the command that lists that experiment's runs."""
+    with tracker.start_run("night shift", name="first"):
+        pass
+    done = invoke("show", "night shift")
+    assert (done.exit_code, done.stdout) == (1, "")
+    (_, command) = done.stderr.split("it is an experiment; its runs are: tracker ")
+    assert "first" in invoke(*shlex.split(command)).stdout
 
 
 @pytest.mark.parametrize("text", ["nope", "", "%", "\x1b[31m"])

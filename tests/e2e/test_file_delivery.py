@@ -154,7 +154,7 @@ def test_a_late_file_is_late_alone(
         run.log_checkpoint(weights("small"), epoch=1)
         run.log_text("words", "notes.txt")
         assert run.flush(timeout=0.5) == 1
-        assert "0 points and 1 files (5000 bytes) are still in the journal" in caplog.text
+        assert ": 1 files (5000 bytes) are still in the journal" in caplog.text
         assert [one.epoch for one in store.checkpoints(run.id)] == [1]
         assert run.finish(timeout=20) == 1
         assert store.get_run(run.id).status == "finished"
@@ -223,7 +223,7 @@ def test_a_disk_that_is_full_of_large_files(store: RunStore, home: Path, tmp_pat
         run.log_epoch(0, {"loss": 1.0})
         assert run.finish(timeout=20) == 1
     """)
-    assert "0 points and 1 files (4000000 bytes) are still in the journal" in child.errors
+    assert ": 1 files (4000000 bytes) are still in the journal" in child.errors
     [run] = store.search_runs()
     assert (run.status, len(store.epochs(run.id))) == ("finished", 1)
     assert [synced.error for synced in sync_journals()] == [None]

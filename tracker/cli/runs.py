@@ -45,7 +45,7 @@ def runs(
         elif page.runs:
             print_lines(_lines(opened, page.runs))
         else:
-            say(f"no run {'matches' if filter_ or experiment else 'is recorded yet'} in {opened.url}")
+            say(f"{'no run matches' if filter_ or experiment else 'there is no run'} in {opened.url}")
         for warning in page.warnings:
             say(printable(warning))
         if page.next_page_token is not None:

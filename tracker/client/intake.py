@@ -121,14 +121,14 @@ def as_text(field: str, value: object) -> str:
     """`value` if it is a string, else InvalidValue."""
     if not isinstance(value, str):
         limit = "a str; json.dumps(…) makes one of data"
-        raise InvalidValue(field, f"{shown(value)} is a {type(value).__name__}, not a string", limit=limit)
+        raise InvalidValue(field, f"{shown(value)} is of type {type(value).__name__}, not a string", limit=limit)
     return value
 
 
 def as_mapping(field: str, value: object) -> Mapping[str, Any]:
     """`value` if it is a mapping, else InvalidValue."""
     if not isinstance(value, Mapping):
-        raise InvalidValue(field, f"{shown(value)} is a {type(value).__name__}, not a mapping of names to values")
+        raise InvalidValue(field, f"{shown(value)} is of type {type(value).__name__}, not a mapping of names to values")
     return value
 
 
@@ -136,7 +136,7 @@ def as_path(field: str, value: object) -> str | os.PathLike[str]:
     """`value` if it is a local path, else InvalidValue."""
     if not isinstance(value, str | os.PathLike):
         limit = "a str or a pathlib.Path"
-        raise InvalidValue(field, f"{shown(value)} is a {type(value).__name__}, not a path", limit=limit)
+        raise InvalidValue(field, f"{shown(value)} is of type {type(value).__name__}, not a path", limit=limit)
     return value
 
 

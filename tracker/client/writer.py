@@ -190,9 +190,10 @@ class RunWriter:
         late = next(iter(self._delivery.late.copy().values()), None)
         reason = self._shipper.last_error or self._journal.disk_error or late or "the time given was over"
         points, files = self._points_left, self._files_left
-        left = f"{points} points" + (f" and {files} files ({self._journal.staging.waiting} bytes)" if files else "")
+        some = [f"{points} points"] * bool(points)
+        some += [f"{files} files ({self._journal.staging.waiting} bytes)"] * bool(files)
         log.warning(
             "run %s: %s are still in the journal %s (%s); "
             "they are shipped once the store takes them, at the latest by `tracker sync`",
-            self.run_id, left, self._journal.path, reason,
+            self.run_id, " and ".join(some), self._journal.path, reason,
         )  # fmt: skip

@@ -42,7 +42,7 @@ def check_text(field: str, value: object, longest: int) -> str:
     """`value` if it is a text of 1 to `longest` characters without control characters, else InvalidValue."""
     limit = f"1 to {longest} characters, no control characters"
     if not isinstance(value, str):
-        raise InvalidValue(field, f"{_shown(value)} is a {type(value).__name__}, not a string", limit=limit)
+        raise InvalidValue(field, f"{_shown(value)} is of type {type(value).__name__}, not a string", limit=limit)
     if not 1 <= len(value) <= longest:
         raise InvalidValue(field, f"{_shown(value)} has {len(value)} characters", limit=limit)
     if bad := _CONTROL.search(value):

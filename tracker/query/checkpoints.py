@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tracker.domain.checkpoints import BEST_BY, best_of, is_held_by, latest_of
-from tracker.domain.errors import CheckpointNotFound, InvalidValue
+from tracker.domain.errors import CheckpointNotFound, InvalidValue, did_you_mean
 from tracker.domain.goals import Goal, infer_goal
 from tracker.domain.records import Checkpoint
 
@@ -42,7 +42,7 @@ def choose(
         gone, more = None, "" if by is None else _why_no_best(kept, by, goals or {})
     else:
         rule, words = _rule(which)
-        found, more = rule(kept), ""
+        found, more = rule(kept), _did_you_mean(which, kept)
         gone = None if words == LATEST else rule(everything)
     if found is None:
         raise CheckpointNotFound(run_id, words, f"{more}{_what_there_is(everything, gone)}")
@@ -99,6 +99,13 @@ def _why_no_best(kept: Sequence[Checkpoint], metric: str, goals: Mapping[str, Go
     return f"{why}; there is {others}; " if others else f"{why}; "
 
 
+def _did_you_mean(which: str | int, kept: Sequence[Checkpoint]) -> str:
+    """The word or tag that is nearest to a text that is neither; "" if none is."""
+    tags = {one.tag for one in kept if one.tag is not None}
+    near = did_you_mean(which, {BEST, LATEST, *tags}) if isinstance(which, str) else ""
+    return f"{near.removeprefix('; ')}; " if near else ""
+
+
 def _rule(which: str | int) -> tuple[Callable[[Sequence[Checkpoint]], _Picked], str]:
     """How to pick what `which` means, and `which` in words."""
     if which == LATEST:
@@ -108,7 +115,7 @@ def _rule(which: str | int) -> tuple[Callable[[Sequence[Checkpoint]], _Picked], 
     try:
         epoch = which.__index__()  # NumPy's whole numbers too
     except AttributeError:
-        raise InvalidValue("which", f"{which!r} is a {type(which).__name__}", limit=_LIMIT) from None
+        raise InvalidValue("which", f"{which!r} is of type {type(which).__name__}", limit=_LIMIT) from None
     if isinstance(which, bool) or epoch < 0:
         raise InvalidValue("which", f"{which!r} is no epoch", limit=_LIMIT)
     return lambda some: _of_epoch(some, epoch), f"of epoch {epoch}"

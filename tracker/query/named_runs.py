@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from tracker.domain.errors import InvalidValue, RunNotFound, did_you_mean
 from tracker.domain.identity import local_time
 from tracker.domain.ports import RunReader
@@ -40,4 +42,6 @@ def _instead_of(store: RunReader, text: str) -> str:
     """What else a name may mean that no run has."""
     if gone := store.find_runs(text, limit=1, deleted=True) if text else ():
         return f"it is deleted, to have it back: tracker undelete {gone[0].id}"
+    if text in {one.name for one in store.experiments()}:
+        return f"it is an experiment; its runs are: tracker runs --experiment {shlex.quote(text)}"
     return did_you_mean(text, {run.name for run in store.search_runs(limit=_NEIGHBOURS).runs}).removeprefix("; ")

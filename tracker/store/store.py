@@ -335,5 +335,5 @@ def _as_step(name: str, step: int | None) -> int | None:
     if step is None:
         return None
     if not isinstance(step, int):
-        raise InvalidValue(name, f"{step!r} is a {type(step).__name__}", limit="a whole number")
+        raise InvalidValue(name, f"{step!r} is of type {type(step).__name__}", limit="a whole number")
     return max(-(2**63), min(step, 2**63 - 1))

@@ -121,8 +121,8 @@ BAD_KEYS: list[tuple[Any, str]] = [
     ("a\nb", "has a control character at 1"),
     ("a\x00", "has a control character at 1"),
     ("\ud800", "has a control character at 0"),
-    (7, "is a int, not a string"),
-    (None, "is a NoneType, not a string"),
+    (7, "is of type int, not a string"),
+    (None, "is of type NoneType, not a string"),
 ]
 
 

@@ -120,7 +120,7 @@ def test_data_for_a_text_is_told_what_to_write(
     with start_run() as run:
         run.log_text({"a": 1}, "d.json")  # type: ignore[arg-type]
         assert run.problems == {"text": 1}
-    assert "log_text: text: {'a': 1} is a dict, not a string (limit: a str; json.dumps(…)" in caplog.text
+    assert "log_text: text: {'a': 1} is of type dict, not a string (limit: a str; json.dumps(…)" in caplog.text
 
 
 def test_each_mistake_is_said_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

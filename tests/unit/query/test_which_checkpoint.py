@@ -103,6 +103,9 @@ def test_the_error_says_what_there_is() -> None:
         chosen(9, kept(1, 9, status="pruned"))
     with pytest.raises(CheckpointNotFound, match="none at all"):
         chosen("latest")
+    for given, meant in (("bst", "best"), ("lastest", "latest"), ("best won", "best one")):
+        with pytest.raises(CheckpointNotFound, match=f"no checkpoint '{given}': did you mean '{meant}'\\?; there are "):
+            chosen(given, *many)
     assert spans(range(0, 100, 2)).count(",") == 12
 
 
