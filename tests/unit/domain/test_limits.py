@@ -21,7 +21,7 @@ def test_keys(key: str) -> None:
 
 
 @pytest.mark.parametrize(("key", "said"), [("", "0 characters"), ("x" * 251, "251 characters"), ("a\nb", "control character at 1"),
-                                           ("\x7f", "control character"), (3, "a int, not a string"), ("\ud800", "control character")])  # fmt: skip
+                                           ("\x7f", "control character"), (3, "of type int, not a string"), ("\ud800", "control character")])  # fmt: skip
 def test_keys_that_are_none(key: object, said: str) -> None:
     """The message says what is wrong with the key and what the limit is."""
     with pytest.raises(InvalidValue, match=said) as caught:
