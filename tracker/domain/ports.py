@@ -210,6 +210,10 @@ class RunStore(RunReader, Protocol):
         """
         ...
 
+    def ready(self) -> None:
+        """Return if a write would be taken now; raises StoreUnavailable within seconds if not."""
+        ...
+
     def request_stop(self, run_id: str) -> None:
         """Ask the run to stop at its next convenience; recorded as the event `stop_requested`."""
         ...

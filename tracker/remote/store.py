@@ -45,7 +45,7 @@ class HttpRunStore:
         return store
 
     def ready(self) -> None:
-        """Return if the server and the store behind it answer; see `open` for what is raised."""
+        """Return if the server takes writes, and the store behind it; see `open` for what is raised."""
         self._ask("GET", "/readyz")
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from tracker.domain.records import (
     Series,
 )
 from tracker.domain.words import HEARTBEAT_MS, LEASE_MS
-from tracker.store import checkpoints, read, schema, sessions
+from tracker.store import checkpoints, read, readiness, schema, sessions
 from tracker.store.addresses import Addresses, of
 from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
 from tracker.store.groups import append_group
@@ -77,6 +77,9 @@ class SqlRunStore:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def ready(self) -> None:
+        readiness.check(self._engine)
 
     def __enter__(self) -> Self:
         return self

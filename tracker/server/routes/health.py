@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import anyio
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tracker.domain.errors import StoreUnavailable
+from tracker.domain.errors import StoreUnavailable, TrackerError
 from tracker.server.metrics import MEDIA_TYPE
 from tracker.server.operations import JSON, Operation, Services
+from tracker.server.problems import RETRY_AFTER_S, Refused
+
+log = logging.getLogger("tracker.server")
 
 _PATIENCE_S = 5.0
+_RETRY = {"Retry-After": str(RETRY_AFTER_S)}
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -26,11 +32,18 @@ async def alive(services: Services, request: Request) -> Response:
 
 
 async def ready(services: Services, request: Request) -> Response:
-    """Answers 200 if the store does, within seconds."""
-    with anyio.move_on_after(_PATIENCE_S) as scope:
-        await anyio.to_thread.run_sync(services.store.experiments, abandon_on_cancel=True, limiter=services.probes)
-    if scope.cancelled_caught:
-        raise StoreUnavailable(f"the store has not answered for {_PATIENCE_S:g} seconds")
+    """Answers 200 if the store would take a write within seconds, else 503.
+
+    Strangers may ask, so the answer is yes or no; what is in the way is on the server's log.
+    """
+    try:
+        with anyio.move_on_after(_PATIENCE_S) as scope:
+            await anyio.to_thread.run_sync(services.store.ready, abandon_on_cancel=True, limiter=services.probes)
+        if scope.cancelled_caught:
+            raise StoreUnavailable(f"the store has not answered for {_PATIENCE_S:g} seconds")
+    except TrackerError as error:
+        log.warning("not ready: %s", error)
+        raise Refused(503, "the server takes no writes now; its log says why", headers=_RETRY) from error
     return Response(msgspec.json.encode(Health("ready")), media_type=JSON)
 
 
@@ -41,7 +54,7 @@ async def metrics(services: Services, request: Request) -> Response:
 
 OPERATIONS = [
     Operation(method="GET", path="/healthz", summary="Whether the process is up", handle=alive, answers=Health),
-    Operation(method="GET", path="/readyz", summary="Whether the store answers", handle=ready, answers=Health),
+    Operation(method="GET", path="/readyz", summary="Whether a write would be taken", handle=ready, answers=Health),
     Operation(
         method="GET",
         path="/metrics",
