@@ -15,6 +15,8 @@ from e2e.children import eventually
 from e2e.mlflow_lab import API, ask
 from e2e.server_lab import Server
 
+from tracker.mlflow_bridge.plugin import make_registry_store
+
 AJAX = "/ajax-api/2.0/mlflow/"
 V3 = "/ajax-api/3.0/mlflow/"
 FILES = "/api/2.0/mlflow-artifacts/artifacts"
@@ -134,6 +136,10 @@ REFUSED = {
     "CVE-2024-3573 source": source("file://localhost/etc"),
     "CVE-2024-8859 source": source("dbfs:/R/artifacts/a%3f/../../../"),
     "CVE-2025-11201 source": source("mlflow-artifacts:/0/../../../etc"),
+    "source in a bucket": source("s3://other/model"),
+    "source in another store": source("gs://other/model"),
+    "source in a file system": source("dbfs:/other/model"),
+    "source by a credential": source("https://user:key@host/model"),
     "CVE-2026-2614 source of a prompt": post(
         AJAX + "model-versions/create",
         {"name": "m", "source": "file:///etc/", "tags": [{"key": "mlflow.prompt.is_prompt", "value": "true"}]},
@@ -205,6 +211,16 @@ def test_what_is_refused(place: Place, name: str) -> None:
     assert json.loads(body)["error_code"] in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
     assert sorted(str(path) for path in place.folder.rglob("*") if "tracker.db" not in path.name) == before
     assert (place.folder / "secret").read_bytes() == SECRET
+
+
+@pytest.mark.parametrize("elsewhere", ["s3://other/model", "http://127.0.0.1:9/model", "file:///etc"])
+def test_a_version_that_lies_elsewhere_is_not_read_by_the_server(place: Place, elsewhere: str) -> None:
+    """Who may read versions cannot have the server ask other stores with its own credentials, whoever registered it."""
+    registry = make_registry_store(f"tracker+sqlite:///{place.folder / 'tracker.db'}")
+    version = registry.create_model_version("m", elsewhere).version
+    status, body, _ = sent(place, ("GET", f"/model-versions/get-artifact?name=m&version={version}&path=x"))
+    assert (status, json.loads(body)["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert b"--allow-artifacts" in body
 
 
 @pytest.mark.parametrize("name", DENIED)

@@ -225,7 +225,7 @@ def test_a_registered_model_is_loaded_by_whoever_reaches_the_store(
     """A version registered through a server loads without one and the other way round; each is told its own places."""
     home = (tmp_path / "tracker-artifacts").as_uri()
     x = np.array([[0.0], [1.0]])
-    with Server(store_url, cwd=tmp_path) as server:
+    with Server(store_url, "--allow-artifacts", "s3://elsewhere", cwd=tmp_path) as server:
         monkeypatch.setenv("TRACKER_STORE", server.url)
         uris = [server.url, f"tracker+{store_url}", "tracker://"]
         first, *others = uris if through_a_server else [uris[1], uris[0], uris[2]]

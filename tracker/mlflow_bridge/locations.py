@@ -17,6 +17,8 @@ PROXY = "mlflow-artifacts"
 _LENGTH = 2048
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _MODELS = "models"
+_NAMES = ("models", "runs")
+"""Schemes of URIs that name what a store has."""
 _ARTIFACTS = "artifacts"
 _LAID_OUT = re.compile(r"/(?://)?[0-9]+/(?:models/)?([A-Za-z0-9][A-Za-z0-9_-]{0,63})/artifacts((?:/.*)?)", re.DOTALL)
 _AT_HOME = re.compile(r"/([A-Za-z0-9][A-Za-z0-9_-]{0,63})((?:/.*)?)", re.DOTALL)
@@ -136,12 +138,28 @@ class Locations:
                 refuse(f"Invalid artifact_location: {location[:200]!r} is not a place on this server")
             return None
         found = resolved(location)
-        if self.allowed is not None and not any(_below(found, one) for one in self.allowed):
+        if not self._is_allowed(found):
             refuse(
                 f"Invalid artifact_location: {location[:200]!r} is not allowed here; leave it out, or ask who runs the "
                 "server to allow it"
             )
         return None if found == self.root else found
+
+    def check_source(self, source: str) -> None:
+        """Refuse the place of a model version that is neither an owner's nor allowed: its reader would be the server.
+
+        `models:` and `runs:` name what is in a store, and are no places. Raises BridgeError.
+        """
+        if self.allowed is None or self.owner_in(source) is not None or _split(source).scheme in _NAMES:
+            return
+        if not self._is_allowed(resolved(source)):
+            refuse(
+                f"Invalid model version source: {source[:200]!r} is not allowed here; give a place of a run's or a "
+                "logged model's files, or ask who runs the server to allow it (--allow-artifacts)"
+            )
+
+    def _is_allowed(self, place: str) -> bool:
+        return self.allowed is None or any(_below(place, one) for one in self.allowed)
 
 
 class Elsewhere(Locations):
@@ -160,6 +178,9 @@ class Elsewhere(Locations):
         if experiment.artifact_location is not None:
             return experiment.artifact_location
         return f"{PROXY}:/{experiment.id}" if self.proxied else f"{self.destination}/{experiment.id}"
+
+    def check_source(self, source: str) -> None:
+        """Anywhere, as with MLflow's own store."""
 
     def run_shown(self, uri: str, experiment_id: int, run_id: str) -> str:
         """Below the destination as the server serves it, else as it is."""

@@ -76,6 +76,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
             return _without("create_model_version", (name,), {})
         with told():
             place = self._bridge().source(source)
+            self._bridge().locations.check_source(place.uri)
         # MLflow would ask for a logged model where its global tracking URI is, which need not be this store.
         known = place.uri != source and source.startswith("models:")
         made = store.create_model_version(

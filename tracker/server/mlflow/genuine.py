@@ -42,6 +42,7 @@ def load(home: ArtifactHome, bridge: Bridge, locations: Locations, url: str) -> 
     handlers._tracking_store = install(bridge, url)
     handlers._model_registry_store = make_registry_store(f"tracker+{url}")
     handlers._artifact_repo = HomeRepository(home, locations)
+    _read_allowed_versions_only(handlers._model_registry_store, locations)
     # MLflow's own code asks itself as a client now and then.
     mlflow.set_tracking_uri(f"tracker+{url}")
     mlflow.set_registry_uri(f"tracker+{url}")
@@ -58,6 +59,27 @@ def _without_auth() -> None:
     stub = ModuleType("mlflow.server.auth")
     stub.auth_config = None  # type: ignore[attr-defined]
     sys.modules.setdefault("mlflow.server.auth", stub)
+
+
+def _read_allowed_versions_only(registry: Any, locations: Locations) -> None:
+    """Files of a model version are read, with this server's credentials, where `locations` allow it only.
+
+    A version may have been registered without this server, by somebody who reads it with credentials of his own.
+    """
+    from flask import request
+
+    from tracker.mlflow_bridge.convert import told
+
+    place_of = registry.get_model_version_download_uri
+
+    def allowed_place_of(name: str, version: Any) -> str:
+        place: str = place_of(name, version)
+        if request.path.endswith("/model-versions/get-artifact"):
+            with told():
+                locations.check_source(place)
+        return place
+
+    registry.get_model_version_download_uri = allowed_place_of
 
 
 def _finite_graphql() -> None:
