@@ -203,7 +203,7 @@ def load_checkpoint(
         one = find_checkpoint(reader, run, which)
         home = compose.artifacts_of(reader)
         if to is None:
-            return copies.cached(home, one, Settings.from_environment().home / copies.CACHE)
+            return copies.cached(home, one, copies.cache_of(reader.url, Settings.from_environment().home))
         return copies.copy(home, one, copies.place(one, run.id, to))
 
 

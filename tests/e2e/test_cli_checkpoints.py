@@ -16,6 +16,7 @@ from e2e.cli_lab import COMMAND, in_terminal, invoke, plain
 from e2e.server_lab import Server
 
 import tracker
+from tracker import compose
 from tracker.artifacts.local import path_of
 from tracker.domain.identity import now_ms
 from tracker.domain.records import Checkpoint
@@ -360,6 +361,17 @@ def test_copies_that_nobody_asks_for(store_url: str, home: Path) -> None:
     assert collected("--older-than", "41d") == []
     assert collected() == [("copy", copy.name)]
     assert not copy.exists()
+
+
+def test_copies_of_another_store_stay(store_url: str, home: Path, tmp_path: Path) -> None:
+    """What was loaded from one store is not removed with what another has, whichever is asked first."""
+    copy = tracker.load_checkpoint(trained())
+    os.utime(copy, (copy.stat().st_mtime - 40 * DAY_S,) * 2)
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    compose.open_store(other).close()
+    assert collected("--store", other) == []
+    assert copy.exists()
+    assert collected() == [("copy", copy.name)]
 
 
 def test_a_living_run_keeps_everything(store_url: str) -> None:

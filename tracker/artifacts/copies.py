@@ -13,11 +13,21 @@ from tracker.domain.limits import check_format, check_run_id, check_sha256
 from tracker.domain.ports import ArtifactHome
 from tracker.domain.records import Checkpoint
 
-CACHE = "cache"
-"""The folder below TRACKER_HOME for copies that nobody asked to have elsewhere, by the SHA-256 of their bytes."""
+_CACHE = "cache"
 _ENDINGS = (".keras", ".weights.h5", ".h5", ".hdf5")
 
 Told = Callable[[int], None] | None
+
+
+def cache_of(store: str, home: Path) -> Path:
+    """The folder in TRACKER_HOME for copies that nobody asked to have elsewhere, by the SHA-256 of their bytes.
+
+    `store` is the store's URL without its password. Each has a folder of its own, so that `tracker gc` of one leaves
+    the copies of others alone.
+    """
+    import hashlib
+
+    return home / _CACHE / hashlib.sha256(store.encode()).hexdigest()[:16]
 
 
 def place(checkpoint: Checkpoint, run_id: str, to: str | os.PathLike[str]) -> Path:

@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from tracker import compose
-from tracker.artifacts.copies import CACHE
+from tracker.artifacts.copies import cache_of
 from tracker.cli import words
 from tracker.cli.output import jsonable, print_json, print_lines, say, table_width, with_progress
 from tracker.cli.stores import Database, existing_store, full_url, store_option
@@ -57,7 +57,8 @@ def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, stor
 
     These go: runs, logged models and experiments that were deleted longer ago than --older-than, with their rows and
     files; the files of pruned checkpoints, whose rows stay; files that never arrived and are older than a day; copies
-    that load_checkpoint made on this machine and nobody asked for in that time. Runs that are alive keep everything.
+    that load_checkpoint made on this machine of this store's checkpoints and nobody asked for in that time. Runs that
+    are alive keep everything.
 
     It works on the database itself, on the machine that has the files, beside a server if there is one. Killed in the
     middle, it is simply run again. Exit code 1 if something could not be removed.
@@ -67,9 +68,8 @@ def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, stor
     settings = Settings.from_environment()
     root = compose.artifact_root(artifacts or settings.artifacts, url)
     with existing_store(store) as opened:
-        things = collect(
-            cast("SqlRunStore", opened), root, older_than_ms=older_than, cache=settings.home / CACHE, dry_run=dry_run
-        )
+        cache = cache_of(opened.url, settings.home)
+        things = collect(cast("SqlRunStore", opened), root, older_than_ms=older_than, cache=cache, dry_run=dry_run)
         found = list(with_progress(things, "looking for what can go", lambda one: one.bytes, _so_far))
     if format_ == "json":
         print_json(jsonable(found))
