@@ -223,6 +223,25 @@ def test_a_version_that_lies_elsewhere_is_not_read_by_the_server(place: Place, e
     assert b"--allow-artifacts" in body
 
 
+MISREAD = {
+    "graphql of nothing": post("/graphql", {}),
+    "graphql of a number": post("/graphql", {"query": 3}),
+    "graphql that is none": post("/graphql", {"query": "x"}),
+    "page of versions": ("GET", AJAX + "model-versions/search?page_token=%C3%A9"),
+    "page of datasets": post(V3 + "datasets/search", {"experiment_ids": [], "max_results": [], "order_by": 3}),
+    "records by a word": ("GET", V3 + "datasets/x/records?max_results=x"),
+    "tags of a dataset": ("PATCH", V3 + "datasets/x/tags", {"tags": "x"}),
+    "a version without a path": ("GET", "/model-versions/get-artifact"),
+}
+
+
+@pytest.mark.parametrize("name", MISREAD)
+def test_what_mlflow_cannot_read(place: Place, name: str) -> None:
+    """A value of a wrong type, on which MLflow's own code fails, is the client's fault, never the server's."""
+    status, body, _ = sent(place, MISREAD[name])
+    assert 400 <= status < 500 or (status == 501 and b"NOT_IMPLEMENTED" in body), (status, body)
+
+
 @pytest.mark.parametrize("name", DENIED)
 def test_what_is_denied(place: Place, name: str) -> None:
     """What runs code or asks other servers on a client's word is switched off."""

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from tracker.domain.ports import ArtifactHome
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
+from tracker.server.mlflow import misread
 
 _SETTINGS = {
     # MLflow takes it for a server's sign, without which it asks other servers on a client's word.
@@ -34,6 +35,7 @@ def load(home: ArtifactHome, bridge: Bridge, locations: Locations, url: str) -> 
     os.environ.update(_SETTINGS, _MLFLOW_SERVER_ARTIFACT_DESTINATION=locations.root)
     _without_auth()
     import mlflow
+    from mlflow.server import app as flask_app
     from mlflow.server import handlers
 
     from tracker.mlflow_bridge.plugin import install, make_registry_store
@@ -47,6 +49,7 @@ def load(home: ArtifactHome, bridge: Bridge, locations: Locations, url: str) -> 
     mlflow.set_tracking_uri(f"tracker+{url}")
     mlflow.set_registry_uri(f"tracker+{url}")
     _finite_graphql()
+    misread.install(flask_app)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "starlette.middleware.wsgi is deprecated")
         from mlflow.server.fastapi_app import app

@@ -1,0 +1,55 @@
+"""Requests that MLflow's application cannot read are the client's fault, 400, where MLflow itself fails with 500."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+from typing import Any
+
+from tracker.server.mlflow import failures
+
+log = logging.getLogger("tracker.server")
+
+_READERS = ("mlflow.server.", "mlflow.utils.", "mlflow.entities.", "mlflow.protos.", "google.protobuf.", "graphql.")
+"""The modules of MLflow's application that turn a request into a call of a store."""
+_ERRORS = (TypeError, AttributeError, ValueError, LookupError, AssertionError)
+
+
+def install(flask_app: Any) -> None:
+    """Have `flask_app`, MLflow's, answer 400 where its own reading of a request failed."""
+    from flask import Response, request
+    from graphql import GraphQLError
+    from mlflow.exceptions import MlflowException
+    from werkzeug.exceptions import HTTPException
+
+    def told(error: Exception) -> Any:
+        if isinstance(error, HTTPException):  # a form's missing field is also a KeyError
+            return error
+        if not _in_a_reader(error.__traceback__):
+            raise error
+        log.warning("MLflow cannot read the request for %s: %s: %s", request.path, type(error).__name__, error)
+        said = failures.refusal("INVALID_PARAMETER_VALUE", f"the request has a value of a wrong type or form: {error}")
+        return Response(said.body, said.status, content_type="application/json")
+
+    def told_by_mlflow(error: Any) -> Any:
+        return Response(error.serialize_as_json(), error.get_http_status_code(), content_type="application/json")
+
+    # Most of MLflow's routes answer their own errors; some do not.
+    flask_app.register_error_handler(MlflowException, told_by_mlflow)
+    for kind in (*_ERRORS, GraphQLError):
+        flask_app.register_error_handler(kind, told)
+
+
+def _in_a_reader(trace: TracebackType | None) -> bool:
+    """Whether it was raised in one of `_READERS`, or in what that called of Python's own library."""
+    names = []
+    while trace is not None:
+        names.append(f"{trace.tb_frame.f_globals.get('__name__', '')}.")
+        trace = trace.tb_next
+    for name in reversed(names):
+        if name.startswith(_READERS):
+            return True
+        if name.partition(".")[0] not in sys.stdlib_module_names:
+            return False
+    return False
