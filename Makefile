@@ -6,7 +6,7 @@ LOCK := .ci/requirements.lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test field check fmt bench lock clean
+.PHONY: help demo test field fuzz installs check fmt bench lock clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +19,9 @@ test: .venv/test.stamp ## install what the tests need and run them all
 
 field: .venv/test.stamp ## one training under every condition, alone and in pairs: the record must be the same
 	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field
+
+fuzz: .venv/test.stamp ## three minutes of hostile requests to every route, as every role
+	FUZZ_SECONDS=180 $(BIN)/python -m pytest tests/e2e/test_server_fuzz.py
 
 installs: .venv/test.stamp ## each extra alone in a fresh environment, lowest and newest versions, Python 3.11 and 3.13
 	$(BIN)/python -m pytest tests/installs --all-installs
