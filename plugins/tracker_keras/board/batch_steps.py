@@ -10,13 +10,15 @@ class BatchSteps:
     """Calls of the batch hook, counted from 1 through a fit, as optimizer steps of the fit.
 
     With `steps_per_execution` = N a call stands for N steps, the last one of an epoch perhaps for fewer; with an
-    optimizer that accumulates gradients over n batches for 1/n of one. `per_call` is that number, `calls` how many
-    calls an epoch has, if it is known before one ended.
+    optimizer that accumulates gradients over n batches for 1/n of one. `per_call` is that number; `calls` and `steps`
+    are how many of both an epoch has, if it is known before one ended. An epoch's last call is at its end whether or
+    not that end was told already: what is asked is asked by another thread than the training's.
     """
 
-    def __init__(self, per_call: float, calls: int | None) -> None:
+    def __init__(self, per_call: float, calls: int | None, steps: int | None = None) -> None:
         self._per_call = per_call
         self._calls = calls
+        self._epoch = (calls, steps) if calls and steps else None
         self._ends = [(0, 0)]
 
     def end_epoch(self, steps: int) -> None:
@@ -30,5 +32,10 @@ class BatchSteps:
         ends = self._ends
         after = bisect_left(ends, call, key=lambda end: end[0])
         calls, steps = ends[max(after - 1, 0)]
-        reached = steps + math.ceil((call - calls) * self._per_call)
-        return min(reached, ends[after][1]) if after < len(ends) else reached
+        if after < len(ends):
+            return min(steps + math.ceil((call - calls) * self._per_call), ends[after][1])
+        if self._epoch is not None and call > calls:
+            each, most = self._epoch
+            epochs, more = divmod(call - calls - 1, each)
+            return steps + epochs * most + min(math.ceil((more + 1) * self._per_call), most)
+        return steps + math.ceil((call - calls) * self._per_call)

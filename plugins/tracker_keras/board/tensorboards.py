@@ -75,7 +75,9 @@ class TensorBoards(Part):
         at_once = max(1, getattr(model, "steps_per_execution", 1))
         optimizer = unwrapped(getattr(model, "optimizer", None))
         per_call = at_once / (getattr(optimizer, "gradient_accumulation_steps", None) or 1)
-        self._steps = BatchSteps(per_call, -(-calls // at_once) if calls else None)
+        # With gradients accumulated an epoch's steps are no whole number, and each call stands for as many.
+        steps = calls if per_call == at_once else None
+        self._steps = BatchSteps(per_call, -(-calls // at_once) if calls else None, steps)
         self._record = EventRecord(self.fit.run, recorder, self._steps, batches=self.fit.logs_batches)
         for callback in self._handed:
             callback.follow(recorder.step(0), recorder.epoch(0), self._hear)

@@ -49,6 +49,16 @@ def test_calls_stand_for_steps() -> None:
     assert steps(8) == 20
 
 
+def test_calls_of_an_epoch_whose_steps_are_known() -> None:
+    """A call is at the same step whether its epoch's end, and those before, were told already or not."""
+    steps = BatchSteps(3, 4, 10)
+    expected = [3, 6, 9, 10, 13, 16, 19, 20, 23]
+    for told in (0, 10, 20):
+        steps.end_epoch(told)
+        assert [steps(call) for call in range(1, 10)] == expected
+        assert steps(0) == 0
+
+
 def test_calls_of_an_epoch_of_unknown_length() -> None:
     """How many calls it had is known from its steps."""
     steps = BatchSteps(1, None)
