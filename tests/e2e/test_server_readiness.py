@@ -13,6 +13,8 @@ import pytest
 from e2e.children import eventually
 from e2e.server_lab import Server
 
+import tracker
+
 
 @pytest.fixture
 def server(any_url: str) -> Iterator[Server]:
@@ -45,6 +47,8 @@ def test_a_store_that_another_keeps_locked(server: Server, any_url: str) -> None
         assert not not_ready(server)
         other.execute(take)
         assert not_ready(server)
+        with closing(tracker.open_store(server.url)) as store:
+            assert len(store.search_runs().runs) == 0, "who only reads is not kept waiting"
         other.execute(give)
         assert not not_ready(server)
     server.end()

@@ -35,10 +35,10 @@ class HttpRunStore:
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """The store at `url`, which answers. Raises StoreUnavailable, or StoreError if no tracking server is there."""
+        """The store at `url`, whose server answers. StoreUnavailable, or StoreError if no tracking server is there."""
         store = cls(url)
         try:
-            store.ready()
+            store._ask("GET", "/healthz")  # not whether it is ready to write: whoever opens it may only read
         except BaseException:
             store.close()
             raise
