@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +19,8 @@ from tracker_system.masking import without_credentials
 
 BUDGET_S = 10.0
 """How long git may take in all for one run."""
+HDF5_S = 0.2
+"""How long a moment without open HDF5 files is waited for."""
 DIFF_BYTES = 5_000_000
 STATUS_BYTES = 1_000_000
 UNTRACKED = 1000
@@ -125,15 +128,16 @@ class _Git:
         for name, value in _SETTINGS.items():
             command += ["-c", f"{name}={value}"]
         try:
-            process = subprocess.Popen(
-                [*command, *arguments],
-                cwd=self._folder,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                start_new_session=True,
-            )
+            with _no_hdf5_file_open():
+                process = subprocess.Popen(
+                    [*command, *arguments],
+                    cwd=self._folder,
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise GitFailed(f"git cannot be run: {error.strerror}") from error
         with _killed_at(self._deadline, process) as late, process:
@@ -150,6 +154,27 @@ class _Git:
             line = said.readline(500).decode(errors="replace").strip()
             raise GitFailed(f"git {arguments[0]}: {line or process.returncode}")
         return found, True
+
+
+@contextlib.contextmanager
+def _no_hdf5_file_open() -> Iterator[None]:
+    """Wait until the process has no HDF5 file open, and keep it from opening one.
+
+    HDF5 locks a file that it writes. A child has the lock too, from its fork until it runs its program, and a
+    ModelCheckpoint that writes the file again meanwhile would raise out of the training. Popen returns when the program
+    runs. Files that stay open (data that is trained on) are waited for no longer than HDF5_S.
+    """
+    objects, files = sys.modules.get("h5py._objects"), sys.modules.get("h5py.h5f")
+    if objects is None or files is None:
+        yield
+        return
+    deadline = time.monotonic() + HDF5_S
+    while True:
+        with objects.phil:  # every call of h5py takes it
+            if not files.get_obj_count(files.OBJ_ALL, files.OBJ_FILE) or time.monotonic() >= deadline:
+                yield
+                return
+        time.sleep(0.002)
 
 
 @contextlib.contextmanager
