@@ -174,7 +174,7 @@ def _no_hdf5_file_open() -> Iterator[None]:
             if not files.get_obj_count(files.OBJ_ALL, files.OBJ_FILE) or time.monotonic() >= deadline:
                 yield
                 return
-        time.sleep(0.002)
+        time.sleep(0.002)  # h5py tells nobody that a file was closed
 
 
 @contextlib.contextmanager

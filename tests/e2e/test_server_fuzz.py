@@ -99,7 +99,6 @@ def routes() -> list[tuple[str, str]]:
     """The methods and paths of MLflow's own application."""
     from mlflow.server import app
 
-    # Its handlers of Flask's own say what a method or a folder of its pages is: they are not routes of the server.
     return sorted({(m, rule.rule) for rule in app.url_map.iter_rules() for m in (rule.methods or ()) if m != "OPTIONS"})
 
 

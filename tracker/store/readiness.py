@@ -16,7 +16,7 @@ from tracker.store.engine import shown, translated
 PATIENCE_S = 4.0
 """How long whoever holds the lock that a write needs is waited for."""
 ROOM_BYTES = 1 << 20
-"""A disk with less free than this is full: a commit is at most about as large."""
+"""A disk with less free than this is as good as full."""
 
 
 def check(engine: Engine) -> None:

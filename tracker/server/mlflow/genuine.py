@@ -69,7 +69,7 @@ def _read_allowed_versions_only(registry: Any, locations: Locations) -> None:
 
     A version may have been registered without this server, by somebody who reads it with credentials of his own.
     """
-    from flask import request
+    from flask import has_request_context, request
 
     from tracker.mlflow_bridge.convert import told
 
@@ -77,7 +77,8 @@ def _read_allowed_versions_only(registry: Any, locations: Locations) -> None:
 
     def allowed_place_of(name: str, version: Any) -> str:
         place: str = place_of(name, version)
-        if request.path.endswith("/model-versions/get-artifact"):
+        # MLflow's own code asks it outside of requests too.
+        if has_request_context() and request.path.endswith("/model-versions/get-artifact"):
             with told():
                 locations.check_source(place)
         return place
