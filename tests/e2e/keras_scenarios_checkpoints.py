@@ -283,6 +283,7 @@ def ours_as_stock() -> Facts:
             saver = kind(folder / name, verbose=1, **given)
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 validated = VALIDATED if number == 0 else {}
+                # Not drawn: what the callbacks print is compared, so Keras' own bar must not print among it.
                 fit(model, Says(5, 3, 4), saver, epochs=3, shuffle=False, verbose=0, **validated)
             files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
             printed_lines = [line.replace(str(folder), "") for line in printed.getvalue().splitlines() if line]
