@@ -49,6 +49,16 @@ class ArtifactHomeContract:
         assert told == sorted(told)
         assert (len(told) > 1, told[-1]) == (True, 3_000_000)
 
+    def test_no_more_than_the_size_on_record(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
+        """A file that has more bytes than were recorded is damaged; nothing of it is left."""
+        uri, digest = home_of_files.put("run", "x", source)
+        (tmp_path / "to").mkdir()
+        with pytest.raises(ArtifactError, match="damaged: it has more than the 2999999 bytes"):
+            home_of_files.fetch(uri, tmp_path / "to" / "got", sha256=digest, size=2_999_999)
+        assert list((tmp_path / "to").iterdir()) == []
+        got = home_of_files.fetch(uri, tmp_path / "to" / "got", sha256=digest, size=3_000_000)
+        assert got.stat().st_size == 3_000_000
+
     def test_a_target_that_cannot_be(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
         """A folder in the place of the target is an error, and nothing of the file stays beside it."""
         uri, _ = home_of_files.put("run", "x", source)
@@ -146,6 +156,15 @@ class TestLocalArtifacts(ArtifactHomeContract):
         stored = (tmp_path / "home" / "run" / "x").stat()
         assert stored.st_ino == source.stat().st_ino
         assert stored.st_mtime > 0
+
+    def test_only_regular_files_are_fetched(self, tmp_path: Path) -> None:
+        """A record may name anything: a device has no end, a FIFO nobody who writes to it."""
+        (tmp_path / "to").mkdir()
+        os.mkfifo(tmp_path / "fifo")
+        for uri in ((tmp_path / "fifo").as_uri(), "file:///dev/zero", tmp_path.as_uri()):
+            with pytest.raises(ArtifactError, match="is no file"):
+                LocalArtifacts(Path("/")).fetch(uri, tmp_path / "to" / "got")
+        assert list((tmp_path / "to").iterdir()) == []
 
     def test_full_disk_leaves_nothing_half_written(self, tmp_path: Path, source: Path) -> None:
         """When the disk takes no more, the file is not there at all, and the old one still is."""

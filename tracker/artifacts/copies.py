@@ -52,11 +52,11 @@ def copy(home: ArtifactHome, checkpoint: Checkpoint, target: Path, told: Told = 
     A folder that was kept as an archive is one again. ArtifactError if the bytes are gone or not those recorded.
     """
     if not archives.is_archive(checkpoint.format):
-        return home.fetch(checkpoint.uri, target, sha256=checkpoint.sha256, told=told)
+        return home.fetch(checkpoint.uri, target, sha256=checkpoint.sha256, size=checkpoint.size, told=told)
     handle, name = _temporary(target.parent)
     os.close(handle)
     try:
-        home.fetch(checkpoint.uri, Path(name), sha256=checkpoint.sha256, told=told)
+        home.fetch(checkpoint.uri, Path(name), sha256=checkpoint.sha256, size=checkpoint.size, told=told)
         return archives.unpack(Path(name), target)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told =
         if _digest(file) == digest:
             os.utime(file)  # `tracker gc` goes by it
         else:
-            home.fetch(checkpoint.uri, file, sha256=digest, told=told)
+            home.fetch(checkpoint.uri, file, sha256=digest, size=checkpoint.size, told=told)
     except OSError as error:
         raise ArtifactError(
             f"cannot keep a copy in {file.parent}: {error.strerror or error}; name a place with to="

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from tracker.domain.errors import ArtifactError, InvalidValue
@@ -57,11 +58,17 @@ class LocalArtifacts:
         return target.as_uri(), digest
 
     def fetch(
-        self, uri: str, target: Path, *, sha256: str | None = None, told: Callable[[int], None] | None = None
+        self,
+        uri: str,
+        target: Path,
+        *,
+        sha256: str | None = None,
+        size: int | None = None,
+        told: Callable[[int], None] | None = None,
     ) -> Path:
         source = path_of(uri)
         try:
-            part, digest = _copy(source, target.parent, told)
+            part, digest = _copy(source, target.parent, told, size)
             if sha256 is not None and digest != sha256:
                 part.unlink(missing_ok=True)
                 raise ArtifactError(f"{source} is damaged: its SHA-256 is {digest}, recorded was {sha256}")
@@ -126,16 +133,23 @@ def _link(source: Path, folder: Path) -> tuple[Path, str] | None:
     return part, digest
 
 
-def _copy(source: Path, folder: Path, told: Callable[[int], None] | None = None) -> tuple[Path, str]:
-    """Copy `source` to a new file in `folder`, on disk when this returns; return it and the SHA-256 of its bytes."""
+def _copy(
+    source: Path, folder: Path, told: Callable[[int], None] | None = None, size: int | None = None
+) -> tuple[Path, str]:
+    """Copy `source` to a new file in `folder`, on disk when this returns; return it and the SHA-256 of its bytes.
+
+    OSError, ArtifactError if it is no regular file, or has more than `size` bytes.
+    """
     import hashlib
     import tempfile
 
     digest = hashlib.sha256()
     handle, name = tempfile.mkstemp(prefix=_PART, dir=folder)
     try:
-        with open(source, "rb") as read, os.fdopen(handle, "wb") as write:
+        with os.fdopen(handle, "wb") as write, _regular(source) as read:
             while chunk := read.read(_CHUNK):
+                if size is not None and write.tell() + len(chunk) > size:
+                    raise ArtifactError(f"{source} is damaged: it has more than the {size} bytes that were recorded")
                 digest.update(chunk)
                 write.write(chunk)
                 if told is not None:
@@ -147,6 +161,18 @@ def _copy(source: Path, folder: Path, told: Callable[[int], None] | None = None)
         Path(name).unlink(missing_ok=True)
         raise
     return Path(name), digest.hexdigest()
+
+
+def _regular(path: Path) -> BinaryIO:
+    """The file at `path`, opened to be read. OSError; ArtifactError for what has no end, or makes its reader wait."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ArtifactError(f"{path} is no file")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def path_of(uri: str) -> Path:

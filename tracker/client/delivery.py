@@ -10,7 +10,7 @@ from tracker.client.batches import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
 from tracker.client.uploads import Answers, Uploads
-from tracker.domain.errors import FileRemoved, RunNotFound, StoreError, TrackerError
+from tracker.domain.errors import FileRemoved, RequestTooLarge, RunNotFound, StoreError, TrackerError
 from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame
 from tracker.domain.ports import ArtifactHome, Transport
 from tracker.query.spans import size
@@ -19,6 +19,10 @@ log = logging.getLogger("tracker")
 
 READ_BYTES = 1024 * 1024
 """How much of the journal goes into one transaction."""
+SMALLEST_BYTES = 4 * 1024
+"""The same where something on the way takes no more."""
+_AGAIN_LARGER = 16
+"""After so many smaller ones, twice as much goes into the next: the limit may have been raised."""
 
 Numbered = tuple[int, Frame]
 
@@ -43,6 +47,8 @@ class Delivery:
         self._uploads = Uploads(journal, run_id, writer, artifacts)
         # What was read and is not settled, in order: one part, unless the store refused something in it.
         self._parts: deque[Sequence[Numbered]] = deque()
+        self._piece = READ_BYTES
+        self._small_ones = 0
         self._removal_failed = ""
         self._over_budget_said = False
         self._refused = 0
@@ -96,21 +102,27 @@ class Delivery:
         if self.deliver_frames():
             return True
         self._journal.last_number = max(self._journal.last_number, self._reader.last_number)
-        return self.upload_all()
+        return self._uploads.upload_all()
 
     def upload_all(self, *, at_once: bool = False) -> bool:
         """Store the files that wait, as `Uploads.upload_all` does; False if none came any further."""
-        return self._uploads.upload_all(at_once=at_once)
+        return self._uploads.upload_all(at_once=at_once, is_sparing=not at_once)
 
     def deliver_frames(self) -> bool:
         """Deliver the next frames; False if there are none. Raises what `deliver` does."""
-        if not self._parts and (read := self._reader.read(READ_BYTES)):
+        if not self._parts and (read := self._reader.read(self._piece)):
             self._parts.append(read)
         if not self._parts:
             return False
         frames = self._parts[0]
         try:
             self._send(frames)
+        except RequestTooLarge:
+            if len(frames) == 1:
+                raise  # it waits, and all after it, until larger requests get through
+            self._piece, self._small_ones = max(self._piece // 2, SMALLEST_BYTES), 0
+            self._parts.popleft()
+            self._parts.extendleft(reversed(_halves(frames)))
         except StoreError:
             raise
         except RunNotFound as error:
@@ -120,6 +132,7 @@ class Delivery:
             self._parts.extendleft(reversed(self._split(frames, error)))
         else:
             self._parts.popleft()
+            self._went_through()
         return True
 
     def skip_known(self, answers: Answers, *, is_earlier: bool = False) -> None:
@@ -185,6 +198,11 @@ class Delivery:
         if ack.pruned:
             self._remove_pruned()
 
+    def _went_through(self) -> None:
+        self._small_ones += 1
+        if self._small_ones >= _AGAIN_LARGER and self._piece < READ_BYTES:
+            self._piece, self._small_ones = 2 * self._piece, 0
+
     def _settle(self, number: int, frame: Frame) -> None:
         if isinstance(frame, ArtifactLogged | CheckpointLogged):
             if not frame.uri:
@@ -205,8 +223,7 @@ class Delivery:
     def _split(self, frames: Sequence[Numbered], error: TrackerError) -> Sequence[Sequence[Numbered]]:
         """Halve what the store refused, until the frame at fault stands alone; the rest goes through."""
         if len(frames) > 1:
-            middle = len(frames) // 2
-            return frames[:middle], frames[middle:]
+            return _halves(frames)
         [(number, frame)] = frames
         if isinstance(frame, CheckpointLogged) and isinstance(error, FileRemoved):
             self._uploads.again(frame)
@@ -236,3 +253,8 @@ class Delivery:
                 self._run_id,
                 size(ack.over_budget),
             )
+
+
+def _halves(frames: Sequence[Numbered]) -> tuple[Sequence[Numbered], Sequence[Numbered]]:
+    middle = len(frames) // 2
+    return frames[:middle], frames[middle:]

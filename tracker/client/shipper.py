@@ -6,12 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from tracker.client import lifecycle
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
 from tracker.client.loop import Loop
-from tracker.domain.errors import StoreError
+from tracker.domain.errors import RequestTooLarge, StoreError
 from tracker.domain.words import HEARTBEAT_MS
 
 log = logging.getLogger("tracker")
@@ -125,6 +126,8 @@ class Shipper:
             self._is_away = True
             self._note(error, "the store does not take what run journal %s holds (kept, will retry): %s",
                        self._journal.path.name, error)  # fmt: skip
+            if isinstance(error, RequestTooLarge):
+                self._renew()
             return False
         except Exception as error:  # a bug of ours: the journal keeps everything, training goes on
             self._is_away = True
@@ -133,6 +136,13 @@ class Shipper:
         if self._closing and self._delivery.is_done(self._journal.last_number):
             self._finish()
         return True
+
+    def _renew(self) -> None:
+        """Tell that the run lives though its frames wait: what is small gets through."""
+        if (time.monotonic() - self._sent_at) * 1000 >= HEARTBEAT_MS:
+            with suppress(StoreError):
+                self._delivery.renew()
+                self._sent_at = time.monotonic()
 
     def _delivered(self) -> None:
         if self._is_away:

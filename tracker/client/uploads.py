@@ -18,7 +18,7 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from tracker.client.journal import Journal
-from tracker.domain.errors import ArtifactError, InvalidValue, StoreError, TrackerError
+from tracker.domain.errors import ArtifactError, InvalidValue, RequestTooLarge, StoreError, TrackerError
 from tracker.domain.frames import ArtifactLogged, CheckpointLogged, Frame
 from tracker.domain.ports import ArtifactHome
 from tracker.wire.checks import check_item
@@ -30,6 +30,8 @@ _HOME_IS_AWAY = 2
 """After so many files in a row for which the home did not answer, the others are not tried either."""
 PAUSE_S = (0.5, 30.0)
 """The first and the longest pause between attempts at one file."""
+_SPARED_S = 30.0
+"""How long files that are half as large or larger wait after one for which a request was too large."""
 _EARLIER = "-"
 """The address of a file of which nothing more is known than that an earlier version stored it."""
 
@@ -88,6 +90,7 @@ class Uploads:
         self._waiting: dict[int, Upload] = {}
         self._answers = Answers()
         self._void = 0
+        self._spared_from, self._spared_until = 0, 0.0
         self.seen = 0
         self.refused = 0
         self.late: dict[str, str] = {}
@@ -187,19 +190,29 @@ class Uploads:
             self.late.clear()
             self.refused = 0
 
-    def upload_all(self, *, at_once: bool = False) -> bool:
+    def upload_all(self, *, at_once: bool = False, is_sparing: bool = False) -> bool:
         """Try the files that wait, in order; True if anything came of it.
 
         One that cannot be stored now holds up no other: it stays in `late`, and is tried again after a pause, or with
-        `at_once`. StoreError if the home is away.
+        `at_once`. With `is_sparing` one that is too large for a request stands for others that are as large: they are
+        tried in turn. StoreError if the home is away.
         """
         came, away, now = False, 0, time.monotonic()
-        for one in [one for one in list(self._waiting.values()) if not one.is_stored]:
+        waiting = [one for one in list(self._waiting.values()) if not one.is_stored]
+        for one in sorted(waiting, key=lambda one: one.retry_at):
             if self._waiting.get(one.number) is not one or (one.retry_at > now and not at_once):
                 continue  # replaced by a later one meanwhile, or late
+            if is_sparing and one.item.file.size >= self._spared_from and time.monotonic() < self._spared_until:
+                continue
             try:
                 self._upload(one)
                 came, away = True, 0
+                if one.item.file.size >= self._spared_from:
+                    self._spared_until = 0.0
+            except RequestTooLarge as error:
+                self._is_late(one, error)
+                self._spared_from, self._spared_until = one.item.file.size // 2, time.monotonic() + _SPARED_S
+                away = 0
             except StoreError as error:
                 self._is_late(one, error)
                 away += 1

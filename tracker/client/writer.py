@@ -124,11 +124,14 @@ class RunWriter:
             self.write = self._refuse
         if self._journal is None:
             return 0
+        is_stored = True
         if self._shipper is not None:
-            self._shipper.drain(timeout, closing=True, give_up_when_away=True)
+            is_stored = self._shipper.drain(timeout, closing=True, give_up_when_away=True)
         else:
             self._leave_offline()
         self._sum_up()
+        if not is_stored:
+            self._say_what_is_left()
         return self.left
 
     def disown(self) -> None:
@@ -180,8 +183,6 @@ class RunWriter:
         if problems := self.all_problems:
             kinds = ", ".join(f"{kind}: {count}" for kind, count in problems.items())
             log.warning("run %s: %d problems in all (%s)", self.run_id, sum(problems.values()), kinds)
-        if self._shipper is not None and self.left:
-            self._say_what_is_left()
 
     def _say_what_is_left(self) -> None:
         assert self._journal is not None
@@ -195,5 +196,5 @@ class RunWriter:
         log.warning(
             "run %s: %s are still in the journal %s (%s); "
             "they are shipped once the store takes them, at the latest by `tracker sync`",
-            self.run_id, " and ".join(some), self._journal.path, reason,
+            self.run_id, " and ".join(some) or "parameters, events or other records", self._journal.path, reason,
         )  # fmt: skip

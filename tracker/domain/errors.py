@@ -186,6 +186,17 @@ class StoreUnavailable(StoreError):
     """The store does not answer now (away, locked, disk full); the same call may succeed later."""
 
 
+class RequestTooLarge(StoreUnavailable):
+    """Something before the tracking server, such as a proxy, takes no body of this size: send less at once."""
+
+    def __init__(self, server: str, size: int, said: str = "") -> None:
+        super().__init__(
+            f"{server} answered 413 to a request of {size} bytes{f' ({said})' if said else ''}, and not as a Tracker "
+            "server does: a proxy before it takes no larger ones. Raise its limit on request bodies (nginx: "
+            "client_max_body_size 64m, for files as large as the largest checkpoint)"
+        )
+
+
 class AccessRefused(StoreError):
     """A tracking server answers, but takes no token from us, or another one than ours."""
 

@@ -70,11 +70,18 @@ class ArtifactHome(Protocol):
         ...
 
     def fetch(
-        self, uri: str, target: Path, *, sha256: str | None = None, told: Callable[[int], None] | None = None
+        self,
+        uri: str,
+        target: Path,
+        *,
+        sha256: str | None = None,
+        size: int | None = None,
+        told: Callable[[int], None] | None = None,
     ) -> Path:
         """Copy the file at `uri` to `target`, whole or not at all; `told` hears how many bytes there are so far.
 
-        ArtifactError if it is not there, or its digest is not `sha256`.
+        ArtifactError if it is not there or no file, or its digest is not `sha256`, or it has more than `size` bytes:
+        no more of it is read.
         """
         ...
 

@@ -74,7 +74,7 @@ class HttpArtifacts:
         }
         try:
             with self._server.stream("PUT", target, body=opened, headers=headers) as response:
-                stored = self._read(response.read(), _Stored)
+                stored = self._read(response.whole(), _Stored)
         except NotFound as error:
             raise StoreError(f"{self._shown} is no tracking server of this version: {error}") from error
         if stored.sha256 != digest:
@@ -83,7 +83,13 @@ class HttpArtifacts:
         return stored.uri, digest
 
     def fetch(
-        self, uri: str, target: Path, *, sha256: str | None = None, told: Callable[[int], None] | None = None
+        self,
+        uri: str,
+        target: Path,
+        *,
+        sha256: str | None = None,
+        size: int | None = None,
+        told: Callable[[int], None] | None = None,
     ) -> Path:
         from tracker.remote.download import download, local
 
@@ -93,7 +99,7 @@ class HttpArtifacts:
         except InvalidValue as error:
             raise ArtifactError(f"{uri!r} is no file of a run: {error}") from error
         try:
-            part, digest = download(self._server, where, target.parent, told)
+            part, digest = download(self._server, where, target.parent, size=size, told=told)
         except NotFound as error:
             raise ArtifactError(f"{uri} is not there: {error}") from error
         if sha256 is not None and digest != sha256:
@@ -108,7 +114,10 @@ class HttpArtifacts:
         return target
 
     def list(self, run_id: str) -> Sequence[str]:
-        return self._read(self._server.ask("GET", run_path(check_run_id(run_id), "artifacts")), list[str])
+        from tracker.remote.answers import RECORDS
+
+        answer = self._server.ask("GET", run_path(check_run_id(run_id), "artifacts"), most=RECORDS)
+        return self._read(answer, list[str])
 
     def _read(self, answer: bytes, type: type[T]) -> T:
         from tracker.wire.records import from_msgpack
@@ -137,9 +146,11 @@ class HttpArtifacts:
 
     def _root_of(self, run_id: str) -> str | None:
         from tracker.domain.records import Run
+        from tracker.remote.answers import RECORDS
 
         try:
-            return self._read(self._server.ask("GET", run_path(check_run_id(run_id))), Run).artifact_uri
+            answer = self._server.ask("GET", run_path(check_run_id(run_id)), most=RECORDS)
+            return self._read(answer, Run).artifact_uri
         except (InvalidValue, NotFound):
             return None
 

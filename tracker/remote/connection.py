@@ -12,12 +12,13 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlencode, urlsplit
 
 from tracker.domain import store_url
-from tracker.domain.errors import InvalidValue, StoreUnavailable
+from tracker.domain.errors import InvalidValue, StoreError, StoreUnavailable
+from tracker.remote.answers import ANSWER_S, SMALL, Answer, AnswerTooLarge
 from tracker.remote.problems import error_of
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 CONNECT_S = 10.0
 """How long a server may take to take up a connection."""
-ANSWER_S = 60.0
-"""How long it may be silent: a batch that waits for its turn is committed within seconds."""
 KEPT = 8
 """How many idle connections are kept."""
 TARGET_BYTES = 60_000
@@ -80,13 +79,15 @@ class Server:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         twice: bool = True,
+        most: int = SMALL,
     ) -> bytes:
         """The body of the answer. With `twice` the request may be sent again if a kept connection turns out dead.
 
-        Raises what the server says is wrong, StoreUnavailable if there is no whole answer.
+        Raises what the server says is wrong, StoreUnavailable if there is no whole answer, StoreError if it has more
+        than `most` bytes.
         """
-        with self.stream(method, path, query=query, body=body, headers=headers, twice=twice) as response:
-            return response.read()
+        with self.stream(method, path, query=query, body=body, headers=headers, twice=twice, most=most) as response:
+            return response.whole()
 
     @contextmanager
     def stream(
@@ -98,7 +99,8 @@ class Server:
         body: Body = None,
         headers: Mapping[str, str] | None = None,
         twice: bool = True,
-    ) -> Iterator[HTTPResponse]:
+        most: int = SMALL,
+    ) -> Iterator[Answer]:
         """The answer, to be read in the `with` block; see `ask`."""
         target = self._prefix + path + (f"?{urlencode(query, doseq=True)}" if query else "")
         if len(target) > TARGET_BYTES:
@@ -107,11 +109,19 @@ class Server:
         connection = response = None
         try:
             connection, response = self._send(method, target, body, sent, twice)
+            known = {key.lower(): value for key, value in response.getheaders()}
             if not 200 <= response.status < 300:
-                problem = response.read(_PROBLEM_BYTES)
-                known = {key.lower(): value for key, value in response.getheaders()}
-                raise error_of(self.url, response.status, known, problem)
+                size = len(body) if isinstance(body, bytes) else int(sent.get("Content-Length", 0))
+                raise error_of(self.url, response.status, known, response.some(_PROBLEM_BYTES), sent=size)
+            if (coding := known.get("content-encoding", "identity").lower()) != "identity":
+                raise StoreError(f"{self.url} compresses its answers as {coding[:40]!r}, which nobody asked for")
+            response.allow(most)
             yield response
+        except AnswerTooLarge as error:
+            raise StoreError(
+                f"{self.url} answers {method} {path} with more than is read: {error}; ask for less, or is it a "
+                "tracking server?"
+            ) from error
         except (OSError, HTTPException) as error:
             said = (str(error) or type(error).__name__)[:200]
             raise StoreUnavailable(f"{self.url} does not answer: {said}") from error
@@ -124,7 +134,7 @@ class Server:
 
     def _send(
         self, method: str, target: str, body: Body, headers: Mapping[str, str], twice: bool
-    ) -> tuple[HTTPConnection, HTTPResponse]:
+    ) -> tuple[HTTPConnection, Answer]:
         kept = self._take()
         if kept is not None:
             try:
@@ -146,8 +156,8 @@ class Server:
 
     def _connect(self) -> HTTPConnection:
         connection = self._new_connection()
+        connection.response_class = Answer
         connection.connect()
-        connection.sock.settimeout(ANSWER_S)
         return connection
 
     def _new_connection(self) -> HTTPConnection:
@@ -179,9 +189,8 @@ class Server:
             connection.close()
 
 
-def _exchange(
-    connection: HTTPConnection, method: str, target: str, body: Body, headers: Mapping[str, str]
-) -> HTTPResponse:
+def _exchange(connection: HTTPConnection, method: str, target: str, body: Body, headers: Mapping[str, str]) -> Answer:
+    connection.sock.settimeout(ANSWER_S)
     try:
         if callable(body):
             with body() as file:
@@ -192,7 +201,9 @@ def _exchange(
         if body is None:
             raise
         # A server that refuses a body says why and hangs up: its answer may be there.
-    return connection.getresponse()
+    answer = connection.getresponse()
+    assert isinstance(answer, Answer)
+    return answer
 
 
 def _has_news(connection: HTTPConnection) -> bool:

@@ -5,36 +5,43 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPResponse, IncompleteRead
 from io import FileIO
 from pathlib import Path
 
-from tracker.domain.errors import ArtifactError, StoreUnavailable
+from tracker.domain.errors import ArtifactError, StoreError, StoreUnavailable
+from tracker.remote.answers import Answer
 from tracker.remote.connection import Server
 
 PATIENCE_S = 30.0
 """How long a file that began to come may stand still, the server restarted or away, before that is an outage."""
-_CHUNK = 1024 * 1024
+PROGRESS = 1024 * 1024
+"""After so many bytes more, or at its end, it did not stand still."""
 _LONGEST_PAUSE_S = 2.0
 _PLACE = re.compile(r"bytes (?P<first>\d+)-")
 
 
-def download(server: Server, where: str, folder: Path, told: Callable[[int], None] | None = None) -> tuple[Path, str]:
+def download(
+    server: Server, where: str, folder: Path, *, size: int | None = None, told: Callable[[int], None] | None = None
+) -> tuple[Path, str]:
     """Write what `server` has at `where` to a new file in `folder`; return it and the SHA-256 of its bytes.
 
-    `told` hears how many bytes there are so far.
+    `told` hears how many bytes there are so far. `size` is how many there are at most; where that is not known the
+    server has to say so before the first, and the disk must have room for them.
 
-    Raises StoreUnavailable, at once if nothing came; NotFound; ArtifactError for trouble in the folder.
+    Raises StoreUnavailable, at once if nothing came; NotFound; ArtifactError for trouble in the folder, and for more
+    bytes than there may be.
     """
     with local(f"cannot write in {folder}"):
         handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
-            digest = _Download(server, where, file, told).whole()
+            digest = _Download(server, where, file, size, told).whole()
             with local(f"cannot write {name}"):
                 os.fsync(file.fileno())
                 os.chmod(name, 0o644)
@@ -45,10 +52,13 @@ def download(server: Server, where: str, folder: Path, told: Callable[[int], Non
 
 
 class _Download:
-    def __init__(self, server: Server, where: str, file: FileIO, told: Callable[[int], None] | None) -> None:
+    def __init__(
+        self, server: Server, where: str, file: FileIO, size: int | None, told: Callable[[int], None] | None
+    ) -> None:
         self._server = server
         self._where = where
         self._file = file
+        self._size = size
         self._told = told
         self._begin(None)
 
@@ -60,15 +70,14 @@ class _Download:
 
     def whole(self) -> str:
         """All of it, however often it is cut off; its SHA-256."""
-        deadline, pause = 0.0, 0.1
+        deadline, pause, mark = time.monotonic() + PATIENCE_S, 0.1, PROGRESS
         while True:
-            before = self._have
             try:
                 self._more()
                 return self._digest.hexdigest()
             except StoreUnavailable:
-                if self._have > before:
-                    deadline, pause = time.monotonic() + PATIENCE_S, 0.1
+                if self._have >= mark:
+                    deadline, pause, mark = time.monotonic() + PATIENCE_S, 0.1, self._have + PROGRESS
                 if self._tag is None or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
@@ -78,29 +87,49 @@ class _Download:
         headers = {"Accept": "*/*"}
         if self._have and self._tag is not None:
             headers |= {"Range": f"bytes={self._have}-", "If-Range": self._tag}
-        with self._server.stream("GET", self._where, headers=headers) as response:
+        with self._server.stream("GET", self._where, headers=headers, most=sys.maxsize) as response:
             if not self._goes_on(response):
                 self._begin(_tag(response))
                 with local(f"cannot write {self._file.name}"):
                     self._file.seek(0)
                     self._file.truncate()
-            while chunk := response.read(_CHUNK):
+            most = self._most(response)
+            for chunk in response.pieces():
+                if self._have + len(chunk) > most:
+                    raise self._damaged(most)
                 self._digest.update(chunk)
                 with local(f"cannot write {self._file.name}"):
                     _write_all(self._file, chunk)
                 self._have += len(chunk)
                 if self._told is not None:
                     self._told(self._have)
-            if response.length:
-                raise IncompleteRead(b"", response.length)  # `read` of a part does not say so
 
-    def _goes_on(self, response: HTTPResponse) -> bool:
+    def _most(self, response: Answer) -> int:
+        """How many bytes there may be in all. Raises if more are announced, or there is no bound."""
+        if self._size is not None:
+            if self._have + (response.length or 0) > self._size:
+                raise self._damaged(self._size)
+            return self._size
+        if response.length is None:
+            raise StoreError(f"{self._server.url} does not say how large {self._where} is")
+        with local(f"cannot write {self._file.name}"):
+            free = shutil.disk_usage(self._file.fileno()).free
+        if response.length > free:
+            raise ArtifactError(
+                f"{self._where} has {response.length} bytes more, and the disk of {self._file.name} {free} free"
+            )
+        return self._have + response.length
+
+    def _damaged(self, size: int) -> ArtifactError:
+        return ArtifactError(f"{self._where} is damaged: it has more than the {size} bytes that were recorded")
+
+    def _goes_on(self, response: Answer) -> bool:
         """Whether these bytes follow on those that came before."""
         place = _PLACE.match(response.getheader("Content-Range", ""))
         return response.status == 206 and place is not None and int(place["first"]) == self._have
 
 
-def _tag(response: HTTPResponse) -> str | None:
+def _tag(response: Answer) -> str | None:
     """What stands for these very bytes, if the server says so."""
     tag = response.getheader("ETag", "")
     return tag if tag.startswith('"') and response.getheader("Accept-Ranges") == "bytes" else None

@@ -15,6 +15,7 @@ from tracker.domain.errors import (
     FileRemoved,
     InvalidValue,
     NotFound,
+    RequestTooLarge,
     RunExists,
     RunNotFound,
     StoreError,
@@ -39,8 +40,8 @@ _ATTRIBUTES: dict[str, Any] = {"field": "", "limit": "", "run_id": "", "text": "
 """What errors of the tree carry besides their message, and what stands in for it where the server did not say."""
 
 
-def error_of(server: str, status: int, headers: Mapping[str, str], body: bytes) -> TrackerError:
-    """The error that an answer with this status means.
+def error_of(server: str, status: int, headers: Mapping[str, str], body: bytes, *, sent: int = 0) -> TrackerError:
+    """The error that an answer with this status means, to a request whose body had `sent` bytes.
 
     Only what a tracking server says about a request, in its own words, is taken for a refusal. Anything else (a proxy,
     another server, a server that failed) is a StoreError: what waits is kept, and tried again.
@@ -52,7 +53,7 @@ def error_of(server: str, status: int, headers: Mapping[str, str], body: bytes) 
         return _made(kind, detail, problem)
     said = f"{server} answered {status}" + (f": {detail}" if detail else "")
     if status == 413:
-        return InvalidValue("body", detail or "more than the server takes at once")
+        return RequestTooLarge(server, sent, detail)
     if status in _AWAY:
         again = headers.get("retry-after", "")
         return StoreUnavailable(said + (f" (again in {again} s)" if again.isdecimal() else ""))

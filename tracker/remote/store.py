@@ -10,6 +10,7 @@ from tracker.domain.frames import Ack, Batch
 from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
 from tracker.remote.address import API, run_path
+from tracker.remote.answers import RECORDS, SERIES
 from tracker.remote.connection import Query, Server
 from tracker.wire.batches import encode_batch
 from tracker.wire.records import from_msgpack
@@ -145,7 +146,7 @@ class HttpRunStore:
         last_step: int | None = None,
     ) -> History:
         query = _query(key=key, max_points=max_points, raw=raw, first_step=first_step, last_step=last_step)
-        return self._get(_path(run_id, "history"), History, query)
+        return self._get(_path(run_id, "history"), History, query, most=SERIES)
 
     def fits(self, run_id: str) -> Sequence[Fit]:
         return self._get(_path(run_id, "fits"), list[Fit])
@@ -160,7 +161,7 @@ class HttpRunStore:
         return self._get(_path(run_id, "checkpoints"), list[Checkpoint])
 
     def histograms(self, run_id: str, key: str | None = None) -> Sequence[Histogram]:
-        return self._get(_path(run_id, "histograms"), list[Histogram], _query(key=key))
+        return self._get(_path(run_id, "histograms"), list[Histogram], _query(key=key), most=SERIES)
 
     def sweep(self) -> None:
         """Make runs whose lease ran out `lost`; see `SqlRunStore.sweep`. The server does so when it looks at runs."""
@@ -175,8 +176,8 @@ class HttpRunStore:
             # Not a run, but the way to it: nothing is known about what was asked.
             raise StoreError(f"{self.url} is no tracking server of this version: {error}") from error
 
-    def _get(self, path: str, type: type[T], query: Query | None = None) -> T:
-        return self._read(self._ask("GET", path, query=query), type)
+    def _get(self, path: str, type: type[T], query: Query | None = None, *, most: int = RECORDS) -> T:
+        return self._read(self._ask("GET", path, query=query, most=most), type)
 
     def _read(self, answer: bytes, type: type[T]) -> T:
         try:

@@ -164,7 +164,7 @@ class Place:
         newest = self.newest
         try:
             if newest.id == 0 and newest.uri.startswith("file:"):  # it lies beside its journal
-                return LocalArtifacts(Path("/")).fetch(newest.uri, target, sha256=newest.sha256)
+                return LocalArtifacts(Path("/")).fetch(newest.uri, target, sha256=newest.sha256, size=newest.size)
         except ArtifactError:
             # It was shipped meanwhile: the store has it now.
             assert self._run is not None
@@ -175,7 +175,7 @@ class Place:
             raise StoreUnavailable(
                 f"the newest state lies at {self.newest.uri}, which does not answer; start again then"
             )
-        return self._home.fetch(self.newest.uri, target, sha256=self.newest.sha256)
+        return self._home.fetch(self.newest.uri, target, sha256=self.newest.sha256, size=self.newest.size)
 
 
 def _newest(states: Sequence[Checkpoint]) -> Checkpoint | None:

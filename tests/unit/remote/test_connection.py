@@ -19,6 +19,7 @@ from tracker.domain.errors import (
     ArtifactError,
     InvalidFilter,
     InvalidValue,
+    RequestTooLarge,
     RunNotFound,
     SchemaOutdated,
     StoreError,
@@ -128,11 +129,17 @@ def test_problems_become_the_errors_they_were(status: int, error: type[Exception
             assert (caught.value.field, caught.value.limit) == ("f", "l")
 
 
-def test_too_large_a_body_is_refused_by_anybody() -> None:
-    """A proxy that takes no more than so much makes the batch smaller, until it goes through."""
-    with listening(says(http(413, b"<html>", "text/html"))) as url, closing(make_transport(url)) as transport:
-        with pytest.raises(InvalidValue, match="body"):
-            transport.send(START)
+def test_a_proxy_that_takes_no_more_refuses_nothing() -> None:
+    """A 413 in other words than a Tracker server's is an outage, and says what to raise; it is not asked twice."""
+    seen: list[bytes] = []
+    with (
+        listening(says(http(413, b"<html>", "text/html"), seen=seen)) as url,
+        closing(make_transport(url)) as transport,
+    ):
+        with pytest.raises(RequestTooLarge, match=f"^{url} answered 413 .*client_max_body_size") as caught:
+            transport.send(LARGE)
+    assert isinstance(caught.value, StoreUnavailable)
+    assert len(seen) == 1
 
 
 def test_when_to_come_again_is_said() -> None:
@@ -303,7 +310,7 @@ def test_large_batches_are_compressed() -> None:
 
 
 @pytest.mark.parametrize("answer", [
-    problem(415, "InvalidValue"), http(415), problem(422, "InvalidValue"), http(400, b"<html>", "text/html"), http(413), http(500),
+    problem(415, "InvalidValue"), http(415), problem(422, "InvalidValue"), http(400, b"<html>", "text/html"), http(500),
 ])  # fmt: skip
 def test_server_that_reads_no_zstd(answer: bytes) -> None:
     """What is refused compressed is sent as it is before it is given up; then so is the rest."""
