@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tracker import compose
-from tracker.cli.serving import Wanted, serve
+from tracker.cli.serving import QUERY_SECONDS, Wanted, serve
 from tracker.cli.stores import full_url, store_option
 from tracker.domain.errors import InvalidStoreUrl
 from tracker.settings import Settings
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 )
 @click.option("--max-artifact-bytes", metavar="N", type=click.IntRange(min=1), help="How large a file may be.")
 @click.option(
+    "--query-seconds",
+    metavar="N",
+    default=QUERY_SECONDS,
+    show_default=True,
+    type=click.FloatRange(0, 86_400),
+    help="How long a request may read from the store; 0 for as long as it takes.",
+)
+@click.option(
     "--log-level",
     default="info",
     show_default=True,
@@ -53,6 +61,7 @@ def server(
     allow_host: tuple[str, ...],
     allow_artifacts: tuple[str, ...],
     max_artifact_bytes: int | None,
+    query_seconds: float,
     log_level: str,
     log_format: Format,
     insecure: bool,
@@ -75,6 +84,7 @@ def server(
         allow_host=allow_host,
         allow_artifacts=allow_artifacts,
         max_artifact_bytes=max_artifact_bytes,
+        query_seconds=query_seconds,
         log_level=log_level,
         log_format=log_format,
         insecure=insecure,

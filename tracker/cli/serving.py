@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tracker.server.logs import Format, Log
     from tracker.server.workers import Place
 
+QUERY_SECONDS = 30.0
+"""How long a request of a server may read unless something else is wanted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -38,6 +41,8 @@ class Wanted:
     allow_host: Sequence[str] = ()
     allow_artifacts: Sequence[str] = ()
     max_artifact_bytes: int | None = None
+    query_seconds: float = QUERY_SECONDS
+    """How long a request may read; 0 for as long as it takes."""
     log_level: str = "info"
     log_format: Format = "text"
     insecure: bool = False
@@ -65,6 +70,7 @@ def serve(wanted: Wanted, talk: logging.Handler, *, started: Callable[[str], Non
             guarded=public and not wanted.insecure,
             allowed=wanted.allow_artifacts,
             largest_file=wanted.max_artifact_bytes,
+            query_seconds=wanted.query_seconds or None,
             log_level=wanted.log_level,
             log_format=wanted.log_format,
         )

@@ -186,6 +186,17 @@ class StoreUnavailable(StoreError):
     """The store does not answer now (away, locked, disk full); the same call may succeed later."""
 
 
+class QueryTimeout(StoreUnavailable):
+    """A read took longer than the server lets it: ask for less."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the query took longer than {seconds:g} s, the limit of this server (--query-seconds); ask for less: "
+            "a narrower filter, fewer runs at once (a smaller limit or max_results), a history between two steps "
+            "or thinned by max_points"
+        )
+
+
 class RequestTooLarge(StoreUnavailable):
     """Something before the tracking server, such as a proxy, takes no body of this size: send less at once."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from tracker.domain.deadlines import check_deadline
 from tracker.mlflow_bridge.checks import refuse
 from tracker.query.like import matcher
 
@@ -57,7 +58,11 @@ class Condition:
         return self.value
 
     def holds(self, found: Any) -> bool:
-        """Whether `found` compares so with the value. NaN differs from all."""
+        """Whether `found` compares so with the value. NaN differs from all.
+
+        QueryTimeout once the deadline of whoever asks has passed.
+        """
+        check_deadline()
         if self.op in _COMPARE:
             return _COMPARE[self.op](found, self.value)
         if self.op.endswith("IN"):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import inspect
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.abstract_store import AbstractStore
 
+from tracker.domain.deadlines import current_deadline
 from tracker.mlflow_bridge.convert import told
 from tracker.store.beside import REGISTRY, Beside
+from tracker.store.time_limits import limit_queries
 
 if TYPE_CHECKING:
     from tracker.mlflow_bridge.bridge import Bridge
@@ -97,7 +100,8 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         store = self.real(make=False)
         if store is None:
             return str(_without("get_model_version_download_uri", (name, version), {}))
-        return self._shown(store.get_model_version_download_uri(name, version))
+        with _in_time():
+            return self._shown(store.get_model_version_download_uri(name, version))
 
     def search_model_versions(self, filter_string: str | None = None, *args: Any, **kwargs: Any) -> Any:
         store = self.real(make=False)
@@ -105,7 +109,8 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
             return PagedList([], None)
         with told():
             kept = _TOLD.sub(lambda one: self._addresses.stored(self._bridge().source(one[0]).uri), filter_string or "")
-        return self._as_told(store.search_model_versions(kept or filter_string, *args, **kwargs))
+        with _in_time():
+            return self._as_told(store.search_model_versions(kept or filter_string, *args, **kwargs))
 
     def _as_told(self, answer: Any) -> Any:
         """MLflow's answer, with the sources of the versions in it as clients are told."""
@@ -141,7 +146,22 @@ def _name_source(store: Any, version: Any, source: str) -> None:
 def _open(url: str) -> Any:
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-    return SqlAlchemyStore(url)
+    store = SqlAlchemyStore(url)
+    if store.engine.dialect.name == "sqlite":  # PostgreSQL's is one of ours
+        limit_queries(store.engine)
+    return store
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """MLflow's words for a statement that the deadline ended become ours."""
+    try:
+        yield
+    except MlflowException as error:
+        deadline = current_deadline()
+        if deadline is None or deadline.left_s > 0:
+            raise
+        raise MlflowException(str(deadline.error()), error_code=TEMPORARILY_UNAVAILABLE) from error
 
 
 # Alembic, which fills it, knows one migration in a process at a time.
@@ -159,7 +179,10 @@ def _fill(url: str) -> None:
 def _forwarded(name: str) -> Callable[..., Any]:
     def call(self: RegistryStore, *args: Any, **kwargs: Any) -> Any:
         store = self.real(make=name in _MAKING)
-        return _without(name, args, kwargs) if store is None else self._as_told(getattr(store, name)(*args, **kwargs))
+        if store is None:
+            return _without(name, args, kwargs)
+        with _in_time():
+            return self._as_told(getattr(store, name)(*args, **kwargs))
 
     call.__name__ = name
     return call

@@ -39,6 +39,7 @@ def create_app(
     door: Door | None = None,
     intake: Intake | None = None,
     metrics: Metrics | None = None,
+    query_seconds: float | None = None,
     note: Note | None = None,
     around: Around | None = None,
     mounts: Sequence[Mounted] = (),
@@ -50,7 +51,14 @@ def create_app(
     role), then to what plugins mount, then to what `around` puts before our own routes.
     """
     metrics = metrics or Metrics()
-    services = Services(store=store, writer=writer, artifacts=artifacts, intake=intake or Intake(), metrics=metrics)
+    services = Services(
+        store=store,
+        writer=writer,
+        artifacts=artifacts,
+        intake=intake or Intake(),
+        metrics=metrics,
+        query_seconds=query_seconds,
+    )
     operations = [*batches.OPERATIONS, *runs.OPERATIONS, *artifact_routes.OPERATIONS, *health.OPERATIONS]
     operations.append(_openapi(operations))
 

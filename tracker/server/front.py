@@ -27,7 +27,7 @@ ROUTE = "tracker.route"
 _SANE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+@-]{0,127}\Z")
 _GONE = 499
 """What stands on the log for a client that did not wait for an answer."""
-_STORE_ERRORS = frozenset({"StoreError", "StoreUnavailable", "SchemaOutdated", "SchemaTooNew"})
+_STORE_ERRORS = frozenset({"StoreError", "StoreUnavailable", "QueryTimeout", "SchemaOutdated", "SchemaTooNew"})
 
 
 class Front:

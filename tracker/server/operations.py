@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tracker.domain.deadlines import query_deadline
 from tracker.domain.errors import InvalidValue, RunNotFound
 from tracker.domain.limits import check_run_id
 from tracker.domain.ports import ArtifactHome, RunStore
@@ -29,19 +30,28 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the routes work with. The store is asked in threads of a small pool, never on the event loop."""
+    """What the routes work with. The store is asked in threads of a small pool, never on the event loop.
+
+    Each question has `query_seconds`, None for as long as it takes.
+    """
 
     store: RunStore
     writer: Writer
     artifacts: ArtifactHome
     intake: Intake = field(default_factory=Intake)
     metrics: Metrics = field(default_factory=Metrics)
+    query_seconds: float | None = None
     readers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
     probes: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
 
     async def ask(self, question: Callable[[], T]) -> T:
-        """What `question` returns, asked in a thread."""
-        return await anyio.to_thread.run_sync(question, limiter=self.readers)
+        """What `question` returns, asked in a thread. QueryTimeout if it reads for too long."""
+
+        def asked() -> T:
+            with query_deadline(self.query_seconds):
+                return question()
+
+        return await anyio.to_thread.run_sync(asked, limiter=self.readers)
 
 
 Handler = Callable[[Services, Request], Awaitable[Response]]

@@ -120,7 +120,8 @@ async def _tracker_error(request: Request, error: Exception) -> Response:
     name = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
     request.scope[ERROR] = name
     headers = {}
-    if status == 503:
+    # What took too long once takes as long again.
+    if status == 503 and not isinstance(error, errors.QueryTimeout):
         headers["Retry-After"] = "1" if isinstance(error, Busy) else str(RETRY_AFTER_S)
     text = str(error)
     return response(

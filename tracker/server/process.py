@@ -49,7 +49,8 @@ class Setup:
     """What a process of the server is made of.
 
     `url` and `root` are as `compose.store_url` and `compose.artifact_root` return them. Tokens are asked for if
-    `guarded`, even if the store has none. `allowed` are places for artifacts that MLflow's clients may name.
+    `guarded`, even if the store has none. `allowed` are places for artifacts that MLflow's clients may name. A request
+    reads for `query_seconds` at most, None for as long as it takes.
     """
 
     url: str
@@ -58,6 +59,7 @@ class Setup:
     guarded: bool = False
     allowed: Sequence[str] = ()
     largest_file: int | None = None
+    query_seconds: float | None = None
     log_level: str = "info"
     log_format: Format = "text"
 
@@ -93,6 +95,7 @@ def run(setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], 
             door=door,
             intake=Intake(largest_file=setup.largest_file),
             metrics=metrics,
+            query_seconds=setup.query_seconds,
             note=output.answered,
             around=_mlflow(setup, store, writer),
             mounts=find_mounts(installed(Settings.from_environment())),

@@ -13,11 +13,13 @@ from urllib.parse import unquote
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 
+from tracker.domain.deadlines import check_deadline, current_deadline, query_deadline
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.store_url import parse
 from tracker.store import addresses
 from tracker.store.postgres import make_postgres_engine
 from tracker.store.raw import driver_errors
+from tracker.store.time_limits import limit_queries, wait_for_locks, was_cut_off
 
 BUSY_SECONDS = 60.0
 """How long a SQLite writer waits for its turn."""
@@ -44,6 +46,7 @@ def make_engine(url: str) -> Engine:
     addresses.attach(engine, Path(file).absolute())
     event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
+    limit_queries(engine)
     engine.update_execution_options(tracker_shown=parsed.shown)
     return engine
 
@@ -81,15 +84,23 @@ def _on_sqlite_begin(connection: Connection) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that writes; StoreUnavailable if the database did not take it and a retry may succeed."""
-    with translated(engine), engine.connect().execution_options(tracker_writes=True) as connection:
+    """One transaction that writes; StoreUnavailable if the database did not take it and a retry may succeed.
+
+    It has no deadline: what a reader is told in time must not undo what is written.
+    """
+    with (
+        translated(engine),
+        query_deadline(None),
+        engine.connect().execution_options(tracker_writes=True) as connection,
+    ):
         with connection.begin():
             yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One consistent snapshot to read from."""
+    """One consistent snapshot to read from. QueryTimeout once the deadline of whoever asks has passed."""
+    check_deadline()
     with translated(engine), engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             # By itself PostgreSQL takes a new snapshot for every statement.
@@ -106,6 +117,8 @@ def translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
+        if was_cut_off(error.orig) and (deadline := current_deadline()) is not None:
+            raise deadline.error() from error
         raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error
     except DBAPIError as error:
         # A plain DatabaseError is SQLite's word for a file that is no database, or a damaged one.
@@ -137,4 +150,5 @@ def file_identity(engine: Engine) -> tuple[int, int] | None:
 def advisory_lock(connection: Connection, name: int) -> None:
     """Make transactions that take the same lock wait for each other; SQLite's write lock does so by itself."""
     if connection.dialect.name == "postgresql":
+        wait_for_locks(connection)
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({name})")

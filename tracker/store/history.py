@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, select, text
 
 from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.records import History
+from tracker.store.raw import array_of
 from tracker.store.tables import metric_points, metric_rollups, runs, series
 from tracker.store.visible import HIGHEST, LOWEST, Points, cuts, read_points, visible
 
@@ -76,10 +77,9 @@ def _plain(
     """
     if connection.dialect.name != "sqlite" or len(begins) > 1:
         return None
-    import numpy as np
-
-    cursor: Any = connection.execute(_select_plain, {"series": found.id}).cursor
-    rows = np.fromiter(cursor, dtype=[("step", "i8"), ("offset", "i8"), ("value", "f8")])
+    rows = array_of(
+        connection, _select_plain, {"series": found.id}, [("step", "i8"), ("offset", "i8"), ("value", "f8")]
+    )
     if len(rows) != found.points:
         return None
     return rows["step"].copy(), rows["offset"] + found.started_ms, rows["value"].copy()
@@ -141,8 +141,7 @@ def _stretches(connection: Connection, wanted: dict[str, int]) -> NDArray[Any]:
         data = connection.execute(_select_packed, wanted).scalar()
         packed = np.frombuffer(data or b"", dtype=[(name, f">{kind}") for name, kind in _STRETCH])
         return packed.astype(_STRETCH)
-    cursor: Any = connection.execute(_select_stretches, wanted).cursor
-    return np.fromiter(cursor, dtype=_STRETCH)
+    return array_of(connection, _select_stretches, wanted, _STRETCH)
 
 
 _STRETCH: list[tuple[str, str]] = [

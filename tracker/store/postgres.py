@@ -16,6 +16,7 @@ from tracker.domain.errors import StoreError
 from tracker.domain.extras import how_to_install
 from tracker.domain.store_url import StoreUrl, connection_options
 from tracker.store.raw import is_farewell
+from tracker.store.time_limits import DIRECT, LOCK_SECONDS, limit_queries
 
 _DRIVER = "postgresql+psycopg"
 PREPARE_THRESHOLD = 5
@@ -62,19 +63,23 @@ def _listen(engine: Engine, url: StoreUrl) -> None:
     given = url.options.get("prepare_threshold")
     engine.update_execution_options(tracker_shown=url.shown)
     event.listen(engine, "handle_error", _on_error)
-    event.listen(engine, "connect", lambda connection, _: _prepare(connection, given))
+    event.listen(engine, "connect", lambda connection, record: _prepare(connection, record.info, given))
+    limit_queries(engine)
 
 
-def _prepare(connection: Any, given: str | None) -> None:
-    """Let the connection prepare statements, if it keeps one server process to itself."""
+def _prepare(connection: Any, info: dict[str, Any], given: str | None) -> None:
+    """Let the connection prepare statements, and set what holds for all of them, if a server process is its own."""
+    connection.autocommit = True  # one round trip instead of three
+    process, waits = connection.execute("SELECT pg_backend_pid(), current_setting('lock_timeout')").fetchone()
+    # A pooler invents the number that it tells its clients, since they are served by one process after the other.
+    info[DIRECT] = process == connection.info.backend_pid
+    if info[DIRECT] and waits == "0":
+        connection.execute(f"SET lock_timeout = {LOCK_SECONDS * 1000:.0f}")
+    connection.autocommit = False
     if given is not None:
         connection.prepare_threshold = int(given) or None
-        return
-    connection.autocommit = True  # one round trip instead of three
-    (process,) = connection.execute("SELECT pg_backend_pid()").fetchone()
-    connection.autocommit = False
-    # A pooler invents the number that it tells its clients, since they are served by one process after the other.
-    connection.prepare_threshold = PREPARE_THRESHOLD if process == connection.info.backend_pid else None
+    else:
+        connection.prepare_threshold = PREPARE_THRESHOLD if info[DIRECT] else None
 
 
 def _on_error(context: ExceptionContext) -> None:

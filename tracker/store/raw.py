@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
 from sqlalchemy.exc import DBAPIError
+
+from tracker.store.time_limits import DIRECT, LOCK_SECONDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Raw:
@@ -17,10 +22,11 @@ class Raw:
     Use it inside `driver_errors`, which makes SQLAlchemy's errors of them.
     """
 
-    __slots__ = ("_cursor", "_driver", "postgres")
+    __slots__ = ("_cursor", "_driver", "_pooled", "postgres")
 
     def __init__(self, connection: Connection) -> None:
         self.postgres: bool = connection.dialect.name == "postgresql"
+        self._pooled = self.postgres and not connection.info.get(DIRECT)
         driver: Any = connection.connection.dbapi_connection
         self._driver = driver
         self._cursor = driver.cursor()
@@ -29,6 +35,8 @@ class Raw:
         """Begin a transaction that writes, SQLAlchemy's own not having begun: theirs costs three times as much."""
         if not self.postgres:  # psycopg begins by itself
             self._cursor.execute("BEGIN IMMEDIATE")
+        elif self._pooled:
+            self._cursor.execute(f"SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}")
 
     def commit(self) -> None:
         self._driver.commit()
@@ -90,3 +98,17 @@ def driver_errors(connection: Connection, statement: str) -> Iterator[None]:
         raise DBAPIError.instance(
             statement, None, error, driver.Error, connection_invalidated=gone, dialect=connection.dialect
         ) from error
+
+
+def array_of(
+    connection: Connection, statement: Select[Any], values: Mapping[str, Any], columns: Sequence[tuple[str, str]]
+) -> NDArray[Any]:
+    """The rows of a statement as an array with these columns (name and NumPy type), straight from the driver's cursor.
+
+    A list of all rows between would cost more than the conversion.
+    """
+    import numpy as np
+
+    cursor: Any = connection.execute(statement, values).cursor
+    with driver_errors(connection, "rows of a statement"):
+        return np.fromiter(cursor, dtype=list(columns))

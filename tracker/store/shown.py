@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from sqlalchemy import Connection, Row
 
 from tracker.domain.catalogue import RunDetail
+from tracker.domain.deadlines import check_deadline
 from tracker.store.catalogue_details import details_of
 
 T = TypeVar("T")
@@ -51,5 +52,6 @@ def shown_rows(connection: Connection, rows: Sequence[Row[Any]], shown: Shown[T]
     missing = [index for index, one in enumerate(found) if one is None]
     if missing:
         for index, detail in zip(missing, details_of(connection, [rows[index] for index in missing]), strict=True):
+            check_deadline()
             found[index] = shown.add(versions[index], detail)
     return found  # type: ignore[return-value]

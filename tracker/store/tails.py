@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
 from tracker.domain.catalogue import Logged
+from tracker.domain.deadlines import query_deadline
 from tracker.domain.errors import RunDeleted, RunNotFound, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
 from tracker.domain.limits import KEY_LENGTH
@@ -111,7 +112,8 @@ class Tails:
             self._settle()
 
     def _settle(self) -> None:
-        with self._turn:
+        # A reader's deadline is none for what others wrote.
+        with query_deadline(None), self._turn:
             while _settle_some(self._engine, self._memory, self._clock):
                 pass
 

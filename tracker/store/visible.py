@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, bindparam, select, text
 
 from tracker.domain.words import UNNUMBERED, Axis
-from tracker.store.raw import Raw
+from tracker.store.raw import Raw, array_of
 from tracker.store.summaries import Summary
 from tracker.store.tables import fits, metric_points, runs, series
 from tracker.store.written import rows_of
@@ -66,11 +66,9 @@ def read_points(
 
 
 def _rows(connection: Connection, wanted: Mapping[str, int]) -> NDArray[Any]:
-    import numpy as np
-
-    # Straight from the cursor: a list of all rows between would cost more than the conversion.
-    cursor: Any = connection.execute(_select_points, wanted).cursor
-    return np.fromiter(cursor, dtype=[("step", "i8"), ("fit", "i8"), ("offset", "i8"), ("value", "f8")])
+    return array_of(
+        connection, _select_points, wanted, [("step", "i8"), ("fit", "i8"), ("offset", "i8"), ("value", "f8")]
+    )
 
 
 def _packed(connection: Connection, wanted: Mapping[str, int]) -> NDArray[Any]:

@@ -21,7 +21,9 @@ def mlflow_app(native: ASGIApp, *, services: Services, bridge: Bridge, locations
     by MLflow's own application over `bridge`, which is loaded in the background when it is first needed, with the
     model registry beside the store at `url`. Without MLflow those answer 501. Who may ask is not checked here.
     """
-    cold = Mount(lambda: genuine.load(services.artifacts, bridge, locations, url), services.intake)
+    cold = Mount(
+        lambda: genuine.load(services.artifacts, bridge, locations, url), services.intake, services.query_seconds
+    )
     pages = ui.Pages(cold.begin)
     routes = [*runs.ROUTES, *experiments.ROUTES, *history.ROUTES, *models.ROUTES]
     table = Table(routes, services, bridge)

@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
 
-from tracker.domain.errors import StoreError, TrackerError
+from tracker.domain.errors import QueryTimeout, StoreError, TrackerError
 from tracker.mlflow_bridge.errors import in_words
 from tracker.mlflow_bridge.words import BridgeError
 from tracker.server.problems import RETRY_AFTER_S, Refused
@@ -107,6 +107,9 @@ def told(error: Exception) -> Told:
             code = _CODE_OF.get(error.status, "BAD_REQUEST")
             headers = [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
             return Told(error.status, document(code, str(error)), headers)
+        case QueryTimeout():
+            # Without Retry-After: what took too long once takes as long again.
+            return refusal("TEMPORARILY_UNAVAILABLE", str(error))
         case StoreError():
             again = b"1" if isinstance(error, Busy) else b"%d" % RETRY_AFTER_S
             return Told(503, document("TEMPORARILY_UNAVAILABLE", str(error)), [(b"retry-after", again)])

@@ -12,6 +12,7 @@ from functools import cache
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tracker.domain.deadlines import query_deadline
 from tracker.domain.errors import StoreUnavailable
 from tracker.domain.extras import how_to_install
 from tracker.server.intake import Intake
@@ -36,9 +37,20 @@ def installed() -> bool:
 
 
 class Mount:
-    """What `make` returns, made at the first request; those that come while it is made wait `patience_s` at most."""
+    """What `make` returns, made at the first request; those that come while it is made wait `patience_s` at most.
 
-    def __init__(self, make: Callable[[], ASGIApp], intake: Intake, *, patience_s: float = 60.0) -> None:
+    A request reads from the store for `query_seconds` at most, None for as long as it takes.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], ASGIApp],
+        intake: Intake,
+        query_seconds: float | None = None,
+        *,
+        patience_s: float = 60.0,
+    ) -> None:
+        self._query_seconds = query_seconds
         self._patience_s = patience_s
         self._make = make
         self._intake = intake
@@ -67,7 +79,8 @@ class Mount:
         try:
             async with self._intake.body(Request(scope, receive)) as body:
                 body = _sane(scope, body) if len(body) <= _LARGE else await asyncio.to_thread(_sane, scope, body)
-                await self._app(_plain(scope, len(body)), _whole(body, receive), answer)
+                with query_deadline(self._query_seconds):
+                    await self._app(_plain(scope, len(body)), _whole(body, receive), answer)
         except Exception as error:
             if not answer.begun:
                 await failures.told(error).send(send)

@@ -1,0 +1,69 @@
+"""Time limits of statements: a read's deadline, and how long a lock is waited for.
+
+SQLite asks a progress handler now and then whether to go on. PostgreSQL gets `statement_timeout` and `lock_timeout`,
+for the transaction only, so that they work behind a pooler too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+
+from tracker.domain.deadlines import check_deadline, current_deadline
+
+LOCK_SECONDS = 20.0
+"""How long a lock on PostgreSQL is waited for: less than clients wait for an answer, so that they hear of it."""
+DIRECT = "tracker_direct"
+"""In a connection's `info`: whether a PostgreSQL server process is its own, as no pooler lets it be."""
+_EVERY = 20_000
+"""Instructions of SQLite's virtual machine between two looks at the clock: less than a millisecond."""
+_WATCHED = "tracker_watched"
+
+
+def limit_queries(engine: Engine) -> None:
+    """Make statements of `engine` keep to the deadline of whoever asks (`tracker.domain.deadlines`)."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "checkout", _on_sqlite_checkout)
+    else:
+        event.listen(engine, "begin", _on_postgres_begin)
+
+
+def wait_for_locks(connection: Connection) -> None:
+    """Have the transaction wait for locks without end: where processes take turns, as they do for migrations."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+
+
+def was_cut_off(error: BaseException | None) -> bool:
+    """Whether the database says that a statement was ended before it was done."""
+    return (
+        getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+        or getattr(error, "sqlstate", "") == "57014"
+    )
+
+
+def _on_sqlite_checkout(connection: sqlite3.Connection, record: Any, _proxy: object) -> None:
+    # The handler stays, and asks whoever runs a statement then for a deadline.
+    if current_deadline() is not None and _WATCHED not in record.info:
+        record.info[_WATCHED] = True
+        connection.set_progress_handler(_has_passed, _EVERY)
+
+
+def _has_passed() -> bool:
+    deadline = current_deadline()
+    return deadline is not None and deadline.left_s <= 0
+
+
+def _on_postgres_begin(connection: Connection) -> None:
+    settings: dict[str, float] = {}
+    if (deadline := current_deadline()) is not None:
+        check_deadline()
+        settings["statement_timeout"] = deadline.left_s
+    if not connection.info.get(DIRECT):
+        settings["lock_timeout"] = LOCK_SECONDS
+    if settings:
+        each = ", ".join(f"set_config('{name}', %s, true)" for name in settings)
+        values = tuple(f"{max(round(seconds * 1000), 1)}" for seconds in settings.values())
+        connection.exec_driver_sql(f"SELECT {each}", values)
