@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import IO, TypeVar
 
+from preloaded import Preloaded
+
 T = TypeVar("T")
 DEADLINE_S = 60.0
 
@@ -41,15 +43,18 @@ def memory():
 
 
 class Child:
-    """A Python process that runs `code` after the preamble; use it as a context manager."""
+    """A Python process that runs `code` after the preamble; use it as a context manager.
 
-    def __init__(self, code: str) -> None:
-        self._process = subprocess.Popen(
+    With a `backend` it has imported Keras before it starts.
+    """
+
+    def __init__(self, code: str, *, backend: str = "") -> None:
+        self._process = Preloaded(
             [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)],
+            backend=backend,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
         self.errors = ""
 
@@ -101,9 +106,9 @@ class Child:
         return self._process.returncode
 
 
-def run_child(code: str) -> Child:
+def run_child(code: str, *, backend: str = "") -> Child:
     """Run `code` to its end, which must be exit status 0."""
-    with Child(code) as child:
+    with Child(code, backend=backend) as child:
         assert child.end() == 0, child.errors
         return child
 

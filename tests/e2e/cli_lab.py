@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import preloaded
 from click.testing import CliRunner, Result
 
 import tracker
@@ -29,9 +30,7 @@ def invoke(*arguments: str) -> Result:
 
 def installed(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What the installed command does."""
-    return subprocess.run(
-        [COMMAND, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
-    )
+    return preloaded.run([COMMAND, *arguments], env={**os.environ, **environment}, timeout=60)
 
 
 def in_terminal(*arguments: str, columns: int = 80, **environment: str) -> str:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import preloaded
+
 import tracker
 from tracker.domain.ports import RunStore
 from tracker.domain.records import Run
@@ -37,6 +39,14 @@ def environment(folder: Path, backend: str) -> dict[str, str]:
         "TRACKER_HOME": str(folder / "home"),
         "TRACKER_STORE": f"sqlite:///{folder / 'tracker.db'}",
     }
+
+
+def training(
+    arguments: Sequence[Any], folder: Path, backend: str, *, timeout: float | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python in `folder` with Keras imported already; `more` is of its environment."""
+    given = [sys.executable, *arguments]
+    return preloaded.run(given, backend=backend, env=environment(folder, backend) | more, cwd=folder, timeout=timeout)
 
 
 @dataclass(frozen=True)

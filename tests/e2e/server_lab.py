@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from preloaded import Preloaded
+
 from tracker.client.batches import make_batch
 from tracker.domain.frames import Batch, Frame, Points, RunStarted
 from tracker.wire.batches import encode_batch
@@ -72,8 +74,8 @@ class Server:
     def begin(self) -> Self:
         """Start it, and return at once."""
         command = [str(COMMAND), "server", "--port", str(self.port), *self._arguments]
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, cwd=self._cwd, env=self._environment, errors="replace"
+        self.process = Preloaded(
+            command, stderr=subprocess.PIPE, cwd=self._cwd, env=self._environment, errors="replace"
         )
         self._said = _Said(self.process)
         return self

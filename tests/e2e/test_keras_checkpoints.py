@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from e2e.children import eventually
 from e2e.keras_lab import Lab, environment
+from preloaded import Preloaded
 
 from tracker.domain.records import Checkpoint
 
@@ -293,9 +294,8 @@ print(json.dumps(float(saver.best)), flush=True)
 def train(folder: Path, scores: list[float], *, stop: int = -1) -> subprocess.Popen[str]:
     """A process that trains with these scores, and waits in the middle of the save of the epoch `stop`."""
     command = [sys.executable, "-c", TRAINING, json.dumps(scores), str(stop), str(folder / "m.weights.h5")]
-    return subprocess.Popen(
-        command, env=environment(folder, "tensorflow"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    given = environment(folder, "tensorflow")
+    return Preloaded(command, backend="tensorflow", env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def test_13_kill_and_restart(tmp_path: Path) -> None:

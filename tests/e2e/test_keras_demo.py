@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from e2e.keras_lab import environment
+from e2e.keras_lab import training
 
 import tracker
 
@@ -16,14 +15,8 @@ RUNS = ["periodic-checkpoint", "best-only", "early-stopping", "learning-rate-sch
 
 def demo(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the demo in `folder` with its output as plain text."""
-    return subprocess.run(
-        [sys.executable, "-m", "tracker_keras.demo", *arguments],
-        env=environment(folder, "tensorflow") | {"COLUMNS": "80"} | variables,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    given = {"COLUMNS": "80"} | variables
+    return training(["-m", "tracker_keras.demo", *arguments], folder, "tensorflow", timeout=200, **given)
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from e2e.keras_lab import Lab, environment
+from e2e.keras_lab import Lab, training
 from e2e.server_lab import Server, away
 
 import tracker
@@ -25,9 +23,8 @@ SCRIPT = Path(__file__).with_name("keras_resume.py")
 
 def start(folder: Path, backend: str, how: str, epoch: int = 0, batch: int = 0, **more: str) -> int:
     """Start the script in `folder`, and return how its process ended."""
-    inherited = environment(folder, backend) | more
-    given = [sys.executable, str(SCRIPT), how, str(epoch), str(batch), "facts.json"]
-    done = subprocess.run(given, env=inherited, cwd=folder, capture_output=True, text=True, timeout=120)
+    given = [str(SCRIPT), how, str(epoch), str(batch), "facts.json"]
+    done = training(given, folder, backend, timeout=120, **more)
     assert done.returncode != 1, done.stderr[-4000:]
     return done.returncode
 

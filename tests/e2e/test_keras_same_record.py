@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from e2e.keras_lab import environment
+from e2e.keras_lab import training
 
 SCRIPT = Path(__file__).with_name("keras_same_record.py")
 
@@ -19,14 +17,7 @@ TRAININGS = 3
 def test_3_checkpoints_are_a_function_of_the_training(tmp_path: Path) -> None:
     """Rows, their order, what is the best, and the timeline are equal, though a busy disk delays each copy otherwise."""
     file = tmp_path / "facts.json"
-    done = subprocess.run(
-        [sys.executable, SCRIPT, str(TRAININGS), file],
-        env=environment(tmp_path, "tensorflow"),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    done = training([SCRIPT, str(TRAININGS), file], tmp_path, "tensorflow", timeout=500)
     assert done.returncode == 0, done.stderr[-4000:]
     for how, (first, *others) in json.loads(file.read_text()).items():
         assert len(others) == TRAININGS - 1

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from e2e.keras_lab import environment
+from e2e.keras_lab import training
 
 import tracker
 
@@ -19,10 +17,7 @@ SEARCHES = Path(__file__).with_name("keras_searches.py")
 
 def test_copies_of_a_callback_record_into_its_run(tmp_path: Path) -> None:
     """Deep copies record into the same run, unpickled ones open it by its id, and those without a run open their own."""
-    inherited = environment(tmp_path, "jax") | {"PYTHONPATH": str(SEARCHES.parent)}
-    done = subprocess.run(
-        [sys.executable, SEARCHES, "facts.json"], env=inherited, cwd=tmp_path, capture_output=True, text=True
-    )
+    done = training([SEARCHES, "facts.json"], tmp_path, "jax", PYTHONPATH=str(SEARCHES.parent))
     assert done.returncode == 0, done.stderr[-4000:]
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["said"] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from e2e.children import DEADLINE_S, eventually
 from e2e.cli_lab import installed, invoke, record
 from e2e.keras_lab import Lab, environment
 from e2e.server_lab import Server
+from preloaded import Preloaded
 
 import tracker
 
@@ -54,7 +54,7 @@ def test_tracker_stop_through_a_server(store_url: str, tmp_path: Path) -> None:
     with Server(store_url) as server:
         url = f"http://127.0.0.1:{server.port}"
         variables = environment(tmp_path, "jax") | {"TRACKER_STORE": url, "PYTHONPATH": str(Path(__file__).parent)}
-        with subprocess.Popen([sys.executable, "-c", ENDLESS], env=variables, cwd=tmp_path) as training:
+        with Preloaded([sys.executable, "-c", ENDLESS], backend="jax", env=variables, cwd=tmp_path) as training:
             try:
                 with closing(tracker.open_store(url)) as store:
                     eventually(lambda: any(store.epochs(run.id) for run in store.find_runs("endless")))

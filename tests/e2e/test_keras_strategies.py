@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from e2e.keras_lab import environment
+from preloaded import Preloaded
 
 import tracker
 from tracker.domain.ports import RunStore
@@ -37,13 +38,13 @@ def train_together(kind: str, folder: Path) -> list[dict[str, Any]]:
     with contextlib.ExitStack() as stack:
         workers = [
             stack.enter_context(
-                subprocess.Popen(
+                Preloaded(
                     [sys.executable, WORKER, kind, str(index), *ports],
+                    backend="jax" if kind == "jax" else "tensorflow",
                     env=environment(folder, "jax" if kind == "jax" else "tensorflow"),
                     cwd=folder,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    text=True,
                     start_new_session=True,
                 )
             )

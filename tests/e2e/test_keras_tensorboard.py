@@ -301,11 +301,11 @@ def test_16_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, value)
     bench = str(Path(__file__).parent)
     with compose.open_store(f"sqlite:///{tmp_path / 'tracker.db'}") as store:
-        with Child(KILLED.format(bench=bench, first=0)) as child:
+        with Child(KILLED.format(bench=bench, first=0), backend="tensorflow") as child:
             child.expect("trained")
             eventually(lambda: len(store.histograms("killed", "linear/dense/kernel")) == 3)
         assert [one.step for one in store.histograms("killed", "linear/dense/kernel")] == [0, 1, 2]
-        with Child(KILLED.format(bench=bench, first=2)) as child:
+        with Child(KILLED.format(bench=bench, first=2), backend="tensorflow") as child:
             child.expect("done")
         assert [one.step for one in store.histograms("killed", "linear/dense/kernel")] == list(range(5))
         assert store.history("killed", "batch/loss").steps.tolist() == list(range(1, 21))

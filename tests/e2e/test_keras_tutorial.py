@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from e2e.keras_lab import environment
+from e2e.keras_lab import training
 
 import tracker
 from tracker.domain.ports import RunStore
@@ -41,14 +39,7 @@ class Tutorial:
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tutorial]:
     folder = tmp_path_factory.mktemp("tutorial")
-    done = subprocess.run(
-        [sys.executable, TUTORIAL],
-        env=environment(folder, "tensorflow"),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = training([TUTORIAL], folder, "tensorflow", timeout=200)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "tracking" not in done.stderr
     parts = re.split(r"^== (\w+)$", done.stdout, flags=re.M)
@@ -195,12 +186,7 @@ def test_the_best_checkpoint_is_the_model_that_fit_left(tutorial: Tutorial) -> N
     best = tracker.load_checkpoint(tutorial.id("all"), store=tutorial.store.url)
     kept = tutorial.folder / "kept.npz"
     load = "import sys, keras, numpy; numpy.savez(sys.argv[2], *keras.saving.load_model(sys.argv[1]).get_weights())"
-    subprocess.run(
-        [sys.executable, "-c", load, best, kept],
-        env=environment(tutorial.folder, "tensorflow"),
-        check=True,
-        timeout=100,
-    )
+    training(["-c", load, best, kept], tutorial.folder, "tensorflow", timeout=100).check_returncode()
     weights = np.load(kept)
     assert weights.files == left.files
     for name in left.files:

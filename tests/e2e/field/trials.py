@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from typing import Any
 from e2e.field.conditions import CONDITIONS, computed, pairs
 from e2e.field.record import differences, record, shown
 from e2e.field.truths import untrue
-from e2e.keras_lab import SEED, environment
+from e2e.keras_lab import SEED, training
 
 import tracker
 
@@ -84,14 +82,13 @@ class Field:
         plans = {self._name(trial): trial for one in mine for trial in (one.reference, one)}
         given = [[name, trial.conditions, trial.plan] for name, trial in plans.items()]
         (folder / "trials.json").write_text(json.dumps(given))
-        done = subprocess.run(
-            [sys.executable, "-m", "e2e.field.laboratory", "trials.json", "told.json"],
-            env=environment(folder, backend)
-            | COMPILED
-            | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "PYTHONPATH": str(TESTS)},
-            cwd=folder,
-            capture_output=True,
-            text=True,
+        done = training(
+            ["-m", "e2e.field.laboratory", "trials.json", "told.json"],
+            folder,
+            backend,
+            **COMPILED,
+            JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"),
+            PYTHONPATH=str(TESTS),
         )
         assert done.returncode == 0, done.stderr[-4000:]
         self.told: dict[str, Any] = json.loads((folder / "told.json").read_text())
