@@ -12,11 +12,13 @@ import atexit
 import ctypes
 import functools
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,13 @@ def run(arguments: Sequence[Any], *, timeout: float | None = None, **given: Any)
         finally:
             process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
+
+
+def context() -> ForkServerContext:
+    """What starts functions in processes that have imported what Tracker stands on."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload([*TRACKER])
+    return made
 
 
 class _ForkServer:

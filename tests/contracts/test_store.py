@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preloaded
 import pytest
 from contracts.writer import Writer, points, write_interleaved
 from e2e.server_lab import served
@@ -529,7 +529,7 @@ class StoreContract:
 
     def test_eight_processes_write_at_once(self, store: RunStore, url: str) -> None:
         """Eight writers, two to a run, all succeed and nothing is lost."""
-        context = multiprocessing.get_context("spawn")
+        context = preloaded.context()
         workers = [
             context.Process(target=write_interleaved, args=(url, f"run{i // 2}", f"w{i}", i % 2)) for i in range(8)
         ]

@@ -33,6 +33,10 @@ def environment(folder: Path, backend: str) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TRACKER_", "TF_CONFIG"))}
     return inherited | {
         "FIELD_SEED": str(SEED),
+        # JAX compiles each model once a session.
+        "JAX_COMPILATION_CACHE_DIR": str(_labs.folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_ENABLE_ONEDNN_OPTS": "0",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 from e2e.browser_lab import Visit, chromium, visit
-from e2e.keras_lab import environment
+from e2e.keras_lab import training
 from e2e.server_lab import Server
 from playwright.sync_api import Browser, Page, expect
 
@@ -58,12 +56,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     with Server(f"sqlite:///{folder / 'tracker.db'}", cwd=folder, TRACKER_HOME=str(folder / "home")) as server:
-        subprocess.run(
-            [sys.executable, "-c", TRAINING],
-            env=environment(folder, "tensorflow") | {"TRACKER_STORE": server.url},
-            check=True,
-            timeout=200,
-        )
+        training(["-c", TRAINING], folder, "tensorflow", timeout=200, TRACKER_STORE=server.url).check_returncode()
         with chromium() as browser, tracker.open_store(server.url) as store:
             yield Site(server.url, store, browser)
 

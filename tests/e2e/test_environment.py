@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 from e2e.children import eventually
 from e2e.server_lab import Server
@@ -59,7 +60,7 @@ def store(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
 def train(code: Path, *arguments: str, **environment: str) -> str:
     """Run the script as a user does; what it says on standard error."""
     command = [sys.executable, str(code / "train.py"), *arguments]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
+    done = preloaded.run(command, env={**os.environ, **environment}, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stderr
 

@@ -7,11 +7,11 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
+import preloaded
 import pytest
 from e2e.cli_lab import invoke
 from e2e.server_lab import Server
@@ -189,7 +189,7 @@ LEAVE = (
 def test_journals_follow_a_moved_project(project: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     """What a process left in its journal before the move goes to where the database and its files are now."""
     train()
-    done = subprocess.run([sys.executable, "-c", LEAVE], env={**os.environ, "TRACKER_MODE": "offline"}, timeout=60)
+    done = preloaded.run([sys.executable, "-c", LEAVE], env={**os.environ, "TRACKER_MODE": "offline"}, timeout=60)
     assert done.returncode == -signal.SIGKILL
     moved = move(project, monkeypatch)
     if by == "sync":
@@ -208,7 +208,7 @@ def test_journals_follow_a_moved_project(project: Path, monkeypatch: pytest.Monk
 def test_journals_of_a_copied_project_stay_its_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that names a database which is still there goes to it, and not to a copy."""
     train()
-    subprocess.run([sys.executable, "-c", LEAVE], env={**os.environ, "TRACKER_MODE": "offline"}, timeout=60)
+    preloaded.run([sys.executable, "-c", LEAVE], env={**os.environ, "TRACKER_MODE": "offline"}, timeout=60)
     copy = project.with_name("copy")
     shutil.copytree(project, copy)
     monkeypatch.chdir(copy)

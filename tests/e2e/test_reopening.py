@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import preloaded
 import pytest
 from e2e.children import run_child
 from e2e.cli_lab import invoke
@@ -51,7 +51,7 @@ def test_the_first_process_stays_the_source(store: RunStore, tmp_path: Path, res
     first, commit = script(tmp_path / "one", "train.py", FIRST)
     later, other = script(tmp_path / "two", "look.py", LATER[resume])
     for path in (first, later):
-        subprocess.run([sys.executable, str(path)], check=True)
+        preloaded.run([sys.executable, str(path)]).check_returncode()
     [run] = store.search_runs()
     tags = store.tags(run.id)
     assert (tags["mlflow.source.name"], tags["mlflow.source.git.commit"]) == (str(first), commit)
@@ -69,13 +69,13 @@ def test_the_commit_is_read_of_worktrees_and_packed_references(store: RunStore, 
     """Wherever Git keeps the commit that is checked out."""
     start = f"tracker.start_run(run_id='it', resume='allow').finish()\nprint({LATER['allow']!r})"
     path, commit = script(tmp_path / "one", "train.py", f"import tracker\n{start}")
-    subprocess.run([sys.executable, str(path)], check=True)
+    preloaded.run([sys.executable, str(path)]).check_returncode()
     git(path.parent, "pack-refs", "--all")
-    subprocess.run([sys.executable, str(path)], check=True)
+    preloaded.run([sys.executable, str(path)]).check_returncode()
     git(path.parent, "worktree", "add", "--quiet", str(tmp_path / "tree"))
-    subprocess.run([sys.executable, str(tmp_path / "tree" / "train.py")], check=True)
+    preloaded.run([sys.executable, str(tmp_path / "tree" / "train.py")]).check_returncode()
     git(path.parent, "checkout", "--quiet", "--detach")
-    subprocess.run([sys.executable, str(path)], check=True)
+    preloaded.run([sys.executable, str(path)]).check_returncode()
     found = [event.detail["commit"] for event in store.events("it") if event.kind == "reopened"]
     assert found == [commit] * 3
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 
+import preloaded
 import pytest
 from e2e.children import eventually
 from e2e.cli_lab import installed
@@ -170,9 +170,7 @@ def test_wrong_token_costs_no_frame(guarded: Guarded, wrong: str, monkeypatch: p
     given = {"TRACKER_TOKEN": guarded.tokens["viewer"] if wrong == "viewer" else wrong}
     run_id = f"unwelcome-{wrong}"
     script = _TRAINING.format(run_id=run_id)
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **given}, capture_output=True, text=True, timeout=60
-    )
+    done = preloaded.run([sys.executable, "-c", script], env={**os.environ, **given}, timeout=60)
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if "does not take" in line]
     assert len(said) == 1

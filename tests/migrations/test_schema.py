@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import shutil
 import sqlite3
 from pathlib import Path
 
+import preloaded
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -134,7 +134,7 @@ def _open(url: str, started: object) -> None:
 @pytest.mark.parametrize("attempt", range(3))
 def test_two_processes_create_the_same_store(any_empty_url: str, attempt: int) -> None:
     """Both succeed, and the schema is there once."""
-    context = multiprocessing.get_context("spawn")
+    context = preloaded.context()
     started = context.Barrier(2)
     both = [context.Process(target=_open, args=(any_empty_url, started)) for _ in range(2)]
     for process in both:

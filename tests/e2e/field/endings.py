@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
+from preloaded import Preloaded
+
 EPOCHS = 3
 DEADLINE_S = 120.0
 
@@ -171,8 +173,12 @@ class Trial:
         script = folder / "training.py"
         main = indent(HOSTS[self.host].strip(), "    ")
         script.write_text(f"{HEAD}\n{train(self.way, ending.code)}\nif __name__ == '__main__':\n{main}\n")
-        process = subprocess.Popen(
-            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder
+        process = Preloaded(
+            [sys.executable, str(script)],
+            backend="jax" if self.way in KERAS else "",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
         )
         with process:
             assert process.stdout is not None

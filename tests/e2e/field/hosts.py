@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from e2e.field.record import differences, record, shown
-from e2e.field.trials import COMPILED, TESTS
+from e2e.field.trials import TESTS
 from e2e.field.truths import untrue
 from e2e.keras_lab import environment
 
@@ -99,8 +99,8 @@ def trained(host: Host, root: Path) -> tuple[dict[str, Any], list[str]]:
     folder.mkdir(parents=True)
     for name, text in host.files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    settings = environment(root, "jax") | COMPILED | {
-        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"), "PYTHONPATH": f"{TESTS}",
+    settings = environment(root, "jax") | {
+        "PYTHONPATH": f"{TESTS}",
     } | host.settings | {"TRACKER_STORE": None}  # fmt: skip
     command = [sys.executable, *host.command]
     if host.limit is not None:

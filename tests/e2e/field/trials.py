@@ -25,12 +25,6 @@ SOME = {("tensorflow", False): (3, 1), ("jax", False): (14, 3), ("tensorflow", T
 """Of each backend, resumed or not, how many conditions alone and how many pairs: some two minutes."""
 TESTS = Path(__file__).parents[2]
 
-COMPILED = {
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
-"""JAX compiles each model once."""
-
 RESUMED = ("fits.*", "events.*.resumed.*", "events.*.fit_*", "events.None.reopened.*", "events.None.run_failed.*")
 """What says that a training was resumed."""
 
@@ -86,8 +80,6 @@ class Field:
             ["-m", "e2e.field.laboratory", "trials.json", "told.json"],
             folder,
             backend,
-            **COMPILED,
-            JAX_COMPILATION_CACHE_DIR=str(folder / "compiled"),
             PYTHONPATH=str(TESTS),
         )
         assert done.returncode == 0, done.stderr[-4000:]
