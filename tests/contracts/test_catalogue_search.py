@@ -22,7 +22,7 @@ from tracker.store.scope import MAX_EXPERIMENTS
 from tracker.store.store import SqlRunStore
 
 RUNS = 80
-QUESTIONS = 220
+QUESTIONS = 100
 LOSSES = [0.5, 0.25, 0.25, 1.0, -1.0, 0.0, 1e300, math.inf, -math.inf, math.nan]
 TEXTS = ["adam", "Adam", "sgd", "10", "9", "1e-3", "0.001", "", "a_c", "abc", "100%", "it's", "x y", "日本", "[a]*?"]
 DATASETS = [("mnist", "d1"), ("mnist", "d2"), ("cifar", "d1"), ("Digits", "d3")]

@@ -50,7 +50,7 @@ def test_a_callback_of_its_own_runs_opens_one_in_the_child(store: RunStore, home
     script = (
         f"{TRAINING}\nown = TrackerCallback(experiment='forks')\ntrain(own, 2)\nfork({ours}, 3, 'child')\ntrain(own, 1)"
     )
-    with Child(script) as child:
+    with Child(script, backend="numpy") as child:
         assert child.end() == 0, child.errors
     runs = store.search_runs().runs
     found = {len(store.fits(run.id)): len(store.epochs(run.id)) for run in runs}
@@ -62,7 +62,7 @@ def test_a_callback_of_its_own_runs_opens_one_in_the_child(store: RunStore, home
 def test_a_run_that_was_given_stays_the_parents(store: RunStore, home: Path) -> None:
     """The child's training is not recorded, which is said once and counted."""
     script = f"{TRAINING}\nwith tracker.start_run() as run:\n    fork(TrackerCallback(run), 3, 'child')\n    run.log_epoch(0, {{'loss': 1.0}})"
-    with Child(script) as child:
+    with Child(script, backend="numpy") as child:
         assert child.end() == 0, child.errors
     (run,) = store.search_runs().runs
     assert store.fits(run.id) == []
