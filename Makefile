@@ -17,8 +17,8 @@ demo: .venv/demo.stamp ## train on real data, record it, show what was recorded
 test: .venv/test.stamp ## install what the tests need and run them all
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
-field: .venv/test.stamp ## one training under every condition, alone and in pairs: the record must be the same
-	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field
+field: .venv/test.stamp ## one training under every condition, alone and in pairs, and Keras' scenarios with both backends
+	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field tests/e2e/test_keras_*.py
 
 fuzz: .venv/test.stamp ## three minutes of hostile requests to every route, as every role
 	FUZZ_SECONDS=180 $(BIN)/python -m pytest tests/e2e/test_server_fuzz.py

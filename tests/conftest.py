@@ -31,16 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long ones first; those that read what Keras' scenarios recorded only after what can run beside the recording."""
-
-    def turn(item: pytest.Item) -> int:
-        folder = item.path.relative_to(TESTS).parts[0]
-        return 1 if "keras" in getattr(item, "fixturenames", ()) else 2 * (folder not in _FIRST)
-
-    turns = {item.path: 0 for item in items}
-    for item in items:
-        turns[item.path] = max(turns[item.path], turn(item))
-    items.sort(key=lambda item: turns[item.path])
+    """Files that take long come first."""
+    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in _FIRST)
 
 
 @pytest.hookimpl(optionalhook=True)

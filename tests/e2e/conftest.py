@@ -1,11 +1,11 @@
-"""Keras' scenarios, recorded once a backend for all tests that read the records."""
+"""What tests of Keras share: the records of its scenarios, and what draws the same conditions again."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
 import pytest
-from e2e.keras_lab import BACKENDS, SEED, Lab, begin, lab
+from e2e.keras_lab import SEED, Lab, backends, lab
 
 
 @pytest.hookimpl(wrapper=True)
@@ -17,15 +17,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-@pytest.fixture(params=BACKENDS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that read Keras' scenarios do so for the backend of the day."""
+    if "keras" in metafunc.fixturenames:
+        metafunc.parametrize("keras", backends(metafunc.module.__name__), indirect=True)
+
+
+@pytest.fixture
 def keras(request: pytest.FixtureRequest) -> Lab:
-    """What was recorded with one of the backends."""
-    return lab(request.param)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Begin to record beside the first tests, if a test wants the records; the workers of a session share them."""
-    folder, shared = tmp_path_factory.getbasetemp(), hasattr(request.config, "workerinput")
-    wanted = {item.callspec.params["keras"] for item in request.session.items if "keras" in item.fixturenames}
-    begin(folder.parent if shared else folder, sorted(wanted), shared=shared)
+    """What was recorded with a backend: the scenarios of the parts that the test's module names in SCENARIOS."""
+    made = lab(request.param)
+    for part in request.module.SCENARIOS:
+        made.record(part)
+    return made

@@ -1,31 +1,39 @@
-"""What the Keras tests share: the scenarios, run once a backend in a process of their own, and their records."""
+"""What the Keras tests share: the scenarios, run once in processes of their own, and their records."""
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import datetime
-import fcntl
 import functools
 import json
 import os
+import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import preloaded
+from templates import sqlite_store
 
 import tracker
-from tracker.domain.ports import RunStore
 from tracker.domain.records import Run
 
 BACKENDS = ("tensorflow", "jax")
+EVERYTHING = os.environ.get("FIELD") == "all"
 SCENARIOS = Path(__file__).with_name("keras_scenarios.py")
 SEED = int(os.environ.get("FIELD_SEED") or datetime.date.today().toordinal())
 """What the tests of Keras and of the field draw by: other conditions every day, or those that FIELD_SEED says."""
+
+
+@functools.cache
+def _compiled() -> str:
+    """Where JAX keeps what it compiled: each model once."""
+    folder = tempfile.TemporaryDirectory(prefix="tracker-jax-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def environment(folder: Path, backend: str) -> dict[str, str]:
@@ -33,8 +41,7 @@ def environment(folder: Path, backend: str) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TRACKER_", "TF_CONFIG"))}
     return inherited | {
         "FIELD_SEED": str(SEED),
-        # JAX compiles each model once a session.
-        "JAX_COMPILATION_CACHE_DIR": str(_labs.folder / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": _compiled(),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "KERAS_BACKEND": backend,
@@ -53,17 +60,31 @@ def training(
     return preloaded.run(given, backend=backend, env=environment(folder, backend) | more, cwd=folder, timeout=timeout)
 
 
-@dataclass(frozen=True)
 class Lab:
-    """The records of all scenarios with one backend, and what Keras itself said of each."""
+    """The records of scenarios with one backend, and what Keras itself said of each."""
 
-    backend: str
-    store: RunStore
-    facts: dict[str, Any]
+    def __init__(self, backend: str, folder: Path) -> None:
+        self.backend = backend
+        self.store = tracker.open_store(sqlite_store(folder))
+        self._folder = folder
+        self._facts: dict[str, Any] = {}
+        self._failed: dict[str, str] = {}
+
+    def record(self, part: str) -> None:
+        """Have the scenarios of `keras_scenarios_PART.py` run, if they did not; they are one process' trainings."""
+        if part not in self._failed:
+            facts = self._folder / f"{part}.json"
+            # What a part leaves in its journals is not the next one's.
+            home = str(self._folder / f"home of {part}")
+            done = training([SCENARIOS, part, facts], self._folder, self.backend, TRACKER_HOME=home)
+            self._failed[part] = done.stderr[-4000:] if done.returncode else ""
+            if not done.returncode:
+                self._facts |= json.loads(facts.read_text())
+        assert not self._failed[part], self._failed[part]
 
     def said(self, scenario: str) -> dict[str, Any]:
         """What Keras said; the scenario's own failure fails the test."""
-        facts: dict[str, Any] = self.facts[scenario]
+        facts: dict[str, Any] = self._facts[scenario]
         assert "error" not in facts, facts["error"]
         return facts
 
@@ -84,65 +105,27 @@ class Lab:
         """A series' steps."""
         return [int(step) for step in self.store.history(run_id, key).steps]
 
+    def told(self, name: str, *kinds: str) -> list[tuple[int | None, dict[str, Any]]]:
+        """Epoch and detail of the events of these kinds of the run of that name, in their order."""
+        events = self.store.events(self.run(name).id)
+        return [(event.epoch, dict(event.detail)) for event in events if event.kind in kinds]
+
     def text(self, run: Run, path: str) -> str | None:
         """A text artifact; None if the run has none there."""
         file = Path(run.artifact_uri.removeprefix("file://")) / path
         return file.read_text() if file.exists() else None
 
 
-@dataclass
-class _Labs:
-    """Where the labs of this session are, whether other processes use them too, and who makes them for this one."""
-
-    folder: Path
-    shared: bool
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-
-_labs: _Labs
-
-
-def begin(folder: Path, backends: Sequence[str], *, shared: bool) -> None:
-    """Have the labs of `backends` made in `folder` beside the caller; others are made when they are asked for."""
-    global _labs
-    _labs = _Labs(folder, shared)
-    for backend in backends:
-        _begin(backend)
-
-
-def _begin(backend: str) -> Path:
-    """Start the process that makes the lab, if nobody did. It holds the lock of the lab's folder until it ends."""
-    path = _labs.folder / f"keras-{backend}"
-    path.mkdir(exist_ok=True)
-    with (path / "lock").open("a") as lock, contextlib.suppress(BlockingIOError):
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.getsize(lock.name) == 0:
-            lock.write("begun")
-            lock.flush()
-            with (path / "errors").open("w") as errors:
-                process = subprocess.Popen(
-                    [sys.executable, SCENARIOS, path / "facts.json"],
-                    env=environment(path, backend),
-                    cwd=path,
-                    stdout=errors,
-                    stderr=errors,
-                    pass_fds=[lock.fileno()],
-                )
-            _labs.processes.append(process)
-            atexit.register(process.poll if _labs.shared else process.wait)
-            if not _labs.shared:
-                atexit.register(process.kill)
-    return path
-
-
 @functools.cache
 def lab(backend: str) -> Lab:
-    """The records with `backend`, once they are made."""
-    path = _begin(backend)
-    with (path / "lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # until that process has ended
-    facts = path / "facts.json"
-    assert facts.exists(), (path / "errors").read_text()[-4000:]
-    store = tracker.open_store(f"sqlite:///{path / 'tracker.db'}")
-    atexit.register(store.close)
-    return Lab(backend=backend, store=store, facts=json.loads(facts.read_text()))
+    """The lab of this process."""
+    folder = tempfile.TemporaryDirectory(prefix="tracker-lab-", ignore_cleanup_errors=True)
+    made = Lab(backend, Path(folder.name))
+    atexit.register(folder.cleanup)
+    atexit.register(made.store.close)
+    return made
+
+
+def backends(module: str) -> Sequence[str]:
+    """With which backends a module's tests are run: one of the day, or both in `make field`."""
+    return BACKENDS if EVERYTHING else [random.Random(f"{SEED} {module}").choice(BACKENDS)]

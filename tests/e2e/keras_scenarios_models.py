@@ -14,6 +14,23 @@ from tracker_keras import TrackerCallback
 
 
 @scenario
+def described() -> Facts:
+    with tracker.start_run(name="described") as run:
+        model = linear(metrics=["mae", keras.metrics.MeanSquaredError(name="squares")])
+        fit(model, TrackerCallback(run))
+    return {"params": model.count_params(), "keras": keras.version()}
+
+
+@scenario
+def two_optimizers() -> Facts:
+    slow, fast = keras.optimizers.SGD(0.01, name="slow"), keras.optimizers.Adam(0.1, name="fast")
+    chosen = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(slow, {".*bias": fast}))
+    with tracker.start_run(name="two_optimizers") as run:
+        fit(linear(chosen), TrackerCallback(run), keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2))
+    return {}
+
+
+@scenario
 def mixed_precision() -> Facts:
     with tracker.start_run(name="mixed_precision") as run:
         keras.config.set_dtype_policy("mixed_float16")

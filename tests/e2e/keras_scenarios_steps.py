@@ -62,15 +62,6 @@ def rates_of_a_function() -> Facts:
 
 
 @scenario
-def two_optimizers() -> Facts:
-    slow, fast = keras.optimizers.SGD(0.01, name="slow"), keras.optimizers.Adam(0.1, name="fast")
-    chosen = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(slow, {".*bias": fast}))
-    with tracker.start_run(name="two_optimizers") as run:
-        fit(linear(chosen), TrackerCallback(run), keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2))
-    return {}
-
-
-@scenario
 def no_optimizer() -> Facts:
     """A model that learns nothing can be compiled without an optimizer; no backend's own loop will train it."""
     with tracker.start_run(name="no_optimizer") as run, log_lines() as said:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from e2e.keras_lab import Lab
 
+SCENARIOS = ("autolog",)
+
 
 def test_19_callbacks_in_every_form_are_recorded(keras: Lab) -> None:
     """However its callbacks were passed, a fit is in the open run, once, and the user's lists are as they were."""

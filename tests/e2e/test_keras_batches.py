@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from e2e.keras_lab import Lab
 
+SCENARIOS = ("steps",)
+
 
 def test_every_n_steps(keras: Lab) -> None:
     """`log_batches=3` records each metric of the batch logs at every third step of the optimizer, across epochs."""
@@ -60,3 +62,11 @@ def test_a_subclass_keeps_its_own_batch_hook(keras: Lab) -> None:
     assert facts["seen"] == [0, 1, 2, 3]
     assert facts["async safe"] is False
     assert keras.steps(keras.run("subclass_of_ours").id, "batch/loss") == [1, 2, 3, 4]
+
+
+def test_8_what_the_data_does_not_say_is_not_invented(keras: Lab) -> None:
+    """A stream of unknown length has neither steps an epoch nor a batch size on its record."""
+    run = keras.run("batches_of_unknown_length")
+    (fit,) = keras.store.fits(run.id)
+    assert (fit.steps_per_epoch, fit.batch_size) == (None, None)
+    assert not {"steps_per_epoch", "batch_size"} & set(keras.store.params(run.id))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from e2e.keras_lab import Lab
 
+SCENARIOS = ("beside",)
+
 
 def fits(keras: Lab, name: str) -> list[tuple[int, int, str | None]]:
     """Number, first epoch and outcome of the fits of a run."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from e2e.keras_lab import Lab
 
+SCENARIOS = ("calls",)
+
 
 def test_verbose_and_place_change_nothing(keras: Lab) -> None:
     """Whatever `verbose` is and wherever our callback stands: each epoch's rate, its state, and no problems."""

@@ -18,6 +18,8 @@ from preloaded import Preloaded
 
 from tracker.domain.records import Checkpoint
 
+SCENARIOS = ("checkpoints",)
+
 
 def kept(keras: Lab, name: str) -> list[Checkpoint]:
     """The checkpoints of the run of that name, oldest first."""

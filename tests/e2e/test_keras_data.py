@@ -7,6 +7,15 @@ from typing import Any
 
 from e2e.keras_lab import BACKENDS, Lab, lab
 
+SCENARIOS = ("data",)
+
+
+def recorded(backend: str) -> Lab:
+    """The records with a certain backend."""
+    made = lab(backend)
+    made.record("data")
+    return made
+
 
 def data(keras: Lab, name: str) -> dict[str, Any]:
     """The parameters of a run's data."""
@@ -27,8 +36,10 @@ def test_arrays_have_shapes_counts_and_a_digest(keras: Lab) -> None:
 
 def test_equal_data_has_one_digest_wherever_it_comes_from(keras: Lab) -> None:
     """The digest is the same as arrays or tensors, through a shuffled pipeline, in another process and backend."""
-    digests = {data(lab(backend), name)["digest"] for backend in BACKENDS for name in ("data_arrays", "data native")}
-    digests.add(data(lab("tensorflow"), "data slices True")["digest"])
+    digests = {
+        data(recorded(backend), name)["digest"] for backend in BACKENDS for name in ("data_arrays", "data native")
+    }
+    digests.add(data(recorded("tensorflow"), "data slices True")["digest"])
     assert len(digests) == 1
 
 
@@ -81,14 +92,14 @@ def test_streams_are_not_asked_for_more(keras: Lab) -> None:
 
 def test_pipelines_are_read_without_running_them() -> None:
     """A pipeline's steps, elements and samples are known, and its generator ran as often as without us."""
-    facts = lab("tensorflow").said("data_pipelines")
+    facts = recorded("tensorflow").said("data_pipelines")
     without, with_ours = facts["ran"]
     assert without == with_ours == 20
-    found = data(lab("tensorflow"), "data slices True")
+    found = data(recorded("tensorflow"), "data slices True")
     assert found["pipeline"] == "TensorSlice > Shuffle > Map > Batch > Prefetch"
     assert (found["kind"], found["samples"], found["batches"]) == ("tf.data", 20, 4)
     assert (found["x.shape"], found["y.dtype"]) == ([None, 3], "float32")
-    made = data(lab("tensorflow"), "data made True")
+    made = data(recorded("tensorflow"), "data made True")
     assert made["pipeline"].startswith("Tensor > FlatMap")
     assert not {"digest", "samples"} & set(made)
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from e2e.keras_lab import Lab
 
-
-def told(keras: Lab, name: str, *kinds: str) -> list[tuple[int | None, dict[str, Any]]]:
-    """Epoch and detail of the run's events of these kinds, in their order."""
-    events = keras.store.events(keras.run(name).id)
-    return [(event.epoch, dict(event.detail)) for event in events if event.kind in kinds]
+SCENARIOS = ("decisions",)
 
 
 PLACES = pytest.mark.parametrize("place", range(6))
@@ -24,7 +18,7 @@ def test_11_early_stopping(keras: Lab, place: int) -> None:
     stopped, best_epoch, best = facts["stopped"]
     assert (stopped, best_epoch) == (3, 1)
     detail = {"stopped_epoch": 5, "best_epoch": 3, "best": best, "patience": 2, "monitor": "loss"}
-    assert told(keras, name, "early_stopped") == [(5, {**detail, "value": facts["history"]["loss"][-1]})]
+    assert keras.told(name, "early_stopped") == [(5, {**detail, "value": facts["history"]["loss"][-1]})]
     assert [fit.outcome for fit in keras.store.fits(keras.run(name).id)] == ["completed", "stopped_early"]
 
 
@@ -34,7 +28,7 @@ def test_11_restored_weights(keras: Lab, place: int) -> None:
     facts, run = keras.said("decisions")[str(place)], keras.run(f"decisions.{place}")
     assert facts["result"] < facts["stopped"][2]  # the weights at the end of the best epoch, not of the last
     best = keras.store.epochs(run.id)[3]
-    assert told(keras, run.name, "weights_restored") == [(3, {"epoch": 3, "metrics": dict(best.metrics)})]
+    assert keras.told(run.name, "weights_restored") == [(3, {"epoch": 3, "metrics": dict(best.metrics)})]
     assert [event.kind for event in keras.store.events(run.id)][-2:] == ["weights_restored", "fit_ended"]
     assert run.best_epoch == 3
 
@@ -43,7 +37,7 @@ def test_11_restored_weights(keras: Lab, place: int) -> None:
 def test_2_3_who_changed_the_rate(keras: Lab, place: int) -> None:
     """Each change of the rate has the callback that made it, though another takes it back before the next batch."""
     rate = keras.said("decisions")[str(place)]["history"]["learning_rate"][0]
-    assert told(keras, f"decisions.{place}", "learning_rate_changed") == [
+    assert keras.told(f"decisions.{place}", "learning_rate_changed") == [
         (4, {"from": rate, "to": 1.5, "by": "LearningRateScheduler"}),
         (4, {"from": 1.5, "to": 0.75, "by": "ReduceLROnPlateau"}),
         (5, {"from": 0.75, "to": 1.5, "by": "LearningRateScheduler"}),
@@ -56,7 +50,7 @@ def test_improvements_are_the_runs(keras: Lab, place: int) -> None:
     """Each epoch that was the run's best so far says so, across its fits."""
     run = keras.run(f"decisions.{place}")
     losses = keras.values(run.id, "loss")
-    assert told(keras, run.name, "best_improved") == [
+    assert keras.told(run.name, "best_improved") == [
         (epoch, {"metric": "loss", "from": losses[epoch - 1] if epoch else None, "to": losses[epoch]})
         for epoch in range(4)
     ]
@@ -81,27 +75,8 @@ def test_the_callbacks_are_left_as_they_were(keras: Lab, place: int) -> None:
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_1_an_assignment(keras: Lab, place: int) -> None:
     """A rate that the user's own callback assigned is told with the first epoch that is trained with it."""
-    ((epoch, detail),) = told(keras, f"assignments.{place}", "learning_rate_changed")
+    ((epoch, detail),) = keras.told(f"assignments.{place}", "learning_rate_changed")
     assert (epoch, detail["to"], detail["by"]) == (2, 0.125, "assignment")
-
-
-def test_1_a_schedule(keras: Lab) -> None:
-    """An optimizer's schedule changes the rate from epoch to epoch, as the series shows it."""
-    rates = keras.said("rates_of_a_schedule")["rates"]
-    assert told(keras, "rates_of_a_schedule", "learning_rate_changed") == [
-        (epoch, {"from": pytest.approx(rates[epoch - 1]), "to": pytest.approx(rates[epoch]), "by": "schedule"})
-        for epoch in (1, 2, 3)
-    ]
-    assert told(keras, "rates_of_a_function", "learning_rate_changed") == []
-
-
-def test_1_several_optimizers(keras: Lab) -> None:
-    """A change names the optimizer whose rate it is."""
-    changes = told(keras, "two_optimizers", "learning_rate_changed")
-    assert {(epoch, one["optimizer"], round(one["to"], 6)) for epoch, one in changes} == {
-        (0, "slow", 0.005), (0, "fast", 0.05), (1, "slow", 0.0025), (1, "fast", 0.025),
-    }  # fmt: skip
-    assert {one["by"] for _, one in changes} == {"LearningRateScheduler"}
 
 
 def test_12_nan(keras: Lab) -> None:
@@ -111,8 +86,7 @@ def test_12_nan(keras: Lab) -> None:
         "nan", "stopped_early", "nan", "completed",
     ]  # fmt: skip
     nan = {"metric": "loss", "value": "NaN"}
-    assert told(keras, "nan", "nan_detected") == [(0, {**nan, "by": "TerminateOnNaN"}), (0, nan), (2, nan), (4, nan)]
-    assert told(keras, "outcomes", "nan_detected") == [(2, {**nan, "by": "TerminateOnNaN"}), (3, nan)]
+    assert keras.told("nan", "nan_detected") == [(0, {**nan, "by": "TerminateOnNaN"}), (0, nan), (2, nan), (4, nan)]
 
 
 def test_12_what_is_watched_is_the_users(keras: Lab) -> None:
@@ -124,7 +98,7 @@ def test_12_what_is_watched_is_the_users(keras: Lab) -> None:
     for name in ("left_alone.one", "left_alone.two"):
         fits = keras.store.fits(keras.run(name).id)
         assert [fit.outcome for fit in fits] == ["failed", "stopped_early"]
-        assert [epoch for epoch, _ in told(keras, name, "early_stopped")] == [2]
+        assert [epoch for epoch, _ in keras.told(name, "early_stopped")] == [2]
 
 
 def test_19_configurations(keras: Lab) -> None:

@@ -8,6 +8,8 @@ import sys
 import pytest
 from e2e.keras_lab import Lab
 
+SCENARIOS = ("drop_ins",)
+
 
 @pytest.mark.parametrize("name", ["patience", "restored", "baseline", "late", "max"])
 def test_11_early_stopping_is_keras_own(keras: Lab, name: str) -> None:

@@ -7,10 +7,12 @@ import math
 import pytest
 from e2e.keras_lab import Lab
 
+SCENARIOS = ("fits",)
+
 
 def test_the_scenarios_ran_with_the_backend(keras: Lab) -> None:
     """Each backend's process really used that backend."""
-    assert keras.facts["backend"] == keras.backend
+    assert keras.said("backend")["name"] == keras.backend
 
 
 def test_epochs_are_those_of_keras_history(keras: Lab) -> None:
@@ -35,14 +37,6 @@ def test_8_a_fit_knows_its_epochs_steps_and_batch_size(keras: Lab) -> None:
     assert fit.ended_ms is not None
     params = keras.store.params(keras.run("plain").id)
     assert (params["epochs"], params["steps_per_epoch"], params["batch_size"]) == (3, 4, 5)
-
-
-def test_8_what_the_data_does_not_say_is_not_invented(keras: Lab) -> None:
-    """A stream of unknown length has neither steps an epoch nor a batch size on its record."""
-    run = keras.run("batches_of_unknown_length")
-    (fit,) = keras.store.fits(run.id)
-    assert (fit.steps_per_epoch, fit.batch_size) == (None, None)
-    assert not {"steps_per_epoch", "batch_size"} & set(keras.store.params(run.id))
 
 
 def test_a_second_fit_is_a_phase_whose_epochs_go_on(keras: Lab) -> None:
@@ -103,6 +97,9 @@ def test_11_12_outcomes_are_what_happened(keras: Lab) -> None:
     assert [fit.first_epoch for fit in fits] == [0, 2, 3, 4, 5]
     losses = keras.values(keras.run("outcomes").id, "loss")
     assert [math.isnan(loss) for loss in losses] == [False, False, True, True, False, False]
+    told = [event for event in keras.store.events(keras.run("outcomes").id) if event.kind == "nan_detected"]
+    nan = {"metric": "loss", "value": "NaN"}
+    assert [(event.epoch, event.detail) for event in told] == [(2, {**nan, "by": "TerminateOnNaN"}), (3, nan)]
 
 
 def test_12_an_evaluation_after_a_fit_that_died_is_recorded(keras: Lab) -> None:

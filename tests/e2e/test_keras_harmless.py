@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from e2e.keras_lab import Lab
 
+SCENARIOS = ("harm",)
+
 
 def test_errors_do_not_reach_fit(keras: Lab) -> None:
     """With a run that fails at every call `fit()` and `evaluate()` give exactly what they give without us."""

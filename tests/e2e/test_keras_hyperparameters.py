@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from e2e.keras_lab import Lab
+
+SCENARIOS = ("models",)
 
 
 def test_parameters_of_a_plain_training(keras: Lab) -> None:
     """Optimizer and its settings, loss, metrics, precision, compilation, model, sizes, backend and versions."""
-    facts, params = keras.said("plain"), keras.store.params(keras.run("plain").id)
+    facts, params = keras.said("described"), keras.store.params(keras.run("described").id)
     expected = {
         "optimizer": "SGD",
         "optimizer.learning_rate": 0.01,
@@ -92,7 +95,7 @@ def test_several_outputs(keras: Lab) -> None:
 
 def test_the_model_is_kept_as_summary_and_architecture(keras: Lab) -> None:
     """A model that is built has its summary as text and its architecture as JSON among the run's files."""
-    run = keras.run("plain")
+    run = keras.run("described")
     summary = keras.text(run, "model/summary.txt")
     assert summary is not None
     assert 'Model: "linear"' in summary
@@ -144,3 +147,25 @@ def test_11_the_best_epoch_is_that_of_early_stopping(keras: Lab) -> None:
     run, quality = keras.run("goals"), keras.said("goals")["quality"]
     assert run.best_metric == "val_quality"
     assert run.best_epoch == quality.index(max(quality))
+
+
+def test_1_several_optimizers(keras: Lab) -> None:
+    """A MultiOptimizer has a series for each of its optimizers, by its name."""
+    run = keras.run("two_optimizers")
+    assert keras.values(run.id, "learning_rate_slow") == pytest.approx([0.005, 0.0025])
+    assert keras.values(run.id, "learning_rate_fast") == pytest.approx([0.05, 0.025])
+    assert "learning_rate" not in keras.store.metrics(run.id)
+
+
+def test_1_the_rate_under_mixed_precision(keras: Lab) -> None:
+    """The rate of an optimizer that Keras wrapped for loss scaling is its own."""
+    assert keras.values(keras.run("mixed_precision").id, "learning_rate") == [0.125, 0.125]
+
+
+def test_1_changes_of_several_optimizers(keras: Lab) -> None:
+    """A change names the optimizer whose rate it is."""
+    changes = keras.told("two_optimizers", "learning_rate_changed")
+    assert {(epoch, one["optimizer"], round(one["to"], 6)) for epoch, one in changes} == {
+        (0, "slow", 0.005), (0, "fast", 0.05), (1, "slow", 0.0025), (1, "fast", 0.025),
+    }  # fmt: skip
+    assert {one["by"] for _, one in changes} == {"LearningRateScheduler"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from e2e.keras_lab import Lab
 
+SCENARIOS = ("steps",)
+
 
 @pytest.mark.parametrize("order", ["scheduler_before", "scheduler_after"])
 def test_2_3_learning_rate_scheduler(keras: Lab, order: str) -> None:
@@ -37,14 +39,6 @@ def test_1_a_function(keras: Lab) -> None:
     assert not [warning for warning in keras.said("rates_of_a_function")["warned"] if "lambda" in warning]
 
 
-def test_1_several_optimizers(keras: Lab) -> None:
-    """A MultiOptimizer has a series for each of its optimizers, by its name."""
-    run = keras.run("two_optimizers")
-    assert keras.values(run.id, "learning_rate_slow") == pytest.approx([0.005, 0.0025])
-    assert keras.values(run.id, "learning_rate_fast") == pytest.approx([0.05, 0.025])
-    assert "learning_rate" not in keras.store.metrics(run.id)
-
-
 def test_1_no_optimizer(keras: Lab) -> None:
     """A model that was compiled without an optimizer has no rate; what a loop of one's own tells nobody is said once."""
     run = keras.run("no_optimizer")
@@ -54,6 +48,11 @@ def test_1_no_optimizer(keras: Lab) -> None:
     assert "not recorded of it: the batch size; the data (said once" in said
 
 
-def test_1_the_rate_under_mixed_precision(keras: Lab) -> None:
-    """The rate of an optimizer that Keras wrapped for loss scaling is its own."""
-    assert keras.values(keras.run("mixed_precision").id, "learning_rate") == [0.125, 0.125]
+def test_1_a_schedule(keras: Lab) -> None:
+    """An optimizer's schedule changes the rate from epoch to epoch, as the series shows it."""
+    rates = keras.said("rates_of_a_schedule")["rates"]
+    assert keras.told("rates_of_a_schedule", "learning_rate_changed") == [
+        (epoch, {"from": pytest.approx(rates[epoch - 1]), "to": pytest.approx(rates[epoch]), "by": "schedule"})
+        for epoch in (1, 2, 3)
+    ]
+    assert keras.told("rates_of_a_function", "learning_rate_changed") == []

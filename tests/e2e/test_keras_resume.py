@@ -17,6 +17,8 @@ from tracker.api import sync_journals
 from tracker.domain.errors import InvalidValue
 from tracker.domain.records import Checkpoint, Event
 
+SCENARIOS = ("resume",)
+
 pytestmark = pytest.mark.timeout(280)
 SCRIPT = Path(__file__).with_name("keras_resume.py")
 

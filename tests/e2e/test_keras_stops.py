@@ -15,9 +15,11 @@ from preloaded import Preloaded
 
 import tracker
 
+SCENARIOS = ("decisions",)
 ENDLESS = """
 import keras_bench, tracker
 from tracker_keras import TrackerCallback
+
 with tracker.start_run(name="endless") as run:
     keras_bench.fit(keras_bench.linear(), TrackerCallback(run), epochs=10**6)
 """

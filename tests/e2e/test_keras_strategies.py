@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from e2e.keras_lab import environment
-from preloaded import Preloaded
 
 import tracker
 from tracker.domain.ports import RunStore
@@ -38,13 +37,14 @@ def train_together(kind: str, folder: Path) -> list[dict[str, Any]]:
     with contextlib.ExitStack() as stack:
         workers = [
             stack.enter_context(
-                Preloaded(
+                # Not one that has imported Keras already: the worker looks whether ours imports TensorFlow.
+                subprocess.Popen(
                     [sys.executable, WORKER, kind, str(index), *ports],
-                    backend="jax" if kind == "jax" else "tensorflow",
                     env=environment(folder, "jax" if kind == "jax" else "tensorflow"),
                     cwd=folder,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
+                    text=True,
                     start_new_session=True,
                 )
             )

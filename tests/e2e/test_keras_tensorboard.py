@@ -16,6 +16,8 @@ from PIL import Image
 
 from tracker import compose
 
+SCENARIOS = ("tensorboard",)
+
 WEIGHTS = {"net/hidden/kernel": 12, "net/hidden/bias": 4, "net/out/kernel": 4, "net/out/bias": 1}
 KINDS = pytest.mark.parametrize("kind", ["stock", "ours", "epochs"])
 
