@@ -49,9 +49,21 @@ class Server:
     """`tracker server` in a process of its own: a context manager that starts it, and kills what is left of it.
 
     `port` 0 is one that nobody listens on; the server has it for as long as this object lives, `start` after `start`.
+    `before` is Python that runs in the process first: limits on time can be made shorter than a test.
     """
 
-    def __init__(self, store: str, *arguments: str, port: int = 0, cwd: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        store: str,
+        *arguments: str,
+        port: int = 0,
+        cwd: Path | None = None,
+        before: str = "",
+        **environment: str,
+    ) -> None:
+        self._command = [str(COMMAND)]
+        if before:
+            self._command = [sys.executable, "-c", f"{before}\nfrom tracker.cli.main import main; main()"]
         self._arguments = ["--store", store, *arguments]
         self._cwd = cwd
         self._environment = {**os.environ, **environment}
@@ -73,7 +85,7 @@ class Server:
 
     def begin(self) -> Self:
         """Start it, and return at once."""
-        command = [str(COMMAND), "server", "--port", str(self.port), *self._arguments]
+        command = [*self._command, "server", "--port", str(self.port), *self._arguments]
         self.process = Preloaded(
             command, stderr=subprocess.PIPE, cwd=self._cwd, env=self._environment, errors="replace"
         )
@@ -148,8 +160,16 @@ class Server:
     @property
     def memory_kib(self) -> int:
         """What it has resident now."""
+        return self._status("VmRSS")
+
+    @property
+    def most_memory_kib(self) -> int:
+        """The most that it has had resident."""
+        return self._status("VmHWM")
+
+    def _status(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
+        return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0])
 
 
 class _Said(threading.Thread):

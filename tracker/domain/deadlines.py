@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from tracker.domain.errors import QueryTimeout
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deadline:
     """A query has `seconds` from when this is made."""
 
@@ -22,12 +22,16 @@ class Deadline:
     _end: float = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_end", time.monotonic() + self.seconds)
+        self._end = time.monotonic() + self.seconds
 
     @property
     def left_s(self) -> float:
         """Seconds that are left, 0 or less once it has passed."""
         return self._end - time.monotonic()
+
+    def postpone(self, seconds: float) -> None:
+        """Give the query so much more time."""
+        self._end += seconds
 
     def error(self) -> QueryTimeout:
         """What is raised once it has passed."""
@@ -57,3 +61,14 @@ def check_deadline() -> None:
     deadline = _current.get()
     if deadline is not None and deadline.left_s <= 0:
         raise deadline.error()
+
+
+@contextmanager
+def clock_stopped_for(turn: AbstractContextManager[object]) -> Iterator[None]:
+    """Hold `turn` in the `with` block; how long it was waited for is no time of the query's."""
+    began = time.monotonic()
+    with turn:
+        deadline = _current.get()
+        if deadline is not None:
+            deadline.postpone(time.monotonic() - began)
+        yield

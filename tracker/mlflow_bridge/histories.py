@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.records import History
@@ -19,6 +21,11 @@ from tracker.query.thinning import FEWEST
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from tracker.store.spooled import SpooledHistory
+
+_SHORT_ROWS = 100_000
+"""Points of a series up to which the first of them are found in memory."""
 
 
 class Points(NamedTuple):
@@ -36,6 +43,38 @@ class Points(NamedTuple):
         return [Metric(key, shown_number(value), ms, step, run_id) for step, ms, value in columns]
 
 
+@dataclass(frozen=True, slots=True)
+class LongPoints:
+    """Points of a page that are on disk: those from the `start`th to before the `end`th, and the next page's token.
+
+    A context manager that gives up the disk space.
+    """
+
+    _spooled: SpooledHistory
+    start: int
+    end: int
+    token: str | None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._spooled.close()
+
+    def pieces(self, most: int) -> Iterator[Points]:
+        """All of them, at most so many at a time."""
+        return (self.part(at - self.start, most) for at in range(self.start, self.end, most))
+
+    def part(self, first: int, count: int) -> Points:
+        """At most `count` points from the `first`th of the page on."""
+        at = self.start + first
+        to = min(at + count, self.end)
+        return Points(*(self._spooled.column(name, at, to) for name in ("steps", "ms", "values")))
+
+
 class Histories(Held):
     """The part of the bridge about points of metrics. A run or metric that is not there has no points, as in MLflow."""
 
@@ -43,19 +82,53 @@ class Histories(Held):
         self, run_id: str, key: str, max_results: int | None = None, page_token: str | None = None
     ) -> tuple[Points, str | None]:
         """Points by time, then step, then value; a page of them with `max_results`, and the token of the next."""
+        found = self.short_points(run_id, key, None, max_results, page_token)
+        assert found is not None
+        return found
+
+    def short_points(
+        self,
+        run_id: str,
+        key: str,
+        most_rows: int | None,
+        max_results: int | None = None,
+        page_token: str | None = None,
+    ) -> tuple[Points, str | None] | None:
+        """`points`; None if more than `most_rows` would have to be read."""
         start = offset_of(page_token)
-        found = self._history(run_id, key)
+        found = self._history(run_id, key, most_rows=most_rows)
         if found is None:
-            return _none(), None
+            return None
         import numpy as np
 
-        count = len(found)
+        count = len(found.steps)
         end = count if max_results is None else start + max_results
         kept: slice | NDArray[np.int64] = slice(start, end)
         if not bool(np.all(found.ms[1:] > found.ms[:-1])):
             kept = np.lexsort((found.values, found.steps, found.ms))[start:end]
         page = Points(found.steps[kept], found.ms[kept], found.values[kept])
         return page, token_at(end) if end < count else None
+
+    def long_points(
+        self,
+        run_id: str,
+        key: str,
+        max_results: int | None = None,
+        page_token: str | None = None,
+        *,
+        turn: AbstractContextManager[object] | None = None,
+    ) -> LongPoints:
+        """`points` of a series of any length, read onto disk; `turn` is held while a piece of it is read."""
+        start = offset_of(page_token)
+        with spoken():
+            spooled = self.store.spool_history(run_id, key, turn=turn or nullcontext())
+        try:
+            spooled.sort_by_time()
+        except BaseException:
+            spooled.close()
+            raise
+        end = spooled.count if max_results is None else min(start + max_results, spooled.count)
+        return LongPoints(spooled, start, end, token_at(end) if end < spooled.count else None)
 
     def metric_history(
         self, run_id: str, key: str, max_results: int | None = None, page_token: str | None = None
@@ -70,16 +143,22 @@ class Histories(Held):
         """The first points of several runs, at most so many in all: by run id, then as `points`."""
         found: list[Metric] = []
         for run_id in sorted(set(run_ids)):
-            if len(found) >= max_results:
+            most = max_results - len(found)
+            if most <= 0:
                 break
-            page, _ = self.points(run_id, key, max_results - len(found))
+            short = self.short_points(run_id, key, _SHORT_ROWS, most)
+            if short is not None:
+                page, _ = short
+            else:
+                with self.long_points(run_id, key, most) as long:
+                    page = long.part(0, most)
             found.extend(page.metrics(key, run_id))
         return found
 
     def points_between(self, run_id: str, key: str, first_step: int, last_step: int) -> Points:
         """All points from one step to another, in step order."""
-        found = self._history(run_id, key, None, first_step, last_step)
-        return _none() if found is None else Points(found.steps, found.ms, found.values)
+        found = self._known_history(run_id, key, None, first_step, last_step)
+        return Points(found.steps, found.ms, found.values)
 
     def samples(
         self, run_id: str, key: str, max_results: int, start_step: int | None = None, end_step: int | None = None
@@ -89,12 +168,10 @@ class Histories(Held):
         The first and the last are among them, and what lies highest and lowest between; of one the last, of two and
         three the ends.
         """
-        found = self._history(run_id, key, max(max_results, FEWEST), start_step, end_step)
-        if found is None or not len(found):
-            return _none()
+        found = self._known_history(run_id, key, max(max_results, FEWEST), start_step, end_step)
         whole = Points(found.steps, found.ms, found.values)
         count = len(whole.steps)
-        if count <= max_results:
+        if count <= max_results or not count:
             return whole
         kept = [count - 1] if max_results <= 1 else [0, count - 1]
         return Points(whole.steps[kept], whole.ms[kept], whole.values[kept])
@@ -116,6 +193,13 @@ class Histories(Held):
             for metric in self.samples(run_id, key, max_results, start_step, end_step).metrics(key, run_id)
         ]
 
+    def _known_history(
+        self, run_id: str, key: str, max_points: int | None, first_step: int | None, last_step: int | None
+    ) -> History:
+        found = self._history(run_id, key, max_points, first_step, last_step)
+        assert found is not None
+        return found
+
     def _history(
         self,
         run_id: str,
@@ -123,20 +207,23 @@ class Histories(Held):
         max_points: int | None = None,
         first_step: int | None = None,
         last_step: int | None = None,
+        *,
+        most_rows: int | None = None,
     ) -> History | None:
+        """The series in order of its steps; None if more than `most_rows` would have to be read."""
         try:
             if key in facts.DERIVED_METRICS:
                 return self._derived(run_id, key, first_step, last_step)
             with spoken():
-                return self.store.history(
-                    run_id, key, max_points=max_points, first_step=first_step, last_step=last_step
+                return self.store.short_history(
+                    run_id, key, most_rows, max_points=max_points, first_step=first_step, last_step=last_step
                 )
         except Exception as error:
             if isinstance(error.__cause__ or error, (RunNotFound, SeriesNotFound)):
-                return None
+                return _no_history(key)
             raise
 
-    def _derived(self, run_id: str, key: str, first_step: int | None, last_step: int | None) -> History | None:
+    def _derived(self, run_id: str, key: str, first_step: int | None, last_step: int | None) -> History:
         import numpy as np
 
         detail = self.catalogue.run_detail(run_id)
@@ -156,7 +243,8 @@ class Histories(Held):
         )
 
 
-def _none() -> Points:
+def _no_history(key: str) -> History:
     import numpy as np
 
-    return Points(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+    none = np.empty(0, np.int64)
+    return History(key=key, axis="step", steps=none, ms=none, values=np.empty(0, np.float64))

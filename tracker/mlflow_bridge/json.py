@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_PIECE = 8192
+_PIECE = 2048
 """Points encoded at a time: other threads get their turn between, which may be the event loop's."""
 
 

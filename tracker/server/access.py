@@ -100,6 +100,7 @@ class Gate:
         rule = self._rules.of(scope["method"], scope["path"])
         scope[RULE] = rule.label
         scope[problems.READS] = rule.role == "viewer"
+        problems.CLIENT.set(scope["client"][0] if scope.get("client") else "")
         door = self._door
         if refusal is None and door is not None and not door.open and scope["path"] not in OPEN:
             authorization = headers.get(b"authorization")
@@ -112,6 +113,8 @@ class Gate:
                 elif identity.role != rule.role and not may(identity.role, rule.role):
                     refusal = _too_little(scope, identity, rule.role)
                 scope[problems.IDENTITY] = identity
+                if identity is not None:
+                    problems.CLIENT.set(f"token {identity.name}")
         await (refusal or self._app)(scope, receive, send)
 
     def _wrong_place(self, scope: Scope, from_where: tuple[bytes | None, bytes | None]) -> Response | None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from tracker.domain.ports import ArtifactHome, RunStore
+from tracker.domain.ports import ArtifactHome
 from tracker.server.access import Gate, Hosts
 from tracker.server.auth import Door
 from tracker.server.front import Front, Note
@@ -25,13 +25,14 @@ from tracker.server.roles import Rules
 from tracker.server.routes import artifacts as artifact_routes
 from tracker.server.routes import batches, health, runs
 from tracker.server.writer import Writer
+from tracker.store.store import SqlRunStore
 
 Around = Callable[[ASGIApp, Services], ASGIApp]
 """Makes an application that answers some requests itself and leaves the rest to the one it is given."""
 
 
 def create_app(
-    store: RunStore,
+    store: SqlRunStore,
     writer: Writer,
     artifacts: ArtifactHome,
     *,

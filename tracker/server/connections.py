@@ -22,7 +22,11 @@ HEAD_BYTES = 64 * 1024
 HEAD_S = 10.0
 """How long a request's head may take, from its first byte; and a connection's first byte, from when it is made."""
 WRITE_S = 60.0
-"""How long a client may read nothing of an answer that is being sent."""
+SLOWEST_READER = 16 * 1024
+"""Bytes a second that a client must read of an answer on the average of every `WRITE_S`, while some wait for it."""
+UNREAD_BYTES = 128 * 1024 * 1024
+"""How many bytes of answers may wait for clients in all; beyond it, who reads nothing for `STALLED_S` is dropped."""
+STALLED_S = 5.0
 _SWEEP_S = 1.0
 _OTHER_FILES = 128
 """Files that the process needs besides its connections: databases, artifacts, pipes."""
@@ -107,9 +111,24 @@ class Connections:
         now = loop.time()
         for one in list(self._all):
             one.check(now)
+        self._drop_stalled(now)
         self._sweeping = bool(self._all)
         if self._sweeping:
             loop.call_later(_SWEEP_S, self._sweep, loop)
+
+    def _drop_stalled(self, now: float) -> None:
+        """Drop clients that read nothing of their answers while too much waits in all, the longest idle first."""
+        unread = [(one, one.unread) for one in self._all if one.unread]
+        total = sum(size for _, size in unread)
+        if total <= UNREAD_BYTES:
+            return
+        stalled = [pair for pair in unread if now - pair[0].read_at > STALLED_S]
+        for one, size in sorted(stalled, key=lambda pair: pair[0].read_at):
+            log.warning("%s reads nothing of its answer, and %d bytes wait for clients: dropped", one.address, total)
+            one.abort()
+            total -= size
+            if total <= UNREAD_BYTES:
+                return
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -122,7 +141,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.address = self.client[0] if self.client else ""
         self._head_since: float | None = self.loop.time()
         self._head_bytes = 0
-        self._paused_since: float | None = None
+        self.unread = 0
+        """Bytes of answers that wait for the client, as the last look found."""
+        self.read_at = 0.0
+        """When the client read some of its answer, as far as looks can tell."""
+        self._paused: tuple[float, int] | None = None
+        """Since when the client keeps us waiting, and how much it had to read then."""
         self._is_refused = False
         if not self.open_connections.enter(self):
             self._refuse(503, "as many connections as this server takes are busy")
@@ -147,8 +171,20 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(408, f"the request's head did not arrive within {HEAD_S:g} seconds")
             else:
                 self.transport.close()
-        elif self._paused_since is not None and now - self._paused_since > WRITE_S:
-            self.abort()
+        elif self._paused is not None:
+            self._check_reading(*self._paused, now)
+        else:
+            self.unread = 0
+
+    def _check_reading(self, since: float, size: int, now: float) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread != self.unread:
+            self.unread, self.read_at = unread, now
+        if now - since > WRITE_S:
+            if size - unread < SLOWEST_READER * WRITE_S:
+                self.abort()
+            else:
+                self._paused = now, unread
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -183,11 +219,13 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def pause_writing(self) -> None:
-        self._paused_since = self.loop.time()
+        now = self.loop.time()
+        self._paused = now, self.transport.get_write_buffer_size()
+        self.unread, self.read_at = self._paused[1], now
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._paused_since = None
+        self._paused = None
         super().resume_writing()
 
     def _refuse(self, status: int, why: str) -> None:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from starlette.requests import Request
 
 from tracker.domain.errors import InvalidValue
-from tracker.server.problems import IDENTITY, READS, Refused, Unreadable
+from tracker.server.problems import CLIENT, READS, Refused, Unreadable
 
 GRACE_S = 30.0
 SLOWEST = 64 * 1024
@@ -107,7 +107,7 @@ class Intake:
                 headers={"Accept-Encoding": known},
             )
         largest = min(self.largest, SMALL) if request.scope.get(READS) else self.largest
-        held = _Held(client_of(request))
+        held = _Held(CLIENT.get())
         try:
             parts: list[bytes] = []
             async for chunk in chunks(request, largest):
@@ -160,12 +160,6 @@ class _Held:
     def __init__(self, client: str) -> None:
         self.client = client
         self.size = 0
-
-
-def client_of(request: Request) -> str:
-    """Who sends the request: the name of its token, else its address."""
-    identity = request.scope.get(IDENTITY)
-    return f"token {identity.name}" if identity is not None else request.client.host if request.client else ""
 
 
 @cache

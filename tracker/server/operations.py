@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,10 +16,14 @@ from starlette.routing import Route
 from tracker.domain.deadlines import query_deadline
 from tracker.domain.errors import InvalidValue, RunNotFound
 from tracker.domain.limits import check_run_id
-from tracker.domain.ports import ArtifactHome, RunStore
+from tracker.domain.ports import ArtifactHome
 from tracker.server.intake import Intake
+from tracker.server.long_answers import LongAnswer, Pieces
 from tracker.server.metrics import Metrics
+from tracker.server.rooms import Rooms
+from tracker.server.turns import Turns
 from tracker.server.writer import Writer
+from tracker.store.store import SqlRunStore
 from tracker.wire.batches import invalid
 from tracker.wire.records import to_json, to_msgpack
 
@@ -26,32 +31,60 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 MSGPACK = "application/msgpack"
 JSON = "application/json"
+SHORT_ROWS = 100_000
+"""Points of a history up to which it is read and answered in memory."""
+SHORT_PAGE = 1000
+"""Runs of a page up to which a search is a short read."""
+HEADERS = {"Vary": "Accept", "X-Content-Type-Options": "nosniff"}
+"""Of answers that are JSON or MessagePack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the routes work with. The store is asked in threads of a small pool, never on the event loop.
+    """What the routes work with. The store is asked in threads, never on the event loop, in one of the `rooms`.
 
     Each question has `query_seconds`, None for as long as it takes.
     """
 
-    store: RunStore
+    store: SqlRunStore
     writer: Writer
     artifacts: ArtifactHome
     intake: Intake = field(default_factory=Intake)
     metrics: Metrics = field(default_factory=Metrics)
     query_seconds: float | None = None
-    readers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(8))
+    rooms: Rooms = field(default_factory=Rooms)
+    threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(math.inf))
+    """Unbounded, for the rooms bound them."""
     probes: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
 
-    async def ask(self, question: Callable[[], T]) -> T:
-        """What `question` returns, asked in a thread. QueryTimeout if it reads for too long."""
+    async def ask(self, question: Callable[[], T], *, long: bool = False) -> T:
+        """What `question` returns, asked in a thread: in the room of long reads if it reads very many rows.
 
+        QueryTimeout if it reads for too long; Refused if there was no place for it in time.
+        """
+        async with (self.rooms.long if long else self.rooms.short).place():
+            return await self._in_thread(question)
+
+    async def stream(self, make: Callable[[Turns], Pieces], media_type: str, headers: Mapping[str, str]) -> LongAnswer:
+        """An answer out of the pieces that `make` reads, in the room of long reads until the client has them all.
+
+        `make` holds what it is given while it is busy.
+        """
+        room = self.rooms.long
+        client = await room.enter()
+        try:
+            made = await self._in_thread(lambda: make(self.rooms.turns))
+        except BaseException:
+            room.leave(client)
+            raise
+        return LongAnswer(made, self.rooms.turns, lambda: room.leave(client), media_type, headers)
+
+    async def _in_thread(self, question: Callable[[], T]) -> T:
         def asked() -> T:
             with query_deadline(self.query_seconds):
                 return question()
 
-        return await anyio.to_thread.run_sync(asked, limiter=self.readers)
+        return await anyio.to_thread.run_sync(asked, limiter=self.threads)
 
 
 Handler = Callable[[Services, Request], Awaitable[Response]]
@@ -139,10 +172,10 @@ def encoder(request: Request) -> tuple[str, Callable[[Any], bytes]]:
 
 def payload(body: bytes, media_type: str, status: int = 200) -> Response:
     """`body` as a response of `media_type`, one of two that the same path may have."""
-    return Response(body, status, {"Vary": "Accept", "X-Content-Type-Options": "nosniff"}, media_type=media_type)
+    return Response(body, status, HEADERS, media_type=media_type)
 
 
-async def asked(services: Services, request: Request, question: Callable[[], Any]) -> Response:
-    """What `question` returns; asked and written in a thread, since both may take a while."""
+async def asked(services: Services, request: Request, question: Callable[[], Any], *, long: bool = False) -> Response:
+    """What `question` returns; asked and written in a thread, since both may take a while. See `Services.ask`."""
     media_type, encode = encoder(request)
-    return payload(await services.ask(lambda: encode(question())), media_type)
+    return payload(await services.ask(lambda: encode(question()), long=long), media_type)

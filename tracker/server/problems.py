@@ -24,6 +24,8 @@ READS = "tracker.reads"
 """Where in the scope it stands whether a viewer may send the request: then it changes nothing."""
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that is answered, "" outside of any."""
+CLIENT: ContextVar[str] = ContextVar("client", default="")
+"""Who sends the request that is answered: the name of its token, else its address."""
 
 STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,

@@ -25,6 +25,7 @@ from tracker.server.app import Around, create_app
 from tracker.server.auth import FRESH_S, Door
 from tracker.server.intake import Intake
 from tracker.server.logs import Format, Log
+from tracker.server.memory import LOOK_S, Memory
 from tracker.server.metrics import Metrics
 from tracker.server.mlflow.app import mlflow_app
 from tracker.server.mounts import find_mounts
@@ -85,6 +86,7 @@ def run(setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], 
         enter(Periodic("leases", SWEEP_S, store.sweep))
         files = compose.open_artifacts(setup.root)
         enter(Periodic("checkpoints", REMOVE_S, lambda: store.remove_pruned(files)))
+        enter(Periodic("memory", LOOK_S, Memory().look))
         if place is not None:
             enter(Periodic("metrics", 1.0, lambda: place.put(metrics.own())))
         app = create_app(

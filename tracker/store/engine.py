@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +21,8 @@ from tracker.store.postgres import make_postgres_engine
 from tracker.store.raw import driver_errors
 from tracker.store.time_limits import limit_queries, wait_for_locks, was_cut_off
 
+_CACHE, _SMALL_CACHE = -32768, -1024
+"""SQLite's cache of pages of a connection, in KiB, for what is read again and for what is not."""
 BUSY_SECONDS = 60.0
 """How long a SQLite writer waits for its turn."""
 
@@ -57,11 +59,26 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA cache_size = -32768")
+    cursor.execute(f"PRAGMA cache_size = {_CACHE}")
     # The pages that a writer changes are the same ones over and over; each checkpoint copies them and syncs twice.
     cursor.execute("PRAGMA wal_autocheckpoint = 8000")
     cursor.close()
     _add_functions(connection)
+
+
+@contextmanager
+def passing_by(connection: Connection) -> Iterator[None]:
+    """Keep pages that are read in the `with` block out of SQLite's cache: too many to be read again from there."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute(f"PRAGMA cache_size = {_SMALL_CACHE}")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.Error):  # it is closed
+            driver.execute(f"PRAGMA cache_size = {_CACHE}")
 
 
 def _add_functions(connection: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.records import History
 from tracker.store.raw import array_of
 from tracker.store.tables import metric_points, metric_rollups, runs, series
-from tracker.store.visible import HIGHEST, LOWEST, Points, cuts, read_points, visible
+from tracker.store.visible import HIGHEST, LOWEST, Points, cuts, read_pieces, read_points, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,27 +27,29 @@ def history(
     raw: bool = False,
     first_step: int | None = None,
     last_step: int | None = None,
-) -> History:
-    """See RunReader.history; in one snapshot."""
-    found = connection.execute(_select_series, {"uid": run_id, "name": key}).one_or_none()
-    if found is None:
-        raise RunNotFound(run_id)
-    if found.id is None:
-        keys = connection.execute(select(series.c.key).where(series.c.run_id == found.run)).scalars().all()
-        raise SeriesNotFound(run_id, key, keys)
+    most_rows: int | None = None,
+) -> History | None:
+    """See RunReader.history; in one snapshot. None if more rows than `most_rows` would have to be read."""
+    found = find_series(connection, run_id, key)
     if max_points is not None and not raw and found.rolled_count:
         thinned = _from_stretches(connection, found, key, max_points, first_step, last_step)
         if thinned is not None:
             return thinned
+    if most_rows is not None and first_step is None and last_step is None and found.points > most_rows:
+        return None
     begins = cuts(connection, found.run, found.axis)
     steps: NDArray[np.int64]
     plain = None if raw or first_step is not None or last_step is not None else _plain(connection, found, begins)
     if plain is not None:
         steps, ms, values = plain
     else:
-        points = read_points(
-            connection, found.id, first_step=first_step, last_step=last_step, started_ms=found.started_ms
-        )
+        bounds = {"first_step": first_step, "last_step": last_step, "started_ms": found.started_ms}
+        if most_rows is None:
+            points = read_points(connection, found.id, **bounds)
+        else:
+            points = next(read_pieces(connection, found.id, most_rows + 1, **bounds))
+            if len(points.steps) > most_rows:
+                return None
         seen = visible(points, begins)
         if raw:
             return History(
@@ -66,6 +68,17 @@ def history(
         kept = thin(steps, values, max_points)
         steps, ms, values = steps[kept], ms[kept], values[kept]
     return History(key=key, axis=found.axis, steps=steps, ms=ms, values=values)
+
+
+def find_series(connection: Connection, run_id: str, key: str) -> Any:
+    """What `history` needs to know of a series. RunNotFound, SeriesNotFound."""
+    found = connection.execute(_select_series, {"uid": run_id, "name": key}).one_or_none()
+    if found is None:
+        raise RunNotFound(run_id)
+    if found.id is None:
+        keys = connection.execute(select(series.c.key).where(series.c.run_id == found.run)).scalars().all()
+        raise SeriesNotFound(run_id, key, keys)
+    return found
 
 
 def _plain(

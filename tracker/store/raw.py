@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Select
@@ -112,3 +113,22 @@ def array_of(
     cursor: Any = connection.execute(statement, values).cursor
     with driver_errors(connection, "rows of a statement"):
         return np.fromiter(cursor, dtype=list(columns))
+
+
+def arrays_of(
+    connection: Connection,
+    statement: Select[Any],
+    values: Mapping[str, Any],
+    columns: Sequence[tuple[str, str]],
+    most: int,
+) -> Iterator[NDArray[Any]]:
+    """`array_of` in pieces of at most so many rows; the last one has fewer."""
+    import numpy as np
+
+    cursor: Any = connection.execute(statement, values).cursor
+    while True:
+        with driver_errors(connection, "rows of a statement"):
+            piece = np.fromiter(islice(cursor, most), dtype=list(columns))
+        yield piece
+        if len(piece) < most:
+            return

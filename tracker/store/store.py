@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from tracker.store.catalogue import SqlCatalogue
     from tracker.store.relocation import Relocated
     from tracker.store.removal import SqlRemoval
+    from tracker.store.spooled import SpooledHistory
     from tracker.store.tokens import SqlTokens
 
 T = TypeVar("T")
+_NO_TURN = nullcontext()
 
 
 class SqlRunStore:
@@ -231,6 +233,24 @@ class SqlRunStore:
         first_step: int | None = None,
         last_step: int | None = None,
     ) -> History:
+        found = self.short_history(
+            run_id, key, None, max_points=max_points, raw=raw, first_step=first_step, last_step=last_step
+        )
+        assert found is not None
+        return found
+
+    def short_history(
+        self,
+        run_id: str,
+        key: str,
+        most_rows: int | None,
+        *,
+        max_points: int | None = None,
+        raw: bool = False,
+        first_step: int | None = None,
+        last_step: int | None = None,
+    ) -> History | None:
+        """`history`; None if more than `most_rows` rows would have to be read for it."""
         from tracker.store.history import history
 
         if max_points is not None and check_step("max_points", max_points) < 4:
@@ -244,6 +264,31 @@ class SqlRunStore:
                 raw=raw,
                 first_step=_as_step("first_step", first_step),
                 last_step=_as_step("last_step", last_step),
+                most_rows=most_rows,
+            )
+
+    def spool_history(
+        self,
+        run_id: str,
+        key: str,
+        *,
+        raw: bool = False,
+        first_step: int | None = None,
+        last_step: int | None = None,
+        turn: AbstractContextManager[object] = _NO_TURN,
+    ) -> SpooledHistory:
+        """`history` on disk, read a bounded piece at a time, for which `turn` is held; close it."""
+        from tracker.store.spooled import spool
+
+        with reading(self._engine) as connection:
+            return spool(
+                connection,
+                run_id,
+                key,
+                raw=raw,
+                first_step=_as_step("first_step", first_step),
+                last_step=_as_step("last_step", last_step),
+                turn=turn,
             )
 
     def fits(self, run_id: str) -> Sequence[Fit]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, bindparam, select, text
 
 from tracker.domain.words import UNNUMBERED, Axis
-from tracker.store.raw import Raw, array_of
+from tracker.store.raw import Raw, array_of, arrays_of
 from tracker.store.summaries import Summary
 from tracker.store.tables import fits, metric_points, runs, series
 from tracker.store.written import rows_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 """Between them lies every step."""
+_COLUMNS = [("step", "i8"), ("fit", "i8"), ("offset", "i8"), ("value", "f8")]
 _PACKED = 1_000_000
 """Rows that PostgreSQL packs at once, far below the gigabyte that a value of it can have."""
 
@@ -51,39 +52,65 @@ def read_points(
 
     if started_ms is None:
         started_ms = connection.execute(_select_started, {"series": series_id}).scalar() or 0
-    wanted = {
+    wanted = _wanted(series_id, first_step, last_step)
+    if connection.dialect.name == "postgresql":
+        pieces = list(_packed_pieces(connection, wanted, _PACKED))
+        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    else:
+        rows = array_of(connection, _select_points, wanted, _COLUMNS)
+    return _points(rows, started_ms)
+
+
+def read_pieces(
+    connection: Connection,
+    series_id: int,
+    most: int,
+    *,
+    first_step: int | None = None,
+    last_step: int | None = None,
+    started_ms: int,
+) -> Iterator[Points]:
+    """`read_points`, at most so many rows at a time; the last piece has fewer."""
+    wanted = _wanted(series_id, first_step, last_step)
+    if connection.dialect.name == "postgresql":
+        arrays = _packed_pieces(connection, wanted, most)
+    else:
+        arrays = arrays_of(connection, _select_points, wanted, _COLUMNS, most)
+    return (_points(rows, started_ms) for rows in arrays)
+
+
+def _packed_pieces(connection: Connection, wanted: Mapping[str, int], most: int) -> Iterator[NDArray[Any]]:
+    """The rows as PostgreSQL packs them into one value: four times as fast as one by one."""
+    import numpy as np
+
+    kind = np.dtype([("step", ">i8"), ("take", ">i4"), ("fit", ">i4"), ("offset", ">i8"), ("value", ">f8")])
+    step, take = wanted["first"], -1
+    while True:
+        data = connection.execute(_SELECT_PACKED, {**wanted, "step": step, "take": take, "most": most}).scalar()
+        piece = np.frombuffer(data or b"", dtype=kind)
+        yield piece
+        if len(piece) < most:
+            return
+        step, take = int(piece["step"][-1]), int(piece["take"][-1])
+
+
+def _wanted(series_id: int, first_step: int | None, last_step: int | None) -> dict[str, int]:
+    return {
         "series": series_id,
         "first": LOWEST if first_step is None else first_step,
         "last": HIGHEST if last_step is None else last_step,
     }
-    rows = _packed(connection, wanted) if connection.dialect.name == "postgresql" else _rows(connection, wanted)
+
+
+def _points(rows: NDArray[Any], started_ms: int) -> Points:
+    import numpy as np
+
     return Points(
         steps=rows["step"].astype(np.int64),
         fits=rows["fit"].astype(np.int64),
         ms=rows["offset"].astype(np.int64) + started_ms,
         values=rows["value"].astype(np.float64),
     )
-
-
-def _rows(connection: Connection, wanted: Mapping[str, int]) -> NDArray[Any]:
-    return array_of(
-        connection, _select_points, wanted, [("step", "i8"), ("fit", "i8"), ("offset", "i8"), ("value", "f8")]
-    )
-
-
-def _packed(connection: Connection, wanted: Mapping[str, int]) -> NDArray[Any]:
-    """The rows as PostgreSQL packs them into one value: four times as fast as one by one."""
-    import numpy as np
-
-    kind = np.dtype([("step", ">i8"), ("take", ">i4"), ("fit", ">i4"), ("offset", ">i8"), ("value", ">f8")])
-    pieces, step, take = [], wanted["first"], -1
-    while True:
-        data = connection.execute(_SELECT_PACKED, {**wanted, "step": step, "take": take, "most": _PACKED}).scalar()
-        piece = np.frombuffer(data or b"", dtype=kind)
-        pieces.append(piece)
-        if len(piece) < _PACKED:
-            return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        step, take = int(piece["step"][-1]), int(piece["take"][-1])
 
 
 def cuts(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:

@@ -50,7 +50,7 @@ def to_json(obj: Any) -> bytes:
         return _json.encode(obj)
     if type(obj) is RunPage and all(run.best_value is None or math.isfinite(run.best_value) for run in obj.runs):
         return _json.encode(obj)
-    return msgspec.json.encode(_finite(msgspec.to_builtins(obj, enc_hook=_as_list)))
+    return msgspec.json.encode(_finite(msgspec.to_builtins(obj, enc_hook=array_to_list)))
 
 
 def from_msgpack(data: bytes, type: type[T]) -> T:
@@ -74,7 +74,7 @@ def _decoder(type: Any) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(type)
 
 
-def _as_bytes(value: Any) -> bytes:
+def array_to_bytes(value: Any) -> bytes:
     """An array's bytes, little-endian."""
     if not hasattr(value, "astype"):
         raise TypeError(f"no wire form for {type(value).__name__}")
@@ -82,7 +82,7 @@ def _as_bytes(value: Any) -> bytes:
     return bytes(value.astype(kind, copy=False).tobytes())
 
 
-def _as_list(value: Any) -> Any:
+def array_to_list(value: Any) -> Any:
     """An array's items, with texts in place of the floats that JSON has no number for."""
     if not hasattr(value, "tolist"):
         raise TypeError(f"no wire form for {type(value).__name__}")
@@ -95,8 +95,8 @@ def _as_list(value: Any) -> Any:
     return items
 
 
-_json = msgspec.json.Encoder(enc_hook=_as_list)
-_msgpack = msgspec.msgpack.Encoder(enc_hook=_as_bytes)
+_json = msgspec.json.Encoder(enc_hook=array_to_list)
+_msgpack = msgspec.msgpack.Encoder(enc_hook=array_to_bytes)
 
 
 def _finite(value: Any) -> Any:

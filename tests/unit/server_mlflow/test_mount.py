@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from tracker.server.intake import Intake
 from tracker.server.mlflow import denied, mount
 from tracker.server.mlflow.ui import STATIC
+from tracker.server.rooms import Room
 
 
 async def asked(app: ASGIApp) -> tuple[int, bytes, dict[bytes, bytes]]:
@@ -33,7 +34,7 @@ async def asked(app: ASGIApp) -> tuple[int, bytes, dict[bytes, bytes]]:
 
 
 def mounted(make: Callable[[], ASGIApp]) -> mount.Mount:
-    return mount.Mount(make, Intake(), patience_s=5.0)
+    return mount.Mount(make, Intake(), Room(2, 2), patience_s=5.0)
 
 
 def test_all_wait_for_one_load() -> None:
@@ -79,7 +80,7 @@ def test_it_takes_too_long() -> None:
         assert go.wait(10)
         return PlainTextResponse("late")
 
-    status, body, headers = asyncio.run(asked(mount.Mount(make, Intake(), patience_s=0.01)))
+    status, body, headers = asyncio.run(asked(mount.Mount(make, Intake(), Room(2, 2), patience_s=0.01)))
     go.set()
     assert (status, json.loads(body)["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
     assert int(headers[b"retry-after"]) > 0

@@ -22,7 +22,10 @@ def mlflow_app(native: ASGIApp, *, services: Services, bridge: Bridge, locations
     model registry beside the store at `url`. Without MLflow those answer 501. Who may ask is not checked here.
     """
     cold = Mount(
-        lambda: genuine.load(services.artifacts, bridge, locations, url), services.intake, services.query_seconds
+        lambda: genuine.load(services.artifacts, bridge, locations, url),
+        services.intake,
+        services.rooms.genuine,
+        query_seconds=services.query_seconds,
     )
     pages = ui.Pages(cold.begin)
     routes = [*runs.ROUTES, *experiments.ROUTES, *history.ROUTES, *models.ROUTES]

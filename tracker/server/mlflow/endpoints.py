@@ -11,12 +11,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracker.server.intake import GRACE_S, SLOWEST, Intake
+from tracker.server.long_answers import LongAnswer
 from tracker.server.mlflow import failures
 from tracker.server.mlflow.decode import decoder, invalid, query_decoder
 from tracker.server.problems import Refused
 
 S = TypeVar("S", bound=Struct)
-Handle = Callable[[S], Awaitable[bytes]]
+Handle = Callable[[S], Awaitable[bytes | LongAnswer]]
 
 FIELDS = "tracker.mlflow.fields"
 """Where in the scope the parts of the path stand that are fields of the request."""
@@ -31,11 +32,11 @@ def asked(kind: type[S], handle: Handle[S]) -> ASGIApp:
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await handle(decode(scope["query_string"], **scope.get(FIELDS, _NONE)))
+            answer = await handle(decode(scope["query_string"], **scope.get(FIELDS, _NONE)))
         except Exception as error:
             await failures.told(error).send(send)
         else:
-            await failures.answer(send, body)
+            await _answer(answer, scope, receive, send)
 
     return endpoint
 
@@ -62,9 +63,16 @@ def told(kind: type[S], handle: Handle[S], intake: Intake) -> ASGIApp:
         except Exception as error:
             await failures.told(error).send(send)
         else:
-            await failures.answer(send, answer)
+            await _answer(answer, scope, receive, send)
 
     return endpoint
+
+
+async def _answer(answer: bytes | LongAnswer, scope: Scope, receive: Receive, send: Send) -> None:
+    if isinstance(answer, LongAnswer):
+        await answer(scope, receive, send)
+    else:
+        await failures.answer(send, answer)
 
 
 async def first_message(receive: Receive) -> Message:

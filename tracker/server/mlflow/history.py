@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 from msgspec import UNSET
 
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.histories import Points
+from tracker.mlflow_bridge.histories import LongPoints, Points
 from tracker.mlflow_bridge.json import encode_metrics
+from tracker.server.long_answers import Pieces
 from tracker.server.mlflow import requests
 from tracker.server.mlflow.decode import DOCS, invalid
 from tracker.server.mlflow.routing import get
 from tracker.server.mlflow.runs import page
+from tracker.server.operations import SHORT_ROWS
+from tracker.server.turns import Turns
 
 encode = msgspec.json.encode
 
+_AT_ONCE = 8192
+"""Points of a long series that are encoded at a time."""
 _MOST_RUNS = 100
 _MOST_POINTS = 25_000
 _MOST_SAMPLES = 2500
 
 
-def one(bridge: Bridge, given: requests.GetHistory) -> bytes:
-    """The points of a run's metric, all or a page of them."""
+def one(bridge: Bridge, given: requests.GetHistory) -> bytes | None:
+    """The points of a run's metric, all or a page of them; None for a series that is not short."""
+    found = bridge.short_points(given.run_id, given.metric_key, SHORT_ROWS, _most(given), given.page_token or None)
+    if found is None:
+        return None
+    points, token = found
+    return page(b"metrics", _inside(given.metric_key, points), token)
+
+
+def one_long(bridge: Bridge, given: requests.GetHistory, turns: Turns) -> Pieces:
+    """The same of a long series."""
+    found = bridge.long_points(given.run_id, given.metric_key, _most(given), given.page_token or None, turn=turns)
+    return Pieces(_pieces(given.metric_key, found), found.close)
+
+
+def _most(given: requests.GetHistory) -> int | None:
     most = None if given.max_results is UNSET else given.max_results
     if most is not None and most <= 0:
         raise invalid(f"Invalid value {most} for parameter 'max_results' supplied. It must be a positive integer.")
-    points, token = bridge.points(given.run_id, given.metric_key, most, given.page_token or None)
-    return page(b"metrics", _inside(given.metric_key, points), token)
+    return most
+
+
+def _pieces(key: str, found: LongPoints) -> Iterator[bytes]:
+    """`page` of the points, in pieces."""
+    begin = b'{"metrics":['
+    for points in found.pieces(_AT_ONCE):
+        yield begin + encode_metrics(key, *points)[1:-1]
+        begin = b","
+    more = b'"next_page_token":%b' % encode(found.token) if found.token else b""
+    if begin != b",":
+        yield b"{" + more + b"}"
+    else:
+        yield b"]," + more + b"}" if more else b"]}"
 
 
 def bulk(bridge: Bridge, given: requests.GetHistoryBulk) -> bytes:
@@ -73,7 +106,7 @@ def _inside(key: str, points: Points, run_id: str | None = None) -> list[bytes]:
 
 
 ROUTES = (
-    get("metrics/get-history", requests.GetHistory, one),
-    get("metrics/get-history-bulk", requests.GetHistoryBulk, bulk),
+    get("metrics/get-history", requests.GetHistory, one, stream=one_long),
+    get("metrics/get-history-bulk", requests.GetHistoryBulk, bulk, is_long=lambda given: True),
     get("metrics/get-history-bulk-interval", requests.GetHistoryInterval, interval),
 )

@@ -19,6 +19,7 @@ from tracker.server.intake import Intake
 from tracker.server.mlflow import failures
 from tracker.server.mlflow.decode import json_object
 from tracker.server.mlflow.endpoints import again
+from tracker.server.rooms import Room
 
 log = logging.getLogger("tracker.server")
 
@@ -39,17 +40,20 @@ def installed() -> bool:
 class Mount:
     """What `make` returns, made at the first request; those that come while it is made wait `patience_s` at most.
 
-    A request reads from the store for `query_seconds` at most, None for as long as it takes.
+    A request takes a place in `room`, and reads from the store for `query_seconds` at most, None for as long as it
+    takes.
     """
 
     def __init__(
         self,
         make: Callable[[], ASGIApp],
         intake: Intake,
-        query_seconds: float | None = None,
+        room: Room,
         *,
+        query_seconds: float | None = None,
         patience_s: float = 60.0,
     ) -> None:
+        self._room = room
         self._query_seconds = query_seconds
         self._patience_s = patience_s
         self._make = make
@@ -79,8 +83,9 @@ class Mount:
         try:
             async with self._intake.body(Request(scope, receive)) as body:
                 body = _sane(scope, body) if len(body) <= _LARGE else await asyncio.to_thread(_sane, scope, body)
-                with query_deadline(self._query_seconds):
-                    await self._app(_plain(scope, len(body)), _whole(body, receive), answer)
+                async with self._room.place():
+                    with query_deadline(self._query_seconds):
+                        await self._app(_plain(scope, len(body)), _whole(body, receive), answer)
         except Exception as error:
             if not answer.begun:
                 await failures.told(error).send(send)

@@ -14,40 +14,59 @@ from tracker.domain.catalogue import Logged
 from tracker.domain.errors import TrackerError
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.errors import in_words
+from tracker.server.long_answers import LongAnswer, Pieces
 from tracker.server.mlflow import endpoints
-from tracker.server.operations import Services
+from tracker.server.operations import JSON, Services
+from tracker.server.turns import Turns
 
 S = TypeVar("S", bound=Struct)
 NOTHING = b"{}"
+_PLAIN = {"X-Content-Type-Options": "nosniff"}
 Prepared = tuple[Logged, Callable[[], None] | None]
 """What a call logs, and what else it asks for, to be called in a thread once the rest is stored."""
 PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 
 
+def _never(given: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`answer` is called in a thread of the readers' pool; `log` prepares, on the event loop, what the writer stores.
+    """`answer` is called in a thread; `log` prepares, on the event loop, what the writer stores.
 
-    Parts of `path` in braces are fields of the request. `lone` is for the route that logs one parameter: MLflow words
-    its conflict in another way.
+    `is_long` says of a request whether it reads very many rows. Where `answer` has None, `stream` makes the answer in
+    pieces. Parts of `path` in braces are fields of the request. `lone` is for the route that logs one parameter: MLflow
+    words its conflict in another way.
     """
 
     method: str
     path: str
     takes: type[Struct]
-    answer: Callable[[Bridge, Any], bytes] | None = None
+    answer: Callable[[Bridge, Any], bytes | None] | None = None
     log: Callable[[Bridge, Any], Prepared] | None = None
     lone: bool = False
+    is_long: Callable[[Any], bool] = _never
+    stream: Callable[[Bridge, Any, Turns], Pieces] | None = None
 
 
-def get(path: str, takes: type[S], answer: Callable[[Bridge, S], bytes]) -> Route:
+def get(
+    path: str,
+    takes: type[S],
+    answer: Callable[[Bridge, S], bytes | None],
+    *,
+    is_long: Callable[[S], bool] = _never,
+    stream: Callable[[Bridge, S, Turns], Pieces] | None = None,
+) -> Route:
     """A route that is asked."""
-    return Route("GET", path, takes, answer)
+    return Route("GET", path, takes, answer, is_long=is_long, stream=stream)
 
 
-def post(path: str, takes: type[S], answer: Callable[[Bridge, S], bytes]) -> Route:
+def post(
+    path: str, takes: type[S], answer: Callable[[Bridge, S], bytes], *, is_long: Callable[[S], bool] = _never
+) -> Route:
     """A route that is told."""
-    return Route("POST", path, takes, answer)
+    return Route("POST", path, takes, answer, is_long=is_long)
 
 
 def log(path: str, takes: type[S], prepare: Callable[[Bridge, S], Prepared], *, lone: bool = False) -> Route:
@@ -88,7 +107,7 @@ class Table:
         return None
 
 
-def _handle(route: Route, services: Services, bridge: Bridge) -> Callable[[Any], Awaitable[bytes]]:
+def _handle(route: Route, services: Services, bridge: Bridge) -> Callable[[Any], Awaitable[bytes | LongAnswer]]:
     if route.log is not None:
         prepare, append, lone = route.log, services.writer.append, route.lone
 
@@ -103,10 +122,14 @@ def _handle(route: Route, services: Services, bridge: Bridge) -> Callable[[Any],
             return NOTHING
 
         return store
-    answer = route.answer
+    answer, is_long, stream = route.answer, route.is_long, route.stream
     assert answer is not None
 
-    async def ask(given: Any) -> bytes:
-        return await services.ask(lambda: answer(bridge, given))
+    async def ask(given: Any) -> bytes | LongAnswer:
+        found = await services.ask(lambda: answer(bridge, given), long=is_long(given))
+        if found is not None:
+            return found
+        assert stream is not None
+        return await services.stream(lambda turns: stream(bridge, given, turns), JSON, _PLAIN)
 
     return ask

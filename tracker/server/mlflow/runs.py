@@ -11,6 +11,7 @@ from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.words import Dataset, DatasetInput, Metric, ModelInput, ModelOutput, Run, RunInfo, Text
 from tracker.server.mlflow import requests
 from tracker.server.mlflow.routing import NOTHING, Prepared, get, log, post
+from tracker.server.operations import SHORT_PAGE
 
 encode = msgspec.json.encode
 
@@ -147,7 +148,7 @@ ROUTES = (
     post("runs/delete", requests.OneRun, delete),
     post("runs/restore", requests.OneRun, restore),
     post("runs/delete-tag", requests.DeleteTag, delete_tag),
-    post("runs/search", requests.SearchRuns, search),
+    post("runs/search", requests.SearchRuns, search, is_long=lambda given: given.max_results > SHORT_PAGE),
     log("runs/log-metric", requests.LogMetric, log_metric),
     log("runs/log-parameter", requests.LogParam, log_parameter, lone=True),
     log("runs/set-tag", requests.SetTag, set_tag),

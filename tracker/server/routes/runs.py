@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -14,7 +15,22 @@ from tracker.domain.ports import RunStore
 from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
 from tracker.query.comparison import Comparison, compare_facts, facts_of
-from tracker.server.operations import Operation, Services, asked, query, run_id
+from tracker.server.long_answers import Pieces
+from tracker.server.operations import (
+    HEADERS,
+    MSGPACK,
+    SHORT_PAGE,
+    SHORT_ROWS,
+    Operation,
+    Services,
+    asked,
+    encoder,
+    payload,
+    query,
+    run_id,
+)
+from tracker.server.turns import Turns
+from tracker.wire.streams import history_as_json, history_as_msgpack
 
 _RUN = "/api/v1/runs/{run_id}"
 
@@ -83,6 +99,7 @@ async def search_runs(services: Services, request: Request) -> Response:
             limit=wanted.limit,
             page_token=wanted.page_token,
         ),
+        long=wanted.limit > SHORT_PAGE,
     )
 
 
@@ -101,31 +118,40 @@ async def compare_runs(services: Services, request: Request) -> Response:
     wanted = query(request, CompareQuery)
     store = services.store
     return await asked(
-        services, request, lambda: compare_facts([facts_of(store, store.get_run(run)) for run in wanted.run_id])
+        services,
+        request,
+        lambda: compare_facts([facts_of(store, store.get_run(run)) for run in wanted.run_id]),
+        long=len(wanted.run_id) > 10,
     )
 
 
 async def history(services: Services, request: Request) -> Response:
-    """The points of one series."""
+    """The points of one series; long ones are read onto disk first, and sent from there."""
     wanted, run = query(request, HistoryQuery), run_id(request)
-    return await asked(
-        services,
-        request,
-        lambda: services.store.history(
-            run,
-            wanted.key,
-            max_points=wanted.max_points,
-            raw=wanted.raw,
-            first_step=wanted.first_step,
-            last_step=wanted.last_step,
-        ),
-    )
+    store = services.store
+    media_type, encode = encoder(request)
+    part: dict[str, Any] = {"raw": wanted.raw, "first_step": wanted.first_step, "last_step": wanted.last_step}
+
+    def short() -> bytes | None:
+        found = store.short_history(run, wanted.key, SHORT_ROWS, max_points=wanted.max_points, **part)
+        return None if found is None else encode(found)
+
+    def long(turns: Turns) -> Pieces:
+        spooled = store.spool_history(run, wanted.key, turn=turns, **part)
+        return Pieces((history_as_msgpack if media_type == MSGPACK else history_as_json)(spooled), spooled.close)
+
+    if (body := await services.ask(short)) is not None:
+        return payload(body, media_type)
+    if wanted.max_points is not None:
+        few = partial(store.history, run, wanted.key, max_points=wanted.max_points, **part)
+        return await asked(services, request, few, long=True)
+    return await services.stream(long, media_type, HEADERS)
 
 
 async def histograms(services: Services, request: Request) -> Response:
     """The histograms of one key or of all."""
     wanted, run = query(request, HistogramsQuery), run_id(request)
-    return await asked(services, request, lambda: services.store.histograms(run, wanted.key))
+    return await asked(services, request, lambda: services.store.histograms(run, wanted.key), long=True)
 
 
 async def tag_checkpoint(services: Services, request: Request) -> Response:
@@ -150,11 +176,13 @@ def _checkpoint_id(request: Request) -> int:
     return int(given)
 
 
-def _read(path: str, summary: str, answers: Any, read: Callable[[RunStore, str], Any]) -> Operation:
+def _read(
+    path: str, summary: str, answers: Any, read: Callable[[RunStore, str], Any], *, long: bool = False
+) -> Operation:
     async def handle(services: Services, request: Request) -> Response:
         query(request, _Nothing)
         run = run_id(request)
-        return await asked(services, request, lambda: read(services.store, run))
+        return await asked(services, request, lambda: read(services.store, run), long=long)
 
     return Operation(method="GET", path=_RUN + path, summary=summary, handle=handle, answers=answers, failures=(404,))
 
@@ -231,7 +259,9 @@ OPERATIONS = [
     _read("/tags", "Tags by key", dict[str, str], lambda store, run: store.tags(run)),
     _read("/metrics", "Summaries of the run's series by key", dict[str, Series], lambda store, run: store.metrics(run)),
     _read("/fits", "Fits by number", list[Fit], lambda store, run: store.fits(run)),
-    _read("/epochs", "Epochs by number, with their metrics", list[Epoch], lambda store, run: store.epochs(run)),
+    _read(
+        "/epochs", "Epochs by number, with their metrics", list[Epoch], lambda store, run: store.epochs(run), long=True
+    ),
     _read("/events", "Events by time", list[Event], lambda store, run: store.events(run)),
     _read("/checkpoints", "Checkpoints, oldest first", list[Checkpoint], lambda store, run: store.checkpoints(run)),
     Operation(
