@@ -58,14 +58,17 @@ def identity(url: str) -> str:
     return shown(url)
 
 
-def open_sql_store(url: str, *, create: bool = True) -> SqlRunStore:
-    """The store at `url` as `store_url` returns it. What is not there is made, or is NoStore without `create`."""
+def open_sql_store(url: str, *, create: bool = True, recreate: bool = False) -> SqlRunStore:
+    """The store at `url` as `store_url` returns it. What is not there is made, or is NoStore without `create`.
+
+    With `recreate` that holds for a SQLite file that is gone later, too.
+    """
     file = sqlite_file(url)
     if not create and file is not None and not file.exists():
         raise NoStore(shown(url))
     from tracker.store.store import SqlRunStore
 
-    return SqlRunStore.open(url, create=create)
+    return SqlRunStore.open(url, create=create, recreate=recreate)
 
 
 def open_store(url: str, token: str | None = None) -> RunStore:
@@ -99,7 +102,7 @@ def make_transport(url: str, artifacts: ArtifactHome | None = None) -> Transport
     """
     if is_server(url):
         return StoreTransport(lambda: _server_store(url))
-    return StoreTransport(lambda: open_sql_store(url), artifacts)
+    return StoreTransport(lambda: open_sql_store(url, recreate=True), artifacts)
 
 
 def artifact_root(root: str | None, url: str) -> str:

@@ -6,11 +6,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from tracker.client.batches import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
 from tracker.client.uploads import Answers, Uploads
-from tracker.domain.errors import FileRemoved, RequestTooLarge, RunNotFound, StoreError, TrackerError
+from tracker.domain.errors import FileRemoved, RequestTooLarge, RunNotFound, StoreError, StoreRestored, TrackerError
 from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame
 from tracker.domain.ports import ArtifactHome, Transport
 from tracker.query.spans import size
@@ -47,6 +49,7 @@ class Delivery:
         self._uploads = Uploads(journal, run_id, writer, artifacts)
         # What was read and is not settled, in order: one part, unless the store refused something in it.
         self._parts: deque[Sequence[Numbered]] = deque()
+        self._acknowledged = 0
         self._piece = READ_BYTES
         self._small_ones = 0
         self._removal_failed = ""
@@ -90,7 +93,7 @@ class Delivery:
         """Renew the run's lease. Raises StoreError while the store is away."""
         try:
             self._heed(self._transport.send(self._empty_batch()))
-        except RunNotFound as error:
+        except (RunNotFound, StoreRestored) as error:
             self._begin_anew(error)
 
     def deliver(self) -> bool:
@@ -125,7 +128,7 @@ class Delivery:
             self._parts.extendleft(reversed(_halves(frames)))
         except StoreError:
             raise
-        except RunNotFound as error:
+        except (RunNotFound, StoreRestored) as error:
             self._begin_anew(error)
         except TrackerError as error:
             self._parts.popleft()
@@ -160,7 +163,7 @@ class Delivery:
                     self._settle(number, frame)
             if seen:
                 self.delivered_points += make_batch(self._run_id, self._writer, seen).points
-        self.settled = known
+        self.settled = self._acknowledged = known
 
     def finish(self) -> None:
         """Everything is stored: remove the journal, or set it aside if some of it could not be."""
@@ -174,22 +177,28 @@ class Delivery:
         self._journal.finish(keep=keep)
 
     def _empty_batch(self) -> Batch:
-        return Batch(run_id=self._run_id, writer=self._writer, first=0, last=0)
+        return Batch(run_id=self._run_id, writer=self._writer, first=0, last=0, after=self._acknowledged)
 
-    def _begin_anew(self, error: RunNotFound) -> None:
-        """The store knew the run and does not any more (somebody replaced it): tell it everything again."""
+    def _begin_anew(self, error: RunNotFound | StoreRestored) -> None:
+        """The store knew more of the run than it does now (somebody replaced it): tell it everything again."""
         if not self.settled:
             raise error
-        log.warning("run %s is not in the store any more; it is shipped again from its beginning", self._run_id)
+        log.warning(
+            "run %s is not in the store any more, or not all of it; it is shipped again from its beginning",
+            self._run_id,
+        )
         self._reader = JournalReader(self._journal.fd, self._journal.start)
         self._parts.clear()
         self._uploads.begin_anew()
-        self.settled = self.delivered_points = self._refused = self.refused_points = 0
+        self.settled = self.delivered_points = self._refused = self.refused_points = self._acknowledged = 0
 
     def _send(self, frames: Sequence[Numbered]) -> None:
         batch = make_batch(self._run_id, self._writer, frames)
         batch.items[:] = [one for one in batch.items if self._uploads.is_row(*one)]
-        ack = self._transport.send(batch) if batch.items or batch.blocks else Ack(last=batch.last)
+        ack = Ack(last=batch.last)
+        if batch.items or batch.blocks:
+            ack = self._transport.send(replace(batch, after=self._acknowledged))
+            self._acknowledged = ack.last
         self._heed(ack)
         for number, frame in frames:
             self._settle(number, frame)

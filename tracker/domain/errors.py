@@ -108,6 +108,13 @@ class FileRemoved(TrackerError):
         super().__init__(f"{uri} was removed by retention before this checkpoint came; publish it under another name")
 
 
+class StoreRestored(TrackerError):
+    """The store has less of a journal than it acknowledged: an older copy of it is there now. Send it all again."""
+
+    def __init__(self, run_id: str, last: int, after: int) -> None:
+        super().__init__(f"of run {run_id!r} the store has frames up to {last} only, and had acknowledged {after}")
+
+
 class ModelNotFound(NotFound):
     """No logged model has this id."""
 

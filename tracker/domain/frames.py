@@ -237,7 +237,8 @@ class PointBlock(Struct, frozen=True):
 class Batch(Struct, frozen=True):
     """Frames `first` to `last` of one journal, cut for one transaction. Without frames it renews the run's lease.
 
-    `items` are (number, frame) in order; `blocks` hold the points, those of `EpochEnded` items included.
+    `items` are (number, frame) in order; `blocks` hold the points, those of `EpochEnded` items included. `after` is the
+    last number that the store acknowledged to this writer: one that has less was restored from a backup.
     """
 
     run_id: str
@@ -246,6 +247,7 @@ class Batch(Struct, frozen=True):
     last: int
     items: list[tuple[int, Item]] = field(default_factory=list)
     blocks: list[PointBlock] = field(default_factory=list)
+    after: int = 0
 
     @property
     def points(self) -> int:

@@ -213,7 +213,8 @@ class RunStore(RunReader, Protocol):
         Frames whose number was applied before are skipped, so that sending twice stores once. Series summaries, the
         best epoch and supersession are updated in the same transaction, and the run's lease is renewed. Raises
         StoreUnavailable if nothing was applied and a retry may succeed; RunNotFound if the run is not there and the
-        batch does not start it; InvalidValue if the batch can never be applied.
+        batch does not start it; StoreRestored if less than `batch.after` is there; InvalidValue if the batch can never
+        be applied.
         """
         ...
 

@@ -19,6 +19,7 @@ from tracker.domain.errors import (
     RunExists,
     RunNotFound,
     StoreError,
+    StoreRestored,
     StoreUnavailable,
     TrackerError,
 )
@@ -29,7 +30,7 @@ _LONGEST = 2000
 _SAID_BY: dict[int, tuple[type[TrackerError], ...]] = {
     400: (InvalidValue,),
     404: (NotFound, ArtifactError),
-    409: (RunExists, FileRemoved),
+    409: (RunExists, FileRemoved, StoreRestored),
     413: (InvalidValue,),
     422: (InvalidValue,),
     500: (ArtifactError,),

@@ -31,6 +31,7 @@ STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,
     errors.RunExists: 409,
     errors.FileRemoved: 409,
+    errors.StoreRestored: 409,
     errors.InvalidValue: 400,
     errors.StoreUnavailable: 503,
     errors.SchemaOutdated: 503,

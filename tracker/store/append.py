@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from tracker.domain import frames
-from tracker.domain.errors import RunNotFound
+from tracker.domain.errors import RunNotFound, StoreRestored
 from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK, GoalSource
 from tracker.domain.identity import now_ms
@@ -85,6 +85,8 @@ def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
     with driver_errors(connection, _SELECT_LAST):
         found = raw.rows(_SELECT_LAST, (run.id, batch.writer))
     last: int = found[0][0] if found else 0
+    if batch.after > last:
+        raise StoreRestored(batch.run_id, last, batch.after)
     changes = _Changes(connection, run, batch.writer, recall, is_new=is_new)
     pruned = False
     if batch.last > last:

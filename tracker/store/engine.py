@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from tracker.domain.deadlines import check_deadline, current_deadline, query_dea
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.store_url import parse
 from tracker.store import addresses
+from tracker.store.database_file import DatabaseFile, confirm
 from tracker.store.postgres import make_postgres_engine
 from tracker.store.raw import driver_errors
 from tracker.store.time_limits import limit_queries, wait_for_locks, was_cut_off
@@ -41,19 +41,17 @@ def make_engine(url: str) -> Engine:
     if not Path(file).parent.is_dir():
         raise InvalidStoreUrl(url, f"the folder {str(Path(file).parent)!r} does not exist")
     options = {name: int(value) for name, value in parsed.options.items()}
-    engine = create_engine(
-        URL.create("sqlite+pysqlite", database=file),
-        connect_args={"timeout": BUSY_SECONDS, **options, "check_same_thread": False},
-    )
+    database = DatabaseFile(Path(file), parsed.shown, {"timeout": BUSY_SECONDS, **options}, _prepare)
+    engine = create_engine(URL.create("sqlite+pysqlite", database=file), creator=database.connect)
+    database.attach(engine)
     addresses.attach(engine, Path(file).absolute())
-    event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
     limit_queries(engine)
     engine.update_execution_options(tracker_shown=parsed.shown)
     return engine
 
 
-def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
+def _prepare(connection: sqlite3.Connection) -> None:
     # SQLAlchemy's own "begin" event opens transactions, not the driver, which would do so only at the first write.
     connection.isolation_level = None
     cursor = connection.cursor()
@@ -112,6 +110,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     ):
         with connection.begin():
             yield connection
+        confirm(connection)
 
 
 @contextmanager
@@ -151,17 +150,6 @@ def _reason(error: DBAPIError) -> str:
 def shown(engine: Engine) -> str:
     """The address of the engine's database as it may be shown: without its password."""
     return str(engine.get_execution_options()["tracker_shown"])
-
-
-def file_identity(engine: Engine) -> tuple[int, int] | None:
-    """Which file the engine's URL names at this moment; None if there is none, or no file is behind the URL."""
-    if engine.dialect.name != "sqlite":
-        return None
-    try:
-        found = os.stat(str(engine.url.database))
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def advisory_lock(connection: Connection, name: int) -> None:

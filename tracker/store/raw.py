@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Select
 from sqlalchemy.exc import DBAPIError
 
+from tracker.store.database_file import confirm
 from tracker.store.time_limits import DIRECT, LOCK_SECONDS
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ class Raw:
     Use it inside `driver_errors`, which makes SQLAlchemy's errors of them.
     """
 
-    __slots__ = ("_cursor", "_driver", "_pooled", "postgres")
+    __slots__ = ("_connection", "_cursor", "_driver", "_pooled", "postgres")
 
     def __init__(self, connection: Connection) -> None:
         self.postgres: bool = connection.dialect.name == "postgresql"
         self._pooled = self.postgres and not connection.info.get(DIRECT)
         driver: Any = connection.connection.dbapi_connection
+        self._connection = connection
         self._driver = driver
         self._cursor = driver.cursor()
 
@@ -40,7 +42,9 @@ class Raw:
             self._cursor.execute(f"SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}")
 
     def commit(self) -> None:
+        """Commit; StoreUnavailable if that went into a file that is not at the store's path any more."""
         self._driver.commit()
+        confirm(self._connection)
 
     def rollback(self) -> None:
         self._driver.rollback()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect, text
 
 from tracker.domain.errors import NoStore, SchemaOutdated, SchemaTooNew, StoreUnavailable
+from tracker.store.database_file import file_of
 from tracker.store.engine import BUSY_SECONDS, advisory_lock, reading, shown, writing
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def ensure(engine: Engine, *, create: bool = True) -> None:
 
     Without `create` an empty database is NoStore.
     """
+    if create:
+        _make_file(engine)
     found = current(engine)
     if found is None and not create:
         raise NoStore(shown(engine))
@@ -46,6 +49,7 @@ def upgrade(engine: Engine) -> None:
     """Bring the database to HEAD in one transaction; processes that do so at once wait for each other."""
     from alembic import command
 
+    _make_file(engine)
     _use_wal(engine)
     with writing(engine) as connection:
         advisory_lock(connection, _LOCK)
@@ -90,6 +94,16 @@ def _config(connection: Connection) -> Config:
     config.set_main_option("script_location", MIGRATIONS)
     config.attributes["connection"] = connection
     return config
+
+
+def _make_file(engine: Engine) -> None:
+    """Make an empty SQLite file if there is none: connections make none."""
+    file = file_of(engine)
+    if file is not None and file.identity is None:
+        try:
+            file.path.open("ab").close()
+        except OSError as error:
+            raise StoreUnavailable(f"{shown(engine)}: {error.strerror or error}") from error
 
 
 def _use_wal(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from sqlalchemy import Connection, Engine, func, select, update
 
 from tracker.domain.catalogue import Logged
-from tracker.domain.errors import InvalidValue, StoreUnavailable
+from tracker.domain.errors import InvalidValue, NoStore, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_step
@@ -33,7 +33,8 @@ from tracker.domain.records import (
 from tracker.domain.words import HEARTBEAT_MS, LEASE_MS
 from tracker.store import checkpoints, read, readiness, schema, sessions
 from tracker.store.addresses import Addresses, of
-from tracker.store.engine import file_identity, make_engine, reading, shown, translated, writing
+from tracker.store.database_file import file_of
+from tracker.store.engine import make_engine, reading, shown, translated, writing
 from tracker.store.groups import append_group
 from tracker.store.memory import Memory
 from tracker.store.tables import LEASED, database_folders, events, runs
@@ -54,11 +55,12 @@ _NO_TURN = nullcontext()
 class SqlRunStore:
     """RunStore (see `tracker.domain.ports`) over an engine; safe for threads, each call has its own connection."""
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(self, engine: Engine, *, clock: Callable[[], int] = now_ms, recreate: bool = False) -> None:
         self._engine = engine
+        self._recreate = recreate
         self._clock = clock
         self.url = shown(engine)
-        self._file = file_identity(engine)
+        self._file = None if (file := file_of(engine)) is None else file.identity
         self._memory = Memory()
         self._swept_ms = self._calm_until_ms = -1
         # SQLite's own way of waiting for the lock is to look again a little later.
@@ -67,20 +69,25 @@ class SqlRunStore:
         engine.update_execution_options(tracker_before_read=self._tails.before_read)
 
     @classmethod
-    def open(cls, url: str, *, create: bool = True) -> Self:
-        """The store at `url`, created if it is not there unless `create` is off; see `schema.ensure` for refusals."""
+    def open(cls, url: str, *, create: bool = True, recreate: bool = False) -> Self:
+        """The store at `url`, created if it is not there unless `create` is off; see `schema.ensure` for refusals.
+
+        With `recreate` a SQLite file that is gone later is made anew, by who can tell everything again. Otherwise every
+        write is StoreUnavailable until a store is at the path.
+        """
         engine = make_engine(url)
         try:
             schema.ensure(engine, create=create)
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine)
+        return cls(engine, recreate=recreate)
 
     def close(self) -> None:
         self._engine.dispose()
 
     def ready(self) -> None:
+        self._follow_file()
         readiness.check(self._engine)
 
     def __enter__(self) -> Self:
@@ -358,12 +365,17 @@ class SqlRunStore:
 
         A connection to a deleted file goes on writing to it, and all would be lost with the process.
         """
-        if file_identity(self._engine) != self._file:
-            self._engine.dispose()
-            self._memory.forget()
-            self._calm_until_ms = -1
-            schema.ensure(self._engine.execution_options(tracker_before_read=None))  # there may be no tables yet
-            self._file = file_identity(self._engine)
+        file = file_of(self._engine)
+        if file is None or (file.identity == self._file and self._file is not None):
+            return
+        file.leave()
+        self._memory.forget()
+        self._calm_until_ms = -1
+        try:
+            schema.ensure(self._engine.execution_options(tracker_before_read=None), create=self._recreate)
+        except NoStore as error:
+            raise StoreUnavailable(f"{self.url}: the file at its path is no store") from error
+        self._file = file.identity
 
     def _of_run(self, run_id: str, of: Callable[[Connection, int], T]) -> T:
         with reading(self._engine) as connection:

@@ -31,6 +31,7 @@ class _Unread(msgspec.Struct, frozen=True):
     last: int
     items: list[tuple[int, msgspec.Raw]] = msgspec.field(default_factory=list)
     blocks: list[PointBlock] = msgspec.field(default_factory=list)
+    after: int = 0
 
 
 @cache
@@ -80,6 +81,7 @@ def _read(data: bytes) -> Batch:
         last=unread.last,
         items=list(starmap(item, enumerate(unread.items))),
         blocks=unread.blocks,
+        after=unread.after,
     )
 
 

@@ -71,6 +71,7 @@ def check_batch(batch: Batch) -> None:
         raise InvalidValue("writer", f"{batch.writer[:80]!r}", limit=f"1 to {WRITER_LENGTH} printable characters")
     _check_range("first", batch.first, 0, STEP_MAX)
     _check_range("last", batch.last, batch.first, STEP_MAX)
+    _check_range("after", batch.after, 0, STEP_MAX)
     _check_numbers("items", [number for number, _ in batch.items], batch)
     for index, block in enumerate(batch.blocks):
         _check_block(f"blocks[{index}]", block, batch)
