@@ -249,3 +249,10 @@ def test_a_removed_model_leaves_nothing(catalogue: Catalogue) -> None:
         catalogue.model("a", deleted=True)
     with pytest.raises(ModelNotFound):
         catalogue.hard_delete_model("a")
+
+
+@pytest.mark.parametrize("id", ["nowhere", "a\x00b", "a\udcffb", ""])
+def test_ids_that_no_model_has(catalogue: Catalogue, id: str) -> None:
+    """Whatever text stands for an id in a path is not found, in each database."""
+    with pytest.raises(ModelNotFound):
+        catalogue.model(id)

@@ -139,7 +139,8 @@ _METRIC = tuple(
 
 
 def _row(connection: Connection, model_id: str, *, deleted: bool = False) -> Row[Any]:
-    row = connection.execute(_rows.where(models.c.uid == model_id)).one_or_none()
+    # No id has other characters, and PostgreSQL's driver takes no NUL.
+    row = connection.execute(_rows.where(models.c.uid == model_id)).one_or_none() if model_id.isprintable() else None
     if row is None or (row.deleted_ms is not None and not deleted):
         raise ModelNotFound(model_id)
     return row
