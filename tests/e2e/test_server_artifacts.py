@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from e2e.children import eventually
-from e2e.server_lab import Server
+from e2e.server_lab import Server, batch, start_of
 
 from tracker.compose import open_artifacts
 from tracker.domain.errors import InvalidValue
+from tracker.domain.frames import CheckpointLogged, Staged
 
 ROOT = "/api/v1/runs/r/artifacts"
 
@@ -281,3 +282,20 @@ def test_memory_does_not_grow_with_the_file(server: Server) -> None:
     assert server.ask("PUT", f"{ROOT}/large", bytes(200_000_000)).status == 201
     assert len(server.ask("GET", f"{ROOT}/large").body) == 200_000_000
     assert server.memory_kib - before < 30_000
+
+
+def test_a_checkpoint_names_no_file_but_its_runs(server: Server) -> None:
+    """Where a writer says that a checkpoint lies is not believed: its row names a file of the run's."""
+    assert server.post(batch("r", 1, start_of())).status == 200
+    root = server.get("/api/v1/runs/r")["artifact_uri"]
+    file = Staged(path="checkpoints/x.keras", name="x", size=1)
+
+    def post(number: int, uri: str) -> int:
+        item = CheckpointLogged(1, number, None, 1, ".keras", {}, None, {}, file, "ab" * 32, uri)
+        return server.post(batch("r", number, item)).status
+
+    elsewhere = ["file:///etc/passwd", "s3://bucket/x", "http://169.254.169.254/x", "file:///dev/zero", "../../x"]
+    elsewhere += [f"{root}/{path}" for path in ("../s/x", "%2e%2e/s/x", "", "a//b")]
+    assert [post(number, uri) for number, uri in enumerate(elsewhere, 2)] == [200] * len(elsewhere)
+    found = {one["uri"] for one in server.get("/api/v1/runs/r/checkpoints")}
+    assert found == {f"{root}/checkpoints/x.keras"}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from urllib.parse import quote, unquote
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tracker.client.transport import at_home
 from tracker.domain.errors import InvalidValue
-from tracker.domain.frames import Ack, Batch
+from tracker.domain.frames import Ack, Batch, CheckpointLogged
+from tracker.domain.limits import check_safe_path
+from tracker.domain.ports import ArtifactHome
 from tracker.server.intake import codings
 from tracker.server.operations import MSGPACK, Operation, Services, encoder, payload
 from tracker.server.problems import Refused, Unreadable
@@ -29,9 +34,32 @@ async def post_batch(services: Services, request: Request) -> Response:
             batch = decode_batch(body) if len(body) <= _LARGE else await asyncio.to_thread(decode_batch, body)
         except InvalidValue as error:
             raise Unreadable(error) from error
-        ack = await services.writer.append(at_home(batch, services.artifacts))
+        ack = await services.writer.append(own_files(at_home(batch, services.artifacts), services.artifacts))
     media_type, encode = encoder(request)
     return payload(encode(ack), media_type)
+
+
+def own_files(batch: Batch, artifacts: ArtifactHome) -> Batch:
+    """`batch` with its checkpoints' files among those of its run here, wherever the client says that they are.
+
+    They came before the batch. What a row names is read, shown and removed later: it must be no other file.
+    """
+    if not any(isinstance(item, CheckpointLogged) and item.uri for _, item in batch.items):
+        return batch
+    root = artifacts.uri(batch.run_id)
+    items = [(number, _own_file(item, root) if isinstance(item, CheckpointLogged) else item)
+             for number, item in batch.items]  # fmt: skip
+    return replace(batch, items=items)
+
+
+def _own_file(item: CheckpointLogged, root: str) -> CheckpointLogged:
+    if not item.uri:
+        return item
+    if item.uri.startswith(f"{root}/"):
+        with suppress(InvalidValue):
+            check_safe_path(unquote(item.uri[len(root) + 1 :]))
+            return item
+    return replace(item, uri=f"{root}/{quote(item.file.path.replace('{sha256}', item.sha256))}")
 
 
 OPERATIONS = [
