@@ -11,13 +11,14 @@ from urllib.parse import unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tracker.domain.deadlines import check_deadline, current_deadline, query_deadline
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.store_url import parse
 from tracker.store import addresses
 from tracker.store.database_file import DatabaseFile, confirm
-from tracker.store.postgres import make_postgres_engine
+from tracker.store.postgres import MORE_CONNECTIONS, make_postgres_engine
 from tracker.store.raw import driver_errors
 from tracker.store.time_limits import limit_queries, wait_for_locks, was_cut_off
 
@@ -42,7 +43,9 @@ def make_engine(url: str) -> Engine:
         raise InvalidStoreUrl(url, f"the folder {str(Path(file).parent)!r} does not exist")
     options = {name: int(value) for name, value in parsed.options.items()}
     database = DatabaseFile(Path(file), parsed.shown, {"timeout": BUSY_SECONDS, **options}, _prepare)
-    engine = create_engine(URL.create("sqlite+pysqlite", database=file), creator=database.connect)
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=file), creator=database.connect, max_overflow=MORE_CONNECTIONS
+    )
     database.attach(engine)
     addresses.attach(engine, Path(file).absolute())
     event.listen(engine, "begin", _on_sqlite_begin)
@@ -132,6 +135,8 @@ def translated(engine: Engine) -> Iterator[None]:
     """The drivers' words for a database that does not answer now become StoreUnavailable."""
     try:
         yield
+    except PoolTimeout as error:
+        raise StoreUnavailable(f"{shown(engine)}: all connections of this process are busy") from error
     except (OperationalError, InterfaceError) as error:
         if was_cut_off(error.orig) and (deadline := current_deadline()) is not None:
             raise deadline.error() from error

@@ -19,6 +19,8 @@ from tracker.store.raw import is_farewell
 from tracker.store.time_limits import DIRECT, LOCK_SECONDS, limit_queries
 
 _DRIVER = "postgresql+psycopg"
+MORE_CONNECTIONS = 35
+"""Besides the five that are kept: a server's readers have places for 28 at once, and must not keep its writer waiting."""
 PREPARE_THRESHOLD = 5
 """From how many executions on a statement is prepared, on a direct connection; psycopg's own default."""
 
@@ -35,7 +37,9 @@ _DEFAULTS = {
 def make_postgres_engine(url: StoreUrl) -> Engine:
     """An engine for the database at `url`. StoreError if psycopg is not installed."""
     try:
-        engine = create_engine(URL.create(_DRIVER), pool_pre_ping=True, connect_args=_connect_args(url))
+        engine = create_engine(
+            URL.create(_DRIVER), pool_pre_ping=True, max_overflow=MORE_CONNECTIONS, connect_args=_connect_args(url)
+        )
     except ModuleNotFoundError as error:
         raise StoreError(
             f"{url.shown} needs {error.name}, which is not installed: {how_to_install('postgres')}"
