@@ -20,7 +20,7 @@ from tracker.store.time_limits import DIRECT, LOCK_SECONDS, limit_queries
 
 _DRIVER = "postgresql+psycopg"
 MORE_CONNECTIONS = 35
-"""Besides the five that are kept: a server's readers have places for 28 at once, and must not keep its writer waiting."""
+"""Besides the five that are kept: readers of a server have 28 places at once, and must not keep its writer waiting."""
 PREPARE_THRESHOLD = 5
 """From how many executions on a statement is prepared, on a direct connection; psycopg's own default."""
 
