@@ -56,8 +56,13 @@ class Lab:
     def assert_away(self) -> None:
         """Nothing is acknowledged, and it is said once."""
         assert self.server.ask("GET", "/readyz").status == 503
-        assert self.server.post(batch("other", 1, start_of(), points(1, x=1.0))).status == 503
-        assert self.server.ask("GET", "/api/v1/experiments").status == 503
+        for answer in (
+            self.server.post(batch("other", 1, start_of(), points(1, x=1.0))),
+            self.server.ask("GET", "/api/v1/experiments"),
+        ):
+            assert answer.status == 503
+            assert answer.json["detail"].startswith("the store: ")
+            assert str(self.file.parent) not in answer.body.decode()
         assert self.server.ask("GET", "/healthz").status == 200
         self.assert_said()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
@@ -118,6 +119,14 @@ async def _refused(request: Request, error: Exception) -> Response:
     return response(error.status, str(error), name, field=error.field, limit=error.limit, headers=error.headers)
 
 
+_STORE = re.compile(r"\b(?:sqlite|postgresql):///?\S+?(?=: |[;,]? |\Z)")
+
+
+def _without_store(text: str) -> str:
+    """A message without the address of the store, which is the server's own: folder, user, host."""
+    return _STORE.sub("the store", text)
+
+
 async def _tracker_error(request: Request, error: Exception) -> Response:
     status = next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
     name = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
@@ -126,9 +135,13 @@ async def _tracker_error(request: Request, error: Exception) -> Response:
     # What took too long once takes as long again.
     if status == 503 and not isinstance(error, errors.QueryTimeout):
         headers["Retry-After"] = "1" if isinstance(error, Busy) else str(RETRY_AFTER_S)
-    text = str(error)
     return response(
-        status, text, name, field=getattr(error, "field", ""), limit=getattr(error, "limit", ""), headers=headers
+        status,
+        _without_store(str(error)),
+        name,
+        field=getattr(error, "field", ""),
+        limit=getattr(error, "limit", ""),
+        headers=headers,
     )
 
 
