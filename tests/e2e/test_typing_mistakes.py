@@ -29,6 +29,9 @@ def recorded(any_url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ]
 
 
+STATUSES = "running, finished, failed, interrupted, preempted or lost"
+
+
 @pytest.mark.parametrize(("filter", "said"), [
     ("metrics.val_los < 0.3", "no run has the metric 'val_los'; did you mean metrics.val_loss?"),
     ("metrics.val_loss.bst < 0.3", "no run has the metric 'val_loss.bst'; did you mean metrics.val_loss.best?"),
@@ -39,6 +42,9 @@ def recorded(any_url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("tags.taem = 'blue'", "no run has the tag 'taem'; did you mean tags.team?"),
     ("metrics.val_loss < 9 AND metrics.nothing_like_it > 1", "no run has the metric 'nothing_like_it'"),
     ("NOT metrics.val_los > 0.3", "no run has the metric 'val_los'; did you mean metrics.val_loss?"),
+    *((wrong, f"no status meets the condition on it: a run is {STATUSES}") for wrong in (
+        "status = 'finishd'", "status IN ('done', 'ended')", "NOT status = 'finishd'", "params.width = 8 AND status LIKE 'fn%'",
+    )),
     ("metrics.val_los < 0.3 OR params.width = 64", "no run has the metric 'val_los'; did you mean metrics.val_loss?"),
 ])  # fmt: skip
 def test_keys_that_no_run_has(recorded: list[str], filter: str, said: str) -> None:
@@ -53,7 +59,7 @@ def test_keys_that_no_run_has(recorded: list[str], filter: str, said: str) -> No
 
 @pytest.mark.parametrize("filter", [
     "", "metrics.val_loss < 0.001", "metrics.val_loss.min > 5", "params.width = 7", "metrics.nothing IS NULL", "name = 'nobody'",
-    "status = 'failed'", "metrics.accuracy > 2 OR tags.team = 'x'", "dataset.name = 'x'",
+    "status = 'failed'", "status = 'KILLED'", "status != 'failed'", "metrics.accuracy > 2 OR tags.team = 'x'", "dataset.name = 'x'",
 ])  # fmt: skip
 def test_keys_that_some_run_has(recorded: list[str], filter: str) -> None:
     """Where only the values do not fit, or a field is asked for that need not be there, nothing is said."""

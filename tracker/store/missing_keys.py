@@ -9,8 +9,9 @@ from typing import get_args
 
 from sqlalchemy import Connection, exists, literal, select
 
+from tracker.domain.words import RUN_STATUSES
 from tracker.query.filters import parse_filter, parse_order
-from tracker.query.syntax import And, Field, IsNull, Kind, Node, Not, Or, Stat
+from tracker.query.syntax import And, Field, In, IsNull, Kind, Node, Not, Or, Stat
 from tracker.store.conditions import has_row, table_of
 from tracker.store.scope import Scope
 from tracker.store.tables import runs
@@ -19,6 +20,7 @@ _NEWEST = 200
 """In how many runs the names that may have been meant are looked for."""
 _KINDS: dict[Kind, str] = {"metric": "metrics", "param": "params", "tag": "tags"}
 _WORDS: dict[Kind, str] = {"metric": "metric", "param": "parameter", "tag": "tag"}
+_STATUSES = f"{', '.join(RUN_STATUSES[:-1])} or {RUN_STATUSES[-1]}"
 _PLAIN = re.compile(r"[^\s'\"`()<>=!,;]+")
 
 
@@ -27,13 +29,17 @@ def warnings_of(
 ) -> list[str]:
     """A sentence for each key that no run of these experiments has, with what may have been meant.
 
-    `found`: the search found a run, so all that every match must have is there. Nothing is said of experiments
-    without a run.
+    A condition on the status that no status meets is such a mistake too. `found`: the search found a run, so all that
+    every match must have is there. Of keys nothing is said for experiments without a run.
     """
-    wanted = _wanted(parse_filter(filter), found) + [term.field for term in parse_order(order_by)]
+    tree = parse_filter(filter)
+    said = [f"no status meets the condition on it: a run is {_STATUSES}"] if _meets_no_status(tree) else []
+    wanted = _wanted(tree, found) + [term.field for term in parse_order(order_by)]
     fields = list(dict.fromkeys(field for field in wanted if field.kind in _KINDS))
-    if not fields:
-        return []
+    return said + (_missing(connection, fields, experiments) if fields else [])
+
+
+def _missing(connection: Connection, fields: Iterable[Field], experiments: Iterable[str] | None) -> list[str]:
     scope = Scope.named(connection, experiments)
     if scope.ids == ():
         return []
@@ -59,6 +65,17 @@ def warnings_of(
         )
     whose = "no run" if experiments is None else "no run of these experiments"
     return [f"{whose} has the {_WORDS[field.kind]} {field.key!r}{_meant(field, keys)}" for field in missing]
+
+
+def _meets_no_status(node: Node | None) -> bool:
+    match node:
+        case And(parts) | Or(parts):
+            return any(map(_meets_no_status, parts))
+        case Not(part):
+            return _meets_no_status(part)
+        case In(field, (), False):
+            return field.key == "status" and field.kind == "attribute"
+    return False
 
 
 def _wanted(node: Node | None, found: bool) -> list[Field]:
