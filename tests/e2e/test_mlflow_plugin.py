@@ -315,9 +315,9 @@ def _register(client: MlflowClient, x: Any) -> str:
 
     fitted = LogisticRegression(C=100.0).fit(x, [0, 1])
     with mlflow.start_run() as run:
-        mlflow.sklearn.log_model(fitted, name="lr", registered_model_name="rr")
+        mlflow.sklearn.log_model(fitted, name="lr", registered_model_name="rr", pip_requirements=["scikit-learn"])
         with tempfile.TemporaryDirectory() as folder:
-            mlflow.sklearn.save_model(fitted, f"{folder}/copy")
+            mlflow.sklearn.save_model(fitted, f"{folder}/copy", pip_requirements=["scikit-learn"])
             mlflow.log_artifacts(f"{folder}/copy", "copy")
     client.create_model_version("rr", "s3://elsewhere/model")
     client.create_model_version("rr", f"runs:/{run.info.run_id}/copy", run.info.run_id)
