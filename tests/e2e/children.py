@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from preloaded import Preloaded
 
@@ -45,16 +45,14 @@ def memory():
 class Child:
     """A Python process that runs `code` after the preamble; use it as a context manager.
 
-    With a `backend` it has imported Keras before it starts.
+    With a `backend` it has imported Keras before it starts. A `new` one is not forked: its memory is its own.
     """
 
-    def __init__(self, code: str, *, backend: str = "") -> None:
-        self._process = Preloaded(
-            [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)],
-            backend=backend,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+    def __init__(self, code: str, *, backend: str = "", new: bool = False) -> None:
+        command = [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)]
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        self._process = (
+            subprocess.Popen(command, text=True, **pipes) if new else Preloaded(command, backend=backend, **pipes)
         )
         self.errors = ""
 
@@ -106,9 +104,9 @@ class Child:
         return self._process.returncode
 
 
-def run_child(code: str, *, backend: str = "") -> Child:
+def run_child(code: str, *, backend: str = "", new: bool = False) -> Child:
     """Run `code` to its end, which must be exit status 0."""
-    with Child(code, backend=backend) as child:
+    with Child(code, backend=backend, new=new) as child:
         assert child.end() == 0, child.errors
         return child
 

@@ -216,7 +216,8 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(store: RunStore, home: Path
 
 def test_what_no_disk_takes_is_counted(store: RunStore, home: Path) -> None:
     """Memory for what the disk refuses is bounded; what was lost is summed up, and what was written is whole."""
-    child = run_child("""
+    child = run_child(
+        """
         os.environ["TRACKER_MODE"] = "offline"
         before = memory()
         run = tracker.start_run(name="it")
@@ -226,7 +227,9 @@ def test_what_no_disk_takes_is_counted(store: RunStore, home: Path) -> None:
         run.finish()
         grown = memory() - before
         assert grown < 64 * 1024, grown
-    """)
+    """,
+        new=True,
+    )
     assert child.errors.count("takes nothing") == 1
     assert "log calls were lost because the disk" in child.errors
     assert "log calls are in memory only" in child.errors
@@ -392,7 +395,8 @@ def test_two_processes_create_the_same_store(tmp_path: Path) -> None:
 
 def test_a_million_points_need_no_memory(store: RunStore, home: Path) -> None:
     """A million log calls, online, grow the process by less than 64 MiB."""
-    run_child("""
+    run_child(
+        """
         run = tracker.start_run(name="it")
         run.log({"loss": 0.0}, step=0)
         run.flush()
@@ -402,7 +406,9 @@ def test_a_million_points_need_no_memory(store: RunStore, home: Path) -> None:
         assert run.finish() == 0
         grown = memory() - before
         assert grown < 64 * 1024, f"{grown} KiB"
-    """)
+    """,
+        new=True,
+    )
     assert store.metrics(the_run_id(store))["loss"].count == 1_000_000
     assert journals(home) == []
 

@@ -26,8 +26,9 @@ HEAD = """
 import concurrent.futures, multiprocessing, os, signal, sys, threading
 import tracker
 
-# A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+# A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def ready():
     print(f"ready {os.getpid()}", flush=True)
@@ -185,7 +186,10 @@ class Trial:
             for line in process.stdout:
                 if line.startswith("ready"):
                     self._send(ending, int(line.split()[1]), process)
-            process.wait(DEADLINE_S)
+            try:
+                process.wait(DEADLINE_S)
+            finally:
+                process.kill()
 
     def _send(self, ending: Ending, pid: int, process: subprocess.Popen[str]) -> None:
         try:
