@@ -112,7 +112,7 @@ def test_no_answer_fills_a_trainer(url: str) -> None:
                     raise AssertionError((kind, name))
             assert memory() - before < most, (kind, memory() - before)
         assert [str(path) for path in Path().glob("*.part*")] == []
-    """)
+    """, new=True)
 
 
 def test_an_answer_that_is_too_large_names_the_limit() -> None:
