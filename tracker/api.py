@@ -14,18 +14,18 @@ from tracker.client import lifecycle, origin
 from tracker.client.clock import CLOCK, now_ms
 from tracker.client.delivery import Delivery
 from tracker.client.journal import VERSION, Journal
-from tracker.client.notices import Notices, Observer
+from tracker.client.plugin_events import Notices, Observer
 from tracker.client.run import Run
 from tracker.client.shipper import Shipper
 from tracker.client.sync import Synced, ship_run, sync
 from tracker.client.writer import RunWriter
-from tracker.continuing import Resume, Wanted
+from tracker.continuing import Resume, ResumeRequest
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import RunStarted
 from tracker.domain.identity import new_run_id, new_run_name
 from tracker.domain.limits import check_experiment, check_name, check_run_id
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
-from tracker.domain.progress import Progress
+from tracker.domain.run_progress import Progress
 from tracker.query.named_runs import find_run as find_run
 from tracker.settings import Settings
 from tracker.wire.frames import JournalHeader
@@ -95,7 +95,7 @@ def start_run(
     url = compose.store_url(store or settings.store, settings.token)
     root = compose.artifact_root(artifacts or settings.artifacts, url)
     mode: Resume = "allow" if run_id is None and settings.run_id and resume == "never" else resume
-    wish = Wanted(run_id=wanted, experiment=experiment, name=name, resume=mode)
+    wish = ResumeRequest(run_id=wanted, experiment=experiment, name=name, resume=mode)
     found, progress = continuing.find(settings, url, wish, lambda: _sync_store(settings, url))
     if not lifecycle.open_runs():
         CLOCK.set()
@@ -209,7 +209,7 @@ def load_checkpoint(
 
 def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Checkpoint:
     """The run's checkpoint that `which` means, as `load_checkpoint` says. Raises CheckpointNotFound, InvalidValue."""
-    from tracker.query.checkpoints import choose
+    from tracker.query.checkpoint_choice import choose
 
     goals = {key: one.goal for key, one in store.metrics(run.id).items()}
     return choose(store.checkpoints(run.id), which, run_id=run.id, metric=run.best_metric, goals=goals)

@@ -20,8 +20,8 @@ from tracker.domain.errors import (
     StoreUnavailable,
 )
 from tracker.domain.ports import ArtifactHome, RunStore
-from tracker.domain.progress import Progress
 from tracker.domain.records import Run
+from tracker.domain.run_progress import Progress
 from tracker.settings import Settings
 
 log = logging.getLogger("tracker")
@@ -32,7 +32,7 @@ Found = tuple[Run | None, Progress | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ResumeRequest:
     """What a script asked to go on with: a run by id, or with "auto" one of an experiment and perhaps a name."""
 
     run_id: str | None
@@ -41,7 +41,7 @@ class Wanted:
     resume: Resume
 
 
-def find(settings: Settings, url: str, wanted: Wanted, sync: Callable[[], None]) -> Found:
+def find(settings: Settings, url: str, wanted: ResumeRequest, sync: Callable[[], None]) -> Found:
     """The run to continue and where it stands; (None, nothing) for a new one, (None, None) if nobody could be asked.
 
     `sync` ships what dead processes left for the store. RunExists, RunNotFound, RunDeleted, InvalidValue; StoreError
@@ -100,7 +100,7 @@ def _has_no_store(settings: Settings, url: str) -> bool:
     return settings.mode == "offline" and file is not None and not file.exists()
 
 
-def _stored(store: RunStore, wanted: Wanted) -> Found:
+def _stored(store: RunStore, wanted: ResumeRequest) -> Found:
     if wanted.run_id is None:
         found = _newest_unfinished(store, wanted.experiment, wanted.name)
     else:
@@ -160,7 +160,7 @@ def _say_if_stateless(store: RunStore, stored: Found, left: Sequence[Recorded]) 
         )
 
 
-def _left(settings: Settings, url: str, wanted: Wanted) -> Sequence[Recorded]:
+def _left(settings: Settings, url: str, wanted: ResumeRequest) -> Sequence[Recorded]:
     """The runs that journals have and that could go on, the newest first."""
     if wanted.run_id is not None:
         found = recorded(settings, url, wanted.run_id)

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
-from tracker.client.notices import PATIENCE_S, Checkpoint, Fit
+from tracker.client.plugin_events import PATIENCE_S, CheckpointInfo, FitInfo
 from tracker.domain.access import Role
-from tracker.domain.words import FitOutcome, RunStatus
+from tracker.domain.vocabulary import FitOutcome, RunStatus
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
 
-__all__ = ["PATIENCE_S", "Checkpoint", "Fit", "Hooks", "Mount", "Unavailable", "hookimpl"]
+__all__ = ["PATIENCE_S", "CheckpointInfo", "FitInfo", "Hooks", "Mount", "Unavailable", "hookimpl"]
 
 GROUP = "tracker.plugins"
 PROJECT = "tracker"
@@ -61,7 +61,7 @@ class Hooks:
         """`tracker.start_run` returned `run`, new or taken up again (`run.resumed`)."""
 
     @_spec
-    def fit_started(self, run: Run, fit: Fit) -> None:
+    def fit_started(self, run: Run, fit: FitInfo) -> None:
         """A fit began, of Keras or of `run.start_fit`."""
 
     @_spec
@@ -70,11 +70,11 @@ class Hooks:
         metrics. The mapping is shared by all plugins."""
 
     @_spec
-    def checkpoint_saved(self, run: Run, checkpoint: Checkpoint) -> None:
+    def checkpoint_saved(self, run: Run, checkpoint: CheckpointInfo) -> None:
         """The run has a checkpoint's bytes and will publish them. Not called for states to resume from."""
 
     @_spec
-    def fit_ended(self, run: Run, fit: Fit, outcome: FitOutcome) -> None:
+    def fit_ended(self, run: Run, fit: FitInfo, outcome: FitOutcome) -> None:
         """A fit ended so."""
 
     @_spec

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from tracker.domain.errors import InvalidValue
-from tracker.domain.words import DEFAULT_EXPERIMENT
+from tracker.domain.vocabulary import DEFAULT_EXPERIMENT
 
 log = logging.getLogger("tracker")
 

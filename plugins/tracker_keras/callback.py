@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras.board.histograms import checked_frequency, weight_histograms
-from tracker_keras.board.tensorboards import TensorBoards
+from tracker_keras.checkpoint_files.checkpoints import Checkpoints
 from tracker_keras.inputs.data import Data
 from tracker_keras.record import active_fits, fit_call, instrumentation
 from tracker_keras.record.active_fits import fit_under_way, say_aside
@@ -20,8 +19,9 @@ from tracker_keras.record.fit import ObservedFit
 from tracker_keras.record.guard import Guard, guarded
 from tracker_keras.record.runs import NewRun, OpenedRun, open_run
 from tracker_keras.record.workers import is_chief
-from tracker_keras.resuming.going_on import GoingOn
-from tracker_keras.saved.checkpoints import Checkpoints
+from tracker_keras.resuming.resume_options import GoingOn
+from tracker_keras.tensorboard_events.histograms import checked_frequency, weight_histograms
+from tracker_keras.tensorboard_events.tensorboards import TensorBoards
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
@@ -56,7 +56,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
 
     `histograms=n` records how the weights are spread at the end of Keras' epochs 0, n, 2n …, under their paths
     (`dense/kernel`). What a TensorBoard callback in the list writes is recorded too
-    (`tracker_keras.board.event_record`).
+    (`tracker_keras.tensorboard_events.event_record`).
 
     `evaluate()` with this callback is recorded as `evaluate/<name>` at the epoch that the model was at, and as the
     event `evaluated`; the validation inside `fit()` is in the epoch's `val_` metrics alone. In a multi-worker training

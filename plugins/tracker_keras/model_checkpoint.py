@@ -16,13 +16,13 @@ from keras import ops
 
 from tracker.domain.errors import InvalidValue
 from tracker.domain.goals import Goal
+from tracker_keras.checkpoint_files import pending_copies
+from tracker_keras.checkpoint_files.atomic_replace import release, replacing, sweep
+from tracker_keras.checkpoint_files.saved_files import Ledger, fields_of, shape_of
 from tracker_keras.improvement import NanIsNoBest
 from tracker_keras.record import fit_call, instrumentation
 from tracker_keras.record.optimizers import iterations
 from tracker_keras.record.workers import is_alone, is_chief
-from tracker_keras.saved import copies
-from tracker_keras.saved.replacing import release, replacing, sweep
-from tracker_keras.saved.saved_files import Ledger, fields_of, shape_of
 
 log = logging.getLogger("tracker")
 instrumentation.install()  # whether a fit holds validation is known of those that begin from now on
@@ -170,7 +170,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         self._places.add(path)
         with replacing(path, keeps_spare=True) as beside:
             self._save_to(str(beside))
-            copies.wait_for(path)
+            pending_copies.wait_for(path)
         if self._ledger is not None:
             self._ledger.add(path, _number(value))
             self._ledger.best = _number(self.best)

@@ -13,14 +13,14 @@ from typing import Any
 
 import keras
 
-from tracker_keras.board.event_files import Source
-from tracker_keras.board.summaries import Summaries
 from tracker_keras.record.guard import Guard
 from tracker_keras.record.optimizers import iterations
+from tracker_keras.tensorboard_events.event_files import EventSource
+from tracker_keras.tensorboard_events.summaries import Summaries
 
 log = logging.getLogger("tracker")
 
-Hear = Callable[[Source, Any], None]
+Hear = Callable[[EventSource, Any], None]
 
 
 class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras has no types
@@ -213,4 +213,4 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
         if (hear := self._hear) is not None:
             with self.guard("recording TensorBoard's events"):
                 name = os.path.relpath(folder, self.log_dir).replace(os.sep, "/")
-                hear(Source(folder=name, name=f"{id(self)}/{name}", in_run_numbers=True), event)
+                hear(EventSource(folder=name, name=f"{id(self)}/{name}", in_run_numbers=True), event)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.hooks import hookimpl
 from tracker.settings import Settings
-from tracker_system import place
+from tracker_system import host_info
 from tracker_system.git import Code, GitFailed, state_of
 from tracker_system.packages import installed_packages
 from tracker_system.worker import worker_name
@@ -34,11 +34,11 @@ def run_started(run: Run) -> None:
     if run.resumed:
         folder += time.strftime("/resumed-%Y%m%dT%H%M%SZ", time.gmtime())
     is_first = not worker and not run.resumed
-    kind, name = place.source()
+    kind, name = host_info.source()
     if is_first:
-        who = {"mlflow.user": place.user(), "mlflow.source.name": name, "mlflow.source.type": kind}
+        who = {"mlflow.user": host_info.user(), "mlflow.source.name": name, "mlflow.source.type": kind}
         run.set_tags(who, overwrite=False)
-    facts = place.process() | place.machine()
+    facts = host_info.process() | host_info.machine()
     try:
         code = _code(with_diff=Settings.from_environment().git_diff)
     except GitFailed as failure:
@@ -55,7 +55,7 @@ def run_started(run: Run) -> None:
 
 def _code(*, with_diff: bool) -> Code | None:
     """The working tree of the script that runs, else the one around the working directory."""
-    script, here = place.code_folder(), Path.cwd()
+    script, here = host_info.code_folder(), Path.cwd()
     code = state_of(script, with_diff=with_diff)
     return state_of(here, with_diff=with_diff) if code is None and here != script else code
 

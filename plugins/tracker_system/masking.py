@@ -125,12 +125,12 @@ def _pair(pair: str, scheme: str) -> str:
     return f"{name}{equals}{MASK if equals and is_secret else value}"
 
 
-def _words(name: str) -> list[str]:
+def _tokens(name: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(name)]
 
 
 def _is_secret(name: str) -> bool:
-    words = _words(name)
+    words = _tokens(name)
     if _SECRET & set(words) or set(words[-1:]) & _SECRET_LAST or {one + two for one, two in pairwise(words)} & _SECRET:
         return True
     return any(two in ("key", "keys") and one in _KEYS for one, two in pairwise(words))
@@ -143,7 +143,7 @@ def _named(name: str, value: str) -> str:
     if name in ("-p", "-P") or _is_secret(name):
         return MASK
     user, colon, _ = value.partition(":")
-    if colon and set(_words(name)[-1:]) & _USERS and not value[len(user) :].startswith("://"):
+    if colon and set(_tokens(name)[-1:]) & _USERS and not value[len(user) :].startswith("://"):
         return f"{user}:{MASK}"
     return _value(value, name)
 
@@ -155,7 +155,7 @@ def _value(text: str, name: str) -> str:
     text = _ISSUED.sub(MASK, text)
     text = _HEADER.sub(lambda match: f"{match[1]} {MASK}", text)
     text = _PAIR.sub(_inner, text)
-    if not _HARMLESS & set(_words(name)):
+    if not _HARMLESS & set(_tokens(name)):
         text = _PIECE.sub(lambda match: MASK if _is_random(match[0]) else match[0], text)
     return text
 

@@ -16,9 +16,9 @@ from tracker.client.batches import make_batch
 from tracker.domain.catalogue import Dataset, DatasetUse, Life, Logged, RunDetail, Spelling
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.domain.frames import EpochEnded, Frame, RunStarted
-from tracker.domain.words import RunStatus
+from tracker.domain.vocabulary import RunStatus
 from tracker.store.engine import make_engine
-from tracker.store.scope import MAX_EXPERIMENTS
+from tracker.store.search_scope import MAX_EXPERIMENTS
 from tracker.store.store import SqlRunStore
 
 RUNS = 80

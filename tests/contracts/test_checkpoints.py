@@ -15,7 +15,7 @@ from e2e.server_lab import served
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batches import make_batch
 from tracker.compose import open_store
-from tracker.domain.checkpoints import best_of, latest_of
+from tracker.domain.checkpoint_retention import best_of, latest_of
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, RunNotFound
 from tracker.domain.frames import (
     Ack,

@@ -22,7 +22,7 @@ from tracker.domain.frames import Ack, EpochEnded, FitStarted, MetricDefined, Po
 from tracker.domain.records import Extreme, Series
 from tracker.store import engine as engines
 from tracker.store.engine import make_engine
-from tracker.store.memory import Memory
+from tracker.store.series_cache import Memory
 from tracker.store.store import SqlRunStore
 
 NAN = math.nan
@@ -308,7 +308,7 @@ def test_nothing_is_remembered_of_what_failed(store_url: str, monkeypatch: pytes
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes through `append_soon` counts as load."""
-    monkeypatch.setattr("tracker.store.tails.HURRY_S", math.inf)
+    monkeypatch.setattr("tracker.store.write_buffer.HURRY_S", math.inf)
 
 
 def packed(url: str) -> int:

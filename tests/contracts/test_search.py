@@ -22,11 +22,11 @@ from tracker.domain.errors import ExperimentNotFound, InvalidFilter, InvalidPage
 from tracker.domain.frames import EpochEnded, Frame, MetricDefined, Params, Points, RunEnded, RunStarted, Tags
 from tracker.domain.records import Run, Series
 from tracker.query.filters import MAX_COMPARISONS, MAX_DEPTH, parse_filter, parse_order, quoted
-from tracker.query.syntax import And, Comparison, Field, In, IsNan, IsNull, Node, Not, Or
+from tracker.query.syntax import And, Compare, Field, In, IsNan, IsNull, Node, Not, Or
 from tracker.store import schema
 from tracker.store.engine import make_engine, reading, writing
-from tracker.store.scope import MAX_EXPERIMENTS
 from tracker.store.search import MAX_TERMS, search
+from tracker.store.search_scope import MAX_EXPERIMENTS
 from tracker.store.store import SqlRunStore
 from tracker.store.tables import experiments, params, runs, series
 
@@ -201,7 +201,7 @@ def holds(node: Node, known: Known) -> bool:
             return math.isnan(there) != negated
         case In(values=values, negated=negated):
             return any(compare(there, "=", wanted) for wanted in values) != negated
-        case Comparison(op=op, value=wanted):
+        case Compare(op=op, value=wanted):
             negated = op.startswith("NOT ") or op == "!="
             return compare(there, op.removeprefix("NOT ").replace("!=", "="), wanted) != negated
     raise AssertionError(node)

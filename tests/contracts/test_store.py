@@ -38,7 +38,7 @@ from tracker.domain.frames import (
 )
 from tracker.domain.identity import now_ms
 from tracker.domain.ports import RunStore
-from tracker.domain.words import LEASE_MS
+from tracker.domain.vocabulary import LEASE_MS
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
 

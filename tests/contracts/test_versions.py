@@ -30,12 +30,12 @@ from tracker.domain.frames import (
     Staged,
     Tags,
 )
-from tracker.domain.words import LEASE_MS
+from tracker.domain.vocabulary import LEASE_MS
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.fragments import RunFragments
+from tracker.mlflow_bridge.encoded_runs import RunFragments
 from tracker.mlflow_bridge.locations import Locations
 from tracker.store.engine import make_engine
-from tracker.store.shown import RunVersion
+from tracker.store.run_cache import RunVersion
 from tracker.store.store import SqlRunStore
 
 

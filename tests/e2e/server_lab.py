@@ -224,8 +224,8 @@ def served(store: SqlRunStore, artifacts: ArtifactHome) -> Iterator[str]:
     """The address of a server in this process, over parts that the test made; when the block ends it has ended."""
     import uvicorn
 
-    from tracker.server.access import Hosts
     from tracker.server.app import create_app
+    from tracker.server.gate import Hosts
     from tracker.server.serve import address_of, listen
     from tracker.server.writer import Writer
 

@@ -17,7 +17,7 @@ from tracker import compose
 from tracker.api import start_run, sync_journals
 from tracker.domain.ports import RunStore
 from tracker.domain.records import Run
-from tracker.domain.words import LEASE_MS
+from tracker.domain.vocabulary import LEASE_MS
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
 

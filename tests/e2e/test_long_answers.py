@@ -110,7 +110,9 @@ def test_who_does_not_read_keeps_nobody_out(start: Callable[..., Server]) -> Non
 
 def test_who_waits_too_long_comes_again(start: Callable[..., Server]) -> None:
     """The refusal is an outage with Retry-After, in the words of each API."""
-    server = start("import tracker.server.rooms as rooms; rooms.Room.__init__.__kwdefaults__['patience_s'] = 0.5")
+    server = start(
+        "import tracker.server.read_concurrency as reads; reads.ReadSlots.__init__.__kwdefaults__['patience_s'] = 0.5"
+    )
     with ExitStack() as stack:
         for connection in [begin(server, MLFLOW, "127.0.0.1", stack) for _ in range(3)]:
             assert connection.getresponse().status == 200

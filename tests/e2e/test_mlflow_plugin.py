@@ -29,12 +29,12 @@ from mlflow.tracking._model_registry import utils as registry_utils
 from mlflow.tracking._tracking_service import utils as service_utils
 
 import tracker
-from tracker.mlflow_bridge.absent import KEPT, NotKept
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
 from tracker.mlflow_bridge.plugin import install, make_registry_store, make_tracking_store
 from tracker.mlflow_bridge.registry import RegistryStore
 from tracker.mlflow_bridge.tracking_store import TrackingStore
+from tracker.mlflow_bridge.unsupported import KEPT, NotKept
 from tracker.store.store import SqlRunStore
 
 
@@ -453,7 +453,7 @@ def _methods(of: type[Any]) -> list[str]:
 def test_every_method_of_mlflows_store_is_answered(name: str, tmp_path: Path, store_url: str) -> None:
     """A method is ours, or a default that calls ours; what we do not keep is empty or refused with NOT_IMPLEMENTED."""
     assert name in vars(TrackingStore) or name in KEPT
-    if name in KEPT or getattr(TrackingStore, name).__module__ != "tracker.mlflow_bridge.absent":
+    if name in KEPT or getattr(TrackingStore, name).__module__ != "tracker.mlflow_bridge.unsupported":
         return
     answer = _said(getattr(TrackingStore.__new__(TrackingStore), name))
     if isinstance(answer, NotKept):

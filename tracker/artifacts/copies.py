@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tracker.artifacts import archives
+from tracker.artifacts import folder_archive
 from tracker.domain.errors import ArtifactError
 from tracker.domain.limits import check_format, check_run_id, check_sha256
 from tracker.domain.ports import ArtifactHome
@@ -51,13 +51,13 @@ def copy(home: ArtifactHome, checkpoint: Checkpoint, target: Path, told: Told = 
 
     A folder that was kept as an archive is one again. ArtifactError if the bytes are gone or not those recorded.
     """
-    if not archives.is_archive(checkpoint.format):
+    if not folder_archive.is_archive(checkpoint.format):
         return home.fetch(checkpoint.uri, target, sha256=checkpoint.sha256, size=checkpoint.size, told=told)
     handle, name = _temporary(target.parent)
     os.close(handle)
     try:
         home.fetch(checkpoint.uri, Path(name), sha256=checkpoint.sha256, size=checkpoint.size, told=told)
-        return archives.unpack(Path(name), target)
+        return folder_archive.unpack(Path(name), target)
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -67,7 +67,7 @@ def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told =
 
     InvalidValue as `file_name` says.
     """
-    archive = archives.is_archive(checkpoint.format)
+    archive = folder_archive.is_archive(checkpoint.format)
     digest = check_sha256("sha256", checkpoint.sha256)
     file = cache / digest[:2] / f"{digest}{checkpoint.format if archive else _ending(checkpoint)}"
     try:
@@ -80,12 +80,12 @@ def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told =
         raise ArtifactError(
             f"cannot keep a copy in {file.parent}: {error.strerror or error}; name a place with to="
         ) from error
-    return archives.unpack(file, file.with_name(f"{digest}{_ending(checkpoint)}")) if archive else file
+    return folder_archive.unpack(file, file.with_name(f"{digest}{_ending(checkpoint)}")) if archive else file
 
 
 def is_folder(checkpoint: Checkpoint) -> bool:
     """Whether a copy of it is a folder."""
-    return archives.is_archive(checkpoint.format)
+    return folder_archive.is_archive(checkpoint.format)
 
 
 def suits(checkpoint: Checkpoint, path: Path) -> bool:
@@ -96,7 +96,7 @@ def suits(checkpoint: Checkpoint, path: Path) -> bool:
 
 def _ending(checkpoint: Checkpoint) -> str:
     ending = check_format("format", checkpoint.format)
-    return ending.removesuffix(archives.ENDING) if archives.is_archive(ending) else ending
+    return ending.removesuffix(folder_archive.ENDING) if folder_archive.is_archive(ending) else ending
 
 
 def _digest(file: Path) -> str | None:

@@ -86,15 +86,15 @@ class LocalArtifacts:
         )
 
     def entries(self, run_id: str, path: str = "") -> Sequence[Entry]:
-        from tracker.artifacts import enclosed
+        from tracker.artifacts import safe_paths
 
-        return enclosed.entries(self.root, run_id, path)
+        return safe_paths.entries(self.root, run_id, path)
 
     def delete(self, run_id: str, path: str = "") -> None:
-        from tracker.artifacts import enclosed
+        from tracker.artifacts import safe_paths
 
         try:
-            enclosed.remove(self.root, run_id, path)
+            safe_paths.remove(self.root, run_id, path)
         except OSError as error:
             raise ArtifactError(f"cannot remove {path!r} of run {run_id}: {error.strerror or error}") from error
 

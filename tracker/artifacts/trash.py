@@ -52,7 +52,7 @@ class Trash:
         if not self.root.is_dir():
             yield self
             return
-        with _told(f"cannot remove anything below {self.root}"):
+        with _file_errors(f"cannot remove anything below {self.root}"):
             handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
@@ -75,7 +75,7 @@ class Trash:
         """Put the folder `name` of the root into it, for good when this returns; nothing if there is none."""
         if not os.path.lexists(self.root / name):
             return
-        with _told(f"cannot remove {self.root / name}"):
+        with _file_errors(f"cannot remove {self.root / name}"):
             self._folder.mkdir(exist_ok=True)
             os.rename(self.root / name, self._folder / name)
             for folder in (self.root, self._folder):
@@ -83,7 +83,7 @@ class Trash:
 
     def put_back(self, name: str) -> None:
         """Take the folder `name` out again, if it is there, unless there is one in its place."""
-        with _told(f"cannot put {self.root / name} back"):
+        with _file_errors(f"cannot put {self.root / name} back"):
             if os.path.lexists(self._folder / name) and not os.path.lexists(self.root / name):
                 os.rename(self._folder / name, self.root / name)
 
@@ -99,7 +99,7 @@ class Trash:
 def amount(path: Path) -> Amount:
     """How much there is at `path`, a file or a folder with all below; links count as nothing and are not followed."""
     total = Amount()
-    with _told(f"cannot look into {path}"), suppress(FileNotFoundError):
+    with _file_errors(f"cannot look into {path}"), suppress(FileNotFoundError):
         state = os.lstat(path)
         if stat.S_ISREG(state.st_mode):
             return Amount(1, state.st_size)
@@ -156,7 +156,7 @@ def unused(cache: Path, before_ms: int) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Remove a file, or a folder with all below; links are not followed. ArtifactError."""
-    with _told(f"cannot remove {path}"), suppress(FileNotFoundError):
+    with _file_errors(f"cannot remove {path}"), suppress(FileNotFoundError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path)
         else:
@@ -186,7 +186,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
+def _file_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from tracker.cli import words
+from tracker.cli import styles
 from tracker.cli.output import say
-from tracker.cli.standing import place
+from tracker.cli.run_header import place
 from tracker.cli.stores import Database, existing_store, full_url, store_option
 from tracker.domain.errors import InvalidValue
 from tracker.query.texts import printable
@@ -61,7 +61,7 @@ def _counts(done: Relocated) -> Iterator[str]:
         (done.versions, "registered model version", "registered model versions"),
     ):
         if count:
-            yield words.plural(count, one, many)
+            yield styles.plural(count, one, many)
 
 
 def _uri(field: str, text: str) -> str:

@@ -10,8 +10,8 @@ import click
 from rich.text import Text
 
 from tracker.api import find_checkpoint
-from tracker.cli import words
-from tracker.cli.marks import best_words, marks, measured, remarks, telling
+from tracker.cli import styles
+from tracker.cli.checkpoint_labels import best_label, marks, measured, remarks, telling
 from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, table_width
 from tracker.cli.stores import existing_store, store_option
@@ -20,7 +20,7 @@ from tracker.domain.errors import InvalidValue, TrackerError
 from tracker.domain.identity import now_ms
 from tracker.domain.ports import RunStore
 from tracker.domain.records import Checkpoint, Run
-from tracker.query.checkpoints import check_tag
+from tracker.query.checkpoint_choice import check_tag
 from tracker.query.texts import printable
 
 FIELDS = tuple(field.name for field in fields(Checkpoint))
@@ -53,7 +53,7 @@ def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, stor
             shown = telling(kept)
             print_lines(_lines(shown, marks(opened, found, kept), found))
             if hidden := len(kept) - len(shown):
-                say(f"and {words.plural(hidden, 'state')} that newer ones replaced: --format csv")
+                say(f"and {styles.plural(hidden, 'state')} that newer ones replaced: --format csv")
         else:
             say(f"{printable(found.name)} has no checkpoints")
 
@@ -75,7 +75,7 @@ def _retag(store: RunStore, run: Run, tag: str | None, untag: str | None) -> Non
 
 
 def _lines(kept: Sequence[Checkpoint], marked: dict[int, str], run: Run) -> Iterator[Text]:
-    now, measures = now_ms(), ", ".join(filter(None, ("metrics", best_words(run))))
+    now, measures = now_ms(), ", ".join(filter(None, ("metrics", best_label(run))))
     columns = [
         Column(title="id", right=True), Column(title="epoch", right=True), Column(title="step", right=True),
         Column(title="which"), Column(title="format"), Column(title="size", right=True),
@@ -88,8 +88,8 @@ def _lines(kept: Sequence[Checkpoint], marked: dict[int, str], run: Run) -> Iter
             Text("–" if one.step is None else str(one.step)),
             cell(marked.get(one.id, ""), "green"),
             cell(one.format),
-            Text(words.size(one.size)),
-            Text(words.ago(one.ms, now)),
+            Text(styles.size(one.size)),
+            Text(styles.ago(one.ms, now)),
             cell(remarks(one) or "kept", "yellow" if one.status == "pruned" else "dim"),
             cell(measured(one, run.best_metric), "dim"),
         ]

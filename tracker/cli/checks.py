@@ -15,10 +15,10 @@ from platform import python_version
 from typing import Literal
 
 from tracker import compose
-from tracker.cli import words
-from tracker.cli.standing import place
+from tracker.cli import styles
+from tracker.cli.journal_status import WaitingJournal, waiting_journals
+from tracker.cli.run_header import place
 from tracker.cli.stores import Database
-from tracker.cli.waiting import WaitingJournal, waiting_journals
 from tracker.domain.errors import AccessRefused, TrackerError
 from tracker.settings import Settings, unknown_variables
 
@@ -171,7 +171,7 @@ def _folder(check: str, folder: Path, variable: str) -> Finding:
         found = f"nothing can be written in {there}: {error.strerror or error}"
         return Finding(check=check, status="problem", found=found, advice=f"make room or rights there, or {elsewhere}")
     free = shutil.disk_usage(there).free
-    text = f"{folder}, {words.size(free)} free" + ("" if there == folder else "; made when it is needed")
+    text = f"{folder}, {styles.size(free)} free" + ("" if there == folder else "; made when it is needed")
     if free < LEAST_FREE:
         return Finding(check=check, status="problem", found=text, advice=f"make room, or {elsewhere}")
     return Finding(check=check, status="ok", found=text)
@@ -192,14 +192,14 @@ def _journals(settings: Settings) -> Iterator[Finding]:
 
 
 def _live(one: WaitingJournal) -> Finding:
-    text = f"run {one.run_id}: process {one.pid} is writing it, {words.size(one.size)}, for {one.store}"
+    text = f"run {one.run_id}: process {one.pid} is writing it, {styles.size(one.size)}, for {one.store}"
     return Finding(check="journals", status="ok", found=text)
 
 
 def _dead(one: WaitingJournal, *, wanted: bool) -> Finding:
-    text = f"run {one.run_id}: its process is gone, {words.size(one.size)} wait for {one.store}"
+    text = f"run {one.run_id}: its process is gone, {styles.size(one.size)} wait for {one.store}"
     if one.files:
-        what = f"{words.plural(one.files, 'file')} of {words.size(one.files_size)}"
+        what = f"{styles.plural(one.files, 'file')} of {styles.size(one.files_size)}"
         text += f"; {what} {'waits' if one.files == 1 else 'wait'}" + (f": {one.why}" if one.why else "")
     file = compose.sqlite_file(one.store)
     advice = "tracker sync" if file is not None else "tracker sync, with TRACKER_STORE set to this store"

@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from tracker import api
-from tracker.cli import gate, words
-from tracker.cli.gate import Condition
+from tracker.cli import fail_if, styles
+from tracker.cli.fail_if import FailCondition
 from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_json, print_lines, print_text, say, table_width
 from tracker.cli.stores import existing_store, store_option
@@ -27,7 +27,7 @@ _INDENT = 2
 @click.option("--format", "format_", type=click.Choice(["table", "markdown", "json", "html"]), default="table",
               show_default=True)  # fmt: skip
 @click.option("--fail-if", "conditions", metavar="CONDITION", multiple=True,
-              help=f'Exit 1 if this holds for any run after the first: {gate.GRAMMAR}. With a sign the number is a'
+              help=f'Exit 1 if this holds for any run after the first: {fail_if.GRAMMAR}. With a sign the number is a'
               ' difference from the first run: "val_loss > +2%". May be repeated.')  # fmt: skip
 @store_option
 def compare(runs: Sequence[str], format_: str, conditions: Sequence[str], store: str | None) -> None:
@@ -36,7 +36,7 @@ def compare(runs: Sequence[str], format_: str, conditions: Sequence[str], store:
     The first RUN is the baseline. Where a run has no best epoch, or a metric no value there, its last value stands,
     marked with *. What --fail-if cannot judge, because a value is missing or NaN, fails too.
     """
-    gates = [Condition.parse(text) for text in conditions]
+    gates = [FailCondition.parse(text) for text in conditions]
     with existing_store(store) as opened:
         comparison = api.compare([named_run(opened, run).id for run in runs], store=opened)
     if len(comparison.runs) < 2:
@@ -97,7 +97,7 @@ def _runs(comparison: Comparison, width: int | None) -> Iterator[Text]:
             Text(str(number), "dim"),
             cell(run.name, "bold"),
             cell(run.id, "yellow"),
-            Text(run.status, words.STATUS_STYLES[run.status]),
+            Text(run.status, styles.STATUS_STYLES[run.status]),
             Text("no best epoch" if run.best_epoch is None else f"best epoch {run.best_epoch}"),
         ]
         for number, run in enumerate(comparison.runs, start=1)

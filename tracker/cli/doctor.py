@@ -11,8 +11,8 @@ from rich.text import Text
 from tracker.cli.checks import Finding, findings, versions
 from tracker.cli.output import jsonable, print_json, print_lines, say, table_width
 from tracker.cli.stores import store_option
+from tracker.cli.styles import plural
 from tracker.cli.tables import cell
-from tracker.cli.words import plural
 from tracker.query.texts import printable
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tracker import compose
 from tracker.artifacts.copies import cache_of
-from tracker.cli import words
+from tracker.cli import styles
 from tracker.cli.output import jsonable, print_json, print_lines, say, table_width, with_progress
 from tracker.cli.stores import Database, existing_store, full_url, store_option
 from tracker.cli.tables import Column, cell, table
@@ -81,7 +81,7 @@ def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, stor
 
 
 def _so_far(count: int, size: int) -> str:
-    return f"{words.plural(count, 'thing')}, {words.size(size)}"
+    return f"{styles.plural(count, 'thing')}, {styles.size(size)}"
 
 
 def _lines(found: Sequence[Collected]) -> Iterator[Text]:
@@ -95,9 +95,9 @@ def _lines(found: Sequence[Collected]) -> Iterator[Text]:
             Text(_KINDS[one.kind][0]),
             cell(one.id, "yellow"),
             cell(one.name),
-            Text("" if one.since_ms is None else words.ago(one.since_ms, now)),
-            Text(words.thousands(one.files) if one.kept is None else "–"),
-            Text(words.size(one.bytes) if one.kept is None else "stays"),
+            Text("" if one.since_ms is None else styles.ago(one.since_ms, now)),
+            Text(styles.thousands(one.files) if one.kept is None else "–"),
+            Text(styles.size(one.bytes) if one.kept is None else "stays"),
         ]
         for one in found
     ]
@@ -112,8 +112,8 @@ def _lines(found: Sequence[Collected]) -> Iterator[Text]:
 def _sum_up(found: Sequence[Collected], dry_run: bool) -> str:
     gone = [one for one in found if one.kept is None]
     counts = Counter(one.kind for one in gone)
-    parts = [words.plural(counts[kind], *_KINDS[kind]) for kind in _KINDS if kind in counts]
-    size = words.size(sum(one.bytes for one in gone))
+    parts = [styles.plural(counts[kind], *_KINDS[kind]) for kind in _KINDS if kind in counts]
+    size = styles.size(sum(one.bytes for one in gone))
     text = f"{'would remove' if dry_run else 'removed'} {', '.join(parts)}: {size}" if gone else "nothing to remove"
     kept = len(found) - len(gone)
     return printable(text + (f"; {kept} cannot be removed" if kept else ""))

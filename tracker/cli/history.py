@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from tracker.cli import words
+from tracker.cli import styles
 from tracker.cli.curves import curve
 from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, stdout_is_terminal, width
@@ -50,7 +50,7 @@ def history(run: str, key: str, format_: str, max_points: int | None, raw: bool,
     else:
         print_lines(_lines(found, points))
         if max_points is None and len(points) < total:
-            say(f"{len(points)} of {words.thousands(total)} points, extremes kept; --format csv prints all")
+            say(f"{len(points)} of {styles.thousands(total)} points, extremes kept; --format csv prints all")
 
 
 def _columns(points: History) -> dict[str, list[Any]]:
@@ -84,7 +84,7 @@ def _lines(run: Run, points: History) -> Iterator[Text]:
     raw = points.fits is not None
     yield Text(f"{points.axis:>{wide}}  {'at':<19}  {'value':<12}{'  fit' if raw else ''}", "dim")
     for i, (step, ms, value) in enumerate(zip(steps, points.ms.tolist(), points.values.tolist(), strict=True)):
-        text = f"{step:>{wide}}  {words.clock(ms)}  {_value(value)}"
+        text = f"{step:>{wide}}  {styles.clock(ms)}  {_value(value)}"
         if points.fits is None or points.superseded is None:
             yield Text(text)
         else:

@@ -9,11 +9,11 @@ import click
 from rich.text import Text
 
 from tracker import api
-from tracker.cli import words
+from tracker.cli import styles
+from tracker.cli.journal_status import waiting_journals
 from tracker.cli.output import jsonable, print_json, print_lines, say, table_width, with_progress
 from tracker.cli.stores import store_option
 from tracker.cli.tables import Column, cell, table
-from tracker.cli.waiting import waiting_journals
 from tracker.client.journal import REFUSED
 from tracker.client.sync import Synced
 from tracker.query.texts import printable
@@ -42,7 +42,7 @@ def sync(log: logging.Handler, format_: str, store: str | None) -> None:
 
 
 def _so_far(count: int, points: int) -> str:
-    return f"shipping journals: {count} done, {words.plural(points, 'point')}"
+    return f"shipping journals: {count} done, {styles.plural(points, 'point')}"
 
 
 def _lines(done: Sequence[Synced]) -> Iterator[Text]:
@@ -54,8 +54,8 @@ def _lines(done: Sequence[Synced]) -> Iterator[Text]:
     rows = [
         [
             cell(one.run_id, "yellow"),
-            Text(words.thousands(one.points)),
-            Text(words.thousands(one.refused), "red" if one.refused else ""),
+            Text(styles.thousands(one.points)),
+            Text(styles.thousands(one.refused), "red" if one.refused else ""),
             _outcome(one),
             cell(one.store),
         ]
@@ -78,12 +78,12 @@ def _outcome(one: Synced) -> Text:
 def _remarks(one: Synced) -> Iterator[str]:
     if one.error is not None:
         if one.files:
-            yield f"all is stored but {words.plural(one.files, 'file')}"
+            yield f"all is stored but {styles.plural(one.files, 'file')}"
         yield one.error
         yield f"it stays in {one.path}"
     elif _is_kept(one):
         if one.garbage:
-            yield f"{words.size(one.garbage)} of it were damaged"
+            yield f"{styles.size(one.garbage)} of it were damaged"
         yield f"it is kept in {one.path}{REFUSED}"
 
 
@@ -95,8 +95,7 @@ def _sum_up(done: Sequence[Synced]) -> str:
     home = Settings.from_environment().home
     alive = sum(one.state == "live" for one in waiting_journals(home))
     left = sum(one.error is not None for one in done)
-    text = (
-        f"shipped {words.plural(len(done) - left, 'journal')}" if done else f"nothing to ship in {printable(str(home))}"
-    )
+    shipped = styles.plural(len(done) - left, "journal")
+    text = f"shipped {shipped}" if done else f"nothing to ship in {printable(str(home))}"
     text += f", {left} could not be" if left else ""
-    return text + (f"; {words.plural(alive, 'journal')} of living processes left alone" if alive else "")
+    return text + (f"; {styles.plural(alive, 'journal')} of living processes left alone" if alive else "")

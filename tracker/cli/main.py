@@ -15,32 +15,32 @@ from tracker.domain.store_url import without_passwords
 from tracker.query.texts import printable
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """A command that is imported when it is asked for: `name` in `module`, and its line in the help."""
 
     module: str
     help: str
 
 
-COMMANDS: dict[str, Entry] = {
-    "runs": Entry("tracker.cli.runs", "List runs, newest first."),
-    "show": Entry("tracker.cli.show", "Show a run: where it stands, curves, parameters, decisions."),
-    "history": Entry("tracker.cli.history", "Print the points of one metric."),
-    "compare": Entry("tracker.cli.compare", "Set runs side by side, and fail if one is worse than it may be."),
-    "checkpoints": Entry("tracker.cli.checkpoints", "List the checkpoints of a run, and tag those to keep for good."),
-    "restore": Entry("tracker.cli.restore", "Write a checkpoint of a run to a file."),
-    "stop": Entry("tracker.cli.stop", "Ask a training to stop at its next epoch."),
-    "delete": Entry("tracker.cli.deletion", "Hide a run from every list."),
-    "undelete": Entry("tracker.cli.deletion", "Show a deleted run again."),
-    "ui": Entry("tracker.cli.ui", "Show the store in the browser."),
-    "server": Entry("tracker.cli.server", "Serve the store over HTTP to many trainers and readers."),
-    "token": Entry("tracker.cli.token", "Look after access tokens: create, list, revoke."),
-    "artifacts": Entry("tracker.cli.artifacts", "Say where files of runs are after they were moved."),
-    "gc": Entry("tracker.cli.gc", "Remove for good what was deleted or pruned."),
-    "sync": Entry("tracker.cli.journals", "Ship what processes that died left behind."),
-    "db": Entry("tracker.cli.db", "Look after the database: upgrade, current, check."),
-    "plugins": Entry("tracker.cli.plugins", "List what plugins there are, and what does not work of them."),
-    "doctor": Entry("tracker.cli.doctor", "Find out what is wrong, and what to do about it."),
+COMMANDS: dict[str, CommandEntry] = {
+    "runs": CommandEntry("tracker.cli.runs", "List runs, newest first."),
+    "show": CommandEntry("tracker.cli.show", "Show a run: where it stands, curves, parameters, decisions."),
+    "history": CommandEntry("tracker.cli.history", "Print the points of one metric."),
+    "compare": CommandEntry("tracker.cli.compare", "Set runs side by side, and fail if one is worse than it may be."),
+    "checkpoints": CommandEntry("tracker.cli.checkpoints", "List a run's checkpoints, and tag those to keep for good."),
+    "restore": CommandEntry("tracker.cli.restore", "Write a checkpoint of a run to a file."),
+    "stop": CommandEntry("tracker.cli.stop", "Ask a training to stop at its next epoch."),
+    "delete": CommandEntry("tracker.cli.deletion", "Hide a run from every list."),
+    "undelete": CommandEntry("tracker.cli.deletion", "Show a deleted run again."),
+    "ui": CommandEntry("tracker.cli.ui", "Show the store in the browser."),
+    "server": CommandEntry("tracker.cli.server", "Serve the store over HTTP to many trainers and readers."),
+    "token": CommandEntry("tracker.cli.token", "Look after access tokens: create, list, revoke."),
+    "artifacts": CommandEntry("tracker.cli.artifacts", "Say where files of runs are after they were moved."),
+    "gc": CommandEntry("tracker.cli.gc", "Remove for good what was deleted or pruned."),
+    "sync": CommandEntry("tracker.cli.journals", "Ship what processes that died left behind."),
+    "db": CommandEntry("tracker.cli.db", "Look after the database: upgrade, current, check."),
+    "plugins": CommandEntry("tracker.cli.plugins", "List what plugins there are, and what does not work of them."),
+    "doctor": CommandEntry("tracker.cli.doctor", "Find out what is wrong, and what to do about it."),
 }
 
 
@@ -61,7 +61,7 @@ class Misused(Failed):
 class Lazily(MutableMapping[str, click.Command]):
     """Commands by name, each imported when it is asked for."""
 
-    def __init__(self, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, entries: Mapping[str, CommandEntry]) -> None:
         self._entries = entries
         self._added: dict[str, click.Command] = {}
 
@@ -111,7 +111,7 @@ class Commands(click.Group):
                 formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in found.items()])
 
     def _of_plugins(self) -> Mapping[str, click.Command]:
-        from tracker.cli.brought import plugin_commands
+        from tracker.cli.plugin_commands import plugin_commands
 
         return plugin_commands(frozenset(self.commands))
 

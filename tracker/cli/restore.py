@@ -12,14 +12,14 @@ from rich.console import Console
 from tracker import compose
 from tracker.api import find_checkpoint
 from tracker.artifacts import copies
-from tracker.cli import words
-from tracker.cli.marks import best_words
+from tracker.cli import styles
+from tracker.cli.checkpoint_labels import best_label
 from tracker.cli.named import named_run
 from tracker.cli.output import print_text, say
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.errors import TrackerError
 from tracker.domain.records import Checkpoint, Run
-from tracker.query.checkpoints import BEST
+from tracker.query.checkpoint_choice import BEST
 from tracker.query.texts import printable
 
 LARGE = 20_000_000
@@ -56,21 +56,21 @@ def restore(run: str, which: str, output: str, force: bool, store: str | None) -
             raise TrackerError(f"the folder {printable(str(target.parent))} does not exist")
         with _progress(one, target) as told:
             copies.copy(compose.artifacts_of(opened), one, target, told)
-    _tell(one, f"{printable(found.name)}{printable(_words(found, which))}", target)
+    _tell(one, f"{printable(found.name)}{printable(_best_label(found, which))}", target)
     print_text(f"{target}\n")
 
 
-def _words(run: Run, which: str) -> str:
+def _best_label(run: Run, which: str) -> str:
     """By which metric it is the best, where the best was asked for."""
     if which == BEST:
-        return f", the {best_words(run) or BEST}"
+        return f", the {best_label(run) or BEST}"
     return f", the best by {which.removeprefix(f'{BEST}:')}" if which.startswith(f"{BEST}:") else ""
 
 
 def _tell(one: Checkpoint, name: str, target: Path) -> None:
     gone_on = ", which a later fit trained anew" if one.superseded else ""
     role = "the state to resume from" if one.role == "state" else "the checkpoint"
-    say(f"{role} of epoch {one.epoch} of {name}{gone_on}: {words.size(one.size)}, SHA-256 {one.sha256}")
+    say(f"{role} of epoch {one.epoch} of {name}{gone_on}: {styles.size(one.size)}, SHA-256 {one.sha256}")
     if not copies.suits(one, target):
         say(f"Keras reads it only under a name that ends in {one.format}")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import click
 from rich.text import Text
 
-from tracker.cli import words
+from tracker.cli import styles
 from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, stdout_is_terminal, table_width
 from tracker.cli.stores import existing_store, store_option
 from tracker.cli.tables import Column, cell, table
@@ -75,9 +75,9 @@ def _lines(store: RunReader, runs: Sequence[Run]) -> Iterator[Text]:
             cell(shown[run.id], "yellow"),
             cell(run.name, "bold"),
             *([cell(run.experiment)] if several else []),
-            cell(run.status, words.STATUS_STYLES[run.status]),
-            cell(words.ago(run.started_ms, now)),
-            cell(words.duration(run.took_s(now))),
+            cell(run.status, styles.STATUS_STYLES[run.status]),
+            cell(styles.ago(run.started_ms, now)),
+            cell(styles.duration(run.took_s(now))),
             cell(_epochs(store, run)),
             cell(best),
         ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tracker import compose
-from tracker.cli.serving import QUERY_SECONDS, Wanted, serve
+from tracker.cli.serving import QUERY_SECONDS, ServerOptions, serve
 from tracker.cli.stores import full_url, store_option
 from tracker.domain.errors import InvalidStoreUrl
 from tracker.settings import Settings
@@ -75,7 +75,7 @@ def server(
     url = full_url(store)
     if not url.startswith(("sqlite:", "postgresql:")):
         raise InvalidStoreUrl(compose.identity(url), "a server keeps its runs in a database")
-    wanted = Wanted(
+    wanted = ServerOptions(
         host=host,
         port=port,
         url=url,

@@ -19,16 +19,16 @@ from tracker.domain.errors import StoreError, StoreUnavailable
 from tracker.domain.extras import how_to_install
 
 if TYPE_CHECKING:
-    from tracker.server.access import Hosts
+    from tracker.server.gate import Hosts
     from tracker.server.logs import Format, Log
-    from tracker.server.workers import Place
+    from tracker.server.workers import WorkerSlot
 
 QUERY_SECONDS = 30.0
 """How long a request of a server may read unless something else is wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ServerOptions:
     """What the person who starts a server wants of it."""
 
     host: str = "127.0.0.1"
@@ -48,7 +48,7 @@ class Wanted:
     insecure: bool = False
 
 
-def serve(wanted: Wanted, talk: logging.Handler, *, started: Callable[[str], None] = lambda url: None) -> None:
+def serve(wanted: ServerOptions, talk: logging.Handler, *, started: Callable[[str], None] = lambda url: None) -> None:
     """Serve until told to end. `started` is called with the address once it answers; `talk` is silent meanwhile."""
     try:
         from tracker.server.logs import Log
@@ -80,7 +80,7 @@ def serve(wanted: Wanted, talk: logging.Handler, *, started: Callable[[str], Non
             _tell(log, f"serving {compose.identity(wanted.url)} at {address}")
             started(address)
 
-        def work(place: Place) -> None:
+        def work(place: WorkerSlot) -> None:
             first = place.index == 0 and not place.anew
             run(setup, opened, place=place, started=answers if first else _quiet)
 
@@ -106,7 +106,7 @@ def _quiet(log: Log) -> None:
     """Another process said already that the server answers."""
 
 
-def _listening(wanted: Wanted, *, exposed: bool) -> socket.socket:
+def _listening(wanted: ServerOptions, *, exposed: bool) -> socket.socket:
     from tracker.server.serve import PortTaken, listen
 
     try:
@@ -117,9 +117,9 @@ def _listening(wanted: Wanted, *, exposed: bool) -> socket.socket:
         return listen(wanted.host, 0, exposed=exposed)
 
 
-def _hosts(wanted: Wanted, public: bool) -> Hosts:
+def _hosts(wanted: ServerOptions, public: bool) -> Hosts:
     """The names under which the server may be asked: its own, and those that it was told."""
-    from tracker.server.access import LOOPBACK, Hosts
+    from tracker.server.gate import LOOPBACK, Hosts
 
     own = {socket.gethostname(), wanted.host} if public else set()
     return Hosts(names=LOOPBACK | {name.lower() for name in (*own, *wanted.allow_host)}, addresses=public)
@@ -137,7 +137,7 @@ def _has_tokens(url: str) -> bool:
         return bool(store.tokens.keys().by_digest)
 
 
-def _check_places(wanted: Wanted) -> None:
+def _check_places(wanted: ServerOptions) -> None:
     """StoreUnavailable if the database's folder, or that for files, cannot be written."""
     folders = [path_of(wanted.root)]
     if (file := compose.sqlite_file(wanted.url)) is not None:

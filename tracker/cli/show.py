@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from tracker.cli.facts import WholeRun
 from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_json, print_lines, width
-from tracker.cli.page import CURVE_WIDTH, MOST_CURVES, page, telling
+from tracker.cli.run_data import WholeRun
+from tracker.cli.run_page import CURVE_WIDTH, MOST_CURVES, page, telling
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.identity import now_ms
 

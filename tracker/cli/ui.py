@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from tracker import compose
 from tracker.cli.output import say
-from tracker.cli.serving import Wanted, serve
+from tracker.cli.serving import ServerOptions, serve
 from tracker.cli.stores import full_url, store_option
 from tracker.settings import Settings
 
@@ -40,7 +40,7 @@ def ui(context: click.Context, port: int, store: str | None, artifacts: str | No
     talk: logging.Handler = context.obj
     named = context.get_parameter_source("port") is not ParameterSource.DEFAULT
     root = compose.artifact_root(artifacts or Settings.from_environment().artifacts, url)
-    wanted = Wanted(port=port, any_port=not named, url=url, root=root, log_level="warning")
+    wanted = ServerOptions(port=port, any_port=not named, url=url, root=root, log_level="warning")
     serve(wanted, talk, started=show)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tracker.domain.frames import Batch, EpochEnded, Frame, Item, PointBlock, Points
-from tracker.domain.words import Axis
+from tracker.domain.vocabulary import Axis
 
 
 def make_batch(run_id: str, writer: str, frames: Sequence[tuple[int, Frame]]) -> Batch:

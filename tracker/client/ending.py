@@ -8,13 +8,13 @@ from typing import Self
 
 from tracker.client import lifecycle
 from tracker.client.background import Background
-from tracker.client.fits import FitRecorder, Position, outcome_of
-from tracker.client.notices import Notices
+from tracker.client.fit_recorder import FitRecorder, Position, outcome_of
+from tracker.client.plugin_events import Notices
 from tracker.client.values import described
 from tracker.client.writer import RunWriter
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import RunEnded
-from tracker.domain.words import RUN_STATUSES, FitOutcome, RunStatus
+from tracker.domain.vocabulary import RUN_STATUSES, FitOutcome, RunStatus
 
 Error = BaseException | Mapping[str, str]
 """An exception that ended a run, or what is kept of it (see `described`)."""

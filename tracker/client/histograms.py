@@ -9,7 +9,7 @@ from tracker.client.values import one_of
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import HistogramLogged
 from tracker.domain.limits import check_key, check_step
-from tracker.domain.words import Axis
+from tracker.domain.vocabulary import Axis
 
 MOST_BINS = 10_000
 

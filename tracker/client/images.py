@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tracker.client.clock import now_ms
-from tracker.client.intake import Intake
+from tracker.client.validation import Validation
 from tracker.domain.errors import InvalidValue
 from tracker.domain.extras import how_to_install
 from tracker.domain.file_names import file_name
@@ -45,7 +45,7 @@ class ImageLog:
 
     def __init__(
         self,
-        intake: Intake,
+        intake: Validation,
         keep: Callable[[bytes, str], None],
         tag: Callable[[Mapping[str, Any]], None],
         do: Callable[[Callable[[], None]], Future[None]],

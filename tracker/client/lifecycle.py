@@ -22,7 +22,7 @@ from tracker.client import exits
 from tracker.client.journal import disown_all
 from tracker.client.signals import Signals, is_leaving, waits_for_a_task
 from tracker.client.values import described
-from tracker.domain.words import RunStatus
+from tracker.domain.vocabulary import RunStatus
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

@@ -22,9 +22,9 @@ from tracker.domain.frames import (
     RunEnded,
     RunStarted,
 )
-from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Fit
-from tracker.domain.words import RunStatus
+from tracker.domain.run_progress import Progress
+from tracker.domain.vocabulary import RunStatus
 from tracker.wire.frames import JournalHeader
 
 

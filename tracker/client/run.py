@@ -11,19 +11,19 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, get_args
 
+from tracker.client.artifact_log import ArtifactLog
 from tracker.client.background import Background
-from tracker.client.checkpoints import CheckpointLog
+from tracker.client.checkpoint_log import CheckpointLog
 from tracker.client.clock import CLOCK, now_ms
 from tracker.client.copies import Copied, OpenAgain
 from tracker.client.ending import Ending
-from tracker.client.files import ArtifactLog
-from tracker.client.fits import FitRecorder, Position
+from tracker.client.fit_recorder import FitRecorder, Position
 from tracker.client.histograms import histogram_between, histogram_of
 from tracker.client.images import ImageLog
-from tracker.client.intake import Intake
-from tracker.client.late import LateLog
-from tracker.client.notices import Checkpoint, Fit, Notices
+from tracker.client.plugin_events import CheckpointInfo, FitInfo, Notices
 from tracker.client.recorded import Recorded
+from tracker.client.recorder import LateLog
+from tracker.client.validation import Validation
 from tracker.client.values import in_frames, one_of
 from tracker.client.writer import RunWriter
 from tracker.domain.frames import (
@@ -39,8 +39,8 @@ from tracker.domain.frames import (
 from tracker.domain.goals import Goal, GoalSource
 from tracker.domain.limits import as_detail, as_number, check_key, check_step
 from tracker.domain.ports import ArtifactHome, RunStore
-from tracker.domain.progress import Progress
-from tracker.domain.words import Axis, CheckpointRole, FitOutcome, RunStatus
+from tracker.domain.run_progress import Progress
+from tracker.domain.vocabulary import Axis, CheckpointRole, FitOutcome, RunStatus
 
 _monotonic_ns = time.monotonic_ns
 Connect = Callable[[], tuple[RunStore, ArtifactHome]]
@@ -82,7 +82,7 @@ class Run(Copied, Ending):
         self._position = Position(progress)
         self._fit: FitRecorder | None = None
         self._fit_number = 0
-        self._intake = Intake(writer.report)
+        self._intake = Validation(writer.report)
         self._background = Background(writer.report)
         self._files = ArtifactLog(self._intake, writer.stage, self._write)
         self._images = ImageLog(self._intake, self._files.file, self.set_tags, self.in_background)
@@ -284,7 +284,7 @@ class Run(Copied, Ending):
             resumed_steps=self._intake.whole("resumed_steps", resumed_steps),
         )
         self._fit_number = self._fit.number
-        self._notices.put("fit_started", run=self, fit=Fit.of(self._fit))
+        self._notices.put("fit_started", run=self, fit=FitInfo.of(self._fit))
         return self._fit
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -335,13 +335,13 @@ class Run(Copied, Ending):
 
     def _write_checkpoint(self, frame: Frame) -> None:
         self._write(frame)
-        if (told := Checkpoint.of(frame)) is not None:
+        if (told := CheckpointInfo.of(frame)) is not None:
             self._notices.put("checkpoint_saved", run=self, checkpoint=told)
 
     def _leave_fit(self, outcome: FitOutcome) -> None:
         self._fit_number = 0
         if self._fit is not None:
-            self._notices.put("fit_ended", run=self, fit=Fit.of(self._fit), outcome=outcome)
+            self._notices.put("fit_ended", run=self, fit=FitInfo.of(self._fit), outcome=outcome)
 
     def _log_checked(self, metrics: Mapping[str, Any], step: Any) -> None:
         number = self._intake.checked(lambda: check_step("step", step))

@@ -13,7 +13,7 @@ from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
 from tracker.client.loop import Loop
 from tracker.domain.errors import RequestTooLarge, StoreError
-from tracker.domain.words import HEARTBEAT_MS
+from tracker.domain.vocabulary import HEARTBEAT_MS
 
 log = logging.getLogger("tracker")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tracker.client.archive import files_of, pack
+from tracker.client.folder_archive import files_of, pack
 from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Staged
 

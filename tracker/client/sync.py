@@ -25,7 +25,7 @@ from tracker.domain.errors import JournalError, RunNotFound, StoreError
 from tracker.domain.frames import Batch, RunEnded, RunStarted
 from tracker.domain.identity import new_run_name
 from tracker.domain.ports import ArtifactHome, Transport
-from tracker.domain.words import DEFAULT_EXPERIMENT
+from tracker.domain.vocabulary import DEFAULT_EXPERIMENT
 from tracker.wire.frames import JournalHeader
 
 log = logging.getLogger("tracker")

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from tracker.domain.records import Run, Series
-from tracker.domain.words import RunStatus
+from tracker.domain.vocabulary import RunStatus
 
 Life = Literal["active", "deleted", "all"]
 """Which of the things that can be deleted and restored are meant."""

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from tracker.domain.goals import Goal, GoalSource
-from tracker.domain.words import Axis, CheckpointRole, FitOutcome, RunStatus
+from tracker.domain.vocabulary import Axis, CheckpointRole, FitOutcome, RunStatus
 
 
 class Points(Struct, tag="p", array_like=True, frozen=True, gc=False):

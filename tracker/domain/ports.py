@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from tracker.domain.frames import Ack, Batch
 
 if TYPE_CHECKING:
-    from tracker.domain.progress import Progress
     from tracker.domain.records import (
         Checkpoint,
         Entry,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
         RunPage,
         Series,
     )
+    from tracker.domain.run_progress import Progress
 
 
 class Transport(Protocol):

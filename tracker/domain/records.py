@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tracker.domain.goals import Goal
-from tracker.domain.words import Axis, CheckpointRole, FitOutcome, RunStatus
+from tracker.domain.vocabulary import Axis, CheckpointRole, FitOutcome, RunStatus
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from tracker.mlflow_bridge.artifact_sources import ArtifactSources
+from tracker.mlflow_bridge.encoded_runs import Fragments
 from tracker.mlflow_bridge.experiments import Experiments
-from tracker.mlflow_bridge.fragments import Fragments
 from tracker.mlflow_bridge.histories import Histories
 from tracker.mlflow_bridge.models import Models
 from tracker.mlflow_bridge.runs import Runs
-from tracker.mlflow_bridge.whereabouts import Whereabouts
 
 
-class Bridge(Experiments, Runs, Fragments, Histories, Models, Whereabouts):
+class Bridge(Experiments, Runs, Fragments, Histories, Models, ArtifactSources):
     """A store as MLflow's clients and its UI see it. Usable from many threads at once.
 
     Every method raises BridgeError in MLflow's words, or StoreUnavailable while the store does not answer. Its parts

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from msgspec import UNSET
 
 from tracker.domain.limits import EXPERIMENT_LENGTH, KEY_LENGTH, NAME_LENGTH, PARAM_BYTES, TAG_BYTES
-from tracker.mlflow_bridge.words import BridgeError, DatasetInput, Metric, Text
+from tracker.mlflow_bridge.bridge_entities import BridgeError, DatasetInput, Metric, Text
 
 MOST_METRICS = 1000
 MOST_PARAMS = 100

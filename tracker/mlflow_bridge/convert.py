@@ -16,10 +16,10 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE, ErrorCode
 from msgspec import UNSET, UnsetType
 
 from tracker.domain.errors import StoreError
-from tracker.mlflow_bridge import words
-from tracker.mlflow_bridge.words import BridgeError, Metric, Text
+from tracker.mlflow_bridge import bridge_entities
+from tracker.mlflow_bridge.bridge_entities import BridgeError, Metric, Text
 
-_MODEL_STATUSES: dict[words.ModelStatus, LoggedModelStatus] = {
+_MODEL_STATUSES: dict[bridge_entities.ModelStatus, LoggedModelStatus] = {
     "LOGGED_MODEL_PENDING": LoggedModelStatus.PENDING,
     "LOGGED_MODEL_READY": LoggedModelStatus.READY,
     "LOGGED_MODEL_UPLOAD_FAILED": LoggedModelStatus.FAILED,
@@ -27,7 +27,7 @@ _MODEL_STATUSES: dict[words.ModelStatus, LoggedModelStatus] = {
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def mlflow_exceptions() -> Iterator[None]:
     """What the bridge raises becomes MlflowException with the same code and message."""
     try:
         yield
@@ -44,7 +44,7 @@ def _given(value: str | UnsetType) -> str | None:
 # -- ours to theirs --------------------------------------------------------------------------------------------------
 
 
-def experiment(one: words.Experiment) -> Any:
+def experiment(one: bridge_entities.ExperimentEntity) -> Any:
     """mlflow.entities.Experiment."""
     return entities.Experiment(
         experiment_id=one.experiment_id,
@@ -57,7 +57,7 @@ def experiment(one: words.Experiment) -> Any:
     )
 
 
-def run_info(one: words.RunInfo) -> Any:
+def run_info(one: bridge_entities.RunInfo) -> Any:
     """mlflow.entities.RunInfo."""
     return entities.RunInfo(
         run_id=one.run_id,
@@ -72,7 +72,7 @@ def run_info(one: words.RunInfo) -> Any:
     )
 
 
-def run(one: words.Run, *, finite: bool = False) -> Any:
+def run(one: bridge_entities.RunEntity, *, finite: bool = False) -> Any:
     """mlflow.entities.Run; with `finite` an infinite metric is the largest number, as in MLflow's own store."""
     outputs = () if isinstance(one.outputs, UnsetType) else one.outputs.model_outputs
     return entities.Run(
@@ -110,7 +110,7 @@ def _finite(one: Any) -> Any:
     return one
 
 
-def _dataset_input(one: words.DatasetInput) -> Any:
+def _dataset_input(one: bridge_entities.DatasetInput) -> Any:
     data = one.dataset
     return entities.DatasetInput(
         dataset=entities.Dataset(
@@ -125,14 +125,14 @@ def _dataset_input(one: words.DatasetInput) -> Any:
     )
 
 
-def dataset_summary(one: words.DatasetSummary) -> Any:
+def dataset_summary(one: bridge_entities.DatasetSummary) -> Any:
     """What `_search_datasets` answers with."""
     return _DatasetSummary(
         experiment_id=one.experiment_id, name=one.name, digest=one.digest, context=_given(one.context)
     )
 
 
-def model(one: words.LoggedModel) -> Any:
+def model(one: bridge_entities.LoggedModelEntity) -> Any:
     """mlflow.entities.LoggedModel."""
     return entities.LoggedModel(
         experiment_id=one.experiment_id,
@@ -184,7 +184,7 @@ def _or_unset(value: str | None) -> str | UnsetType:
     return UNSET if value is None else value
 
 
-def dataset_inputs(uses: Iterable[Any] | None) -> list[words.DatasetInput]:
+def dataset_inputs(uses: Iterable[Any] | None) -> list[bridge_entities.DatasetInput]:
     """Data sets and what they were used for."""
     found = []
     for use in uses or ():
@@ -192,8 +192,8 @@ def dataset_inputs(uses: Iterable[Any] | None) -> list[words.DatasetInput]:
             raise MlflowException.invalid_parameter_value("Dataset cannot be None")
         data = use.dataset
         found.append(
-            words.DatasetInput(
-                dataset=words.Dataset(
+            bridge_entities.DatasetInput(
+                dataset=bridge_entities.DatasetEntity(
                     name=data.name,
                     digest=data.digest,
                     source_type=data.source_type,
@@ -217,7 +217,7 @@ def status_name(number: Any) -> str | None:
     return None if number is None else number if isinstance(number, str) else str(RunStatus.to_string(number))
 
 
-def model_status(status: Any) -> words.ModelStatus:
+def model_status(status: Any) -> bridge_entities.ModelStatus:
     """Our name of a logged model's status."""
     wanted = status if isinstance(status, LoggedModelStatus) else LoggedModelStatus(str(status))
     for ours, theirs in _MODEL_STATUSES.items():

@@ -7,6 +7,9 @@ from typing import Any
 
 from tracker.domain.catalogue import ExperimentDetail
 from tracker.mlflow_bridge import views
+from tracker.mlflow_bridge.base import BridgeBase, life_of
+from tracker.mlflow_bridge.bridge_entities import BridgeError, ExperimentEntity, Text
+from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.checks import (
     check_experiment_name,
     check_experiment_tag,
@@ -14,11 +17,8 @@ from tracker.mlflow_bridge.checks import (
     experiment_key,
     refuse,
 )
-from tracker.mlflow_bridge.conditions import NUMBER_OPS, Condition, conditions, order_term, ordered
-from tracker.mlflow_bridge.errors import spoken
-from tracker.mlflow_bridge.held import Held, life_of
+from tracker.mlflow_bridge.entity_filters import NUMBER_OPS, Condition, conditions, order_term, ordered
 from tracker.mlflow_bridge.pages import offset_of, token_at
-from tracker.mlflow_bridge.words import BridgeError, Experiment, Text
 
 _FIELDS: dict[str, Callable[[ExperimentDetail], Any]] = {
     "name": lambda one: one.name,
@@ -32,7 +32,7 @@ _NULL_OPS = ("IS NULL", "IS NOT NULL")
 _ORDER = ("creation_time DESC", "experiment_id ASC")
 
 
-class Experiments(Held):
+class Experiments(BridgeBase):
     """The part of the bridge about experiments."""
 
     def create_experiment(self, name: str, artifact_location: str | None = None, tags: Iterable[Text] = ()) -> str:
@@ -45,11 +45,11 @@ class Experiments(Held):
         with spoken():
             return str(self.catalogue.create_experiment(name, artifact_location=location, tags=views.texts(given)))
 
-    def get_experiment(self, experiment_id: str) -> Experiment:
+    def get_experiment(self, experiment_id: str) -> ExperimentEntity:
         """The experiment, deleted or not."""
         return views.experiment(self._experiment(experiment_id), self.locations)
 
-    def get_experiment_by_name(self, name: str) -> Experiment | None:
+    def get_experiment_by_name(self, name: str) -> ExperimentEntity | None:
         """The experiment of that name, deleted or not."""
         with spoken():
             found = self.catalogue.experiment_named(name)
@@ -107,7 +107,7 @@ class Experiments(Held):
         filter_string: str | None = None,
         order_by: Sequence[str] | None = None,
         page_token: str | None = None,
-    ) -> tuple[list[Experiment], str | None]:
+    ) -> tuple[list[ExperimentEntity], str | None]:
         """A page of experiments, and the token of the next one or None."""
         limit = check_max_results(max_results)
         tests = [_test(one) for one in conditions(filter_string or "")]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.records import History
-from tracker.mlflow_bridge import facts
+from tracker.mlflow_bridge import derived_keys
+from tracker.mlflow_bridge.base import BridgeBase
+from tracker.mlflow_bridge.bridge_entities import Metric
+from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.checks import refuse
-from tracker.mlflow_bridge.errors import spoken
-from tracker.mlflow_bridge.facts import shown_number
-from tracker.mlflow_bridge.held import Held
+from tracker.mlflow_bridge.derived_keys import shown_number
 from tracker.mlflow_bridge.pages import offset_of, token_at
-from tracker.mlflow_bridge.words import Metric
 from tracker.query.thinning import FEWEST
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SHORT_ROWS = 100_000
 """Points of a series up to which the first of them are found in memory."""
 
 
-class Points(NamedTuple):
+class MetricPoints(NamedTuple):
     """Points of one metric: steps and ms int64 (n,), values float64 (n,)."""
 
     steps: NDArray[np.int64]
@@ -64,23 +64,23 @@ class LongPoints:
     def close(self) -> None:
         self._spooled.close()
 
-    def pieces(self, most: int) -> Iterator[Points]:
+    def pieces(self, most: int) -> Iterator[MetricPoints]:
         """All of them, at most so many at a time."""
         return (self.part(at - self.start, most) for at in range(self.start, self.end, most))
 
-    def part(self, first: int, count: int) -> Points:
+    def part(self, first: int, count: int) -> MetricPoints:
         """At most `count` points from the `first`th of the page on."""
         at = self.start + first
         to = min(at + count, self.end)
-        return Points(*(self._spooled.column(name, at, to) for name in ("steps", "ms", "values")))
+        return MetricPoints(*(self._spooled.column(name, at, to) for name in ("steps", "ms", "values")))
 
 
-class Histories(Held):
+class Histories(BridgeBase):
     """The part of the bridge about points of metrics. A run or metric that is not there has no points, as in MLflow."""
 
     def points(
         self, run_id: str, key: str, max_results: int | None = None, page_token: str | None = None
-    ) -> tuple[Points, str | None]:
+    ) -> tuple[MetricPoints, str | None]:
         """Points by time, then step, then value; a page of them with `max_results`, and the token of the next."""
         found = self.short_points(run_id, key, None, max_results, page_token)
         assert found is not None
@@ -93,7 +93,7 @@ class Histories(Held):
         most_rows: int | None,
         max_results: int | None = None,
         page_token: str | None = None,
-    ) -> tuple[Points, str | None] | None:
+    ) -> tuple[MetricPoints, str | None] | None:
         """`points`; None if more than `most_rows` would have to be read."""
         start = offset_of(page_token)
         found = self._history(run_id, key, most_rows=most_rows)
@@ -106,7 +106,7 @@ class Histories(Held):
         kept: slice | NDArray[np.int64] = slice(start, end)
         if not bool(np.all(found.ms[1:] > found.ms[:-1])):
             kept = np.lexsort((found.values, found.steps, found.ms))[start:end]
-        page = Points(found.steps[kept], found.ms[kept], found.values[kept])
+        page = MetricPoints(found.steps[kept], found.ms[kept], found.values[kept])
         return page, token_at(end) if end < count else None
 
     def long_points(
@@ -155,26 +155,26 @@ class Histories(Held):
             found.extend(page.metrics(key, run_id))
         return found
 
-    def points_between(self, run_id: str, key: str, first_step: int, last_step: int) -> Points:
+    def points_between(self, run_id: str, key: str, first_step: int, last_step: int) -> MetricPoints:
         """All points from one step to another, in step order."""
         found = self._known_history(run_id, key, None, first_step, last_step)
-        return Points(found.steps, found.ms, found.values)
+        return MetricPoints(found.steps, found.ms, found.values)
 
     def samples(
         self, run_id: str, key: str, max_results: int, start_step: int | None = None, end_step: int | None = None
-    ) -> Points:
+    ) -> MetricPoints:
         """At most `max_results` points that show what all show, in step order; see `RunReader.history`.
 
         The first and the last are among them, and what lies highest and lowest between; of one the last, of two and
         three the ends.
         """
         found = self._known_history(run_id, key, max(max_results, FEWEST), start_step, end_step)
-        whole = Points(found.steps, found.ms, found.values)
+        whole = MetricPoints(found.steps, found.ms, found.values)
         count = len(whole.steps)
         if count <= max_results or not count:
             return whole
         kept = [count - 1] if max_results <= 1 else [0, count - 1]
-        return Points(whole.steps[kept], whole.ms[kept], whole.values[kept])
+        return MetricPoints(whole.steps[kept], whole.ms[kept], whole.values[kept])
 
     def metric_history_interval(
         self,
@@ -212,7 +212,7 @@ class Histories(Held):
     ) -> History | None:
         """The series in order of its steps; None if more than `most_rows` would have to be read."""
         try:
-            if key in facts.DERIVED_METRICS:
+            if key in derived_keys.DERIVED_METRICS:
                 return self._derived(run_id, key, first_step, last_step)
             with spoken():
                 return self.store.short_history(
@@ -229,7 +229,7 @@ class Histories(Held):
         detail = self.catalogue.run_detail(run_id)
         points = [
             one
-            for one in facts.derived_metrics(detail)
+            for one in derived_keys.derived_metrics(detail)
             if one.key == key
             and (first_step is None or one.step >= first_step)
             and (last_step is None or one.step <= last_step)

@@ -162,7 +162,7 @@ class Locations:
         return self.allowed is None or any(_below(place, one) for one in self.allowed)
 
 
-class Elsewhere(Locations):
+class MlflowServerLocations(Locations):
     """Places for a server of MLflow's own on our store, which puts new files below `destination`, in MLflow's layout.
 
     With `proxied` the server serves them, and its clients reach them through it. What the store has from elsewhere

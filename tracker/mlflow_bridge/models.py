@@ -8,7 +8,17 @@ from typing import Any
 
 from tracker.domain.catalogue import Dataset, DatasetUse, LoggedModel, ModelLink, ModelStatus
 from tracker.domain.identity import new_run_name
-from tracker.mlflow_bridge import views, words
+from tracker.mlflow_bridge import bridge_entities, views
+from tracker.mlflow_bridge.base import BridgeBase
+from tracker.mlflow_bridge.bridge_entities import (
+    BridgeError,
+    DatasetInput,
+    DatasetSummary,
+    ModelInput,
+    ModelOutput,
+    Text,
+)
+from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.checks import (
     MOST_RESULTS,
     check_dataset,
@@ -19,19 +29,16 @@ from tracker.mlflow_bridge.checks import (
     experiment_key,
     refuse,
 )
-from tracker.mlflow_bridge.conditions import conditions, ordered
-from tracker.mlflow_bridge.errors import spoken
-from tracker.mlflow_bridge.held import Held
+from tracker.mlflow_bridge.entity_filters import conditions, ordered
 from tracker.mlflow_bridge.model_search import dataset_test, sort_keys, test_of
 from tracker.mlflow_bridge.pages import offset_of, token_at
-from tracker.mlflow_bridge.words import BridgeError, DatasetInput, DatasetSummary, ModelInput, ModelOutput, Text
 
 _STATUSES: dict[str, ModelStatus] = {theirs: ours for ours, theirs in views.MODEL_STATUSES.items()}
 _MOST_SUMMARIES = 1000
 _PAGE = 100
 
 
-class Models(Held):
+class Models(BridgeBase):
     """The part of the bridge about logged models, inputs and outputs."""
 
     def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput] = (), models: Sequence[ModelInput] = ()) -> None:
@@ -66,7 +73,7 @@ class Models(Held):
         tags: Iterable[Text] = (),
         params: Iterable[Text] = (),
         model_type: str | None = None,
-    ) -> words.LoggedModel:
+    ) -> bridge_entities.LoggedModelEntity:
         """A new model, PENDING until it is finalized."""
         check_model_name(name)
         experiment = self._active_experiment(experiment_id)
@@ -84,22 +91,22 @@ class Models(Held):
             )
         return views.model(made, self.locations)
 
-    def get_model(self, model_id: str, *, deleted: bool = False) -> words.LoggedModel:
+    def get_model(self, model_id: str, *, deleted: bool = False) -> bridge_entities.LoggedModelEntity:
         """The model; one that was deleted only with `deleted`."""
         with spoken():
             return views.model(self._model(model_id, deleted=deleted), self.locations)
 
-    def finalize_model(self, model_id: str, status: words.ModelStatus) -> words.LoggedModel:
+    def finalize_model(self, model_id: str, status: bridge_entities.ModelStatus) -> bridge_entities.LoggedModelEntity:
         """Its files are there, or could not be uploaded."""
         if status not in _STATUSES:
             refuse(f"Invalid model status: {status!r}. Expected one of {list(_STATUSES)}")
         return self._change(model_id, status=_STATUSES[status])
 
-    def set_model_tags(self, model_id: str, tags: Iterable[Text]) -> words.LoggedModel:
+    def set_model_tags(self, model_id: str, tags: Iterable[Text]) -> bridge_entities.LoggedModelEntity:
         """Set tags, beside those that stand."""
         return self._change(model_id, tags=_checked_tags(tags))
 
-    def log_model_params(self, model_id: str, params: Iterable[Text]) -> words.LoggedModel:
+    def log_model_params(self, model_id: str, params: Iterable[Text]) -> bridge_entities.LoggedModelEntity:
         """Set parameters, beside those that stand."""
         return self._change(model_id, params=_checked_params(params))
 
@@ -136,7 +143,7 @@ class Models(Held):
         max_results: int | None = None,
         order_by: Sequence[Mapping[str, Any]] = (),
         page_token: str | None = None,
-    ) -> tuple[list[words.LoggedModel], str | None]:
+    ) -> tuple[list[bridge_entities.LoggedModelEntity], str | None]:
         """A page of models, and the token of the next one or None.
 
         `datasets` (mappings with `dataset_name` and perhaps `dataset_digest`) narrow what conditions on metrics look
@@ -160,7 +167,7 @@ class Models(Held):
     def _model(self, model_id: str, *, deleted: bool = False) -> LoggedModel:
         return self.catalogue.model(model_id, deleted=deleted)
 
-    def _change(self, model_id: str, **changes: Any) -> words.LoggedModel:
+    def _change(self, model_id: str, **changes: Any) -> bridge_entities.LoggedModelEntity:
         with spoken():
             return views.model(self.catalogue.change_model(model_id, **changes), self.locations)
 

@@ -92,14 +92,14 @@ def _sql_store(url: str, artifact_uri: str | None, made: dict[str | None, Any]) 
 
 
 def _locations(url: str, artifact_uri: str | None) -> Locations:
-    from tracker.mlflow_bridge.locations import Elsewhere, Locations
+    from tracker.mlflow_bridge.locations import Locations, MlflowServerLocations
 
     root = artifact_root(Settings.from_environment().artifacts, url)
     if artifact_uri is None:
         return Locations(root, proxied=False, allowed=None)
     if artifact_uri.startswith(_PROXY):
-        return Elsewhere(root, os.environ.get(_DESTINATION) or "./mlartifacts", proxied=True)
-    return Elsewhere(root, artifact_uri, proxied=False)
+        return MlflowServerLocations(root, os.environ.get(_DESTINATION) or "./mlartifacts", proxied=True)
+    return MlflowServerLocations(root, artifact_uri, proxied=False)
 
 
 def _sql_registry(url: str) -> Any:

@@ -16,8 +16,8 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.abstract_store import AbstractStore
 
 from tracker.domain.deadlines import current_deadline
-from tracker.mlflow_bridge.convert import told
-from tracker.store.beside import REGISTRY, Beside
+from tracker.mlflow_bridge.convert import mlflow_exceptions
+from tracker.store.side_database import REGISTRY, SideDatabase
 from tracker.store.time_limits import limit_queries
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ _NOTHING = frozenset({"get_prompt", "get_prompt_version", "get_prompt_version_by
 class RegistryStore(AbstractStore):  # type: ignore[misc]
     """Hands every call to MLflow's SQL registry store; while there is none, reads find nothing.
 
-    Its migrations take seconds, so it is made by the first call that registers something (`Beside` makes that safe for
-    processes that do so at once).
+    Its migrations take seconds, so it is made by the first call that registers something (`SideDatabase` makes it safe
+    for processes that do so at once).
 
     MLflow keeps a version's place as it was told to whoever registered it: through a server `mlflow-artifacts:/…`,
     which nobody can read without one. Here the real place of what is ours is kept, and everybody is told it as the
@@ -48,14 +48,14 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
     def __init__(self, url: str, bridge: Callable[[], Bridge]) -> None:
         super().__init__(store_uri=url, tracking_uri=None)
         self._bridge = bridge
-        self._beside = Beside(url, REGISTRY)
+        self._beside = SideDatabase(url, REGISTRY)
         self._lock = threading.Lock()
         self._real: Any = None
 
     def real(self, *, make: bool) -> Any:
         """MLflow's store; None while there is none and `make` does not ask for one."""
         if self._real is None:
-            with self._lock, told():
+            with self._lock, mlflow_exceptions():
                 if self._real is None and (make or self._beside.exists()):
                     if make:
                         self._beside.make(_fill)
@@ -77,7 +77,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         store = self.real(make=False)
         if store is None:
             return _without("create_model_version", (name,), {})
-        with told():
+        with mlflow_exceptions():
             place = self._bridge().source(source)
             self._bridge().locations.check_source(place.uri)
         # MLflow would ask for a logged model where its global tracking URI is, which need not be this store.
@@ -94,7 +94,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         )
         if known:
             _name_source(store, made, source)
-        return self._as_told(made)
+        return self._as_shown(made)
 
     def get_model_version_download_uri(self, name: str, version: Any) -> str:
         store = self.real(make=False)
@@ -107,27 +107,27 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         store = self.real(make=False)
         if store is None:
             return PagedList([], None)
-        with told():
+        with mlflow_exceptions():
             kept = _TOLD.sub(lambda one: self._addresses.stored(self._bridge().source(one[0]).uri), filter_string or "")
         with _in_time():
-            return self._as_told(store.search_model_versions(kept or filter_string, *args, **kwargs))
+            return self._as_shown(store.search_model_versions(kept or filter_string, *args, **kwargs))
 
-    def _as_told(self, answer: Any) -> Any:
+    def _as_shown(self, answer: Any) -> Any:
         """MLflow's answer, with the sources of the versions in it as clients are told."""
         if isinstance(answer, ModelVersion):
             answer._source = self._shown(answer.source or "") or None
         elif isinstance(answer, RegisteredModel):
-            self._as_told(answer.latest_versions)
+            self._as_shown(answer.latest_versions)
         elif isinstance(answer, list):
             for one in answer:
-                self._as_told(one)
+                self._as_shown(one)
         return answer
 
     def _shown(self, uri: str) -> str:
         # What is surely not ours is told without opening our store, which a registry alone does not need.
         if not uri or uri.startswith(("models:", "runs:")):
             return uri
-        with told():
+        with mlflow_exceptions():
             return self._bridge().shown(self._addresses.shown(uri))
 
     @property
@@ -182,7 +182,7 @@ def _forwarded(name: str) -> Callable[..., Any]:
         if store is None:
             return _without(name, args, kwargs)
         with _in_time():
-            return self._as_told(getattr(store, name)(*args, **kwargs))
+            return self._as_shown(getattr(store, name)(*args, **kwargs))
 
     call.__name__ = name
     return call

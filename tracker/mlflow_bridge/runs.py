@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from tracker.domain.catalogue import Logged, ModelMetric
 from tracker.domain.errors import KeyNotFound
 from tracker.domain.identity import new_run_id, new_run_name
-from tracker.mlflow_bridge import facts, views
+from tracker.mlflow_bridge import derived_keys, views
+from tracker.mlflow_bridge.base import BridgeBase, life_of
+from tracker.mlflow_bridge.bridge_entities import BridgeError, Metric, RunEntity, RunInfo, Text
+from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.checks import (
     check_batch,
     check_max_results,
@@ -19,13 +22,10 @@ from tracker.mlflow_bridge.checks import (
     experiment_key,
     refuse,
 )
-from tracker.mlflow_bridge.errors import spoken
-from tracker.mlflow_bridge.held import Held, life_of
-from tracker.mlflow_bridge.note import note_of
-from tracker.mlflow_bridge.words import BridgeError, Metric, Run, RunInfo, Text
+from tracker.mlflow_bridge.run_description import note_of
 
 
-class Runs(Held):
+class Runs(BridgeBase):
     """The part of the bridge about runs."""
 
     def create_run(
@@ -35,21 +35,21 @@ class Runs(Held):
         start_time: int | None = None,
         tags: Iterable[Text] = (),
         run_name: str | None = None,
-    ) -> Run:
+    ) -> RunEntity:
         """A new run, RUNNING; its name is `run_name`, else that of the tag `mlflow.runName`, else one of ours."""
         experiment = self._active_experiment(experiment_id)
         given = list(tags)
         for index, tag in enumerate(given):
             check_tag(tag, f"tags[{index}].")
         kept = views.texts(given)
-        tagged = kept.pop(facts.RUN_NAME, None)
+        tagged = kept.pop(derived_keys.RUN_NAME, None)
         if run_name and tagged and run_name != tagged:
             refuse(
                 "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
                 f"(run_name='{run_name}', mlflow.runName='{tagged}')."
             )
         if user_id:
-            kept.setdefault(facts.USER, user_id)
+            kept.setdefault(derived_keys.USER, user_id)
         run_id = new_run_id()
         with spoken():
             detail = self.catalogue.create_run(
@@ -58,15 +58,15 @@ class Runs(Held):
                 name=check_run_name(run_name or tagged or new_run_name(run_id)),
                 started_ms=start_time or self._clock(),
                 artifact_uri=self.locations.of_run(experiment, run_id),
-                tags={key: value for key, value in kept.items() if key not in facts.DERIVED_TAGS},
+                tags={key: value for key, value in kept.items() if key not in derived_keys.DERIVED_TAGS},
             )
         return views.run(detail, self.locations)
 
-    def get_run(self, run_id: str) -> Run:
+    def get_run(self, run_id: str) -> RunEntity:
         """The run, deleted or not, with a note of ours where the user wrote none."""
         with spoken():
             detail = self.catalogue.run_detail(run_id)
-            note = None if facts.NOTE in detail.tags else note_of(self.store, detail)
+            note = None if derived_keys.NOTE in detail.tags else note_of(self.store, detail)
         return views.run(detail, self.locations, note=note)
 
     def update_run(
@@ -76,7 +76,7 @@ class Runs(Held):
         with spoken():
             self.catalogue.change_run(
                 run_id,
-                status=None if status is None else facts.our_status(status),
+                status=None if status is None else derived_keys.our_status(status),
                 ended_ms=end_time or None,
                 name=check_run_name(run_name) if run_name else None,
             )
@@ -110,7 +110,7 @@ class Runs(Held):
         max_results: int | None = 1000,
         order_by: Sequence[str] | None = None,
         page_token: str | None = None,
-    ) -> tuple[list[Run], str | None]:
+    ) -> tuple[list[RunEntity], str | None]:
         """A page of runs, and the token of the next one or None. Notes of ours are not in it."""
         limit = check_max_results(max_results)
         ids = [experiment_key(one) for one in experiment_ids]
@@ -141,8 +141,8 @@ class Runs(Held):
         lone = len(metrics) + len(params) + len(tags) == 1
         if lone:
             _refuse_derived(metrics, tags)
-        elif any(metric.key in facts.DERIVED_METRICS for metric in metrics):
-            metrics = [metric for metric in metrics if metric.key not in facts.DERIVED_METRICS]
+        elif any(metric.key in derived_keys.DERIVED_METRICS for metric in metrics):
+            metrics = [metric for metric in metrics if metric.key not in derived_keys.DERIVED_METRICS]
         keys, steps, times, values = columns_of(metrics)
         for index, param in enumerate(params):
             check_param(param, "" if lone else f"params[{index}].")
@@ -156,12 +156,12 @@ class Runs(Held):
             ms=times,
             values=values,
             params=views.texts(params),
-            tags={key: value for key, value in given.items() if key not in facts.NOT_STORED},
-            name=check_run_name(name) if (name := given.get(facts.RUN_NAME)) else None,
-            stop=any(facts.asks_to_stop(tag) for tag in tags),
+            tags={key: value for key, value in given.items() if key not in derived_keys.NOT_STORED},
+            name=check_run_name(name) if (name := given.get(derived_keys.RUN_NAME)) else None,
+            stop=any(derived_keys.asks_to_stop(tag) for tag in tags),
         )
 
-    def beside(self, run_id: str, metrics: Sequence[Metric] = ()) -> Callable[[], None] | None:
+    def prepare_model_metrics(self, run_id: str, metrics: Sequence[Metric] = ()) -> Callable[[], None] | None:
         """What a call asks for besides what `prepare_log` returns: metrics of logged models; None for nearly all.
 
         To be called when the rest is stored; it may block.
@@ -176,7 +176,7 @@ class Runs(Held):
         logged = self.prepare_log(run_id, metrics, params, tags)
         with spoken(lone=len(params) == 1 and not metrics and not tags):
             self._log(logged)
-        if (more := self.beside(run_id, metrics)) is not None:
+        if (more := self.prepare_model_metrics(run_id, metrics)) is not None:
             more()
 
     def set_tag(self, run_id: str, key: str, value: str) -> None:
@@ -185,7 +185,7 @@ class Runs(Held):
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove a tag; a note that the user wrote gives way to ours."""
-        if key in facts.NOT_STORED:
+        if key in derived_keys.NOT_STORED:
             refuse(f"The tag {key!r} says what Tracker knows of the run; it cannot be deleted")
         with spoken():
             try:
@@ -215,8 +215,8 @@ class Runs(Held):
 
 def _refuse_derived(metrics: Sequence[Metric], tags: Sequence[Text]) -> None:
     for kind, keys, derived in (
-        ("tag", [tag.key for tag in tags], facts.DERIVED_TAGS),
-        ("metric", [metric.key for metric in metrics], facts.DERIVED_METRICS),
+        ("tag", [tag.key for tag in tags], derived_keys.DERIVED_TAGS),
+        ("metric", [metric.key for metric in metrics], derived_keys.DERIVED_METRICS),
     ):
         if keys and keys[0] in derived:
             refuse(f"The {kind} {keys[0]!r} is derived by Tracker from what the run recorded; it cannot be set")

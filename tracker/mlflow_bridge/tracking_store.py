@@ -13,10 +13,10 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking.abstract_store import AbstractStore
 
 from tracker.mlflow_bridge import convert
-from tracker.mlflow_bridge.absent import completed
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.convert import told
-from tracker.mlflow_bridge.words import ModelInput, ModelOutput, Text
+from tracker.mlflow_bridge.bridge_entities import ModelInput, ModelOutput, Text
+from tracker.mlflow_bridge.convert import mlflow_exceptions
+from tracker.mlflow_bridge.unsupported import completed
 
 _LOGGED_MODELS = "mlflow.log-model.history"
 
@@ -44,48 +44,48 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         order_by: Sequence[str] | None = None,
         page_token: str | None = None,
     ) -> Any:
-        with told():
+        with mlflow_exceptions():
             found = self.bridge.search_experiments(
                 convert.view_type(view_type), max_results, filter_string, order_by, page_token
             )
         return PagedList(*convert.page(found, convert.experiment))
 
     def create_experiment(self, name: str, artifact_location: str | None = None, tags: Any = None) -> str:
-        with told():
+        with mlflow_exceptions():
             return self.bridge.create_experiment(name, artifact_location, convert.texts(tags))
 
     def get_experiment(self, experiment_id: str) -> Any:
-        with told():
+        with mlflow_exceptions():
             return convert.experiment(self.bridge.get_experiment(experiment_id))
 
     def get_experiment_by_name(self, experiment_name: str) -> Any:
-        with told():
+        with mlflow_exceptions():
             found = self.bridge.get_experiment_by_name(experiment_name)
         return None if found is None else convert.experiment(found)
 
     def delete_experiment(self, experiment_id: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.delete_experiment(experiment_id)
 
     def restore_experiment(self, experiment_id: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.restore_experiment(experiment_id)
 
     def rename_experiment(self, experiment_id: str, new_name: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.rename_experiment(experiment_id, new_name)
 
     def set_experiment_tag(self, experiment_id: str, tag: Any) -> None:
         (text,) = convert.texts([tag])
-        with told():
+        with mlflow_exceptions():
             self.bridge.set_experiment_tag(experiment_id, text.key, text.value)
 
     def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.delete_experiment_tag(experiment_id, key)
 
     def filter_active_experiment_ids(self, experiment_ids: Sequence[str]) -> list[str]:
-        with told():
+        with mlflow_exceptions():
             active, _ = self.bridge.search_experiments("ACTIVE_ONLY", None)
         there = {one.experiment_id for one in active}
         return [str(one) for one in experiment_ids if str(one) in there]
@@ -93,25 +93,25 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
     # -- runs ----------------------------------------------------------------------------------------------------
 
     def create_run(self, experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str) -> Any:
-        with told():
+        with mlflow_exceptions():
             return convert.run(
                 self.bridge.create_run(experiment_id, user_id, start_time, convert.texts(tags), run_name)
             )
 
     def get_run(self, run_id: str) -> Any:
-        with told():
+        with mlflow_exceptions():
             return convert.run(self.bridge.get_run(run_id), finite=self._finite)
 
     def update_run_info(self, run_id: str, run_status: Any, end_time: int | None, run_name: str | None) -> Any:
-        with told():
+        with mlflow_exceptions():
             return convert.run_info(self.bridge.update_run(run_id, convert.status_name(run_status), end_time, run_name))
 
     def delete_run(self, run_id: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.delete_run(run_id)
 
     def restore_run(self, run_id: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.restore_run(run_id)
 
     def _search_runs(
@@ -123,7 +123,7 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         order_by: Sequence[str] | None,
         page_token: str | None,
     ) -> tuple[list[Any], str | None]:
-        with told():
+        with mlflow_exceptions():
             found = self.bridge.search_runs(
                 experiment_ids, filter_string, convert.view_type(run_view_type), max_results, order_by, page_token
             )
@@ -132,7 +132,7 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
     # -- logging -------------------------------------------------------------------------------------------------
 
     def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.log(run_id, convert.metrics(metrics), convert.texts(params), convert.texts(tags))
 
     def log_metric(self, run_id: str, metric: Any) -> None:
@@ -146,11 +146,11 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Called by MLflow's handlers and client, though its interface does not name it."""
-        with told():
+        with mlflow_exceptions():
             self.bridge.delete_tag(run_id, key)
 
     def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
-        with told():
+        with mlflow_exceptions():
             stands = {tag.key: tag.value for tag in self.bridge.get_run(run_id).data.tags}.get(_LOGGED_MODELS)
             models = [*(json.loads(stands) if stands else ()), mlflow_model.get_tags_dict()]
             self.bridge.log(run_id, tags=[Text(_LOGGED_MODELS, json.dumps(models))])
@@ -158,12 +158,12 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
         if datasets is not None and not isinstance(datasets, list):
             raise TypeError(f"Argument 'datasets' should be a list, got '{type(datasets)}'")
-        with told():
+        with mlflow_exceptions():
             used = [ModelInput(one.model_id) for one in models or ()]
             self.bridge.log_inputs(run_id, convert.dataset_inputs(datasets), used)
 
     def log_outputs(self, run_id: str, models: Any) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.log_outputs(run_id, [ModelOutput(one.model_id, one.step) for one in models])
 
     # -- histories -----------------------------------------------------------------------------------------------
@@ -171,19 +171,19 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
     def get_metric_history(
         self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None
     ) -> Any:
-        with told():
+        with mlflow_exceptions():
             found = self.bridge.metric_history(run_id, metric_key, max_results, page_token)
         return PagedList(*convert.page(found, convert.metric))
 
     def get_metric_history_bulk(self, run_ids: Sequence[str], metric_key: str, max_results: int) -> list[Any]:
         """Called by MLflow's handlers, though its interface does not name it."""
-        with told():
+        with mlflow_exceptions():
             return [_of_run(one) for one in self.bridge.metric_history_bulk(run_ids, metric_key, max_results)]
 
     def get_metric_history_bulk_interval(
         self, run_ids: Sequence[str], metric_key: str, max_results: int, start_step: int | None, end_step: int | None
     ) -> list[Any]:
-        with told():
+        with mlflow_exceptions():
             found = self.bridge.metric_history_interval(run_ids, metric_key, max_results, start_step, end_step)
         return [_of_run(one) for one in found]
 
@@ -193,14 +193,14 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         wanted = set(steps)
         if not wanted:
             return []
-        with told():
+        with mlflow_exceptions():
             found = self.bridge.points_between(run_id, metric_key, min(wanted), max(wanted))
         chosen = [one for one in found.metrics(metric_key, run_id) if one.step in wanted]
         return [_of_run(one) for one in chosen[:max_results]]
 
     def get_max_step_for_metric(self, run_id: str, metric_key: str) -> int:
         """Called by MLflow's own stores alone; kept for plugins that follow them."""
-        with told():
+        with mlflow_exceptions():
             last = self.bridge.samples(run_id, metric_key, 1)
         return int(last.steps[-1]) if len(last.steps) else 0
 
@@ -215,7 +215,7 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         params: Any = None,
         model_type: str | None = None,
     ) -> Any:
-        with told():
+        with mlflow_exceptions():
             made = self.bridge.create_model(
                 experiment_id, name, source_run_id, convert.texts(tags), convert.texts(params), model_type
             )
@@ -230,61 +230,61 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         order_by: Any = None,
         page_token: str | None = None,
     ) -> Any:
-        with told():
+        with mlflow_exceptions():
             found = self.bridge.search_models(
                 experiment_ids, filter_string, datasets or (), max_results, order_by or (), page_token
             )
         return PagedList(*convert.page(found, convert.model))
 
     def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> Any:
-        with told():
+        with mlflow_exceptions():
             return convert.model(self.bridge.get_model(model_id, deleted=allow_deleted))
 
     def finalize_logged_model(self, model_id: str, status: Any) -> Any:
-        with told():
+        with mlflow_exceptions():
             return convert.model(self.bridge.finalize_model(model_id, convert.model_status(status)))
 
     def set_logged_model_tags(self, model_id: str, tags: Any) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.set_model_tags(model_id, convert.texts(tags))
 
     def delete_logged_model_tag(self, model_id: str, key: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.delete_model_tag(model_id, key)
 
     def log_logged_model_params(self, model_id: str, params: Any) -> None:
         """Called by MLflow's handlers and client, though its interface does not name it."""
-        with told():
+        with mlflow_exceptions():
             self.bridge.log_model_params(model_id, convert.texts(params))
 
     def delete_logged_model(self, model_id: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.delete_model(model_id)
 
     # -- data sets, and what `mlflow gc` asks for ----------------------------------------------------------------
 
     def _search_datasets(self, experiment_ids: Sequence[str]) -> list[Any]:
-        with told():
+        with mlflow_exceptions():
             return [convert.dataset_summary(one) for one in self.bridge.search_datasets(experiment_ids)]
 
     def _get_deleted_runs(self, older_than: int = 0) -> list[str]:
-        with told():
+        with mlflow_exceptions():
             return self.bridge.deleted_runs(older_than)
 
     def _get_deleted_logged_models(self, older_than: int = 0) -> list[str]:
-        with told():
+        with mlflow_exceptions():
             return self.bridge.deleted_models(older_than)
 
     def _hard_delete_run(self, run_id: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.hard_delete_run(run_id)
 
     def _hard_delete_logged_model(self, model_id: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.hard_delete_model(model_id)
 
     def _hard_delete_experiment(self, experiment_id: str) -> None:
-        with told():
+        with mlflow_exceptions():
             self.bridge.hard_delete_experiment(experiment_id)
 
 

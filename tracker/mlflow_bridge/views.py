@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from msgspec import UNSET
 
 from tracker.domain.catalogue import DatasetUse, ExperimentDetail, LoggedModel, ModelStatus, RunDetail
-from tracker.mlflow_bridge import words
-from tracker.mlflow_bridge.facts import (
+from tracker.mlflow_bridge import bridge_entities
+from tracker.mlflow_bridge.bridge_entities import Metric, Text
+from tracker.mlflow_bridge.derived_keys import (
     DERIVED_METRICS,
     EXPERIMENT_KIND,
     NOT_STORED,
@@ -20,19 +21,18 @@ from tracker.mlflow_bridge.facts import (
     shown_number,
 )
 from tracker.mlflow_bridge.locations import Locations
-from tracker.mlflow_bridge.words import Metric, Text
 
-MODEL_STATUSES: dict[ModelStatus, words.ModelStatus] = {
+MODEL_STATUSES: dict[ModelStatus, bridge_entities.ModelStatus] = {
     "pending": "LOGGED_MODEL_PENDING", "ready": "LOGGED_MODEL_READY", "failed": "LOGGED_MODEL_UPLOAD_FAILED",
 }  # fmt: skip
 
 
-def experiment(one: ExperimentDetail, locations: Locations) -> words.Experiment:
+def experiment(one: ExperimentDetail, locations: Locations) -> bridge_entities.ExperimentEntity:
     """An experiment; the UI opens it as one of trainings unless it is tagged as another kind."""
     tags = [Text(key, value) for key, value in one.tags.items()]
     if EXPERIMENT_KIND.key not in one.tags:
         tags.append(EXPERIMENT_KIND)
-    return words.Experiment(
+    return bridge_entities.ExperimentEntity(
         experiment_id=str(one.id),
         name=one.name,
         artifact_location=locations.experiment_shown(one),
@@ -43,10 +43,10 @@ def experiment(one: ExperimentDetail, locations: Locations) -> words.Experiment:
     )
 
 
-def run_info(detail: RunDetail, locations: Locations) -> words.RunInfo:
+def run_info(detail: RunDetail, locations: Locations) -> bridge_entities.RunInfo:
     """What a run is, without what it logged."""
     run = detail.run
-    return words.RunInfo(
+    return bridge_entities.RunInfo(
         run_uuid=run.id,
         experiment_id=str(detail.experiment_id),
         run_name=run.name,
@@ -60,7 +60,7 @@ def run_info(detail: RunDetail, locations: Locations) -> words.RunInfo:
     )
 
 
-def run(detail: RunDetail, locations: Locations, *, note: str | None = None) -> words.Run:
+def run(detail: RunDetail, locations: Locations, *, note: str | None = None) -> bridge_entities.RunEntity:
     """A run; `note` stands as its description where the user wrote none."""
     metrics = [
         Metric(key, shown_number(one.last.value), one.last.ms, one.last.step)
@@ -72,26 +72,28 @@ def run(detail: RunDetail, locations: Locations, *, note: str | None = None) -> 
     tags.extend(derived_tags(detail.run))
     if note is not None and NOTE not in detail.tags:
         tags.append(Text(NOTE, note))
-    return words.Run(
+    return bridge_entities.RunEntity(
         info=run_info(detail, locations),
-        data=words.RunData(
+        data=bridge_entities.RunData(
             metrics=metrics, params=[Text(key, value) for key, value in detail.params.items()], tags=tags
         ),
-        inputs=words.RunInputs(
+        inputs=bridge_entities.RunInputs(
             dataset_inputs=[dataset_input(one) for one in detail.datasets],
-            model_inputs=[words.ModelInput(one.model_id) for one in detail.inputs],
+            model_inputs=[bridge_entities.ModelInput(one.model_id) for one in detail.inputs],
         ),
-        outputs=words.RunOutputs(model_outputs=[words.ModelOutput(one.model_id, one.step) for one in detail.outputs])
+        outputs=bridge_entities.RunOutputs(
+            model_outputs=[bridge_entities.ModelOutput(one.model_id, one.step) for one in detail.outputs]
+        )
         if detail.outputs
         else UNSET,
     )
 
 
-def dataset_input(use: DatasetUse) -> words.DatasetInput:
+def dataset_input(use: DatasetUse) -> bridge_entities.DatasetInput:
     """A data set as a run used it."""
     one = use.dataset
-    return words.DatasetInput(
-        dataset=words.Dataset(
+    return bridge_entities.DatasetInput(
+        dataset=bridge_entities.DatasetEntity(
             name=one.name,
             digest=one.digest,
             source_type=one.source_type,
@@ -103,9 +105,9 @@ def dataset_input(use: DatasetUse) -> words.DatasetInput:
     )
 
 
-def model(one: LoggedModel, locations: Locations) -> words.LoggedModel:
+def model(one: LoggedModel, locations: Locations) -> bridge_entities.LoggedModelEntity:
     """A logged model."""
-    return words.LoggedModel(
+    return bridge_entities.LoggedModelEntity(
         model_id=one.id,
         experiment_id=str(one.experiment_id),
         name=one.name,
@@ -141,10 +143,10 @@ def texts(pairs: Iterable[Text]) -> dict[str, str]:
 
 def summaries(
     uses: Sequence[tuple[int, DatasetUse]], context: str = "mlflow.data.context"
-) -> list[words.DatasetSummary]:
+) -> list[bridge_entities.DatasetSummary]:
     """Data sets of experiments, each once a context."""
     return [
-        words.DatasetSummary(
+        bridge_entities.DatasetSummary(
             experiment_id=str(experiment_id),
             name=use.dataset.name,
             digest=use.dataset.digest,

@@ -19,14 +19,14 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from tracker.domain.errors import InvalidFilter, did_you_mean
-from tracker.domain.words import RUN_STATUSES
+from tracker.domain.vocabulary import RUN_STATUSES
 from tracker.query.grammar import GRAMMAR, explained
 from tracker.query.like import matcher
 from tracker.query.syntax import (
     NUMBER_ATTRIBUTES,
     TEXT_ATTRIBUTES,
     And,
-    Comparison,
+    Compare,
     Field,
     In,
     IsNan,
@@ -184,7 +184,7 @@ class _Builder:
         _check(field, name, op, operator[0], [(value, where)])
         if field == _STATUS:
             return _Part(_statuses(op, (value,)), [start])
-        return _Part(Comparison(field, op, _as(field, value)), [start])
+        return _Part(Compare(field, op, _as(field, value)), [start])
 
     def membership(self, parts: list[Any]) -> _Part:
         (field, start, name), *words = parts

@@ -80,10 +80,10 @@ def explained(parser: Lark, start: str, text: str, error: UnexpectedInput) -> In
     before = parser.parse_interactive(text[:position], start=start)
     before.exhaust_lexer()
     found = "the end" if position == len(text.rstrip()) else repr(str(token or text[position])[:40])
-    return InvalidFilter(text, position, f"expected {_words(before.accepts())}, found {found}")  # type: ignore[no-untyped-call]
+    return InvalidFilter(text, position, f"expected {_expected_there(before.accepts())}, found {found}")  # type: ignore[no-untyped-call]
 
 
-def _words(accepted: set[str]) -> str:
+def _expected_there(accepted: set[str]) -> str:
     for name, words in _EXPECTED:
         if name in accepted:
             return words

@@ -32,7 +32,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Compare:
     """`field op value`. A parameter compares as text with a str and as a number with a number.
 
     NaN differs from every number: `!=` is true, all else is false. Text compares by code points; LIKE minds case,
@@ -91,7 +91,7 @@ class Or:
     parts: tuple[Node, ...]
 
 
-Node = And | Or | Not | Comparison | In | IsNull | IsNan
+Node = And | Or | Not | Compare | In | IsNull | IsNan
 
 
 @dataclass(frozen=True, slots=True)

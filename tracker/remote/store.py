@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tracker.domain.errors import InvalidValue, NotFound, RunNotFound, StoreError, StoreUnavailable, TrackerError
 from tracker.domain.frames import Ack, Batch
-from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
+from tracker.domain.run_progress import Progress
 from tracker.remote.address import API, run_path
 from tracker.remote.answers import RECORDS, SERIES
 from tracker.remote.connection import Query, Server

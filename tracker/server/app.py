@@ -12,18 +12,18 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tracker.domain.ports import ArtifactHome
-from tracker.server.access import Gate, Hosts
-from tracker.server.auth import Door
-from tracker.server.front import Front, Note
-from tracker.server.intake import Intake
+from tracker.server.gate import Gate, Hosts
 from tracker.server.metrics import Metrics
 from tracker.server.mounts import Mounted, WithMounts
 from tracker.server.openapi import document
 from tracker.server.operations import JSON, Operation, Services, routes
 from tracker.server.problems import HANDLERS
+from tracker.server.request_body import BodyLimits
+from tracker.server.request_log import Front, Note
 from tracker.server.roles import Rules
 from tracker.server.routes import artifacts as artifact_routes
 from tracker.server.routes import batches, health, runs
+from tracker.server.token_auth import Door
 from tracker.server.writer import Writer
 from tracker.store.store import SqlRunStore
 
@@ -38,7 +38,7 @@ def create_app(
     *,
     hosts: Hosts,
     door: Door | None = None,
-    intake: Intake | None = None,
+    intake: BodyLimits | None = None,
     metrics: Metrics | None = None,
     query_seconds: float | None = None,
     note: Note | None = None,
@@ -56,7 +56,7 @@ def create_app(
         store=store,
         writer=writer,
         artifacts=artifacts,
-        intake=intake or Intake(),
+        intake=intake or BodyLimits(),
         metrics=metrics,
         query_seconds=query_seconds,
     )

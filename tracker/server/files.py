@@ -24,14 +24,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from tracker.artifacts import enclosed
+from tracker.artifacts import safe_paths
 from tracker.artifacts.local import LocalArtifacts, is_name_at_fault
 from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreUnavailable
 from tracker.domain.limits import check_artifact_path, check_run_id, check_safe_path
 from tracker.domain.ports import ArtifactHome
-from tracker.server.intake import chunks
 from tracker.server.operations import Services
 from tracker.server.problems import Refused
+from tracker.server.request_body import chunks
 
 DIGEST = "X-Tracker-SHA256"
 _CHUNK = 1024 * 1024
@@ -67,10 +67,10 @@ async def take(services: Services, request: Request, run: str, path: str) -> Sto
     check_run_id(run)
     check_artifact_path(path.replace("{sha256}", "0" * 64))
     home = services.artifacts
-    with _told(f"cannot store {path!r} of run {run}"):
+    with _file_errors(f"cannot store {path!r} of run {run}"):
         if isinstance(home, LocalArtifacts):
             root = home.root
-            await services.ask(lambda: enclosed.check(root, run, path))
+            await services.ask(lambda: safe_paths.check(root, run, path))
         with _part(home) as part:
             digest = await _spool(request, part, services.intake.largest_file)
             wanted = request.headers.get(DIGEST)
@@ -84,13 +84,13 @@ def _stored(home: ArtifactHome, run: str, path: str, part: Path, digest: str) ->
         return Stored(*home.put(run, path, part))
     with part.open("rb") as file:
         os.fsync(file.fileno())
-    return Stored(enclosed.adopt(home.root, run, path.replace("{sha256}", digest), part), digest)
+    return Stored(safe_paths.adopt(home.root, run, path.replace("{sha256}", digest), part), digest)
 
 
 @contextmanager
 def _part(home: ArtifactHome) -> Iterator[Path]:
     """A new file for what comes, on the disk where it is to stay if that is this machine's."""
-    folder = enclosed.incoming(home.root) if isinstance(home, LocalArtifacts) else None
+    folder = safe_paths.incoming(home.root) if isinstance(home, LocalArtifacts) else None
     handle, name = tempfile.mkstemp(prefix="tracker-put-", dir=folder)
     os.close(handle)
     try:
@@ -128,7 +128,7 @@ async def give(services: Services, request: Request, run: str, path: str) -> Res
     """The run's file at `path`: whole, the part that `Range` names, or 304 if the client has it. Refused: 416."""
     check_run_id(run)
     check_safe_path(path)
-    with _told(f"cannot read {path!r} of run {run}", missing=f"run {run!r} has no artifact {path!r}"):
+    with _file_errors(f"cannot read {path!r} of run {run}", missing=f"run {run!r} has no artifact {path!r}"):
         file, tag = await services.ask(lambda: _opened(services.artifacts, run, path))
     try:
         return _answer(request, file, tag, path.rpartition("/")[2])
@@ -140,7 +140,7 @@ async def give(services: Services, request: Request, run: str, path: str) -> Res
 def _opened(home: ArtifactHome, run: str, path: str) -> tuple[BinaryIO, str]:
     """The file, and a tag that no other bytes under its name will have."""
     if isinstance(home, LocalArtifacts):
-        file = enclosed.open_file(home.root, run, path)
+        file = safe_paths.open_file(home.root, run, path)
         status = os.fstat(file.fileno())
         # A file here is never written to: other bytes are another file.
         return file, f'"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"'
@@ -226,7 +226,7 @@ class _Slice(StreamingResponse):
 
 
 @contextmanager
-def _told(doing: str, *, missing: str = "") -> Iterator[None]:
+def _file_errors(doing: str, *, missing: str = "") -> Iterator[None]:
     """Trouble with files as what the client can do about it: the file is not there, or there is no room now."""
     try:
         yield

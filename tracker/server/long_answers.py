@@ -9,7 +9,7 @@ import anyio
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from tracker.server.turns import Turns
+from tracker.server.fair_lock import FairLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class LongAnswer(StreamingResponse):
     """
 
     def __init__(
-        self, made: Pieces, turns: Turns, done: Callable[[], None], media_type: str, headers: Mapping[str, str]
+        self, made: Pieces, turns: FairLock, done: Callable[[], None], media_type: str, headers: Mapping[str, str]
     ) -> None:
         super().__init__(_in_turn(made.pieces, turns), 200, headers, media_type=media_type)
         self._made = made
@@ -41,7 +41,7 @@ class LongAnswer(StreamingResponse):
             self._done()
 
 
-async def _in_turn(pieces: Iterator[bytes], turns: Turns) -> AsyncIterator[bytes]:
+async def _in_turn(pieces: Iterator[bytes], turns: FairLock) -> AsyncIterator[bytes]:
     limiter = anyio.CapacityLimiter(1)
 
     def next_piece() -> bytes | None:

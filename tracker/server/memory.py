@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import cache
 
 LOOK_S = 2.0
-"""How often `Memory.look` is to be called."""
+"""How often `FreedMemory.look` is to be called."""
 _CALM_S, _WORK_S = 0.6, 0.2
 """Processor time between two looks below which the process is calm, and from which on it has worked at all."""
 
 
-class Memory:
+class FreedMemory:
     """Gives back what is free once the process has worked and is calm again: under load that would only cost time."""
 
     def __init__(self) -> None:

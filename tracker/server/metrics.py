@@ -31,7 +31,7 @@ B = TypeVar("B")
 R = TypeVar("R")
 
 
-class Histogram(msgspec.Struct):
+class BucketCounts(msgspec.Struct):
     """How often values fell into each bucket (the last is for those above all bounds), and their sum."""
 
     counts: list[int]
@@ -42,7 +42,7 @@ class Histogram(msgspec.Struct):
         self.counts[bisect_left(bounds, value)] += 1
         self.total += value
 
-    def add(self, other: Histogram) -> None:
+    def add(self, other: BucketCounts) -> None:
         """Count what `other` counted."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
@@ -51,11 +51,11 @@ class Histogram(msgspec.Struct):
 class Counts(msgspec.Struct):
     """What one process counted since it began; those of several can be added up."""
 
-    requests: dict[tuple[str, str, int], Histogram] = {}
+    requests: dict[tuple[str, str, int], BucketCounts] = {}
     """How long requests took, by method, route and status."""
     batches: int = 0
     points: int = 0
-    commits: Histogram = msgspec.field(default_factory=lambda: Histogram([0] * (len(COMMIT_S) + 1)))
+    commits: BucketCounts = msgspec.field(default_factory=lambda: BucketCounts([0] * (len(COMMIT_S) + 1)))
     errors: dict[str, int] = {}
     """What the store failed with, by the error's name."""
     cpu_s: float = 0.0
@@ -82,8 +82,8 @@ class Counts(msgspec.Struct):
         self.started_s = min(filter(None, (self.started_s, other.started_s)), default=0.0)
 
 
-def _empty(bounds: Sequence[float]) -> Histogram:
-    return Histogram([0] * (len(bounds) + 1))
+def _empty(bounds: Sequence[float]) -> BucketCounts:
+    return BucketCounts([0] * (len(bounds) + 1))
 
 
 class Metrics:
@@ -182,7 +182,7 @@ def _lines(counts: Counts) -> Iterable[str]:
         for (method, route, status), one in sorted(counts.requests.items(), key=lambda item: item[0])
     ]
     yield from _family("tracker_http_requests_total", "counter", "Requests that were answered.", requests)
-    by_route: dict[str, Histogram] = {}
+    by_route: dict[str, BucketCounts] = {}
     for (_, route, _), histogram in counts.requests.items():
         by_route.setdefault(route, _empty(REQUEST_S)).add(histogram)
     yield _head("tracker_http_request_seconds", "histogram", "How long it took to answer.")
@@ -215,7 +215,7 @@ def _family(name: str, kind: str, help_: str, samples: Iterable[tuple[dict[str, 
         yield f"{name}{_labels(labels)} {value!r}"
 
 
-def _histogram(name: str, labels: dict[str, str], bounds: Sequence[float], one: Histogram) -> Iterable[str]:
+def _histogram(name: str, labels: dict[str, str], bounds: Sequence[float], one: BucketCounts) -> Iterable[str]:
     for bound, count in zip((*map(str, bounds), "+Inf"), accumulate(one.counts), strict=True):
         yield f"{name}_bucket{_labels({**labels, 'le': bound})} {count}"
     yield f"{name}_sum{_labels(labels)} {one.total!r}"

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tracker.domain.records import History
-from tracker.domain.words import Axis
+from tracker.domain.vocabulary import Axis
 from tracker.server.operations import JSON, MSGPACK, Operation
 from tracker.server.problems import TYPE, Problem
 

@@ -17,11 +17,11 @@ from tracker.domain.deadlines import query_deadline
 from tracker.domain.errors import InvalidValue, RunNotFound
 from tracker.domain.limits import check_run_id
 from tracker.domain.ports import ArtifactHome
-from tracker.server.intake import Intake
+from tracker.server.fair_lock import FairLock
 from tracker.server.long_answers import LongAnswer, Pieces
 from tracker.server.metrics import Metrics
-from tracker.server.rooms import Rooms
-from tracker.server.turns import Turns
+from tracker.server.read_concurrency import ReadConcurrency
+from tracker.server.request_body import BodyLimits
 from tracker.server.writer import Writer
 from tracker.store.store import SqlRunStore
 from tracker.wire.batches import invalid
@@ -41,7 +41,7 @@ HEADERS = {"Vary": "Accept", "X-Content-Type-Options": "nosniff"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the routes work with. The store is asked in threads, never on the event loop, in one of the `rooms`.
+    """What the routes work with. The store is asked in threads, never on the event loop; `reads` bounds how many.
 
     Each question has `query_seconds`, None for as long as it takes.
     """
@@ -49,35 +49,37 @@ class Services:
     store: SqlRunStore
     writer: Writer
     artifacts: ArtifactHome
-    intake: Intake = field(default_factory=Intake)
+    intake: BodyLimits = field(default_factory=BodyLimits)
     metrics: Metrics = field(default_factory=Metrics)
     query_seconds: float | None = None
-    rooms: Rooms = field(default_factory=Rooms)
+    reads: ReadConcurrency = field(default_factory=ReadConcurrency)
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(math.inf))
-    """Unbounded, for the rooms bound them."""
+    """Unbounded: `reads` bounds how many are in use."""
     probes: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
 
     async def ask(self, question: Callable[[], T], *, long: bool = False) -> T:
-        """What `question` returns, asked in a thread: in the room of long reads if it reads very many rows.
+        """What `question` returns, asked in a thread: in the slots of long reads if it reads very many rows.
 
         QueryTimeout if it reads for too long; Refused if there was no place for it in time.
         """
-        async with (self.rooms.long if long else self.rooms.short).place():
+        async with (self.reads.long if long else self.reads.short).place():
             return await self._in_thread(question)
 
-    async def stream(self, make: Callable[[Turns], Pieces], media_type: str, headers: Mapping[str, str]) -> LongAnswer:
-        """An answer out of the pieces that `make` reads, in the room of long reads until the client has them all.
+    async def stream(
+        self, make: Callable[[FairLock], Pieces], media_type: str, headers: Mapping[str, str]
+    ) -> LongAnswer:
+        """An answer out of the pieces that `make` reads, in the slots of long reads until the client has them all.
 
         `make` holds what it is given while it is busy.
         """
-        room = self.rooms.long
-        client = await room.enter()
+        slots = self.reads.long
+        client = await slots.enter()
         try:
-            made = await self._in_thread(lambda: make(self.rooms.turns))
+            made = await self._in_thread(lambda: make(self.reads.fair_lock))
         except BaseException:
-            room.leave(client)
+            slots.leave(client)
             raise
-        return LongAnswer(made, self.rooms.turns, lambda: room.leave(client), media_type, headers)
+        return LongAnswer(made, self.reads.fair_lock, lambda: slots.leave(client), media_type, headers)
 
     async def _in_thread(self, question: Callable[[], T]) -> T:
         def asked() -> T:

@@ -20,19 +20,19 @@ from tracker.domain.frames import Batch
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
 from tracker.plugins import installed
-from tracker.server.access import Hosts
 from tracker.server.app import Around, create_app
-from tracker.server.auth import FRESH_S, Door
-from tracker.server.intake import Intake
+from tracker.server.gate import Hosts
 from tracker.server.logs import Format, Log
-from tracker.server.memory import LOOK_S, Memory
+from tracker.server.memory import LOOK_S, FreedMemory
 from tracker.server.metrics import Metrics
 from tracker.server.mlflow.app import mlflow_app
 from tracker.server.mounts import find_mounts
 from tracker.server.operations import Services
 from tracker.server.periodic import Periodic
+from tracker.server.request_body import BodyLimits
 from tracker.server.serve import serve
-from tracker.server.workers import Place
+from tracker.server.token_auth import FRESH_S, Door
+from tracker.server.workers import WorkerSlot
 from tracker.server.writer import Writer
 from tracker.settings import Settings
 from tracker.store.store import SqlRunStore
@@ -65,7 +65,9 @@ class Setup:
     log_format: Format = "text"
 
 
-def run(setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], place: Place | None = None) -> None:
+def run(
+    setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], place: WorkerSlot | None = None
+) -> None:
     """Answer on the socket until SIGTERM or SIGINT; return when all that was accepted is committed.
 
     `started` is called when it answers. `place` is this process's among several that answer on the same socket.
@@ -86,7 +88,7 @@ def run(setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], 
         enter(Periodic("leases", SWEEP_S, store.sweep))
         files = compose.open_artifacts(setup.root)
         enter(Periodic("checkpoints", REMOVE_S, lambda: store.remove_pruned(files)))
-        enter(Periodic("memory", LOOK_S, Memory().look))
+        enter(Periodic("memory", LOOK_S, FreedMemory().look))
         if place is not None:
             enter(Periodic("metrics", 1.0, lambda: place.put(metrics.own())))
         app = create_app(
@@ -95,7 +97,7 @@ def run(setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], 
             files,
             hosts=setup.hosts,
             door=door,
-            intake=Intake(largest_file=setup.largest_file),
+            intake=BodyLimits(largest_file=setup.largest_file),
             metrics=metrics,
             query_seconds=setup.query_seconds,
             note=output.answered,

@@ -36,7 +36,7 @@ class WorkersDie(TrackerError):
     """The server's processes end as soon as they begin."""
 
 
-class Board:
+class SharedCounts:
     """Memory that a parent and its children share: what each of them counted last, where all can read it."""
 
     def __init__(self, places: int) -> None:
@@ -66,10 +66,10 @@ class Board:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerSlot:
     """A process's place among its fellows."""
 
-    board: Board
+    board: SharedCounts
     index: int
     anew: bool = False
     """Whether it takes the place of one that died."""
@@ -92,8 +92,8 @@ class Place:
 class Workers:
     """Runs `work` in so many child processes. The parent must have no threads, and no connection to a database."""
 
-    def __init__(self, number: int, work: Callable[[Place], None]) -> None:
-        self._board = Board(number)
+    def __init__(self, number: int, work: Callable[[WorkerSlot], None]) -> None:
+        self._board = SharedCounts(number)
         self._work = work
         self._children: dict[int, int] = {}
         self._ending = False
@@ -107,7 +107,7 @@ class Workers:
         before = {number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             for index in range(self._board.places):
-                self._begin(Place(self._board, index))
+                self._begin(WorkerSlot(self._board, index))
             self._watch()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -133,9 +133,9 @@ class Workers:
                 continue
             log.warning("process %d of the server ended with status %d; another takes its place", pid, how)
             time.sleep(min(len(self._deaths) - 1, _MOST_DEATHS) * _PAUSE_S)
-            self._begin(Place(self._board, place, anew=True))
+            self._begin(WorkerSlot(self._board, place, anew=True))
 
-    def _begin(self, place: Place) -> None:
+    def _begin(self, place: WorkerSlot) -> None:
         # A signal between fork and the note of the child's number would miss it.
         signals = (signal.SIGTERM, signal.SIGINT)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -149,7 +149,7 @@ class Workers:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
-    def _be(self, place: Place, signals: tuple[signal.Signals, ...]) -> None:
+    def _be(self, place: WorkerSlot, signals: tuple[signal.Signals, ...]) -> None:
         """What a child does; never returns."""
         code = 1
         try:

@@ -14,15 +14,17 @@ from tracker.domain.errors import RunNotFound, StoreRestored
 from tracker.domain.frames import Ack, Batch, Item, PointBlock
 from tracker.domain.goals import GOAL_RANK, GoalSource
 from tracker.domain.identity import now_ms
-from tracker.domain.words import FitOutcome, RunStatus
+from tracker.domain.vocabulary import FitOutcome, RunStatus
 from tracker.store import addresses, checkpoints, sessions
 from tracker.store.appended_datasets import add_dataset
 from tracker.store.best_so_far import USUAL, deciding_metrics
 from tracker.store.dialect import upsert
-from tracker.store.memory import Recall
+from tracker.store.driver_cursor import Raw, driver_errors
+from tracker.store.json_columns import as_text
 from tracker.store.params import add_params
 from tracker.store.points import SeriesBook
-from tracker.store.raw import Raw, driver_errors
+from tracker.store.row_writer import change, write
+from tracker.store.series_cache import Recall
 from tracker.store.tables import (
     database_folders,
     epochs,
@@ -33,8 +35,6 @@ from tracker.store.tables import (
     runs,
     tags,
 )
-from tracker.store.texts import as_text
-from tracker.store.written import change, write
 
 _CUT: dict[RunStatus, FitOutcome] = {
     "finished": "failed",

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from tracker.domain.catalogue import Dataset, DatasetUse
 from tracker.domain.frames import DatasetLogged
 from tracker.store.catalogue_inputs import use_datasets
-from tracker.store.written import rows_of
+from tracker.store.row_writer import rows_of
 
 
 def add_dataset(connection: Connection, run: int, item: DatasetLogged) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
-from tracker.domain.checkpoints import is_mid_epoch
+from tracker.domain.checkpoint_retention import is_mid_epoch
 from tracker.domain.frames import CheckpointLogged
 from tracker.domain.goals import GoalSource
+from tracker.store.supersession import SeriesRows, cuts_now, read_points, visible
 from tracker.store.tables import series
-from tracker.store.visible import Points, cuts_now, read_points, visible
 
 USUAL = ("val_loss", "loss")
 """The metrics that decide where none is monitored, in order."""
@@ -80,7 +80,7 @@ def _points(
     if item.fit:
         begins = [(number, epoch) for number, epoch in begins if number <= item.fit]
         there = points.fits <= item.fit
-        points = Points(points.steps[there], points.fits[there], points.ms[there], points.values[there])
+        points = SeriesRows(points.steps[there], points.fits[there], points.ms[there], points.values[there])
     seen = visible(points, begins) & ~np.isnan(points.values)
     return list(zip(points.steps[seen].tolist(), points.values[seen].tolist(), strict=True))
 

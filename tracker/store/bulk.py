@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tracker.store.raw import Raw, driver_errors
+from tracker.store.driver_cursor import Raw, driver_errors
 
 _COLUMNS = ("series_id", "step", "take", "fit", "offset_ms", "value")
 _TYPES = ("int4", "int8", "int4", "int4", "int8", "float8")

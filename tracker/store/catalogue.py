@@ -23,14 +23,14 @@ from tracker.domain.catalogue import (
 )
 from tracker.domain.errors import InvalidValue
 from tracker.domain.records import Run
-from tracker.domain.words import RunStatus
+from tracker.domain.vocabulary import RunStatus
 from tracker.store import catalogue_experiments as of_experiments
 from tracker.store import catalogue_inputs as of_inputs
 from tracker.store import catalogue_models as of_models
 from tracker.store import catalogue_runs as of_runs
 from tracker.store import removal
 from tracker.store.engine import reading, writing
-from tracker.store.shown import AsRead, Shown, shown_rows
+from tracker.store.run_cache import AsRead, Shown, shown_rows
 from tracker.store.tables import runs
 
 T = TypeVar("T")

@@ -13,9 +13,9 @@ from tracker.store.catalogue_runs import bump, locked
 from tracker.store.catalogue_tables import datasets, run_datasets, run_models
 from tracker.store.conditions import CONTEXT
 from tracker.store.dialect import possible_ids, text_of_json, upsert
+from tracker.store.json_columns import as_text
+from tracker.store.row_writer import rows_of, write
 from tracker.store.tables import experiments, runs
-from tracker.store.texts import as_text
-from tracker.store.written import rows_of, write
 
 _DATASET = "SELECT id FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?"
 

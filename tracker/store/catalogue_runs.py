@@ -12,11 +12,11 @@ from tracker.domain.errors import KeyNotFound, RunDeleted, RunExists, RunNotFoun
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_name, check_run_id
 from tracker.domain.records import Run
-from tracker.domain.words import RunStatus
+from tracker.domain.vocabulary import RunStatus
 from tracker.store import catalogue_experiments, sessions
-from tracker.store.catalogue_details import details_of
 from tracker.store.dialect import add
 from tracker.store.read import run_record, run_rows
+from tracker.store.run_details import details_of
 from tracker.store.tables import experiments, runs
 from tracker.store.tables import tags as tag_rows
 

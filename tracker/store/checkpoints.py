@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, exists, select, update
 from sqlalchemy.orm import aliased
 
-from tracker.domain.checkpoints import BEST_BY
+from tracker.domain.checkpoint_retention import BEST_BY
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, TrackerError
 from tracker.domain.frames import CheckpointLogged, EventLogged
 from tracker.domain.limits import check_key, check_safe_path
@@ -26,10 +26,10 @@ from tracker.domain.retention import BUDGET, budget_of, unneeded
 from tracker.store import addresses
 from tracker.store.best_so_far import best_so_far
 from tracker.store.engine import reading, writing
+from tracker.store.json_columns import as_text, json_number
+from tracker.store.row_writer import rows_of, write, write_numbered
+from tracker.store.supersession import cuts
 from tracker.store.tables import CHECKPOINT_SAVED, PENDING, PUBLISHED, checkpoints, events, runs, series
-from tracker.store.texts import as_text, json_number
-from tracker.store.visible import cuts
-from tracker.store.written import rows_of, write, write_numbered
 
 log = logging.getLogger("tracker")
 

@@ -39,7 +39,7 @@ from tracker.domain.catalogue import Spelling
 from tracker.query.syntax import (
     NUMBER_ATTRIBUTES,
     And,
-    Comparison,
+    Compare,
     In,
     IsNan,
     IsNull,
@@ -55,7 +55,7 @@ from tracker.store.dialect import text_of_json
 from tracker.store.tables import HEAD, experiments, params, runs, series, tags
 
 Clause = ColumnElement[bool]
-Leaf = Comparison | In | IsNull | IsNan
+Leaf = Compare | In | IsNull | IsNan
 
 ATTRIBUTES = {
     "name": "name", "run_id": "uid", "status": "status", "artifact_uri": "artifact_uri", "best_metric": "best_metric",
@@ -193,7 +193,7 @@ class Conditions:
         return [or_(value.is_(None), not_(equal)), there] if _negative(leaf) else [equal]
 
     def _value(
-        self, leaf: Comparison | In, text: ColumnElement[Any], head: Any, number: ColumnElement[Any] | None
+        self, leaf: Compare | In, text: ColumnElement[Any], head: Any, number: ColumnElement[Any] | None
     ) -> Clause:
         """The leaf about a text column, its indexed first characters if there are any, and its number if it has one."""
         values = leaf.values if isinstance(leaf, In) else (leaf.value,)
@@ -205,7 +205,7 @@ class Conditions:
             either.append(and_(number.is_not(None), _numbers(leaf, number)))
         return not_(or_(*either)) if _negative(leaf) else or_(*either)
 
-    def _texts(self, leaf: Comparison | In, values: Sequence[str], text: ColumnElement[Any], head: Any) -> Clause:
+    def _texts(self, leaf: Compare | In, values: Sequence[str], text: ColumnElement[Any], head: Any) -> Clause:
         op = "=" if isinstance(leaf, In) else leaf.op.removeprefix("NOT ").replace("!=", "=")
         if op == "=":
             whole = text.in_(values) if len(values) != 1 else text == values[0]
@@ -281,11 +281,11 @@ def has_row(leaf: Leaf) -> bool:
     return leaf.negated if isinstance(leaf, IsNull) else True
 
 
-def _negative(leaf: Comparison | In) -> bool:
+def _negative(leaf: Compare | In) -> bool:
     return leaf.negated if isinstance(leaf, In) else leaf.op in ("!=", "NOT LIKE", "NOT ILIKE")
 
 
-def _numbers(leaf: Comparison | In, column: ColumnElement[Any]) -> Clause:
+def _numbers(leaf: Compare | In, column: ColumnElement[Any]) -> Clause:
     """The leaf, but for a negation, about a column of floats."""
     if isinstance(leaf, In):
         return column.in_([float(v) for v in leaf.values if not isinstance(v, str) and not math.isnan(v)])
@@ -293,7 +293,7 @@ def _numbers(leaf: Comparison | In, column: ColumnElement[Any]) -> Clause:
     return false() if math.isnan(value) else COMPARE[leaf.op.replace("!=", "=")](column, value)
 
 
-def _wholes(leaf: Comparison | In, column: ColumnElement[Any]) -> Clause:
+def _wholes(leaf: Compare | In, column: ColumnElement[Any]) -> Clause:
     """The leaf, but for a negation, about a column of integers, which no float and nothing beyond 64 bits may meet."""
     if isinstance(leaf, In):
         return column.in_([int(v) for v in leaf.values if _is_int64(v)])

@@ -116,7 +116,7 @@ class DatabaseFile:
 
     @property
     def _wal_now(self) -> Identity | None:
-        return _identity(self._beside("-wal"))
+        return _identity(self._with_ending("-wal"))
 
     def connect(self) -> FileConnection:
         """A new connection to the file at the path; StoreUnavailable if there is none."""
@@ -218,7 +218,7 @@ class DatabaseFile:
             # Empty, and of no use to another file; other processes go on with theirs until they notice.
             for ending in ("-wal", "-shm"):
                 with suppress(OSError):
-                    self._beside(ending).unlink()
+                    self._with_ending(ending).unlink()
         return not busy
 
     def _on_checkout(self, connection: FileConnection, *_: object) -> None:
@@ -241,7 +241,7 @@ class DatabaseFile:
         if connection.wal is None and not self._leaving:
             connection.wal = self._wal = self._wal_now
 
-    def _beside(self, ending: str) -> Path:
+    def _with_ending(self, ending: str) -> Path:
         return self.path.with_name(self.path.name + ending)
 
     def _gone(self) -> StoreUnavailable:

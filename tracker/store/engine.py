@@ -18,8 +18,8 @@ from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.store_url import parse
 from tracker.store import addresses
 from tracker.store.database_file import DatabaseFile, confirm
+from tracker.store.driver_cursor import driver_errors
 from tracker.store.postgres import MORE_CONNECTIONS, make_postgres_engine
-from tracker.store.raw import driver_errors
 from tracker.store.time_limits import limit_queries, wait_for_locks, was_cut_off
 
 _CACHE, _SMALL_CACHE = -32768, -1024

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, and_, bindparam, select, text
 
 from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.records import History
-from tracker.store.raw import array_of
+from tracker.store.driver_cursor import array_of
+from tracker.store.supersession import HIGHEST, LOWEST, SeriesRows, cuts, read_pieces, read_points, visible
 from tracker.store.tables import metric_points, metric_rollups, runs, series
-from tracker.store.visible import HIGHEST, LOWEST, Points, cuts, read_pieces, read_points, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,10 +113,10 @@ def _from_stretches(
         return None
     begins = cuts(connection, found.run, found.axis)
 
-    def shown(low: int, high: int) -> Points:
+    def shown(low: int, high: int) -> SeriesRows:
         points = read_points(connection, found.id, first_step=low, last_step=high, started_ms=found.started_ms)
         seen = visible(points, begins)
-        return Points(points.steps[seen], points.fits[seen], points.ms[seen], points.values[seen])
+        return SeriesRows(points.steps[seen], points.fits[seen], points.ms[seen], points.values[seen])
 
     left = shown(first, int(inner["first_step"][0]) - 1)
     right = shown(int(inner["last_step"][-1]) + 1, last)

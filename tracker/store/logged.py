@@ -12,11 +12,11 @@ from tracker.domain.catalogue import Logged
 from tracker.domain.errors import InvalidValue, ParamConflict, RunDeleted, RunNotFound
 from tracker.domain.frames import Ack
 from tracker.store import rollups
-from tracker.store.memory import Recall
+from tracker.store.deduplication import write_points
+from tracker.store.driver_cursor import Raw
 from tracker.store.params import text_number
-from tracker.store.raw import Raw
+from tracker.store.series_cache import Recall
 from tracker.store.summaries import Summary, new_summary
-from tracker.store.unnumbered import write_points
 
 _STEPS = 2**63
 _TIMES = 2**62

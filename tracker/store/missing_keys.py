@@ -9,11 +9,11 @@ from typing import get_args
 
 from sqlalchemy import Connection, exists, literal, select
 
-from tracker.domain.words import RUN_STATUSES
+from tracker.domain.vocabulary import RUN_STATUSES
 from tracker.query.filters import parse_filter, parse_order
 from tracker.query.syntax import And, Field, In, IsNull, Kind, Node, Not, Or, Stat
 from tracker.store.conditions import has_row, table_of
-from tracker.store.scope import Scope
+from tracker.store.search_scope import Scope
 from tracker.store.tables import runs
 
 _NEWEST = 200

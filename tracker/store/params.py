@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from tracker.store.json_columns import as_text
+from tracker.store.row_writer import rows_of, write
 from tracker.store.tables import params
-from tracker.store.texts import as_text
-from tracker.store.written import rows_of, write
 
 _KNOWN = "SELECT key, type, text FROM params WHERE run_id = ?"
 

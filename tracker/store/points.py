@@ -1,9 +1,9 @@
-"""Points and the summaries of their series.
+"""Numbered writes: points of journals become rows, and the summaries of their series follow.
 
-Points whose steps lie above all that a series has, the common case by far, go straight in and are merged into the
-summary. Others may meet older ones: they get the next free `take` of their step, and the summary is computed anew from
-what is visible. When a fit supersedes the end of a series, the series goes on from there with a `take` above all that
-lie behind, so that a resumed training is the common case again.
+Points with steps above all steps of their series, the common case by far, are inserted and merged into the summary.
+Other points may meet older ones at their step: they get the next free `take`, and the summary is computed anew from the
+visible points. When a fit supersedes the end of a series, its points get a `take` above all superseded ones, so that a
+resumed training is the common case again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sqlalchemy import Connection, func, select
 
 from tracker.domain.frames import FitStarted, PointBlock
 from tracker.domain.goals import GOAL_RANK, Goal, GoalSource
-from tracker.domain.words import Axis
+from tracker.domain.vocabulary import Axis
 from tracker.store import rollups
 from tracker.store.bulk import PointColumns, insert_points
-from tracker.store.raw import Raw, driver_errors
+from tracker.store.driver_cursor import Raw, driver_errors
 from tracker.store.summaries import Mark, Summary, new_summary, save_summaries
+from tracker.store.supersession import cuts, cuts_now, read_points, visible
 from tracker.store.tables import metric_points
-from tracker.store.visible import cuts, cuts_now, read_points, visible
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import plugins
 from tracker.domain.errors import StoreError
 from tracker.domain.extras import how_to_install
 from tracker.domain.store_url import StoreUrl, connection_options
-from tracker.store.raw import is_farewell
+from tracker.store.driver_cursor import is_farewell
 from tracker.store.time_limits import DIRECT, LOCK_SECONDS, limit_queries
 
 _DRIVER = "postgresql+psycopg"

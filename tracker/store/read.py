@@ -9,11 +9,12 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select
 
 from tracker.domain.errors import RunNotFound
-from tracker.domain.progress import Progress
 from tracker.domain.records import Epoch, Event, Experiment, Extreme, Fit, Histogram, Run, Series
-from tracker.domain.words import Axis
+from tracker.domain.run_progress import Progress
+from tracker.domain.vocabulary import Axis
 from tracker.store import addresses
 from tracker.store.params import param_value
+from tracker.store.supersession import cuts, read_points, visible
 from tracker.store.tables import (
     CHECKPOINT_SAVED,
     epochs,
@@ -26,7 +27,6 @@ from tracker.store.tables import (
     series,
     tags,
 )
-from tracker.store.visible import cuts, read_points, visible
 
 DELETED_MS = func.coalesce(runs.c.deleted_ms, experiments.c.deleted_ms)
 """When the run was deleted, or the experiment that it went with; `runs` joined with `experiments`."""

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from tracker.domain.errors import InvalidValue
 from tracker.store import addresses
-from tracker.store.beside import REGISTRY, Beside
 from tracker.store.engine import writing
+from tracker.store.side_database import REGISTRY, SideDatabase
 from tracker.store.tables import CHECKPOINT_SAVED
 
 _MOST_NAMED = 5
@@ -56,7 +56,7 @@ class _DryRun(Exception):
 @contextmanager
 def _registry(url: str) -> Iterator[Connection | None]:
     """A transaction in the registry's database, committed first; None if there is no registry."""
-    beside = Beside(url, REGISTRY)
+    beside = SideDatabase(url, REGISTRY)
     try:
         engine = create_engine(beside.url) if beside.exists() else None
     finally:

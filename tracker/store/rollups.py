@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tracker.store.raw import Raw, driver_errors
+from tracker.store.driver_cursor import Raw, driver_errors
 from tracker.store.summaries import Summary
-from tracker.store.visible import cuts, read_points, visible
+from tracker.store.supersession import cuts, read_points, visible
 
 STRETCH = 256
 """Points of a stretch when it is made, but for more of its last step."""

@@ -37,17 +37,17 @@ from sqlalchemy import (
 from tracker.domain.catalogue import Life, Spelling
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.query.filters import parse_filter, parse_order
-from tracker.query.syntax import And, Comparison, Field, In, IsNan, Node, OrderTerm
+from tracker.query.syntax import And, Compare, Field, In, IsNan, Node, OrderTerm
 from tracker.store import addresses
+from tracker.store.candidate_sets import Driver, drivers
 from tracker.store.conditions import Clause, Conditions, among, by_code, table_of
-from tracker.store.drivers import Driver, drivers
-from tracker.store.scope import Scope
+from tracker.store.search_scope import Scope
 from tracker.store.sorting import (
     EXPERIMENT,
     NUMBER,
     Manner,
+    RankGroup,
     Sort,
-    Stretch,
     Value,
     normal,
     read_token,
@@ -240,7 +240,7 @@ class _Search:
                 found += step(term, stretch, start, count - len(found))
         return found
 
-    def _in_order(self, term: OrderTerm, stretch: Stretch, place: Sequence[Value] | None, count: int) -> list[_Found]:
+    def _in_order(self, term: OrderTerm, stretch: RankGroup, place: Sequence[Value] | None, count: int) -> list[_Found]:
         """Runs with a value, by it: first the rest of those equal to the last page's last, then a walk."""
         start = None if place is None else _value(place)
         found = [] if place is None else self._equal(term, stretch, place, count, value=start)
@@ -261,7 +261,7 @@ class _Search:
             found += self._equal(term, stretch, None, count - len(found), value=last)
         return found
 
-    def _walk(self, term: OrderTerm, stretch: Stretch, start: Value, count: int) -> Sequence[Row[Any]]:
+    def _walk(self, term: OrderTerm, stretch: RankGroup, start: Value, count: int) -> Sequence[Row[Any]]:
         rows = table_of(term.field.kind, "walked")
         value = rows.c[str(stretch.column)]
         clauses = self._in_stretch(stretch, term.field, rows)
@@ -270,7 +270,7 @@ class _Search:
         else:
             ordered = by_code(value, self._dialect) if isinstance(start, str) else value
             clauses.append(ordered < start if term.descending else ordered > start)
-        here = [part for part in self._parts if isinstance(part, (Comparison, In, IsNan)) and part.field == term.field]
+        here = [part for part in self._parts if isinstance(part, (Compare, In, IsNan)) and part.field == term.field]
         clauses += [clause for part in here for clause in self._conditions.row(part, rows)]
         clauses += self._conditions.together((part for part in self._parts if part not in here), and_)
         source = rows.join(runs, runs.c.id == rows.c.run_id)
@@ -281,7 +281,7 @@ class _Search:
         ).all()
 
     def _equal(
-        self, term: OrderTerm, stretch: Stretch, place: Sequence[Value] | None, count: int, *, value: Value = None
+        self, term: OrderTerm, stretch: RankGroup, place: Sequence[Value] | None, count: int, *, value: Value = None
     ) -> list[_Found]:
         """Runs that the term leaves equal, newest first, after `place`."""
         if stretch.leaf is not None:
@@ -301,11 +301,11 @@ class _Search:
         equal = self._sorted(self.sort(()), tail, count, driver=driver, also=also)
         return [(self._place(term, stretch, value, row), row) for _, row in equal]
 
-    def _in_stretch(self, stretch: Stretch, field: Field, rows: FromClause) -> list[Clause]:
+    def _in_stretch(self, stretch: RankGroup, field: Field, rows: FromClause) -> list[Clause]:
         not_numbers = field.kind == "param" and stretch.column == "head" and self._manner is Manner.OURS
         return [rows.c.key == field.key, *([rows.c.number.is_(None)] if not_numbers else [])]
 
-    def _place(self, term: OrderTerm, stretch: Stretch, value: Value, row: Row[Any]) -> tuple[Value, ...]:
+    def _place(self, term: OrderTerm, stretch: RankGroup, value: Value, row: Row[Any]) -> tuple[Value, ...]:
         """What the sort keys are for the run."""
         values: tuple[Value, ...] = (value,)
         if term.field.kind == "param" and self._manner is Manner.OURS:

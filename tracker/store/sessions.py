@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, select, update
 
 from tracker.domain.frames import EventLogged, RunStarted
-from tracker.domain.words import LEASE_MS
+from tracker.domain.vocabulary import LEASE_MS
+from tracker.store.row_writer import change
 from tracker.store.tables import LEASED, runs
-from tracker.store.written import change
 
 _END = "UPDATE fits SET outcome = ?, ended_ms = CASE WHEN started_ms > ? THEN started_ms ELSE ? END WHERE run_id = ?"
 """Not compiled by SQLAlchemy, which calls `exec` for it: after that Python exits with 1 where Ctrl-C ended it."""

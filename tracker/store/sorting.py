@@ -111,7 +111,7 @@ class Sort:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class RankGroup:
     """The runs of one rank: in order of an indexed column, or all equal and such as the leaf says."""
 
     rank: int
@@ -119,18 +119,18 @@ class Stretch:
     leaf: IsNan | IsNull | None = None
 
 
-def stretches(field: Field, manner: Manner) -> tuple[Stretch, ...]:
+def stretches(field: Field, manner: Manner) -> tuple[RankGroup, ...]:
     """The ranks of the field in order; none where no index would lead through them."""
-    missing = Stretch(MISSING, leaf=IsNull(field))
+    missing = RankGroup(MISSING, leaf=IsNull(field))
     match field:
         case Field("metric", _, "last"):
-            return Stretch(NUMBER, "last_value"), Stretch(NOT_A_NUMBER, leaf=IsNan(field)), missing
+            return RankGroup(NUMBER, "last_value"), RankGroup(NOT_A_NUMBER, leaf=IsNan(field)), missing
         case Field("metric", _, "best"):
-            return Stretch(NUMBER, "best_value"), missing
+            return RankGroup(NUMBER, "best_value"), missing
         case Field("param") if manner is Manner.OURS:
-            return Stretch(NUMBER, "number"), Stretch(NOT_A_NUMBER, "head"), missing
+            return RankGroup(NUMBER, "number"), RankGroup(NOT_A_NUMBER, "head"), missing
         case Field("param" | "tag"):
-            return Stretch(NOT_A_NUMBER, "head"), missing
+            return RankGroup(NOT_A_NUMBER, "head"), missing
     return ()
 
 

@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 
 from tracker.domain.deadlines import clock_stopped_for
 from tracker.domain.errors import StoreUnavailable
-from tracker.domain.words import UNNUMBERED, Axis
+from tracker.domain.vocabulary import UNNUMBERED, Axis
 from tracker.store.engine import passing_by
 from tracker.store.history import find_series
-from tracker.store.visible import Points, cuts, read_pieces, visible
+from tracker.store.supersession import SeriesRows, cuts, read_pieces, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,7 +140,7 @@ def spool(
     return spooled
 
 
-def _in_turn(pieces: Iterator[Points], turn: AbstractContextManager[object]) -> Iterator[Points]:
+def _in_turn(pieces: Iterator[SeriesRows], turn: AbstractContextManager[object]) -> Iterator[SeriesRows]:
     while True:
         with clock_stopped_for(turn):
             piece = next(pieces, None)
@@ -149,11 +149,11 @@ def _in_turn(pieces: Iterator[Points], turn: AbstractContextManager[object]) -> 
         yield piece
 
 
-def _whole_steps(pieces: Iterable[Points]) -> Iterator[Points]:
+def _whole_steps(pieces: Iterable[SeriesRows]) -> Iterator[SeriesRows]:
     """The same rows, cut where no later row can supersede an earlier piece's: between steps of numbered points."""
     import numpy as np
 
-    carried: Points | None = None
+    carried: SeriesRows | None = None
     for piece in pieces:
         if carried is not None:
             piece = _joined(carried, piece)
@@ -171,14 +171,14 @@ def _whole_steps(pieces: Iterable[Points]) -> Iterator[Points]:
         yield carried
 
 
-def _part(points: Points, rows: slice) -> Points:
-    return Points(points.steps[rows], points.fits[rows], points.ms[rows], points.values[rows])
+def _part(points: SeriesRows, rows: slice) -> SeriesRows:
+    return SeriesRows(points.steps[rows], points.fits[rows], points.ms[rows], points.values[rows])
 
 
-def _joined(one: Points, other: Points) -> Points:
+def _joined(one: SeriesRows, other: SeriesRows) -> SeriesRows:
     import numpy as np
 
-    return Points(*(np.concatenate((getattr(one, name), getattr(other, name))) for name in _POINTS))
+    return SeriesRows(*(np.concatenate((getattr(one, name), getattr(other, name))) for name in _POINTS))
 
 
 @contextmanager

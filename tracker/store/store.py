@@ -16,7 +16,6 @@ from tracker.domain.frames import Ack, Batch
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_step
 from tracker.domain.ports import ArtifactHome
-from tracker.domain.progress import Progress
 from tracker.domain.records import (
     Checkpoint,
     Epoch,
@@ -30,16 +29,17 @@ from tracker.domain.records import (
     RunPage,
     Series,
 )
-from tracker.domain.words import HEARTBEAT_MS, LEASE_MS
+from tracker.domain.run_progress import Progress
+from tracker.domain.vocabulary import HEARTBEAT_MS, LEASE_MS
 from tracker.store import checkpoints, read, readiness, schema, sessions
 from tracker.store.addresses import Addresses, of
 from tracker.store.database_file import file_of
 from tracker.store.engine import make_engine, reading, shown, translated, writing
-from tracker.store.groups import append_group
-from tracker.store.memory import Memory
+from tracker.store.group_commit import append_group
+from tracker.store.json_columns import as_text
+from tracker.store.series_cache import SeriesCache
 from tracker.store.tables import LEASED, database_folders, events, runs
-from tracker.store.tails import Tails
-from tracker.store.texts import as_text
+from tracker.store.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from tracker.store.catalogue import SqlCatalogue
@@ -61,11 +61,11 @@ class SqlRunStore:
         self._clock = clock
         self.url = shown(engine)
         self._file = None if (file := file_of(engine)) is None else file.identity
-        self._memory = Memory()
+        self._memory = SeriesCache()
         self._swept_ms = self._calm_until_ms = -1
         # SQLite's own way of waiting for the lock is to look again a little later.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
-        self._tails = Tails(engine, self._memory, clock, turn=self._turn, before_append=self._follow_file)
+        self._tails = WriteBuffer(engine, self._memory, clock, turn=self._turn, before_append=self._follow_file)
         engine.update_execution_options(tracker_before_read=self._tails.before_read)
 
     @classmethod

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from tracker.domain.frames import PointBlock
 from tracker.domain.goals import Goal, GoalSource, infer_goal
-from tracker.domain.words import Axis
-from tracker.store.raw import Raw
+from tracker.domain.vocabulary import Axis
+from tracker.store.driver_cursor import Raw
 
 Mark = tuple[float | None, int, int]
 """A value (None: NaN) with its step and time."""

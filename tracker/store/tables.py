@@ -245,7 +245,7 @@ tails = Table(
     "tails",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    # Points that a loaded server has committed, packed, and soon moves into their series; see `tracker.store.tails`.
+    # Points that a loaded server has committed, packed, and soon moves into their series: `tracker.store.write_buffer`.
     Column("data", LargeBinary, nullable=False),
 )
 

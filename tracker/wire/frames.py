@@ -13,7 +13,7 @@ from zlib import crc32
 import msgspec
 
 from tracker.domain.frames import Frame
-from tracker.domain.progress import Progress
+from tracker.domain.run_progress import Progress
 
 MAX_PAYLOAD = 64 * 1024 * 1024
 """No frame is larger: a header that says so is not one."""

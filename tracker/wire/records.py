@@ -16,7 +16,7 @@ import msgspec
 from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import number_text
 from tracker.domain.records import History, RunPage
-from tracker.domain.words import Axis
+from tracker.domain.vocabulary import Axis
 from tracker.wire.batches import invalid
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from tracker.domain.words import Axis
+from tracker.domain.vocabulary import Axis
 from tracker.wire.records import array_to_bytes, array_to_list
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tracker.client.clock import now_ms
-from tracker_keras.inputs.datasets import DataSet, class_weights
+from tracker_keras.inputs.data_description import DataSet, class_weights
 from tracker_keras.inputs.pipelines import is_pipeline, parts, read_pipeline
 from tracker_keras.inputs.samples import Seen, leaves, look
 from tracker_keras.record.guard import Guard

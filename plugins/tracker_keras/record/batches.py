@@ -9,7 +9,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracker.client.fits import FitRecorder
+    from tracker.client.fit_recorder import FitRecorder
     from tracker.client.run import Run
 
 _GATHER_S = 0.1

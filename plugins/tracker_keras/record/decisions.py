@@ -14,7 +14,7 @@ from tracker_keras.record.rates import RateWatch
 from tracker_keras.record.stoppers import ends_epochs, stoppers
 
 if TYPE_CHECKING:
-    from tracker.domain.words import FitOutcome
+    from tracker.domain.vocabulary import FitOutcome
     from tracker_keras.record.fit import ObservedFit
     from tracker_keras.record.guard import Guard
     from tracker_keras.record.watch import Watch

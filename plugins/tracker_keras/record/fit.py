@@ -17,7 +17,7 @@ from tracker_keras.record.parts import MakePart, Part
 from tracker_keras.record.watch import Watch
 
 if TYPE_CHECKING:
-    from tracker.client.fits import FitRecorder
+    from tracker.client.fit_recorder import FitRecorder
     from tracker.client.run import Run
     from tracker.domain.goals import Goal
     from tracker_keras.record.description import Description

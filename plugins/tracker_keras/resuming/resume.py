@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tracker.domain.errors import InvalidValue
 from tracker_keras.record.fit_call import FitCall, FitObserver
 from tracker_keras.record.optimizers import set_rates
-from tracker_keras.resuming import callback_states, position, randomness
+from tracker_keras.resuming import callback_states, data_position, randomness
 from tracker_keras.resuming.saving import FORMAT
-from tracker_keras.resuming.state_file import SUFFIX, assign, below, differences, listed, load, read_beside, seeds_of
+from tracker_keras.resuming.state_file import SUFFIX, assign, below, differences, listed, load, read_arrays, seeds_of
 
 if TYPE_CHECKING:
     from tracker.domain.records import Checkpoint
-    from tracker_keras.resuming.places import Place
+    from tracker_keras.resuming.resume_state import ScriptPosition
 
 log = logging.getLogger("tracker")
 
@@ -47,7 +47,7 @@ class Resumption(FitObserver):
     counts. Errors are raised: who asked to go on would rather be told at once than train anew for days.
     """
 
-    def __init__(self, call: FitCall, me: object, place: Place, then: Callable[[], None]) -> None:
+    def __init__(self, call: FitCall, me: object, place: ScriptPosition, then: Callable[[], None]) -> None:
         self._model = call.model
         self._epochs = call.epochs
         self._callbacks = tuple(one for one in call.callbacks if one is not me)
@@ -109,14 +109,14 @@ class Resumption(FitObserver):
             return
         state, arrays = self._state, self._arrays
         data, batch, before = self._data(), state["batch"], state["data"]
-        if batch and (why := position.obstacle(data)) is not None:
+        if batch and (why := data_position.obstacle(data)) is not None:
             raise InvalidValue("resume", f"the state was saved after batch {batch} of an epoch, but {why}")
         drawn = below(arrays, "random")
         randomness.put_back(below(arrays, "epoch_random") if batch else drawn)
         if batch and not assign(self._model.metrics_variables, listed(arrays, "metrics")):
             log.warning("resume: the metrics are others now; this epoch's are those of its rest")
         if batch or before:
-            position.begin_at(data, before, batch, lambda: randomness.put_back(drawn))
+            data_position.begin_at(data, before, batch, lambda: randomness.put_back(drawn))
         elif _goes_on(data):
             log.warning("resume: the data has no end and begins again with its first batch")
         self._arrays = {}
@@ -143,10 +143,10 @@ class Resumption(FitObserver):
 
     def _load(self) -> None:
         model, place = self._model, self._place
-        position.build(model, self._data())
+        data_position.build(model, self._data())
         with tempfile.TemporaryDirectory(prefix="tracker-resume-") as folder:
             file = place.fetch(Path(folder) / f"state{SUFFIX}")
-            self._arrays, saved = read_beside(file)
+            self._arrays, saved = read_arrays(file)
             found = differences(model, saved)
             if self._is_earlier:
                 self._tell_earlier(fits=not found)
@@ -172,10 +172,10 @@ class Resumption(FitObserver):
 
 def _goes_on(data: Any) -> bool:
     """Whether an epoch's data would have gone on where the epoch before left off, which nobody can say here."""
-    return getattr(data, "steps_per_epoch", None) is not None and not position.endless_is_known(data)
+    return getattr(data, "steps_per_epoch", None) is not None and not data_position.endless_is_known(data)
 
 
-def _newest(place: Place) -> Checkpoint | None:
+def _newest(place: ScriptPosition) -> Checkpoint | None:
     """The state that this training, or a later one of the script, goes on from; InvalidValue if it is of no use."""
     newest = place.newest
     if newest is None or newest.state["place"] < place.index:

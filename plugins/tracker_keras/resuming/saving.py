@@ -1,4 +1,4 @@
-"""Saving the state that a training can be resumed from: when, what, and by whom it is kept."""
+"""State checkpoints: when the state of a training is saved, what it contains, and how long it is kept."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tracker_keras.record.fit_call import FitObserver
 from tracker_keras.record.optimizers import learning_rates, settable_rates
 from tracker_keras.record.parts import Part
 from tracker_keras.record.workers import is_alone
-from tracker_keras.resuming import callback_states, position, randomness
+from tracker_keras.resuming import callback_states, data_position, randomness
 from tracker_keras.resuming.state_file import (
     SUFFIX,
+    add_arrays,
     require_room,
     room_for,
     seeds_of,
     values_of,
     variables_of,
-    write_beside,
 )
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
     from tracker_keras.record.fit import ObservedFit
     from tracker_keras.record.guard import Guard
-    from tracker_keras.resuming.places import Place
+    from tracker_keras.resuming.resume_state import ScriptPosition
 
 log = logging.getLogger("tracker")
 FORMAT = 1
@@ -44,7 +44,7 @@ _folders = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
+class SavedState:
     """A state on its way to the run: Keras' file as it was written, and what belongs beside it and into its row."""
 
     file: Path
@@ -67,7 +67,7 @@ class StateSaver(Part):
     All is read on the training's own thread, between two steps: on JAX the model's variables are gone at other times.
     """
 
-    def __init__(self, fit: ObservedFit, *, every: int | None, place: Place) -> None:
+    def __init__(self, fit: ObservedFit, *, every: int | None, place: ScriptPosition) -> None:
         super().__init__(fit)
         fit.saves_state = True
         self._every = every
@@ -112,7 +112,7 @@ class StateSaver(Part):
             return
         skipped = self.fit.skipped
         self._done, self._base = skipped, self.fit.steps - skipped
-        self._before = self.fit.passed_over or position.handed_out(self._iterator())
+        self._before = self.fit.passed_over or data_position.handed_out(self._iterator())
         self._drawn = randomness.drawn_so_far()
         self._rates = settable_rates(self.fit.model)
 
@@ -159,7 +159,7 @@ class StateSaver(Part):
         self.fit.run.in_background(say_if_none)
 
     def _obstacle(self) -> str | None:
-        return position.obstacle(self._iterator())
+        return data_position.obstacle(self._iterator())
 
     # -- what ----------------------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class StateSaver(Part):
             arrays |= {f"metrics/{number}": one for number, one in enumerate(values_of(model.metrics_variables))}
             data = self._before
         else:
-            data = position.handed_out(self._iterator())
+            data = data_position.handed_out(self._iterator())
         state = {
             "format": FORMAT,
             "place": self._place.index,
@@ -208,7 +208,7 @@ class StateSaver(Part):
         if batch:
             state["rates"] = {"begun": self._rates, "now": settable_rates(model)}
         last = epoch if batch else epoch - 1
-        saved = Saved(
+        saved = SavedState(
             file=file,
             arrays=arrays,
             variables=self._variables,
@@ -219,11 +219,11 @@ class StateSaver(Part):
         )
         self._states.put(saved, self._keep)
 
-    def _keep(self, saved: Saved) -> None:
+    def _keep(self, saved: SavedState) -> None:
         """On the thread beside the training."""
         recorder = self.fit.recorder
         with self.fit.guard(_SAVING):
-            write_beside(saved.file, saved.arrays, saved.variables)
+            add_arrays(saved.file, saved.arrays, saved.variables)
             if recorder is not None:
                 self._kept += recorder.log_checkpoint(
                     saved.file,
@@ -236,7 +236,7 @@ class StateSaver(Part):
                 )
 
 
-class StateBesideChief(FitObserver):
+class NonChiefState(FitObserver):
     """In a worker beside the chief: saves as epochs end, as the chief does, for nobody.
 
     To read a variable may be work that the workers do together (the averages of a BatchNormalization): the chief would
@@ -267,7 +267,7 @@ class Handover:
         self._run = run
         self._folder = Settings.from_environment().home / "states" / run.id / f"{socket.gethostname()}-{os.getpid()}"
         self._lock = threading.Lock()
-        self._waiting: tuple[Saved, Callable[[Saved], None]] | None = None
+        self._waiting: tuple[SavedState, Callable[[SavedState], None]] | None = None
         self._count = 0
         _remove_left(self._folder)
 
@@ -280,7 +280,7 @@ class Handover:
             file.touch()
         return file
 
-    def put(self, saved: Saved, keep: Callable[[Saved], None]) -> None:
+    def put(self, saved: SavedState, keep: Callable[[SavedState], None]) -> None:
         """Have `keep(saved)` done beside the training, unless a newer one comes before it is begun."""
         with self._lock:
             older, self._waiting = self._waiting, (saved, keep)

@@ -72,7 +72,7 @@ def require_room(folder: Path, size: int) -> None:
         )
 
 
-def write_beside(file: Path, arrays: Arrays, variables: Any) -> None:
+def add_arrays(file: Path, arrays: Arrays, variables: Any) -> None:
     """Add arrays, by names joined with `/`, and what `variables_of` says, to a weights file."""
     require_room(file.parent, sum(np.asarray(one).nbytes for one in arrays.values()) + _EACH * len(arrays))
     # Nobody else writes it. A child that another thread forked just now may still hold the lock of Keras' writing.
@@ -83,8 +83,8 @@ def write_beside(file: Path, arrays: Arrays, variables: Any) -> None:
             _write(group, f"arrays/{name}", np.asarray(array))
 
 
-def read_beside(file: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The arrays and variables that `write_beside` wrote; InvalidValue for a file that has none."""
+def read_arrays(file: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The arrays and variables that `add_arrays` wrote; InvalidValue for a file that has none."""
     arrays: dict[str, Any] = {}
 
     def take(name: str, found: Any) -> None:
@@ -120,12 +120,12 @@ def differences(model: Any, saved: Sequence[Any]) -> list[str]:
     """
     now = variables_of(model)
     found = [
-        f"variable {number} was {_told(was)} and is {_told(one)}"
+        f"variable {number} was {_described(was)} and is {_described(one)}"
         for number, (was, one) in enumerate(zip(saved, now, strict=False))
         if list(was[1]) != list(one[1]) or was[2] != one[2]
     ]
     for number, what, lacking in ((len(now), "is missing", saved), (len(saved), "is new", now)):
-        found += [f"{_told(one)} {what}" for one in lacking[number:]]
+        found += [f"{_described(one)} {what}" for one in lacking[number:]]
     more = len(found) - _NAMED
     return found[:_NAMED] + ([f"{more} more"] if more > 0 else [])
 
@@ -141,7 +141,7 @@ def load(model: Any, file: Path) -> None:
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
-def _told(variable: Sequence[Any]) -> str:
+def _described(variable: Sequence[Any]) -> str:
     path, shape, kind = variable
     return f"{path} {kind}({', '.join(map(str, shape))})"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tracker.cli.words import ago, clock, duration, plural, size
+from tracker.cli.styles import ago, clock, duration, plural, size
 
 NOW = 1_800_000_000_000
 

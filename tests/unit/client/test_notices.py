@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tracker.client.notices import MOST, Notices
+from tracker.client.plugin_events import MOST, Notices
 
 
 class Listener:

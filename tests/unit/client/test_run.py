@@ -19,7 +19,7 @@ from tracker.api import open_store, start_run
 from tracker.client.run import Run
 from tracker.domain.errors import InvalidStoreUrl, InvalidValue, JournalError, RunExists, RunNotFound
 from tracker.domain.ports import RunStore
-from tracker.domain.words import LEASE_MS
+from tracker.domain.vocabulary import LEASE_MS
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.mlflow_bridge.conditions import Condition, conditions, order_term, ordered
+from tracker.mlflow_bridge.bridge_entities import BridgeError
+from tracker.mlflow_bridge.entity_filters import Condition, conditions, order_term, ordered
 from tracker.mlflow_bridge.pages import offset_of, token_at
-from tracker.mlflow_bridge.words import BridgeError
 
 
 def test_comparisons_are_read() -> None:

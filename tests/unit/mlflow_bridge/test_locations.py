@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tracker.domain.catalogue import ExperimentDetail
-from tracker.mlflow_bridge.locations import Elsewhere, Locations
-from tracker.mlflow_bridge.words import BridgeError
+from tracker.mlflow_bridge.bridge_entities import BridgeError
+from tracker.mlflow_bridge.locations import Locations, MlflowServerLocations
 
 ROOT = "file:///srv/artifacts"
 HERE = ExperimentDetail(id=3, name="e", created_ms=0, updated_ms=0)
@@ -43,12 +43,12 @@ def test_an_experiments_own_place_has_mlflows_layout() -> None:
 
 def test_a_server_of_mlflows_own_serves_what_lies_below_its_destination() -> None:
     """New files go below the destination and are shown through the server; those of our runs keep their places."""
-    places = Elsewhere(ROOT, "/data/ml", proxied=True)
+    places = MlflowServerLocations(ROOT, "/data/ml", proxied=True)
     assert places.of_run(HERE, "r") == "file:///data/ml/3/r/artifacts"
     assert places.run_shown(places.of_run(HERE, "r"), 3, "r") == "mlflow-artifacts:/3/r/artifacts"
     assert places.model_shown(places.of_model(HERE, "m"), 3, "m") == "mlflow-artifacts:/3/models/m/artifacts"
     assert places.run_shown(f"{ROOT}/r", 3, "r") == f"{ROOT}/r"
-    open_place = Elsewhere(ROOT, "s3://bucket/ml", proxied=False)
+    open_place = MlflowServerLocations(ROOT, "s3://bucket/ml", proxied=False)
     assert open_place.run_shown(open_place.of_run(HERE, "r"), 3, "r") == "s3://bucket/ml/3/r/artifacts"
 
 
@@ -140,4 +140,4 @@ def test_the_owner_is_found_in_either_spelling(
 ) -> None:
     """A URI as it is stored and one as a server tells it name the same owner; what is elsewhere has none."""
     assert Locations(ROOT, proxied=False).owner_in(uri) == at_home
-    assert Elsewhere(ROOT, "/data/ml", proxied=True).owner_in(uri) == with_mlflow
+    assert MlflowServerLocations(ROOT, "/data/ml", proxied=True).owner_in(uri) == with_mlflow

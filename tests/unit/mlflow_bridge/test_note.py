@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracker.domain.records import Checkpoint, Event, Extreme, Fit, Run, Series
-from tracker.mlflow_bridge.note import MOST_EVENTS, note, plain
+from tracker.mlflow_bridge.run_description import MOST_EVENTS, note, plain
 
 
 def _run(**facts: Any) -> Run:

@@ -10,7 +10,7 @@ import pytest
 
 from tracker.domain.goals import Goal
 from tracker.domain.records import Extreme, Run, Series
-from tracker.domain.words import Axis
+from tracker.domain.vocabulary import Axis
 from tracker.query.comparison import Comparison, RunFacts, compare_facts
 
 

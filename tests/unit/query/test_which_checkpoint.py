@@ -9,7 +9,7 @@ import pytest
 
 from tracker.domain.errors import CheckpointNotFound, InvalidValue
 from tracker.domain.records import Checkpoint
-from tracker.query.checkpoints import check_tag, choose, spans
+from tracker.query.checkpoint_choice import check_tag, choose, spans
 
 
 def kept(id: int, epoch: int, **facts: Any) -> Checkpoint:

@@ -81,7 +81,8 @@ def url() -> Iterator[str]:
 
 def test_no_answer_fills_a_trainer(url: str) -> None:
     """What has no end, or swells, is an error that names the server, for batches, reads and files; memory stays."""
-    run_child(f"""
+    run_child(
+        f"""
         from pathlib import Path
         from tracker.compose import open_artifacts
         from tracker.domain.errors import ArtifactError, StoreError
@@ -112,7 +113,9 @@ def test_no_answer_fills_a_trainer(url: str) -> None:
                     raise AssertionError((kind, name))
             assert memory() - before < most, (kind, memory() - before)
         assert [str(path) for path in Path().glob("*.part*")] == []
-    """, new=True)
+    """,
+        new=True,
+    )
 
 
 def test_an_answer_that_is_too_large_names_the_limit() -> None:

@@ -13,9 +13,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tracker.domain.access import Identity, Keys, Role, digest_of, new_token
 from tracker.domain.errors import StoreUnavailable
-from tracker.server.access import Gate, Hosts
-from tracker.server.auth import Door, token_in
+from tracker.server.gate import Gate, Hosts
 from tracker.server.problems import IDENTITY
+from tracker.server.token_auth import Door, token_in
 
 HOST = (b"host", b"localhost:5000")
 TOKENS: dict[Role, str] = {"viewer": new_token(), "writer": new_token(), "admin": new_token()}

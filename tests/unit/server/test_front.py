@@ -12,9 +12,9 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tracker.server.front import Front
 from tracker.server.metrics import Metrics
 from tracker.server.problems import REQUEST_ID
+from tracker.server.request_log import Front
 
 
 def asked(app: ASGIApp, *headers: tuple[bytes, bytes]) -> tuple[list[Message], list[tuple[Any, ...]], Metrics]:

@@ -11,9 +11,9 @@ import pytest
 import zstandard
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.server.access import Hosts
 from tracker.server.app import create_app
-from tracker.server.intake import SMALL, Intake
+from tracker.server.gate import Hosts
+from tracker.server.request_body import SMALL, BodyLimits
 from tracker.server.writer import Writer
 from tracker.store.store import SqlRunStore
 
@@ -57,7 +57,7 @@ def test_bodies_count_while_they_are_unpacked(store: SqlRunStore) -> None:
     packed = zstandard.compress(bytes(1_000_000))
 
     async def run(together: int) -> int:
-        intake = Intake(small_together=together)
+        intake = BodyLimits(small_together=together)
         app = create_app(store, writer, LocalArtifacts(Path("f")), hosts=Hosts(), intake=intake)
         headers = {"Content-Type": "application/msgpack", "Content-Encoding": "zstd"}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
@@ -74,7 +74,7 @@ def test_one_client_leaves_room_for_others(store: SqlRunStore) -> None:
     large = 2 * SMALL
 
     async def run() -> list[int]:
-        app = create_app(store, writer, LocalArtifacts(Path("f")), hosts=Hosts(), intake=Intake(together=4 * large))
+        app = create_app(store, writer, LocalArtifacts(Path("f")), hosts=Hosts(), intake=BodyLimits(together=4 * large))
         arrived = asyncio.Queue[None]()
 
         async def short() -> AsyncIterator[bytes]:

@@ -6,7 +6,7 @@ import pytest
 
 from tracker.domain.errors import StoreUnavailable
 from tracker.server.metrics import COMMIT_S, REQUEST_S, Counts, Metrics
-from tracker.server.workers import Board
+from tracker.server.workers import SharedCounts
 
 
 def sample(metrics: Metrics, name: str) -> float:
@@ -30,7 +30,7 @@ def test_buckets() -> None:
 
 def test_several_processes_are_added_up() -> None:
     """What others counted is added, of one that died what it counted and not how things stood."""
-    board = Board(3)
+    board = SharedCounts(3)
     metrics = Metrics(lambda: (one for place in (1, 2) if (one := board.get(place)) is not None))
     metrics.request("GET", "/x", 200, 0.1)
     assert board.get(1) is None
@@ -53,7 +53,7 @@ def test_several_processes_are_added_up() -> None:
 
 def test_board_keeps_the_last_whole_word() -> None:
     """Each place has its own; what does not fit leaves the last that did."""
-    board = Board(2)
+    board = SharedCounts(2)
     board.put(0, Counts(batches=1))
     board.put(1, Counts(batches=2))
     board.put(0, Counts(batches=3))

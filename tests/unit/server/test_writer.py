@@ -21,9 +21,9 @@ from tracker.artifacts.local import LocalArtifacts
 from tracker.domain.catalogue import Logged
 from tracker.domain.errors import RunNotFound, StoreUnavailable
 from tracker.domain.frames import Ack
-from tracker.server.access import Hosts
 from tracker.server.app import create_app
-from tracker.server.intake import Intake
+from tracker.server.gate import Hosts
+from tracker.server.request_body import BodyLimits
 from tracker.server.writer import Busy, Writer
 from tracker.store.store import SqlRunStore
 from tracker.wire.batches import encode_batch
@@ -42,7 +42,7 @@ def other(store: SqlRunStore) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def client(store: SqlRunStore, writer: Writer, intake: Intake | None = None) -> httpx.AsyncClient:
+def client(store: SqlRunStore, writer: Writer, intake: BodyLimits | None = None) -> httpx.AsyncClient:
     """A client of the application in this process."""
     app = create_app(store, writer, LocalArtifacts(Path.cwd() / "artifacts"), hosts=Hosts(), intake=intake)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=MSGPACK)
@@ -79,7 +79,7 @@ def test_bodies_together_are_bounded(store: SqlRunStore, other: sqlite3.Connecti
     body = encode_batch(batch("r", 2, *(points(step, x=1.0) for step in range(200))))
 
     async def run() -> tuple[httpx.Response, list[httpx.Response]]:
-        async with client(store, writer, Intake(small_together=3 * len(body))) as http:
+        async with client(store, writer, BodyLimits(small_together=3 * len(body))) as http:
             other.execute("BEGIN IMMEDIATE")
             tasks = [asyncio.create_task(http.post("/api/v1/batches", content=body)) for _ in range(4)]
             done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -136,7 +136,7 @@ def test_plain_threads(store: SqlRunStore, other: sqlite3.Connection) -> None:
 
 def test_points_are_settled(store: SqlRunStore, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is committed packed under load is moved when nothing more comes, and at the latest when the writer ends."""
-    monkeypatch.setattr("tracker.store.tails.HURRY_S", math.inf)
+    monkeypatch.setattr("tracker.store.write_buffer.HURRY_S", math.inf)
 
     def stored() -> int:
         return int(other.execute("SELECT count(*) FROM metric_points").fetchone()[0])
@@ -172,7 +172,7 @@ def test_store_that_is_away(store: SqlRunStore, other: sqlite3.Connection) -> No
 
 def test_slow_body_is_cut_off(store: SqlRunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that stops coming is 408: nobody holds a place for ever."""
-    monkeypatch.setattr("tracker.server.intake.GRACE_S", 0.05)
+    monkeypatch.setattr("tracker.server.request_body.GRACE_S", 0.05)
 
     async def stuck() -> object:
         yield b"\x85"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.mlflow_bridge.words import BridgeError
+from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.server.mlflow.decode import decoder, query_decoder
 from tracker.server.mlflow.requests import FinalizeModel, GetHistoryInterval, LogBatch, LogMetric, SearchRuns, UpdateRun
 

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from tracker.domain.errors import ExperimentNotFound, InvalidValue, RunNotFound, StoreUnavailable, TrackerError
-from tracker.server.mlflow.failures import STATUS, document, told
+from tracker.server.mlflow.mlflow_errors import STATUS, document, error_answer
 from tracker.server.problems import Refused
 from tracker.server.writer import Busy
 
@@ -38,7 +38,7 @@ def test_codes(code: str) -> None:
 )
 def test_what_is_told(error: Exception, status: int, code: str) -> None:
     """Each error is one of MLflow's codes; who is to come again is told when; the inside of the server is not told."""
-    answer = told(error)
+    answer = error_answer(error)
     assert (answer.status, json.loads(answer.body)["error_code"]) == (status, code)
     assert (dict(answer.headers).get(b"retry-after") is not None) == (status == 503)
     assert b"of ours" not in answer.body

@@ -13,10 +13,10 @@ from mlflow.server import app as flask
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
-from tracker.server.intake import Intake
-from tracker.server.mlflow import denied, mount
+from tracker.server.mlflow import allowlist, lazy_app
 from tracker.server.mlflow.ui import STATIC
-from tracker.server.rooms import Room
+from tracker.server.read_concurrency import ReadSlots
+from tracker.server.request_body import BodyLimits
 
 
 async def asked(app: ASGIApp) -> tuple[int, bytes, dict[bytes, bytes]]:
@@ -33,8 +33,8 @@ async def asked(app: ASGIApp) -> tuple[int, bytes, dict[bytes, bytes]]:
     return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:]), dict(sent[0]["headers"])
 
 
-def mounted(make: Callable[[], ASGIApp]) -> mount.Mount:
-    return mount.Mount(make, Intake(), Room(2, 2), patience_s=5.0)
+def mounted(make: Callable[[], ASGIApp]) -> lazy_app.LazyApp:
+    return lazy_app.LazyApp(make, BodyLimits(), ReadSlots(2, 2), patience_s=5.0)
 
 
 def test_all_wait_for_one_load() -> None:
@@ -80,7 +80,7 @@ def test_it_takes_too_long() -> None:
         assert go.wait(10)
         return PlainTextResponse("late")
 
-    status, body, headers = asyncio.run(asked(mount.Mount(make, Intake(), Room(2, 2), patience_s=0.01)))
+    status, body, headers = asyncio.run(asked(lazy_app.LazyApp(make, BodyLimits(), ReadSlots(2, 2), patience_s=0.01)))
     go.set()
     assert (status, json.loads(body)["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
     assert int(headers[b"retry-after"]) > 0
@@ -109,7 +109,7 @@ def test_every_path_of_mlflow_is_known(rule: str) -> None:
 
     path = re.sub(r"<[^>]+>", "x", rule)
     outside = path in ("/", "/health", "/version") or path.startswith((STATIC, "/build/"))
-    assert outside or denied.is_ours(path)
+    assert outside or allowlist.is_ours(path)
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,15 @@ def test_every_path_of_mlflow_is_known(rule: str) -> None:
 )
 def test_what_is_not_reached(path: str) -> None:
     """What is dangerous, and what is not named, never gets to MLflow's application."""
-    assert not denied.is_reached("POST", path)
+    assert not allowlist.is_reached("POST", path)
 
 
 def test_what_is_reached() -> None:
     """The registry, traces, GraphQL and what else the pages ask."""
     for path in ("/api/2.0/mlflow/registered-models/search", "/ajax-api/3.0/mlflow/traces/search", "/graphql"):
-        assert denied.is_reached("POST", path)
+        assert allowlist.is_reached("POST", path)
 
 
 def test_graphql_is_for_post() -> None:
     """A GET of GraphQL fails inside MLflow, so it does not get there."""
-    assert not denied.is_reached("GET", "/graphql")
+    assert not allowlist.is_reached("GET", "/graphql")

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from tracker.domain.errors import StoreUnavailable
-from tracker.store.beside import Beside
 from tracker.store.engine import make_engine
 from tracker.store.schema import differences
+from tracker.store.side_database import SideDatabase
 from tracker.store.store import SqlRunStore
 
 
@@ -26,10 +26,10 @@ def _fill(url: str) -> None:
 
 
 @pytest.fixture
-def beside(any_url: str) -> Iterator[Beside]:
+def beside(any_url: str) -> Iterator[SideDatabase]:
     """A place beside a store that is there."""
     SqlRunStore.open(any_url).close()
-    place = Beside(any_url, "other")
+    place = SideDatabase(any_url, "other")
     yield place
     place.close()
 
@@ -42,7 +42,7 @@ def _tables(url: str) -> set[str]:
         engine.dispose()
 
 
-def test_it_is_there_once_it_is_whole(beside: Beside, any_url: str) -> None:
+def test_it_is_there_once_it_is_whole(beside: SideDatabase, any_url: str) -> None:
     """Nothing is made before it is asked for; then it has its own tables, and ours are as they were."""
     assert not beside.exists()
     beside.make(_fill)
@@ -56,7 +56,7 @@ def test_it_is_there_once_it_is_whole(beside: Beside, any_url: str) -> None:
         engine.dispose()
 
 
-def test_one_that_could_not_be_filled_is_not_there(beside: Beside, tmp_path: Path) -> None:
+def test_one_that_could_not_be_filled_is_not_there(beside: SideDatabase, tmp_path: Path) -> None:
     """Who dies while making it leaves nothing that another takes for it."""
     before = set(tmp_path.iterdir())
 
@@ -72,7 +72,7 @@ def test_one_that_could_not_be_filled_is_not_there(beside: Beside, tmp_path: Pat
     assert beside.exists()
 
 
-def test_of_many_that_make_it_at_once_one_does(beside: Beside, any_url: str) -> None:
+def test_of_many_that_make_it_at_once_one_does(beside: SideDatabase, any_url: str) -> None:
     """All of them find the same whole database."""
     failed: list[BaseException] = []
     together = threading.Barrier(4)
@@ -80,7 +80,7 @@ def test_of_many_that_make_it_at_once_one_does(beside: Beside, any_url: str) -> 
     def make() -> None:
         try:
             together.wait(30)
-            with closing(Beside(any_url, "other")) as mine:
+            with closing(SideDatabase(any_url, "other")) as mine:
                 mine.make(_fill)
         except BaseException as error:
             failed.append(error)
@@ -96,6 +96,6 @@ def test_of_many_that_make_it_at_once_one_does(beside: Beside, any_url: str) -> 
 
 def test_a_folder_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     """Where the file cannot be made the store is unavailable, not something else."""
-    beside = Beside(f"sqlite:///{tmp_path / 'tracker.db'}", "other")
+    beside = SideDatabase(f"sqlite:///{tmp_path / 'tracker.db'}", "other")
     with pytest.raises(StoreUnavailable, match=r"tracker\.other\.db"):
         beside.make(lambda url: None)

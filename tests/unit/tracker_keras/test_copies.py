@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tracker_keras.saved import copies
-from tracker_keras.saved.copies import Stamp, Work
+from tracker_keras.checkpoint_files import pending_copies
+from tracker_keras.checkpoint_files.pending_copies import Stamp, Work
 
 
 class Pending:
@@ -25,7 +25,7 @@ class Pending:
 
 def test_nothing_pending_is_no_wait(tmp_path: Path) -> None:
     """A file that nobody copies is free, whether it is there or not."""
-    assert copies.wait_for(tmp_path / "m.keras", 0)
+    assert pending_copies.wait_for(tmp_path / "m.keras", 0)
 
 
 def test_waits_for_the_file_and_for_what_is_below(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -34,22 +34,22 @@ def test_waits_for_the_file_and_for_what_is_below(tmp_path: Path, caplog: pytest
     path.parent.mkdir()
     path.touch()
     (link := tmp_path / "link").symlink_to(path.parent)
-    copies.keep(path, lambda: None, pending)
+    pending_copies.keep(path, lambda: None, pending)
     for place in (path, path.parent, link / "m.keras"):
-        assert not copies.wait_for(place, 0.01)
+        assert not pending_copies.wait_for(place, 0.01)
     assert "training goes on" in caplog.text
-    assert copies.wait_for(path.with_name("m.keras2"), 0)
+    assert pending_copies.wait_for(path.with_name("m.keras2"), 0)
     threading.Timer(0.05, pending.futures[0].set_result, [None]).start()
-    assert copies.wait_for(path, 30)
-    assert copies.wait_for(path, 0)
+    assert pending_copies.wait_for(path, 30)
+    assert pending_copies.wait_for(path, 0)
 
 
 def test_a_copy_that_came_too_late_holds_nobody(tmp_path: Path) -> None:
     """A run that has ended cancels what it is given."""
     pending = Pending()
-    copies.keep(tmp_path / "m.keras", lambda: None, pending)
+    pending_copies.keep(tmp_path / "m.keras", lambda: None, pending)
     pending.futures[0].cancel()
-    assert copies.wait_for(tmp_path / "m.keras", 0)
+    assert pending_copies.wait_for(tmp_path / "m.keras", 0)
 
 
 def test_a_stamp_tells_a_file_from_its_successor(tmp_path: Path) -> None:

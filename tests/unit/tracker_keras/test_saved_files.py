@@ -10,9 +10,9 @@ import pytest
 from e2e.children import eventually
 
 from tracker.domain.goals import Goal
-from tracker_keras.saved import replacing as replacing_module
-from tracker_keras.saved.replacing import release, replacing, sweep
-from tracker_keras.saved.saved_files import Ledger, fields_of
+from tracker_keras.checkpoint_files import atomic_replace as replacing_module
+from tracker_keras.checkpoint_files.atomic_replace import release, replacing, sweep
+from tracker_keras.checkpoint_files.saved_files import Ledger, fields_of
 
 
 def ledger(folder: Path, goal: Goal | None = "min", *, monitor: str = "loss", shape: str = "s") -> Ledger:
@@ -72,7 +72,7 @@ def test_another_process_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     before.best = 1.0
     before.write()
     assert ledger(tmp_path / "a").take_up(as_well_own=False, with_files=True) is None, "this is no other process"
-    monkeypatch.setattr("tracker_keras.saved.saved_files._PROCESS", "another")
+    monkeypatch.setattr("tracker_keras.checkpoint_files.saved_files._PROCESS", "another")
     (tmp_path / "a").rename(tmp_path / "b")
     after = ledger(tmp_path / "b")
     assert after.take_up(as_well_own=False, with_files=True) == 1.0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras.resuming.state_file import read_beside, require_room, room_for, variables_of, write_beside
+from tracker_keras.resuming.state_file import add_arrays, read_arrays, require_room, room_for, variables_of
 
 
 @pytest.mark.parametrize(("width", "layers"), [(1, 1), (4, 40), (300, 3)])
@@ -32,8 +32,8 @@ def test_a_forked_child_cannot_keep_the_file(tmp_path: Path) -> None:
     model.save_weights(file)
     with file.open() as childs:
         fcntl.flock(childs, fcntl.LOCK_EX)
-        write_beside(file, {"one": np.arange(3)}, [])
-    assert read_beside(file)[0]["one"].tolist() == [0, 1, 2]
+        add_arrays(file, {"one": np.arange(3)}, [])
+    assert read_arrays(file)[0]["one"].tolist() == [0, 1, 2]
 
 
 def test_a_disk_that_is_full_is_not_written_to(tmp_path: Path) -> None:
@@ -45,5 +45,5 @@ def test_a_disk_that_is_full_is_not_written_to(tmp_path: Path) -> None:
     file = tmp_path / "state.weights.h5"
     huge = np.broadcast_to(np.zeros(1), (2 * free // 8,))  # of one number in memory
     with pytest.raises(InvalidValue, match="bytes free"):
-        write_beside(file, {"huge": huge}, [])
+        add_arrays(file, {"huge": huge}, [])
     assert not file.exists()

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tracker.domain.errors import InvalidValue
-from tracker.domain.progress import Progress
 from tracker.domain.records import (
     Checkpoint,
     Epoch,
@@ -25,6 +24,7 @@ from tracker.domain.records import (
     RunPage,
     Series,
 )
+from tracker.domain.run_progress import Progress
 from tracker.wire.records import from_msgpack, to_json, to_msgpack
 
 RUN = Run(id="r", name="n", experiment="e", status="running", started_ms=1, ended_ms=None, best_epoch=3,

@@ -11,8 +11,8 @@ import msgspec
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tracker.server.mlflow import failures
-from tracker.server.mlflow.mount import installed
+from tracker.server.mlflow import mlflow_errors
+from tracker.server.mlflow.lazy_app import installed
 
 _INFO: Mapping[str, Any] = {
     "store_type": None,
@@ -37,7 +37,7 @@ def _says(answer: Any) -> ASGIApp:
     body = msgspec.json.encode(answer)
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        await failures.answer(send, body)
+        await mlflow_errors.answer(send, body)
 
     return endpoint
 
@@ -45,7 +45,7 @@ def _says(answer: Any) -> ASGIApp:
 async def _version(scope: Scope, receive: Receive, send: Send) -> None:
     version = _mlflow_version()
     if version is None:
-        await failures.refusal("NOT_IMPLEMENTED", "MLflow is not installed here").send(send)
+        await mlflow_errors.refusal("NOT_IMPLEMENTED", "MLflow is not installed here").send(send)
     else:
         await PlainTextResponse(version)(scope, receive, send)
 

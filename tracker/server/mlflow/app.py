@@ -6,10 +6,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
-from tracker.server.mlflow import denied, experiments, genuine, history, models, runs, ui
+from tracker.server.mlflow import allowlist, experiments, flask_app, history, models, runs, ui
 from tracker.server.mlflow.about import ABOUT
 from tracker.server.mlflow.artifacts import Artifacts
-from tracker.server.mlflow.mount import Mount
+from tracker.server.mlflow.lazy_app import LazyApp
 from tracker.server.mlflow.routing import Table
 from tracker.server.operations import Services
 
@@ -21,10 +21,10 @@ def mlflow_app(native: ASGIApp, *, services: Services, bridge: Bridge, locations
     by MLflow's own application over `bridge`, which is loaded in the background when it is first needed, with the
     model registry beside the store at `url`. Without MLflow those answer 501. Who may ask is not checked here.
     """
-    cold = Mount(
-        lambda: genuine.load(services.artifacts, bridge, locations, url),
+    cold = LazyApp(
+        lambda: flask_app.load(services.artifacts, bridge, locations, url),
         services.intake,
-        services.rooms.genuine,
+        services.reads.genuine,
         query_seconds=services.query_seconds,
     )
     pages = ui.Pages(cold.begin)
@@ -43,13 +43,13 @@ def mlflow_app(native: ASGIApp, *, services: Services, bridge: Bridge, locations
             await endpoint(scope, receive, send)
         elif path == "/" or path.startswith(ui.STATIC):
             await pages(scope, receive, send)
-        elif not denied.is_ours(path):
+        elif not allowlist.is_ours(path):
             await native(scope, receive, send)
         elif endpoint := artifacts.endpoint(scope) or table.match(scope):
             await endpoint(scope, receive, send)
-        elif denied.is_reached(scope["method"], path):
+        elif allowlist.is_reached(scope["method"], path):
             await cold(scope, receive, send)
         else:
-            await denied.refusal(scope["method"], path).send(send)
+            await allowlist.refusal(scope["method"], path).send(send)
 
     return app

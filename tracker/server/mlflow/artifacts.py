@@ -19,11 +19,11 @@ from tracker.domain.ports import Folders
 from tracker.domain.records import Entry
 from tracker.mlflow_bridge import views
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.errors import spoken
+from tracker.mlflow_bridge.bridge_entities import BridgeError
+from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.locations import PROXY, Locations
-from tracker.mlflow_bridge.words import BridgeError
 from tracker.server import files
-from tracker.server.mlflow import failures
+from tracker.server.mlflow import mlflow_errors
 from tracker.server.mlflow.decode import invalid, missing, pairs
 from tracker.server.mlflow.paths import checked
 from tracker.server.operations import Services
@@ -40,7 +40,7 @@ _MULTIPART = {"mpu": "Multipart upload", "presigned": "Multipart download"}
 _LARGEST_UPLOAD = 10 * 1024 * 1024
 
 
-class Elsewhere(Exception):
+class ForeignFiles(Exception):
     """The files are not in the server's own home: MLflow's application may know how to get at them."""
 
 
@@ -88,10 +88,10 @@ class Artifacts:
         async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 response = await handle(Request(scope, receive))
-            except Elsewhere:
+            except ForeignFiles:
                 await self.mount(scope, receive, send)
             except Exception as error:
-                await failures.told(error).send(send)
+                await mlflow_errors.error_answer(error).send(send)
             else:
                 await response(scope, receive, send)
 
@@ -193,7 +193,7 @@ class Artifacts:
     def _owner_at(self, uri: str, path: str) -> tuple[str, str]:
         parts = urlsplit(uri)
         if parts.scheme != PROXY:
-            raise Elsewhere
+            raise ForeignFiles
         return self.locations.owner_of(f"{parts.path}/{path}")
 
     async def _given(self, request: Request, uri: str, path: str) -> Response:

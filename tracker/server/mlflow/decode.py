@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec import inspect as kinds
 
-from tracker.mlflow_bridge.words import BridgeError
+from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.server.mlflow.requests import NUMBERED
 
 S = TypeVar("S", bound=Struct)

@@ -10,11 +10,11 @@ from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tracker.server.intake import GRACE_S, SLOWEST, Intake
 from tracker.server.long_answers import LongAnswer
-from tracker.server.mlflow import failures
+from tracker.server.mlflow import mlflow_errors
 from tracker.server.mlflow.decode import decoder, invalid, query_decoder
 from tracker.server.problems import Refused
+from tracker.server.request_body import GRACE_S, SLOWEST, BodyLimits
 
 S = TypeVar("S", bound=Struct)
 Handle = Callable[[S], Awaitable[bytes | LongAnswer]]
@@ -26,7 +26,7 @@ _SMALL = 256 * 1024
 """Bodies up to it are decoded on the event loop; larger ones in a thread, so that other requests need not wait."""
 
 
-def asked(kind: type[S], handle: Handle[S]) -> ASGIApp:
+def get_endpoint(kind: type[S], handle: Handle[S]) -> ASGIApp:
     """The endpoint of a request that comes in the query."""
     decode = query_decoder(kind)
 
@@ -34,14 +34,14 @@ def asked(kind: type[S], handle: Handle[S]) -> ASGIApp:
         try:
             answer = await handle(decode(scope["query_string"], **scope.get(FIELDS, _NONE)))
         except Exception as error:
-            await failures.told(error).send(send)
+            await mlflow_errors.error_answer(error).send(send)
         else:
             await _answer(answer, scope, receive, send)
 
     return endpoint
 
 
-def told(kind: type[S], handle: Handle[S], intake: Intake) -> ASGIApp:
+def body_endpoint(kind: type[S], handle: Handle[S], intake: BodyLimits) -> ASGIApp:
     """The endpoint of a request that comes as a body of JSON."""
     decode = decoder(kind)
 
@@ -61,7 +61,7 @@ def told(kind: type[S], handle: Handle[S], intake: Intake) -> ASGIApp:
             else:
                 answer = await handle(decode(first.get("body", b""), **of_path))
         except Exception as error:
-            await failures.told(error).send(send)
+            await mlflow_errors.error_answer(error).send(send)
         else:
             await _answer(answer, scope, receive, send)
 
@@ -72,7 +72,7 @@ async def _answer(answer: bytes | LongAnswer, scope: Scope, receive: Receive, se
     if isinstance(answer, LongAnswer):
         await answer(scope, receive, send)
     else:
-        await failures.answer(send, answer)
+        await mlflow_errors.answer(send, answer)
 
 
 async def first_message(receive: Receive) -> Message:

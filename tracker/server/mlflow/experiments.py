@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.words import BridgeError, Experiment
+from tracker.mlflow_bridge.bridge_entities import BridgeError, ExperimentEntity
 from tracker.server.mlflow import requests
 from tracker.server.mlflow.routing import NOTHING, get, post
 from tracker.server.mlflow.runs import page
@@ -13,10 +13,10 @@ from tracker.server.mlflow.runs import page
 encode = msgspec.json.encode
 
 
-class OneExperiment(msgspec.Struct):
+class ExperimentAnswer(msgspec.Struct):
     """An answer about an experiment."""
 
-    experiment: Experiment
+    experiment: ExperimentEntity
 
 
 class OneId(msgspec.Struct):
@@ -30,9 +30,9 @@ def create(bridge: Bridge, given: requests.CreateExperiment) -> bytes:
     return encode(OneId(bridge.create_experiment(given.name, given.artifact_location or None, given.tags)))
 
 
-def one(bridge: Bridge, given: requests.OneExperiment) -> bytes:
+def one(bridge: Bridge, given: requests.ExperimentRequest) -> bytes:
     """An experiment, deleted or not."""
-    return encode(OneExperiment(bridge.get_experiment(given.experiment_id)))
+    return encode(ExperimentAnswer(bridge.get_experiment(given.experiment_id)))
 
 
 def named(bridge: Bridge, given: requests.NamedExperiment) -> bytes:
@@ -40,7 +40,7 @@ def named(bridge: Bridge, given: requests.NamedExperiment) -> bytes:
     found = bridge.get_experiment_by_name(given.experiment_name)
     if found is None:
         raise BridgeError("RESOURCE_DOES_NOT_EXIST", f"Could not find experiment with name '{given.experiment_name}'")
-    return encode(OneExperiment(found))
+    return encode(ExperimentAnswer(found))
 
 
 def search(bridge: Bridge, given: requests.SearchExperiments) -> bytes:
@@ -57,13 +57,13 @@ def update(bridge: Bridge, given: requests.UpdateExperiment) -> bytes:
     return NOTHING
 
 
-def delete(bridge: Bridge, given: requests.OneExperiment) -> bytes:
+def delete(bridge: Bridge, given: requests.ExperimentRequest) -> bytes:
     """Hide an experiment and its runs."""
     bridge.delete_experiment(given.experiment_id)
     return NOTHING
 
 
-def restore(bridge: Bridge, given: requests.OneExperiment) -> bytes:
+def restore(bridge: Bridge, given: requests.ExperimentRequest) -> bytes:
     """Show an experiment and its runs again."""
     bridge.restore_experiment(given.experiment_id)
     return NOTHING
@@ -83,13 +83,13 @@ def delete_tag(bridge: Bridge, given: requests.DeleteExperimentTag) -> bytes:
 
 ROUTES = (
     post("experiments/create", requests.CreateExperiment, create),
-    get("experiments/get", requests.OneExperiment, one),
+    get("experiments/get", requests.ExperimentRequest, one),
     get("experiments/get-by-name", requests.NamedExperiment, named),
     get("experiments/search", requests.SearchExperiments, search),
     post("experiments/search", requests.SearchExperiments, search),
     post("experiments/update", requests.UpdateExperiment, update),
-    post("experiments/delete", requests.OneExperiment, delete),
-    post("experiments/restore", requests.OneExperiment, restore),
+    post("experiments/delete", requests.ExperimentRequest, delete),
+    post("experiments/restore", requests.ExperimentRequest, restore),
     post("experiments/set-experiment-tag", requests.SetExperimentTag, set_tag),
     post("experiments/delete-experiment-tag", requests.DeleteExperimentTag, delete_tag),
 )

@@ -8,15 +8,15 @@ import msgspec
 from msgspec import UNSET
 
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.histories import LongPoints, Points
+from tracker.mlflow_bridge.histories import LongPoints, MetricPoints
 from tracker.mlflow_bridge.json import encode_metrics
+from tracker.server.fair_lock import FairLock
 from tracker.server.long_answers import Pieces
 from tracker.server.mlflow import requests
 from tracker.server.mlflow.decode import DOCS, invalid
 from tracker.server.mlflow.routing import get
 from tracker.server.mlflow.runs import page
 from tracker.server.operations import SHORT_ROWS
-from tracker.server.turns import Turns
 
 encode = msgspec.json.encode
 
@@ -36,7 +36,7 @@ def one(bridge: Bridge, given: requests.GetHistory) -> bytes | None:
     return page(b"metrics", _inside(given.metric_key, points), token)
 
 
-def one_long(bridge: Bridge, given: requests.GetHistory, turns: Turns) -> Pieces:
+def one_long(bridge: Bridge, given: requests.GetHistory, turns: FairLock) -> Pieces:
     """The same of a long series."""
     found = bridge.long_points(given.run_id, given.metric_key, _most(given), given.page_token or None, turn=turns)
     return Pieces(_pieces(given.metric_key, found), found.close)
@@ -99,7 +99,7 @@ def interval(bridge: Bridge, given: requests.GetHistoryInterval) -> bytes:
     return page(b"metrics", fragments, None)
 
 
-def _inside(key: str, points: Points, run_id: str | None = None) -> list[bytes]:
+def _inside(key: str, points: MetricPoints, run_id: str | None = None) -> list[bytes]:
     """The points as JSON, parted by commas; none if there are none."""
     array = encode_metrics(key, *points, run_id)
     return [array[1:-1]] if len(points.steps) else []

@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from tracker.server.mlflow import failures
+from tracker.server.mlflow import mlflow_errors
 
 log = logging.getLogger("tracker.server")
 
@@ -23,22 +23,23 @@ def install(flask_app: Any) -> None:
     from mlflow.exceptions import MlflowException
     from werkzeug.exceptions import HTTPException
 
-    def told(error: Exception) -> Any:
+    def answer_of(error: Exception) -> Any:
         if isinstance(error, HTTPException):  # a form's missing field is also a KeyError
             return error
         if not _in_a_reader(error.__traceback__):
             raise error
         log.warning("MLflow cannot read the request for %s: %s: %s", request.path, type(error).__name__, error)
-        said = failures.refusal("INVALID_PARAMETER_VALUE", f"the request has a value of a wrong type or form: {error}")
+        message = f"the request has a value of a wrong type or form: {error}"
+        said = mlflow_errors.refusal("INVALID_PARAMETER_VALUE", message)
         return Response(said.body, said.status, content_type="application/json")
 
-    def told_by_mlflow(error: Any) -> Any:
+    def mlflow_answer(error: Any) -> Any:
         return Response(error.serialize_as_json(), error.get_http_status_code(), content_type="application/json")
 
     # Most of MLflow's routes answer their own errors; some do not.
-    flask_app.register_error_handler(MlflowException, told_by_mlflow)
+    flask_app.register_error_handler(MlflowException, mlflow_answer)
     for kind in (*_ERRORS, GraphQLError):
-        flask_app.register_error_handler(kind, told)
+        flask_app.register_error_handler(kind, answer_of)
 
 
 def _in_a_reader(trace: TracebackType | None) -> bool:

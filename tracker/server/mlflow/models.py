@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.words import LoggedModel
+from tracker.mlflow_bridge.bridge_entities import LoggedModelEntity
 from tracker.server.mlflow import requests
 from tracker.server.mlflow.decode import invalid
 from tracker.server.mlflow.routing import NOTHING, Route, get, post
@@ -20,7 +20,7 @@ _MOST_EXPERIMENTS = 20
 _DATA = ("params", "metrics")
 
 
-def shown(model: LoggedModel) -> bytes:
+def shown(model: LoggedModelEntity) -> bytes:
     """A logged model as it stands on the wire; empty lists are left out."""
     info: dict[str, Any] = {"model_type": "", "source_run_id": ""}
     data: dict[str, Any] = {}

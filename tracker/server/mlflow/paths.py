@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import check_artifact_path, check_safe_path
-from tracker.mlflow_bridge.words import BridgeError
+from tracker.mlflow_bridge.bridge_entities import BridgeError
 
 _LAYERS = 8
 """How often a name may be percent-encoded over again until nobody honest did it."""

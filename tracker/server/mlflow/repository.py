@@ -12,7 +12,7 @@ from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from tracker.artifacts import enclosed
+from tracker.artifacts import safe_paths
 from tracker.artifacts.local import LocalArtifacts
 from tracker.domain.ports import ArtifactHome, Folders
 from tracker.mlflow_bridge.locations import PROXY, Locations
@@ -64,7 +64,7 @@ class HomeRepository(ArtifactRepository):  # type: ignore[misc]
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         owner, inner = self._locations.owner_of(checked(remote_file_path))
         if isinstance(self._home, LocalArtifacts):
-            with enclosed.open_file(self._home.root, owner, inner) as source, open(local_path, "wb") as target:
+            with safe_paths.open_file(self._home.root, owner, inner) as source, open(local_path, "wb") as target:
                 shutil.copyfileobj(source, target)
         else:
             self._home.fetch(f"{self._home.uri(owner)}/{quote(inner)}", Path(local_path))

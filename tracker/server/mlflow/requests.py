@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from tracker.mlflow_bridge.words import Metric, ModelStatus, Number, Status, Text
+from tracker.mlflow_bridge.bridge_entities import Metric, ModelStatus, Number, Status, Text
 
 Filled = Annotated[str, Meta(min_length=1)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -98,7 +98,7 @@ class UpdateRun(Body, frozen=True):
     run_uuid: str = ""
 
 
-class OneRun(Body, frozen=True):
+class RunRequest(Body, frozen=True):
     """Deletes, restores or gets a run."""
 
     run_id: Filled
@@ -178,7 +178,7 @@ class CreateExperiment(Body, frozen=True):
     tags: list[Pair] = []
 
 
-class OneExperiment(Body, frozen=True):
+class ExperimentRequest(Body, frozen=True):
     """Gets, deletes or restores an experiment."""
 
     experiment_id: Filled

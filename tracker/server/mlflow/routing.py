@@ -13,11 +13,11 @@ from starlette.types import ASGIApp, Scope
 from tracker.domain.catalogue import Logged
 from tracker.domain.errors import TrackerError
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.errors import in_words
+from tracker.mlflow_bridge.bridge_errors import mlflow_error
+from tracker.server.fair_lock import FairLock
 from tracker.server.long_answers import LongAnswer, Pieces
 from tracker.server.mlflow import endpoints
 from tracker.server.operations import JSON, Services
-from tracker.server.turns import Turns
 
 S = TypeVar("S", bound=Struct)
 NOTHING = b"{}"
@@ -47,7 +47,7 @@ class Route:
     log: Callable[[Bridge, Any], Prepared] | None = None
     lone: bool = False
     is_long: Callable[[Any], bool] = _never
-    stream: Callable[[Bridge, Any, Turns], Pieces] | None = None
+    stream: Callable[[Bridge, Any, FairLock], Pieces] | None = None
 
 
 def get(
@@ -56,7 +56,7 @@ def get(
     answer: Callable[[Bridge, S], bytes | None],
     *,
     is_long: Callable[[S], bool] = _never,
-    stream: Callable[[Bridge, S, Turns], Pieces] | None = None,
+    stream: Callable[[Bridge, S, FairLock], Pieces] | None = None,
 ) -> Route:
     """A route that is asked."""
     return Route("GET", path, takes, answer, is_long=is_long, stream=stream)
@@ -83,9 +83,9 @@ class Table:
         for route in routes:
             handle = _handle(route, services, bridge)
             endpoint = (
-                endpoints.asked(route.takes, handle)
+                endpoints.get_endpoint(route.takes, handle)
                 if route.method == "GET"
-                else endpoints.told(route.takes, handle, services.intake)
+                else endpoints.body_endpoint(route.takes, handle, services.intake)
             )
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 self._add(method, route.path, endpoint)
@@ -116,7 +116,7 @@ def _handle(route: Route, services: Services, bridge: Bridge) -> Callable[[Any],
                 logged, more = prepare(bridge, given)
                 await append(logged)
             except TrackerError as error:
-                raise in_words(error, lone=lone) from error
+                raise mlflow_error(error, lone=lone) from error
             if more is not None:
                 await services.ask(more)
             return NOTHING

@@ -8,7 +8,16 @@ import msgspec
 from msgspec import UNSET
 
 from tracker.mlflow_bridge.bridge import Bridge
-from tracker.mlflow_bridge.words import Dataset, DatasetInput, Metric, ModelInput, ModelOutput, Run, RunInfo, Text
+from tracker.mlflow_bridge.bridge_entities import (
+    DatasetEntity,
+    DatasetInput,
+    Metric,
+    ModelInput,
+    ModelOutput,
+    RunEntity,
+    RunInfo,
+    Text,
+)
 from tracker.server.mlflow import requests
 from tracker.server.mlflow.routing import NOTHING, Prepared, get, log, post
 from tracker.server.operations import SHORT_PAGE
@@ -16,10 +25,10 @@ from tracker.server.operations import SHORT_PAGE
 encode = msgspec.json.encode
 
 
-class OneRun(msgspec.Struct):
+class RunAnswer(msgspec.Struct):
     """An answer about a run."""
 
-    run: Run
+    run: RunEntity
 
 
 class OneInfo(msgspec.Struct):
@@ -31,15 +40,15 @@ class OneInfo(msgspec.Struct):
 def create(bridge: Bridge, given: requests.CreateRun) -> bytes:
     """A new run, which is running."""
     return encode(
-        OneRun(
+        RunAnswer(
             bridge.create_run(given.experiment_id, given.user_id, given.start_time, given.tags, given.run_name or None)
         )
     )
 
 
-def one(bridge: Bridge, given: requests.OneRun) -> bytes:
+def one(bridge: Bridge, given: requests.RunRequest) -> bytes:
     """A run with its latest metrics, parameters, tags, inputs and outputs."""
-    return encode(OneRun(bridge.get_run(given.run_id)))
+    return encode(RunAnswer(bridge.get_run(given.run_id)))
 
 
 def update(bridge: Bridge, given: requests.UpdateRun) -> bytes:
@@ -53,13 +62,13 @@ def update(bridge: Bridge, given: requests.UpdateRun) -> bytes:
     return encode(OneInfo(info))
 
 
-def delete(bridge: Bridge, given: requests.OneRun) -> bytes:
+def delete(bridge: Bridge, given: requests.RunRequest) -> bytes:
     """Hide a run."""
     bridge.delete_run(given.run_id)
     return NOTHING
 
 
-def restore(bridge: Bridge, given: requests.OneRun) -> bytes:
+def restore(bridge: Bridge, given: requests.RunRequest) -> bytes:
     """Show a run again."""
     bridge.restore_run(given.run_id)
     return NOTHING
@@ -106,7 +115,7 @@ def log_metric(bridge: Bridge, given: requests.LogMetric) -> Prepared:
         given.dataset_name,
         given.dataset_digest,
     )
-    return bridge.prepare_log(given.run_id, (point,)), bridge.beside(given.run_id, (point,))
+    return bridge.prepare_log(given.run_id, (point,)), bridge.prepare_model_metrics(given.run_id, (point,))
 
 
 def log_parameter(bridge: Bridge, given: requests.LogParam) -> Prepared:
@@ -122,13 +131,15 @@ def set_tag(bridge: Bridge, given: requests.SetTag) -> Prepared:
 def log_batch(bridge: Bridge, given: requests.LogBatch) -> Prepared:
     """Points, parameters and tags: all of them or none."""
     logged = bridge.prepare_log(given.run_id, given.metrics, given.params, given.tags)
-    return logged, bridge.beside(given.run_id, given.metrics)
+    return logged, bridge.prepare_model_metrics(given.run_id, given.metrics)
 
 
 def log_inputs(bridge: Bridge, given: requests.LogInputs) -> bytes:
     """Data sets and models that a run used."""
     datasets = [
-        DatasetInput(Dataset(**{name: getattr(use.dataset, name) for name in Dataset.__struct_fields__}), use.tags)
+        DatasetInput(
+            DatasetEntity(**{name: getattr(use.dataset, name) for name in DatasetEntity.__struct_fields__}), use.tags
+        )
         for use in given.datasets
     ]
     bridge.log_inputs(given.run_id, datasets, [ModelInput(model.model_id) for model in given.models])
@@ -143,10 +154,10 @@ def log_outputs(bridge: Bridge, given: requests.LogOutputs) -> bytes:
 
 ROUTES = (
     post("runs/create", requests.CreateRun, create),
-    get("runs/get", requests.OneRun, one),
+    get("runs/get", requests.RunRequest, one),
     post("runs/update", requests.UpdateRun, update),
-    post("runs/delete", requests.OneRun, delete),
-    post("runs/restore", requests.OneRun, restore),
+    post("runs/delete", requests.RunRequest, delete),
+    post("runs/restore", requests.RunRequest, restore),
     post("runs/delete-tag", requests.DeleteTag, delete_tag),
     post("runs/search", requests.SearchRuns, search, is_long=lambda given: given.max_results > SHORT_PAGE),
     log("runs/log-metric", requests.LogMetric, log_metric),

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from tracker.domain.extras import how_to_install
-from tracker.server.mlflow import failures
+from tracker.server.mlflow import mlflow_errors
 
 STATIC = "/static-files/"
 _HASHED = re.compile(r"\.[0-9a-f]{8,}\.")
@@ -62,7 +62,8 @@ class Pages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if scope["method"] not in ("GET", "HEAD"):
-            await failures.Told(405, failures.document("BAD_REQUEST", f"{path} is only for GET")).send(send)
+            document = mlflow_errors.document("BAD_REQUEST", f"{path} is only for GET")
+            await mlflow_errors.ErrorBody(405, document).send(send)
         elif self._files is None:
             page: Response = HTMLResponse(_MISSING, 200 if path == "/" else 404, {"Cache-Control": _ASK_AGAIN})
             await page(scope, receive, send)

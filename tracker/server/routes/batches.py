@@ -15,9 +15,9 @@ from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import Ack, Batch, CheckpointLogged
 from tracker.domain.limits import check_safe_path
 from tracker.domain.ports import ArtifactHome
-from tracker.server.intake import codings
 from tracker.server.operations import MSGPACK, Operation, Services, encoder, payload
 from tracker.server.problems import Refused, Unreadable
+from tracker.server.request_body import codings
 from tracker.wire.batches import decode_batch
 
 _LARGE = 128 * 1024

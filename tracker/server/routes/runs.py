@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from tracker.domain.errors import CheckpointNotFound
 from tracker.domain.ports import RunStore
-from tracker.domain.progress import Progress
 from tracker.domain.records import Checkpoint, Epoch, Event, Experiment, Fit, Histogram, History, Run, RunPage, Series
+from tracker.domain.run_progress import Progress
 from tracker.query.comparison import Comparison, compare_facts, facts_of
+from tracker.server.fair_lock import FairLock
 from tracker.server.long_answers import Pieces
 from tracker.server.operations import (
     HEADERS,
@@ -29,7 +30,6 @@ from tracker.server.operations import (
     query,
     run_id,
 )
-from tracker.server.turns import Turns
 from tracker.wire.streams import history_as_json, history_as_msgpack
 
 _RUN = "/api/v1/runs/{run_id}"
@@ -136,7 +136,7 @@ async def history(services: Services, request: Request) -> Response:
         found = store.short_history(run, wanted.key, SHORT_ROWS, max_points=wanted.max_points, **part)
         return None if found is None else encode(found)
 
-    def long(turns: Turns) -> Pieces:
+    def long(turns: FairLock) -> Pieces:
         spooled = store.spool_history(run, wanted.key, turn=turns, **part)
         return Pieces((history_as_msgpack if media_type == MSGPACK else history_as_json)(spooled), spooled.close)
 

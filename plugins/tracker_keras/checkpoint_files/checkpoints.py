@@ -1,0 +1,262 @@
+"""The files that callbacks beside ours save in a fit, kept in the run's catalogue as they were when they were saved."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tracker.domain.checkpoint_retention import BEST_BY, MID_EPOCH
+from tracker.domain.retention import BUDGET
+from tracker.settings import Settings
+from tracker_keras.checkpoint_files import pending_copies
+from tracker_keras.checkpoint_files.orbax_folders import step_alone
+from tracker_keras.checkpoint_files.pending_copies import Stamp
+from tracker_keras.model_checkpoint import ModelCheckpoint
+from tracker_keras.record.optimizers import unwrapped
+from tracker_keras.record.parts import Part
+
+if TYPE_CHECKING:
+    from tracker.domain.vocabulary import CheckpointRole
+    from tracker_keras.record.fit import ObservedFit
+
+log = logging.getLogger("tracker")
+
+
+@dataclass(kw_only=True)
+class SavedCheckpoint:
+    """What was saved: the file or folder, in which of Keras' epochs, and after which batch (None: as it ended).
+
+    `best_by` is the metric by which the callback held it for the best. `is_versioned`: where the same path is saved
+    again, this is an older version of it. `ends_epoch` says that the batch, if one is
+    given, was the last of its epoch.
+    """
+
+    path: str
+    epoch: int
+    by: str
+    batch: int | None = None
+    ends_epoch: bool = False
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    best_by: str | None = None
+    is_versioned: bool = False
+    role: CheckpointRole = "model"
+    state: Mapping[str, Any] = field(default_factory=dict)
+    placed: Callable[[], AbstractContextManager[Path]] | None = None
+    """Waits for what is saved in the background, and gives what is to be kept of it."""
+
+
+class Checkpoints(Part):
+    """Watches ModelCheckpoint (Keras', ours, anybody's subclass), BackupAndRestore and OrbaxCheckpoint.
+
+    Nothing is put around hooks that run for each batch: the methods that save are watched. The file is copied beside
+    the training; whoever is about to write over it, or to delete it, is held until that is done.
+    """
+
+    def __init__(self, fit: ObservedFit) -> None:
+        super().__init__(fit)
+        self._said: set[str] = set()
+        self._swapping = [one for one in fit.callbacks if isinstance(one, keras.callbacks.SwapEMAWeights)]
+        self._savers: list[Any] = []
+        self._budget = Settings.from_environment().checkpoint_budget
+        for callback in fit.callbacks:
+            with fit.guard(f"watching {type(callback).__name__}"):
+                self._look_at(callback)
+
+    def begin(self, initial_epoch: int) -> None:
+        """Where every ModelCheckpoint of the fit says how many it keeps, the run keeps as many."""
+        bounds = [(getattr(one, "keep_last", None), getattr(one, "keep_best", None)) for one in self._savers]
+        if bounds and all(last or best for last, best in bounds):
+            last, best = (sum(count or 0 for count in counts) or None for counts in zip(*bounds, strict=True))
+            self.fit.run.keep_checkpoints(last=last, best=best)
+
+    def keep(self, saved: SavedCheckpoint) -> None:
+        """Have a copy of what was saved put on record."""
+        recorder, stamp = self.fit.recorder, Stamp.of(saved.path)
+        if stamp is None and saved.placed is None:
+            self._say(saved.path, "is not there as a local file")
+            return
+        if recorder is None:
+            return
+        path, moment = Path(os.path.realpath(saved.path)), recorder.moment()
+        ends_epoch = saved.batch is None or saved.ends_epoch or self._is_last(saved.batch)
+        state = {"by": saved.by, "file": saved.path, **self._averaged(), **saved.state}
+        if saved.is_versioned:
+            state[BUDGET] = self._budget
+        if saved.batch is not None:
+            state["batch"] = saved.batch
+        else:
+            self.fit.count_steps()
+        if not ends_epoch and saved.role == "model":
+            state[MID_EPOCH] = True
+        if saved.best_by is not None:
+            state[BEST_BY] = saved.best_by
+        steps = self.fit.steps_done()
+
+        def copy() -> None:
+            with self.fit.guard("keeping a checkpoint"):
+                if saved.placed is None and Stamp.of(path) != stamp:
+                    self._say(saved.path, "was deleted or written over before it could be copied")
+                    return
+                with nullcontext(path) if saved.placed is None else saved.placed() as place:
+                    recorder.log_checkpoint(
+                        place,
+                        saved.epoch,
+                        steps=steps,
+                        metrics=saved.metrics,
+                        state=state,
+                        role=saved.role,
+                        ms=moment,
+                        ends_epoch=ends_epoch,
+                    )
+
+        pending_copies.keep(path, copy, self.fit.run.in_background)
+
+    # -- who is watched ------------------------------------------------------------------------------------------
+
+    def _look_at(self, callback: Any) -> None:
+        known = keras.callbacks
+        if isinstance(callback, known.ModelCheckpoint):
+            self._watch_model_checkpoint(callback)
+            self._savers.append(callback)
+        elif isinstance(callback, known.BackupAndRestore):
+            if not getattr(self.fit, "saves_state", False):  # of states only the newest is kept: ours says more
+                self._watch_backup(callback)
+        elif isinstance(callback, getattr(known, "OrbaxCheckpoint", ())):
+            self._watch_orbax(callback)
+            self._savers.append(callback)
+
+    def _watch_model_checkpoint(self, callback: Any) -> None:
+        """It asks for the path, then whether to save, then saves: a subclass may leave out what it does itself."""
+        attempt = _Attempt()
+        asks = type(callback)._save_model in (keras.callbacks.ModelCheckpoint._save_model, ModelCheckpoint._save_model)
+
+        def before(*_: Any) -> None:
+            nonlocal attempt
+            attempt = _Attempt()
+
+        def asked_where(path: str, epoch: int, batch: int | None, logs: Mapping[str, Any] | None) -> None:
+            nonlocal attempt
+            attempt = _Attempt(path, batch, Stamp.of(path), callback.best)
+            if not asks:
+                pending_copies.wait_for(path)
+
+        def asked_whether(answer: bool, *_: Any, **__: Any) -> None:
+            attempt.answer = bool(answer)
+            if attempt.answer and attempt.path is not None:
+                pending_copies.wait_for(attempt.path)
+
+        def after(epoch: int, logs: Mapping[str, Any]) -> None:
+            if attempt.path is None or not attempt.saved():
+                return
+            decided = callback.save_best_only and callback.best is not attempt.best
+            self.keep(
+                SavedCheckpoint(
+                    path=attempt.path,
+                    epoch=epoch,
+                    by=type(callback).__name__,
+                    batch=attempt.batch,
+                    ends_epoch=not getattr(callback, "is_in_epoch", True),
+                    metrics=dict(logs),
+                    best_by=callback.monitor if decided else None,
+                    is_versioned=True,
+                )
+            )
+
+        self.fit.watch.hear(callback, "_get_file_path", asked_where)
+        self.fit.watch.hear(callback, "_should_save_model", asked_whether)
+        self.fit.watch.around(callback, "_save_model", before, after)
+
+    def _watch_backup(self, callback: Any) -> None:
+        def before(*_: Any) -> None:
+            pending_copies.wait_for(callback._weights_path)
+
+        def before_all(*_: Any) -> None:
+            pending_copies.wait_for(callback.backup_dir)
+
+        def after(*_: Any) -> None:
+            counted, batch = callback._current_epoch, callback._last_batch_seen
+            ended = callback.save_freq == "epoch"  # what it counts is then the epoch that comes next
+            self.keep(
+                SavedCheckpoint(
+                    path=callback._weights_path,
+                    epoch=counted - 1 if ended else self.fit.current_epoch,
+                    by=type(callback).__name__,
+                    batch=None if ended else batch,
+                    role="state",
+                    state={"epoch": counted, "batch": batch},
+                )
+            )
+
+        self.fit.watch.around(callback, "_save_model", before, after)
+        if getattr(callback, "delete_checkpoint", True):
+            self.fit.watch.around(callback, "on_train_end", before_all)
+
+    def _watch_orbax(self, callback: Any) -> None:
+        """It writes in the background, and deletes what is beyond its `max_to_keep` as it saves."""
+
+        def before(*_: Any) -> None:
+            pending_copies.wait_for(callback.directory)
+
+        def saved(_: Any, step: int, logs: Mapping[str, Any] | None = None) -> None:
+            written = callback._async_futures[-1].result if callback.save_on_background else lambda: None
+            place = os.path.join(callback.directory, str(step))
+            self.keep(
+                SavedCheckpoint(
+                    path=place,
+                    epoch=self.fit.current_epoch,
+                    by=type(callback).__name__,
+                    batch=None if callback.save_freq == "epoch" else callback._last_batch_seen,
+                    metrics=dict(logs or {}),
+                    best_by=callback.monitor if callback.save_best_only else None,
+                    placed=lambda: step_alone(Path(os.path.realpath(place)), written),
+                )
+            )
+
+        self.fit.watch.around(callback, "_save_checkpoint", before, heard=saved)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _is_last(self, batch: int) -> bool:
+        """Whether the epoch ends with this batch; of data whose length Keras does not know, nobody can say."""
+        steps = self.fit.steps_per_epoch
+        return steps is not None and batch + 1 >= steps
+
+    def _averaged(self) -> dict[str, bool]:
+        """Whether the model's weights are the moving averages (EMA) at this moment; nothing where that is not known."""
+        if self._swapping:
+            return {"ema": any(one._ema_weights_in_model for one in self._swapping)}
+        optimizer = unwrapped(getattr(self.fit.model, "optimizer", None))
+        several = getattr(optimizer, "optimizers", None) or [optimizer]
+        averaging = [one for one in several if getattr(one, "use_ema", False)]
+        if averaging and all(one.ema_overwrite_frequency is None for one in averaging):
+            return {"ema": False}
+        return {}
+
+    def _say(self, path: str, problem: str) -> None:
+        """Once each."""
+        if problem not in self._said:
+            self._said.add(problem)
+            log.warning("the checkpoint %s %s; it is not in the run's catalogue", path, problem)
+
+
+@dataclass
+class _Attempt:
+    """One call of `_save_model`: where, what lay there, and whether it was decided to save (None: nobody asked)."""
+
+    path: str | None = None
+    batch: int | None = None
+    before: Stamp | None = None
+    best: Any = None
+    answer: bool | None = None
+
+    def saved(self) -> bool:
+        """Whether it saved, as it says itself, or else as the file does."""
+        assert self.path is not None
+        return Stamp.of(self.path) != self.before if self.answer is None else self.answer

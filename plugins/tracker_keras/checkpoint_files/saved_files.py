@@ -1,0 +1,129 @@
+"""What a ModelCheckpoint wrote, remembered beside its files, so that another process can go on where one stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import string
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tracker.domain.goals import Goal
+from tracker_keras.checkpoint_files import pending_copies
+from tracker_keras.checkpoint_files.atomic_replace import delete
+
+_PROCESS = uuid.uuid4().hex
+"""This process, told apart from those before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedFile:
+    """A file as it was written; `value` is the monitored metric's, None if it had none. `path` is absolute."""
+
+    path: str
+    value: float | None
+    size: int
+    mtime_s: int
+
+    @classmethod
+    def at(cls, path: Path, value: float | None) -> SavedFile:
+        """The file that lies there now."""
+        found = path.stat()
+        return cls(path=str(path), value=value, size=found.st_size, mtime_s=int(found.st_mtime))
+
+    def is_there(self) -> bool:
+        """Whether nobody deleted it or wrote over it since."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return False
+        return (found.st_size, int(found.st_mtime)) == (self.size, self.mtime_s)
+
+
+@dataclass(slots=True, kw_only=True)
+class Ledger:
+    """The best value and the files of one path pattern: `.<pattern>.saved.json` beside the files, replaced as a whole.
+
+    What another metric, goal or shape of model left there is not gone on with.
+    """
+
+    home: Path
+    monitor: str
+    goal: Goal | None
+    shape: str
+    best: float | None = None
+    files: list[SavedFile] = field(default_factory=list)
+
+    @staticmethod
+    def home_of(pattern: str) -> Path:
+        """Where it lies: in the deepest folder whose name has no placeholder."""
+        parts = Path(os.path.abspath(pattern)).parts
+        fixed = next(index for index, part in enumerate(parts) if index == len(parts) - 1 or fields_of(part))
+        return Path(*parts[:fixed]) / f".{'_'.join(parts[fixed:])}.saved.json"
+
+    def take_up(self, *, as_well_own: bool, with_files: bool) -> float | None:
+        """Go on from what lies there, if it fits, and return its best; `as_well_own`: also from this process's own.
+
+        A best whose file is gone, or was written over, counts no more. Files are taken, to be pruned, `with_files`.
+        """
+        try:
+            found = json.loads(self.home.read_text())
+            fits = [found[key] for key in ("monitor", "goal", "shape")] == [self.monitor, self.goal, self.shape]
+            files = [SavedFile(**{**one, "path": str(self.home.parent / one["path"])}) for one in found["files"]]
+            best, is_own = found["best"], found["process"] == _PROCESS
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if fits and (as_well_own or not is_own):
+            there = [one for one in files if one.is_there()]
+            self.files = there if with_files else []
+            self.best = best if best is not None and any(one.value == best for one in there) else None
+        return self.best
+
+    def add(self, path: Path, value: float | None) -> None:
+        """The file was written just now."""
+        self.files = [one for one in self.files if one.path != str(path)]
+        self.files.append(SavedFile.at(path, value))
+
+    def prune(self, last: int | None, best: int | None) -> None:
+        """Delete what is beyond the last and the best so many; the newest and the best stay in any case."""
+        if last is None and best is None:
+            return
+        judged = [(one.value, one.path) for one in self.files if one.value is not None and self.goal is not None]
+        ranked = [path for _, path in sorted(judged, key=lambda one: one[0], reverse=self.goal == "max")]
+        kept = {*(one.path for one in self.files[-(last or 1) :]), *ranked[: best or 1]}
+        for file in self.files:
+            if file.path not in kept and file.is_there():
+                pending_copies.wait_for(file.path)
+                delete(file.path)
+        self.files = [one for one in self.files if one.path in kept]
+
+    def write(self) -> None:
+        """Replace the ledger on disk."""
+        text = json.dumps(
+            {
+                "monitor": self.monitor,
+                "goal": self.goal,
+                "shape": self.shape,
+                "best": self.best,
+                "process": _PROCESS,
+                "files": [asdict(one) | {"path": os.path.relpath(one.path, self.home.parent)} for one in self.files],
+            }
+        )
+        beside = self.home.with_suffix(f".{os.getpid()}")
+        beside.write_text(text)
+        os.replace(beside, self.home)
+
+
+def fields_of(pattern: str) -> set[str]:
+    """The names of the placeholders in a path pattern."""
+    return {name.split(".")[0].split("[")[0] for _, name, _, _ in string.Formatter().parse(pattern) if name}
+
+
+def shape_of(weights: Iterable[Any]) -> str:
+    """What tells models of another architecture apart: a digest of their weights' shapes."""
+    shapes = " ".join(str(tuple(weight.shape)) for weight in weights)
+    return hashlib.sha256(shapes.encode()).hexdigest()[:16]

@@ -1,0 +1,192 @@
+"""Which of a script's trainings a `fit()` is, and what its run kept of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+from tracker import compose
+from tracker.artifacts.local import LocalArtifacts
+from tracker.domain.errors import ArtifactError, RunNotFound, StoreError, StoreUnavailable
+from tracker.domain.run_progress import Progress
+from tracker.settings import Settings
+
+if TYPE_CHECKING:
+    from tracker.client.recorded import Recorded
+    from tracker.client.run import Connect
+    from tracker.domain.ports import ArtifactHome
+    from tracker.domain.records import Checkpoint, Fit
+
+
+class Resumable(Protocol):
+    """What is asked of a run here: its own process's, or another worker's."""
+
+    id: str
+    resumed: bool
+    unasked: bool
+    connect: Connect | None
+
+    def recorded(self) -> Recorded | None:
+        """What journals on this machine have of it."""
+        ...
+
+    def flush(self, timeout: float = 30.0) -> int:
+        """Wait until what was logged is stored."""
+        ...
+
+
+@dataclass(eq=False)
+class FollowedRun:
+    """The chief's run as a worker beside it knows it, which reads and records nothing."""
+
+    id: str
+    connect: Connect | None
+    resumed: bool = True
+    unasked: bool = False
+
+    def recorded(self) -> Recorded | None:
+        """Nothing that all workers could be sure to see: the chief's journals may lie on another machine."""
+        return None
+
+    def flush(self, timeout: float = 30.0) -> int:
+        """Nothing was logged."""
+        return 0
+
+
+def followed_run() -> FollowedRun | None:
+    """The run that TRACKER_RUN_ID names to all workers; None if it is not set."""
+    settings = Settings.from_environment()
+    if settings.run_id is None:
+        return None
+    url = compose.store_url(settings.store, settings.token)
+    root = compose.artifact_root(settings.artifacts, url)
+    return FollowedRun(settings.run_id, lambda: (compose.open_store(url), compose.open_artifacts(root, url)))
+
+
+log = logging.getLogger("tracker")
+_UNFINISHED = (None, "failed", "interrupted", "preempted", "lost")
+
+
+@dataclass(eq=False)
+class ScriptPosition:
+    """Where a script stands in a run that it saves its state into.
+
+    Trainings of a script are counted from 0: the same script, started again, comes to the one that a state is of by
+    its number. One that died is not over, and a `fit()` after it takes it up.
+    """
+
+    index: int = -1
+    is_complete: bool = True
+    models: WeakSet[Any] = field(default_factory=WeakSet)
+    """Which models were trained; more than one cannot be put back."""
+    newest: Checkpoint | None = None
+    phase: int = 0
+    """The phase that the run is in."""
+    ended: bool = False
+    """Whether the fit that saved the newest state came to its end."""
+    _left: tuple[int, int] | None = None
+    """The phase that the run's last fit left unfinished, and the steps that the run had when it began."""
+    _home: ArtifactHome | None = None
+    _run: Resumable | None = None
+
+    def enter(self, run: Resumable, model: Any, *, asks: bool) -> None:
+        """The next `fit()` begins. With `asks` the run's state is looked up; raises StoreError if that cannot be."""
+        if asks and run.unasked:
+            raise StoreUnavailable(
+                "the store did not answer as the run was opened, so whether this training goes on cannot be known; "
+                "start again when it does, or train anew with resume=False"
+            )
+        died = not self.is_complete
+        if not died:
+            self.index += 1
+        self.is_complete = False
+        if asks and (died or (run.resumed and self._home is None)):
+            if died:
+                run.flush()
+            self._ask(run)
+        self.models.add(model)
+
+    def _ask(self, run: Resumable) -> None:
+        if run.connect is None:
+            return
+        self._run, left = run, run.recorded()
+        fits: dict[int, Fit] = {}
+        states: list[Checkpoint] = []
+        progress = Progress()
+        try:
+            store, self._home = run.connect()
+            with closing(store), suppress(RunNotFound):  # the chief has not said yet that there is one
+                states += [one for one in store.checkpoints(run.id) if one.role == "state"]
+                fits = {one.number: one for one in store.fits(run.id)}
+                progress = store.progress(run.id)
+        except StoreError:
+            # What journals have is the end of the run. Where they have no state, an earlier one may lie in the store.
+            if left is None or not (left.is_whole or left.states):
+                raise
+        if left is not None:
+            fits |= left.fits
+            states += left.states
+            if left.progress is not None and left.progress.fits >= progress.fits:
+                progress = left.progress
+        # One that is BackupAndRestore's it restores itself.
+        self.newest = _newest([one for one in states if "place" in one.state])
+        if self.newest is None and progress.next_epoch > 0:
+            log.warning(
+                "resume: run %s has %d epochs and no state to go on from; this training begins anew",
+                run.id,
+                progress.next_epoch,
+            )
+        trained = [one for _, one in sorted(fits.items()) if one.epochs is None or one.epochs > one.first_epoch]
+        self.phase = progress.phase
+        outcomes = {one.number: one.outcome for one in trained}
+        self.ended = self.newest is not None and outcomes.get(self.newest.fit) not in _UNFINISHED
+        if trained and trained[-1].outcome in _UNFINISHED:
+            self._left = trained[-1].phase, progress.phase_step
+
+    def steps_to_begin_with(self) -> int | None:
+        """How many steps the run had when this training began that died before it saved a state; else None."""
+        left, self._left = self._left, None
+        if left is None:
+            return None
+        phase = 1 + self.index
+        if self.newest is not None:
+            phase = self.newest.state["phase"] + self.index - self.newest.state["place"]
+        return left[1] if left[0] == phase else None
+
+    def fetch(self, target: Path) -> Path:
+        """The newest state's file at `target`, verified. Raises StoreError or ArtifactError."""
+        assert self.newest is not None
+        newest = self.newest
+        try:
+            if newest.id == 0 and newest.uri.startswith("file:"):  # it lies beside its journal
+                return LocalArtifacts(Path("/")).fetch(newest.uri, target, sha256=newest.sha256, size=newest.size)
+        except ArtifactError:
+            # It was shipped meanwhile: the store has it now.
+            assert self._run is not None
+            self._ask(self._run)
+            if self.newest is None or self.newest.sha256 != newest.sha256:
+                raise
+        if self._home is None:
+            raise StoreUnavailable(
+                f"the newest state lies at {self.newest.uri}, which does not answer; start again then"
+            )
+        return self._home.fetch(self.newest.uri, target, sha256=self.newest.sha256, size=self.newest.size)
+
+
+def _newest(states: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The newest whose bytes are there; of one that the store and a journal have, the journal's."""
+    there = [one for one in states if one.status == "published"]
+    return max(there, key=lambda one: (one.fit, one.ms, one.id == 0), default=None)
+
+
+def position_of(run: Resumable) -> ScriptPosition:
+    """That of `run` in this process."""
+    return _of_runs.setdefault(run, ScriptPosition())
+
+
+_of_runs: WeakKeyDictionary[Resumable, ScriptPosition] = WeakKeyDictionary()

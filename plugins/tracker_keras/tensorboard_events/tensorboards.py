@@ -1,0 +1,207 @@
+"""Keras' TensorBoard callbacks beside ours: what they write into their event files is followed while training runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from tracker.domain.extras import how_to_install
+from tracker_keras.record.optimizers import unwrapped
+from tracker_keras.record.parts import Part
+from tracker_keras.tensorboard import TensorBoard
+from tracker_keras.tensorboard_events.batch_steps import BatchSteps
+from tracker_keras.tensorboard_events.event_files import EventFiles, EventSource, Sizes, newest_of_this_process
+from tracker_keras.tensorboard_events.event_record import FILE_BYTES, EventRecord
+
+if TYPE_CHECKING:
+    from tracker_keras.record.fit import ObservedFit
+
+log = logging.getLogger("tracker")
+
+READ_S = 3.0
+"""How often the files are read while the fit goes on; after each epoch of milliseconds it would slow the training."""
+PROFILE_BYTES = 256 * 1024 * 1024
+"""How many bytes of profiles of one fit become artifacts; each at most as long as any other file."""
+
+_said: set[str] = set()
+
+
+class TensorBoards(Part):
+    """Follows the event files below the callbacks' log_dirs for the length of one fit.
+
+    Only what is written during this fit is its: of files that are there already the rest, of those that Keras made for
+    it (`set_model` opens new ones each time) all. Reading is done by the run's background thread, in the order of the
+    files, one event at a time, so that memory does not grow with them. What our own `tracker_keras.TensorBoard`
+    writes without TensorFlow is handed over as it is written, and not read at all.
+
+    Writers of the user's own must be flushed before the fit returns; TensorFlow's default one is flushed here. Files
+    of the profiler become artifacts (`tensorboard/plugins/profile/…`). Embeddings, which are whole models' weights,
+    do not.
+    """
+
+    def __init__(self, fit: ObservedFit) -> None:
+        super().__init__(fit)
+        self._callbacks = [one for one in fit.callbacks if isinstance(one, keras.callbacks.TensorBoard)]
+        self._files: EventFiles | None = None
+        self._record: EventRecord | None = None
+        self._steps: BatchSteps | None = None
+        self._reading: Future[None] | None = None
+        self._over = threading.Event()
+        self._keys: frozenset[str] = frozenset()
+        if not self._callbacks or not _has_reader():
+            self._callbacks = []
+            return
+        roots = _roots(self._callbacks)
+        self._profiles = _profiles(roots)
+        self._files = EventFiles(roots, _opened_for(self._callbacks))
+        self._handed = [one for one in self._callbacks if isinstance(one, TensorBoard)]
+
+    def begin(self, initial_epoch: int) -> None:
+        """The fit has its numbers in the run; from here on events can be placed."""
+        recorder = self.fit.recorder
+        if recorder is None or not self._callbacks:
+            return
+        model, calls = self.fit.model, self.fit.steps_per_epoch
+        at_once = max(1, getattr(model, "steps_per_execution", 1))
+        optimizer = unwrapped(getattr(model, "optimizer", None))
+        per_call = at_once / (getattr(optimizer, "gradient_accumulation_steps", None) or 1)
+        # With gradients accumulated an epoch's steps are no whole number, and each call stands for as many.
+        steps = calls if per_call == at_once else None
+        self._steps = BatchSteps(per_call, -(-calls // at_once) if calls else None, steps)
+        self._record = EventRecord(self.fit.run, recorder, self._steps, batches=self.fit.logs_batches)
+        for callback in self._handed:
+            callback.follow(recorder.step(0), recorder.epoch(0), self._hear)
+        reader = _Reader(self, self._over)
+        self.fit.run.in_background(reader.start)  # who starts a thread waits until it runs
+
+    def end_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Tell what is on record of this epoch; its files are read when it is time, which may be many short epochs."""
+        if self._record is None or self._steps is None:
+            return
+        if self._keys != metrics.keys():
+            self._keys = frozenset(metrics)
+        self._steps.end_epoch(self.fit.steps)
+        self._record.epoch_ended(self.fit.epoch(epoch), self._keys)
+
+    def end(self) -> None:
+        """All callbacks have closed their files: what is in them is read to the end, and no further."""
+        if self._record is None or self._files is None:
+            return
+        self._over.set()
+        _flush_default_writer()
+        sizes = self._files.sizes()
+        self.fit.run.in_background(lambda: self._finish(sizes))
+
+    def read_soon(self) -> None:
+        """Read in the background, unless that is under way."""
+        if self._record is not None and (self._reading is None or self._reading.done()):
+            self._reading = self.fit.run.in_background(self._read)
+
+    def _read(self, until: Sizes | None = None) -> None:
+        if self._files is not None and self._record is not None:
+            # Without TensorFlow nobody wrote a file that is not handed over, and to read one would import it.
+            if "tensorflow" in sys.modules:
+                self._files.read(self._hear, until)
+            self._record.settle()
+
+    def _finish(self, sizes: Sizes) -> None:
+        with self.fit.guard("reading TensorBoard's event files"):
+            self._read(sizes)
+        self._files = None  # whoever had another reading queued meanwhile finds nothing to read
+        if self._record is not None:
+            self._record.settle(all_is_there=True)
+        with self.fit.guard("keeping TensorBoard's profiles"):
+            self._keep_profiles()
+
+    def _hear(self, source: EventSource, event: Any) -> None:
+        with self.fit.guard("recording TensorBoard's events"):
+            if self._record is not None:
+                self._record.add(source, event)
+
+    def _keep_profiles(self) -> None:
+        left = PROFILE_BYTES
+        for path, (root, size) in _profiles(_roots(self._callbacks)).items():
+            if path in self._profiles:
+                continue
+            left -= size
+            if size > FILE_BYTES or left < 0:
+                _say(f"profiles over {FILE_BYTES} bytes, or {PROFILE_BYTES} bytes in all, are not recorded: {path}")
+                continue
+            self.fit.run.log_artifact(path, f"tensorboard/{os.path.relpath(path, root)}")
+
+
+class _Reader(threading.Thread):
+    """Has the files read every few seconds; ends with the part that it does so for."""
+
+    def __init__(self, part: TensorBoards, over: threading.Event) -> None:
+        super().__init__(name="tracker-tensorboard", daemon=True)
+        self._part = weakref.ref(part)
+        self._over = over
+
+    def run(self) -> None:
+        while not self._over.wait(READ_S) and (part := self._part()) is not None:
+            part.read_soon()
+            del part
+
+
+def _has_reader() -> bool:
+    if find_spec("tensorboard") is not None:
+        return True
+    _say(f"what TensorBoard's callback writes is not recorded without TensorBoard: {how_to_install('keras')}")
+    return False
+
+
+def _roots(callbacks: list[Any]) -> dict[str, bool]:
+    """The log_dirs, and of each whether all who write there count as the run does."""
+    roots: dict[str, bool] = {}
+    for callback in callbacks:
+        if "://" in callback.log_dir:
+            _say(f"TensorBoard's files are followed on disks of this machine only, not in {callback.log_dir}")
+            continue
+        root = os.path.realpath(callback.log_dir)
+        roots[root] = roots.get(root, True) and isinstance(callback, TensorBoard)
+    return roots
+
+
+def _opened_for(callbacks: list[Any]) -> list[str]:
+    """The files that TensorFlow opened for this fit before it began."""
+    opened: Counter[str] = Counter()
+    for callback in (one for one in callbacks if not getattr(one, "hands_over", False)):
+        for name, folder in (("train", "_train_dir"), ("val", "_val_dir")):
+            if name in getattr(callback, "_writers", ()) and hasattr(callback, folder):
+                opened[os.path.realpath(getattr(callback, folder))] += 1
+    return [path for folder, count in opened.items() for path in newest_of_this_process(folder, count)]
+
+
+def _profiles(roots: Mapping[str, bool]) -> dict[str, tuple[str, int]]:
+    """The profiler's files below `roots`: the root and the size of each."""
+    found = {}
+    for root in roots:
+        for folder, _, names in os.walk(root):
+            if f"{os.sep}plugins{os.sep}profile{os.sep}" in folder + os.sep:
+                paths = [os.path.join(folder, name) for name in names]
+                found.update({path: (root, os.path.getsize(path)) for path in paths})
+    return found
+
+
+def _flush_default_writer() -> None:
+    """What TensorFlow's default writer of this thread holds back goes to its file."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and hasattr(tensorflow, "summary"):
+        tensorflow.summary.flush()
+
+
+def _say(what: str) -> None:
+    if what not in _said:
+        _said.add(what)
+        log.warning("%s", what)

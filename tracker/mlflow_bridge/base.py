@@ -1,0 +1,68 @@
+"""What every part of the bridge holds, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tracker.domain.catalogue import Catalogue, ExperimentDetail, Life, Logged
+from tracker.domain.errors import ExperimentNotFound
+from tracker.domain.identity import now_ms
+from tracker.mlflow_bridge.bridge_entities import BridgeError
+from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.checks import experiment_key, refuse
+from tracker.mlflow_bridge.locations import Locations
+
+if TYPE_CHECKING:
+    from tracker.store.store import SqlRunStore
+
+_LIVES: dict[str, Life] = {"ACTIVE_ONLY": "active", "DELETED_ONLY": "deleted", "ALL": "all"}
+_MOST_IDS = 2**31
+
+
+class BridgeBase:
+    """A store, where its artifacts are, and how what MLflow's clients log gets in."""
+
+    def __init__(
+        self,
+        store: SqlRunStore,
+        *,
+        locations: Locations,
+        log: Callable[[Logged], None] | None = None,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        self.store = store
+        self.locations = locations
+        self.catalogue: Catalogue = store.catalogue
+        self._log = self.catalogue.log if log is None else log
+        self._clock = clock
+
+    def _experiment(self, experiment_id: str | int | None, life: Life = "all") -> ExperimentDetail:
+        """The experiment; BridgeError if there is none, or none in that stage of its life."""
+        key = experiment_key(experiment_id)
+        found = None
+        if 0 <= key < _MOST_IDS:
+            try:
+                with spoken():
+                    found = self.catalogue.experiment(key)
+            except BridgeError as error:
+                if not isinstance(error.__cause__, ExperimentNotFound):
+                    raise
+        if found is None or (life != "all" and (life == "deleted") != (found.deleted_ms is not None)):
+            raise BridgeError("RESOURCE_DOES_NOT_EXIST", f"No Experiment with id={key} exists")
+        return found
+
+    def _active_experiment(self, experiment_id: str | int | None) -> ExperimentDetail:
+        """The experiment, which must not be deleted."""
+        found = self._experiment(experiment_id)
+        if found.deleted_ms is not None:
+            refuse(f"The experiment {found.id} must be in the 'active' state. Current state is deleted.")
+        return found
+
+
+def life_of(view_type: str) -> Life:
+    """Which things MLflow's view type means."""
+    try:
+        return _LIVES[view_type]
+    except KeyError:
+        refuse(f"Invalid view type: {view_type!r}. Expected one of {list(_LIVES)}")

@@ -1,0 +1,176 @@
+"""An application behind ours that is loaded in a thread once it is needed: MLflow's own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import threading
+from collections.abc import Callable
+from functools import cache
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tracker.domain.deadlines import query_deadline
+from tracker.domain.errors import StoreUnavailable
+from tracker.domain.extras import how_to_install
+from tracker.server.mlflow import mlflow_errors
+from tracker.server.mlflow.decode import json_object
+from tracker.server.mlflow.endpoints import again
+from tracker.server.read_concurrency import ReadSlots
+from tracker.server.request_body import BodyLimits
+
+log = logging.getLogger("tracker.server")
+
+_HOW = f"{how_to_install('mlflow')} where the server runs, and start it again"
+_HARMLESS = {b"x-content-type-options": b"nosniff", b"x-frame-options": b"SAMEORIGIN"}
+_LARGE = 256 * 1024
+
+
+@cache
+def installed() -> bool:
+    """Whether there is an MLflow to load. Nothing of it is imported."""
+    try:
+        return importlib.util.find_spec("mlflow") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+class LazyApp:
+    """What `make` returns, made at the first request; those that come while it is made wait `patience_s` at most.
+
+    A request takes a place in `room`, and reads from the store for `query_seconds` at most, None for as long as it
+    takes.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], ASGIApp],
+        intake: BodyLimits,
+        room: ReadSlots,
+        *,
+        query_seconds: float | None = None,
+        patience_s: float = 60.0,
+    ) -> None:
+        self._room = room
+        self._query_seconds = query_seconds
+        self._patience_s = patience_s
+        self._make = make
+        self._intake = intake
+        self._app: ASGIApp | None = None
+        self._failed: Exception | None = None
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Begin to load, if nobody did."""
+        with self._lock:
+            if self._thread is None and installed():
+                self._thread = threading.Thread(target=self._load, name="tracker-mlflow", daemon=True)
+                self._thread.start()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not installed():
+            await mlflow_errors.refusal("NOT_IMPLEMENTED", f"MLflow is not installed here: {_HOW}").send(send)
+            return
+        if self._app is None and not await self._loaded():
+            await self._why().send(send)
+            return
+        assert self._app is not None
+        answer = _Answer(send)
+        try:
+            async with self._intake.body(Request(scope, receive)) as body:
+                body = _sane(scope, body) if len(body) <= _LARGE else await asyncio.to_thread(_sane, scope, body)
+                async with self._room.place():
+                    with query_deadline(self._query_seconds):
+                        await self._app(_plain(scope, len(body)), _whole(body, receive), answer)
+        except Exception as error:
+            if not answer.begun:
+                await mlflow_errors.error_answer(error).send(send)
+            else:
+                log.exception("MLflow's application failed at %s", scope["path"])
+
+    async def _loaded(self) -> bool:
+        self.begin()
+        event = asyncio.Event()
+        with self._lock:
+            if self._app is None and self._failed is None:
+                self._waiting.append((asyncio.get_running_loop(), event))
+            else:
+                event.set()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return self._app is not None
+
+    def _why(self) -> mlflow_errors.ErrorBody:
+        """Why there is no application: it could not be loaded, which stays so, or it takes long."""
+        if self._failed is not None:
+            why = "MLflow could not be loaded here; the server's log says why"
+            return mlflow_errors.refusal("NOT_IMPLEMENTED", why)
+        return mlflow_errors.error_answer(StoreUnavailable("MLflow is still being loaded; ask again"))
+
+    def _load(self) -> None:
+        app, failed = None, None
+        try:
+            app = self._make()
+        except Exception as error:
+            log.exception("MLflow could not be loaded")
+            failed = error
+        with self._lock:
+            self._app, self._failed = app, failed
+            waiting, self._waiting = self._waiting, []
+        for loop, event in waiting:
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:  # its loop is closed
+                log.debug("a request went away while MLflow was loaded")
+
+
+def _sane(scope: Scope, body: bytes) -> bytes:
+    """`body`, or the empty object where it should be one and is not: MLflow's handlers fail on what is none."""
+    is_json = any(name == b"content-type" and value.startswith(b"application/json") for name, value in scope["headers"])
+    return body if not is_json or json_object(body) else b"{}"
+
+
+class _Answer:
+    """What sends, with the headers that keep a browser from taking an answer for what it is not.
+
+    The page that says that the application failed becomes what MLflow's clients can read.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.begun = False
+        self._send = send
+        self._replaced = False
+
+    async def __call__(self, message: Message) -> None:
+        if self._replaced:
+            return
+        if message["type"] == "http.response.start":
+            self.begun = True
+            headers = {name.lower(): value for name, value in message["headers"]}
+            if message["status"] == 500 and headers.get(b"content-type", b"").startswith(b"text/"):
+                self._replaced = True
+                said = "MLflow's application failed; the server's log says how"
+                await mlflow_errors.refusal("INTERNAL_ERROR", said).send(self._send)
+                return
+            kept = [(name, value) for name, value in message["headers"] if name.lower() not in _HARMLESS]
+            message = {**message, "headers": [*kept, *_HARMLESS.items()]}
+        await self._send(message)
+
+
+def _plain(scope: Scope, size: int) -> Scope:
+    """`scope` for a body that is unpacked, and as long as it is."""
+    told = (b"content-length", b"content-encoding", b"transfer-encoding")
+    headers = [(name, value) for name, value in scope["headers"] if name not in told]
+    return {**scope, "headers": [*headers, (b"content-length", b"%d" % size)] if size else headers}
+
+
+def _whole(body: bytes, receive: Receive) -> Receive:
+    """What yields `body` at once, and then what comes."""
+    return again({"type": "http.request", "body": body, "more_body": False}, receive)

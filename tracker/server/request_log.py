@@ -1,0 +1,93 @@
+"""Before everything else: each request gets an id, is counted, measured and noted, and always gets an answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tracker.server import problems
+from tracker.server.gate import RULE
+from tracker.server.logs import plain_path
+from tracker.server.metrics import Metrics
+
+log = logging.getLogger("tracker.server")
+
+Note = Callable[[str, str, int, float, int, str, Mapping[str, Any]], None]
+"""Notes a request that was answered: `logs.Log.answered`."""
+ROUTE = "tracker.route"
+"""Where in the scope an application may say the route that it took, for the metrics; one of few."""
+_SANE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+@-]{0,127}\Z")
+_GONE = 499
+"""What stands on the log for a client that did not wait for an answer."""
+_STORE_ERRORS = frozenset({"StoreError", "StoreUnavailable", "QueryTimeout", "SchemaOutdated", "SchemaTooNew"})
+
+
+class Front:
+    """Wraps the whole application. The id is the client's X-Request-ID if that is one, else made, and goes back."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, note: Note | None = None) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._note = note
+        self._begin = os.urandom(6).hex()
+        self._numbers = count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given = value
+        if given is not None and _SANE.match(given):
+            request_id = given.decode()
+        else:
+            request_id = f"{self._begin}-{next(self._numbers):x}"
+        problems.REQUEST_ID.set(request_id)
+        status = size = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            else:
+                size += len(message.get("body", b""))
+            await send(message)
+
+        metrics = self._metrics
+        begun = time.perf_counter()
+        metrics.answering += 1
+        try:
+            await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            log.debug("%s %s: the client went away", scope["method"], plain_path(scope["path"]))
+        except Exception:
+            log.exception("%s %s failed", scope["method"], plain_path(scope["path"]))
+            if not status:
+                refusal = problems.response(500, "the server failed; its log says how", "TrackerError")
+                await refusal(scope, receive, sending)
+        finally:
+            seconds = time.perf_counter() - begun
+            status = status or _GONE
+            metrics.answering -= 1
+            metrics.request(scope["method"], _route(scope), status, seconds)
+            if scope.get(problems.ERROR) in _STORE_ERRORS:
+                metrics.error(scope[problems.ERROR])
+            if self._note is not None:
+                self._note(scope["method"], scope["path"], status, seconds, size, request_id, scope)
+
+
+def _route(scope: Scope) -> str:
+    """The route that was taken, as one of few: what the application says, else the rule that let the request in."""
+    taken: str | None = getattr(scope.get("route"), "path", None)
+    return taken or scope.get(ROUTE) or scope.get(RULE) or "other"
