@@ -1,8 +1,8 @@
-"""Addresses of files: absolute for whoever reads them, relative to the database file in its rows.
+"""Addresses of files: absolute for readers, relative to the database's folder in rows.
 
-A SQLite file and the folders of files beside it are moved and copied together, so an address below one of these folders
-is kept relative to the folder that the database is in. It has no scheme then: `tracker-artifacts/<run id>`. Any other
-address is kept as it is, and so are all of a PostgreSQL database, which is in no folder.
+A SQLite file and the artifact folders next to it are moved and copied together, so an address below one of these
+folders is stored relative to the database's folder. It has no scheme then: `tracker-artifacts/<run id>`. All other
+addresses are stored unchanged, as are all addresses in PostgreSQL, which has no folder.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 from sqlalchemy import ColumnElement, Dialect, Engine, Text, TypeDecorator, case, literal, or_, type_coerce
 
 FOLDERS = ("tracker-artifacts", "mlartifacts", "mlruns")
-"""Folders of files beside a database: ours by default, and those of a server of MLflow's own by default."""
+"""Default artifact folders next to a database: Tracker's own, and those of MLflow's server."""
 _ATTRIBUTE = "tracker_addresses"
 
 
 class Addresses:
-    """Translates addresses for a database in the folder at `place`, a URI; None: it is in none."""
+    """Translates addresses for a database in the folder `place`, a URI; None if it has no folder."""
 
     def __init__(self, place: str | None = None) -> None:
         self.place = None if place is None else place.rstrip("/")
         self._begins = tuple(f"{self.place}/{name}" for name in FOLDERS)
 
     def stored(self, uri: str) -> str:
-        """`uri` as rows have it."""
+        """`uri` in the form that rows have."""
         if self.place is not None:
             for begin in self._begins:
                 if uri.startswith(begin) and uri[len(begin) :][:1] in ("", "/"):
@@ -33,13 +33,13 @@ class Addresses:
         return uri
 
     def shown(self, stored: str) -> str:
-        """The address that a row has, as readers are told it: the reverse of `stored`."""
+        """The absolute address of one from a row: the reverse of `stored`."""
         if self.place is not None and stored.partition("/")[0] in FOLDERS:
             return f"{self.place}/{stored}"
         return stored
 
     def shown_in_sql(self, column: ColumnElement[str]) -> ColumnElement[str]:
-        """`shown` as an expression of SQL over a column of stored addresses."""
+        """`shown` as a SQL expression over a column of stored addresses."""
         text = type_coerce(column, Text)
         if self.place is None:
             return text
@@ -48,7 +48,7 @@ class Addresses:
 
 
 class Address(TypeDecorator[str]):
-    """A column of addresses: rows have them as `stored`, Python as `shown`."""
+    """Column type of addresses: in rows as `stored`, in Python as `shown`."""
 
     impl = Text
     cache_ok = True
@@ -61,12 +61,12 @@ class Address(TypeDecorator[str]):
 
 
 def attach(engine: Engine, file: Path) -> None:
-    """Make the engine translate addresses for a database that is this file."""
+    """Make the engine translate addresses for the database in `file`."""
     setattr(engine.dialect, _ATTRIBUTE, Addresses(file.parent.as_uri()))
 
 
 def of(dialect: Dialect) -> Addresses:
-    """What translates the addresses of an engine with this dialect."""
+    """The `Addresses` of an engine with this dialect."""
     found: Any = getattr(dialect, _ATTRIBUTE, _NOWHERE)
     return found  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""The write path: a batch of frames → rows, summaries, best epoch and supersession, in the caller's transaction."""
+"""Write path of journal batches: rows, summaries, best epoch and supersession, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _CUT: dict[RunStatus, FitOutcome] = {
     "preempted": "preempted",
     "lost": "lost",
 }
-"""What became of a fit that was open when its run ended: one that nobody closed did not complete."""
+"""Outcome of a fit that was still open when its run ended, by the run's status. It never counts as completed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What of a run's row an append looks at, in the order of `_SELECT_RUN`."""
+    """The columns of a run's row that an append needs, in the order of `_SELECT_RUN`."""
 
     id: int
     uid: str
@@ -79,7 +79,7 @@ _SET_LAST = (
 
 
 def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
-    """Apply `batch`; RunStore.append says what that means. The transaction must hold the write lock."""
+    """Apply `batch` as `RunStore.append` describes. The transaction must hold the write lock."""
     raw = Raw(connection)
     run, is_new = _claim(connection, raw, batch)
     with driver_errors(connection, _SELECT_LAST):
@@ -94,7 +94,7 @@ def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
         for number, item in batch.items:
             if number > last:
                 if isinstance(item, frames.FitStarted):
-                    # What earlier fits wrote must be in before a new one supersedes some of it.
+                    # Points of earlier fits must be stored before a new fit supersedes some of them.
                     changes.book.add([block for block in blocks if block.numbers[0] < number])
                     blocks = [block for block in blocks if block.numbers[0] > number]
                 changes.apply(item)
@@ -108,7 +108,7 @@ def apply(connection: Connection, batch: Batch, recall: Recall) -> Ack:
 
 
 def _claim(connection: Connection, raw: Raw, batch: Batch) -> tuple[_Run, bool]:
-    """The run's row, locked, and whether it is new: then it was made from the batch's RunStarted."""
+    """Lock the run's row; return it, and whether it is new, which means created from the batch's RunStarted."""
     found = _locked(connection, raw, batch.run_id)
     if found is not None:
         return found, False
@@ -126,7 +126,7 @@ def _claim(connection: Connection, raw: Raw, batch: Batch) -> tuple[_Run, bool]:
             "alive_ms": started.ms,
             "writer": batch.writer,
             "artifact_uri": started.artifact_uri,
-            # Not 0: a run that was removed and made again must have no version that it had before.
+            # Not 0: a run that is removed and created again must not reuse a version, because caches compare versions.
             "version": now_ms(),
         },
     )
@@ -144,7 +144,7 @@ def _locked(connection: Connection, raw: Raw, uid: str) -> _Run | None:
 
 
 def experiment_id(connection: Connection, name: str, ms: int) -> int:
-    """The id of the experiment, which is created if it is not there and restored if it was deleted."""
+    """The id of the experiment, which is created if it is missing and restored if it was deleted."""
     by_name = select(experiments.c.id, experiments.c.deleted_ms).where(experiments.c.name == name)
     found = connection.execute(by_name).one_or_none()
     if found is None:
@@ -156,7 +156,7 @@ def experiment_id(connection: Connection, name: str, ms: int) -> int:
 
 
 def _unseen(block: PointBlock, last: int) -> PointBlock | None:
-    """The rows of `block` whose frames were not applied before."""
+    """The rows of `block` whose frames were not applied before; None if there are none."""
     if block.numbers[0] > last:
         return block
     keep = [row for row, number in enumerate(block.numbers) if number > last]
@@ -174,7 +174,7 @@ def _unseen(block: PointBlock, last: int) -> PointBlock | None:
 
 
 class _Changes:
-    """What one batch does to one run. Changes of the run's own row are collected and written once."""
+    """The changes of one batch to one run. Changes to the run's row are collected and written once."""
 
     def __init__(self, connection: Connection, run: _Run, writer: str, recall: Recall, *, is_new: bool) -> None:
         self._connection = connection
@@ -183,7 +183,7 @@ class _Changes:
         self._writer = writer
         self._owner: str = run.writer
         self._row: dict[str, Any] = {}
-        # Checkpoints, and events after them, which of the same moment are to stand in the order that they have here.
+        # Checkpoints and the events after them, because events of the same millisecond must keep this order.
         self._late: list[frames.CheckpointLogged | frames.EventLogged] = []
         self._restored: frames.EventLogged | None = None
         self._recall = recall
@@ -215,7 +215,7 @@ class _Changes:
     def finish(self) -> bool:
         """Write what depends on the whole batch: summaries, the best epoch, checkpoints.
 
-        True if there are pruned checkpoints whose files can be removed.
+        Returns True if there are pruned checkpoints whose files can be removed.
         """
         self.book.finish()
         self._find_best_epoch()
@@ -235,15 +235,15 @@ class _Changes:
         return checkpoints.has_pending(self._connection, self._run.id)
 
     def _now(self, column: str) -> Any:
-        """What the run's row will have in the column."""
+        """The column's value in the run's row after this batch."""
         return self._row[column] if column in self._row else getattr(self._run, column)
 
     def renew(self, writer: str) -> None:
-        """Renew the lease, if it is this writer's to renew, and write the run's row."""
+        """Renew the lease if this writer owns the run, and write the run's row."""
         if self._row.get("status", self._run.status) in ("running", "lost") and self._owner == writer:
             self._row.setdefault("alive_ms", now_ms())
             if "status" not in self._row and self._run.status == "lost":
-                # It comes back to life: what declared it lost was wrong.
+                # A batch of its writer shows that the run is alive: it was marked lost by mistake.
                 self._row.update(status="running", ended_ms=None, version=self._run.version + 1)
                 self._connection.execute(
                     update(fits)
@@ -273,8 +273,8 @@ class _Changes:
         values = (_CUT.get(item.status, "failed"), item.ms, item.ms, self._run.id, self._writer)
         change(self._connection, sessions.END_OPEN_FITS, values)
         if self._owner != self._writer:
-            return  # a later writer continues the run: an earlier one's end is not the run's
-        # From here on it is nobody's: a batch that comes again must not bring the run back to life.
+            return  # a later writer continues the run, so an earlier one cannot end it
+        # From here on no writer owns the run: a batch that is sent again must not set it to running.
         self._owner = ""
         ended = sessions.end(self._now, item.ms)
         self._row.update(status=item.status, ended_ms=ended, alive_ms=ended, writer="")
@@ -359,9 +359,9 @@ class _Changes:
         write(self._connection, histograms, [row], ("run_id", "key", "step", "fit"), ("axis", "ms", "edges", "counts"))
 
     def _find_best_epoch(self) -> None:
-        """The best epoch is that of the monitored metric: the declared one, else val_loss, else loss.
+        """Set the best epoch by the monitored metric, declared or a callback's; without one by val_loss, else loss.
 
-        Once the weights of an epoch were put back, the run's result is that epoch, until that metric goes on.
+        After the weights of an epoch were restored, that epoch is the best until the metric gets new points.
         """
         monitor = self._now("monitor")
         keys = [monitor] if monitor else USUAL

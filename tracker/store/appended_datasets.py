@@ -1,4 +1,4 @@
-"""Data sets that a run's journal names, in the caller's transaction."""
+"""Stores the data sets in a run's journal, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracker.store.row_writer import rows_of
 
 
 def add_dataset(connection: Connection, run: int, item: DatasetLogged) -> None:
-    """Say that the run, whose row is locked, used it."""
+    """Record that the run used the data set. The run's row must be locked."""
     ((experiment,),) = rows_of(connection, "SELECT experiment_id FROM runs WHERE id = ?", (run,))
     one = Dataset(
         name=item.name,

@@ -1,7 +1,7 @@
-"""Whether a checkpoint was the best of its run when it was saved.
+"""Decides whether a checkpoint was the best of its run when it was saved.
 
-It is judged by what was known at its step, whenever its row arrives: values of later epochs and of later fits do not
-count. So the answer is the same live, after a sync, and however long the upload of its bytes took.
+Only values known at its step count, whenever its row arrives: not those of later epochs and later fits. So the answer
+is the same live, after a sync, and however long the upload of its bytes took.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tracker.store.supersession import SeriesRows, cuts_now, read_points, visibl
 from tracker.store.tables import series
 
 USUAL = ("val_loss", "loss")
-"""The metrics that decide where none is monitored, in order."""
+"""The metrics that decide if none is monitored, in order."""
 
 
 def deciding_metrics(monitor: str | None, source: GoalSource | None) -> Sequence[str]:
-    """The metrics that may say which checkpoint is the best so far, in order.
+    """The metrics that may decide which checkpoint is the best so far, in order.
 
-    One that a callback watches may have no value yet at the step of a save: then the usual ones decide, as they did for
-    a row that came before the callback was seen. What the user declared stands alone.
+    A metric that a callback monitors may have no value yet at the step of a save: then the usual ones decide, as they
+    did for rows that came before the callback was known. A metric that the user declared decides alone.
     """
     if monitor and source == "declared":
         return (monitor,)
@@ -35,11 +35,11 @@ def deciding_metrics(monitor: str | None, source: GoalSource | None) -> Sequence
 def best_so_far(
     connection: Connection, run: int, item: CheckpointLogged, keys: Sequence[str]
 ) -> tuple[bool, str | None]:
-    """Whether nothing better was known at the step of the save, and by which metric: the first of `keys` that can say.
+    """Whether no better value was known at the step of the save, and by which metric: the first of `keys` with a value.
 
-    A checkpoint that was saved as its epoch ended has the value of that epoch. One that was saved in the middle of an
-    epoch has the value in its own metrics; without one it is as good as the last epoch before it. (False, None) where
-    no value was known yet.
+    A checkpoint saved at the end of its epoch has the value of that epoch. One saved in the middle of an epoch has the
+    value in its own metrics; without one it counts as good as the last epoch before it. Returns (False, None) if no
+    value was known yet.
     """
     for key in keys:
         if (answer := _answer(connection, run, item, key)) is not None:
@@ -48,7 +48,7 @@ def best_so_far(
 
 
 def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str) -> bool | None:
-    """The answer by one metric; None if nothing was known of it."""
+    """The answer by one metric; None if no value of it was known."""
     c = series.c
     columns = (c.id, c.goal, c.min_step, c.min_value, c.max_step, c.max_value)
     one = connection.execute(
@@ -64,7 +64,7 @@ def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str) 
     known: list[tuple[int, float]] = []
     first = 0
     if best_epoch < item.epoch and all(number <= item.fit for number, _ in begins):
-        # The summary says what was best before: only what came since then is read, of a save at an epoch's end nothing.
+        # The summary has the best value before: only later points are read, for a save at an epoch's end that epoch's.
         known, first = [(best_epoch, best)], best_epoch + 1 if mid else item.epoch
     known += _points(connection, one.id, item, begins, first)
     return _by_values(known, item, item.metrics.get(key, math.nan), small, mid=mid)
@@ -73,7 +73,7 @@ def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str) 
 def _points(
     connection: Connection, series_id: int, item: CheckpointLogged, begins: Sequence[tuple[int, int]], first: int
 ) -> list[tuple[int, float]]:
-    """(epoch, value) of what the checkpoint's fit and those before it left, from `first` to its epoch; no NaN."""
+    """The visible (epoch, value) points of the checkpoint's fit and earlier ones, from `first` to its epoch; no NaN."""
     import numpy as np
 
     points = read_points(connection, series_id, first_step=first, last_step=item.epoch)

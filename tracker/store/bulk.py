@@ -1,4 +1,4 @@
-"""Points into their table, many at a time."""
+"""Bulk insert of points into `metric_points`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPES = ("int4", "int8", "int4", "int4", "int8", "float8")
 _COPY = f"COPY metric_points ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 _WIDTH = len(_COLUMNS)
 _CHUNKS = (2000, 200, 20)
-"""Rows a statement. Few sizes, so that the driver keeps few prepared statements; the last rows go one by one."""
+"""Rows a statement. Few sizes, so that the driver keeps few prepared statements; the last rows are inserted singly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class PointColumns:
 
 
 def insert_points(connection: Connection, columns: PointColumns) -> None:
-    """Insert rows; one flat path for bulk.
+    """Insert rows in bulk.
 
-    SQLite takes them as statements of many rows: twice the speed of the driver's `executemany`, and the interpreter
-    lock is released for whole statements rather than between rows, so that the training thread can run meanwhile. No
-    tuple a row is made: hundreds of thousands of them set off full garbage collections, which hold up every thread.
-    PostgreSQL takes them through COPY.
+    SQLite gets statements of many rows: twice the speed of the driver's `executemany`, and the interpreter lock is
+    released for whole statements rather than between rows, so that the training thread can run meanwhile. No tuple is
+    created for each row: hundreds of thousands of them trigger full garbage collections, which pause every thread.
+    PostgreSQL gets the rows through COPY.
     """
     if connection.dialect.name == "postgresql":
         with driver_errors(connection, "COPY metric_points"):
@@ -58,7 +58,7 @@ def insert_points(connection: Connection, columns: PointColumns) -> None:
 
 
 def insert_flat(raw: Raw, flat: list[Any]) -> None:
-    """The same for rows one after the other in one list. Raises the driver's errors."""
+    """`insert_points` for rows one after the other in one list. Raises the driver's errors."""
     if raw.postgres:
         raw.copy(_COPY, _TYPES, _rows(flat))
     else:

@@ -1,4 +1,4 @@
-"""What could drive a search: conditions that hold for few runs, as an index can tell."""
+"""Candidate sets of a search: conditions that hold for few runs according to an index."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tracker.query.syntax import And, Compare, Field, In, IsNan, Node, Not, Or
 from tracker.store.conditions import COMPARE, Conditions, Leaf, has_row, literal_start, table_of
 
 _ATTRIBUTES = {"name": "name", "run_id": "uid", "started_ms": "started_ms", "experiment": None}
-"""Attributes that an index finds runs by, and the column to count in order of."""
+"""Attributes that an index finds runs by, and the column that orders their count."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """A set of run ids that holds every match: the union of `rows`, at most as many as the rows of `counted`.
+    """A set of run ids that contains every match: the union of `rows`, at most as many as the rows of `counted`.
 
-    What is counted stands in the order of the index to count in, or PostgreSQL may read the table instead. The set is
-    just the runs of the nodes `exactly`, which then need not be asked for again.
+    `counted` has the order of the index to count in, because PostgreSQL may read the table otherwise. The set is
+    exactly the runs that meet the nodes `exactly`, which need not be tested again.
     """
 
     counted: tuple[Select[Any], ...]
@@ -29,7 +29,7 @@ class Driver:
 
 
 def drivers(conditions: Conditions, parts: Sequence[Node]) -> list[Driver]:
-    """What could drive a search for all of the parts; those about one field make one driver."""
+    """The candidate sets of a search for all of the parts; parts about one field make one set."""
     found: list[Driver] = []
     leaves: dict[Field, list[Leaf]] = {}
     for part in parts:
@@ -47,7 +47,7 @@ def drivers(conditions: Conditions, parts: Sequence[Node]) -> list[Driver]:
 
 
 def _either(conditions: Conditions, node: Or) -> list[Driver]:
-    """The first driver of each part, together, if each has one."""
+    """The union of the first candidate set of each part, if every part has one."""
     firsts = []
     exactly = True
     for part in node.parts:
@@ -72,7 +72,7 @@ def _driver(conditions: Conditions, field: Field, leaves: Sequence[Leaf]) -> Dri
         return Driver((ids.order_by(table.c[column]) if column else ids,), (ids,), tuple(leaves))
     rows = table_of(field.kind, "probed")
     key, ids = rows.c.key == field.key, select(rows.c.run_id).select_from(rows)
-    # What no index knows is left out of the count: the rows of the key bound the size.
+    # Conditions that no index supports are left out of the count: the rows of the key bound the size.
     known = [clause for leaf in leaves if _narrow(leaf) for clause in conditions.row(leaf, rows)]
     asked = [clause for leaf in leaves for clause in conditions.row(leaf, rows)]
     counted = ids.where(key, *known).order_by(_indexed(leaves[0], rows))
@@ -80,7 +80,7 @@ def _driver(conditions: Conditions, field: Field, leaves: Sequence[Leaf]) -> Dri
 
 
 def _findable(leaf: Leaf) -> bool:
-    """Whether there are rows to find the leaf's runs by."""
+    """Whether the leaf's runs can be found by rows that exist."""
     if leaf.field.kind == "attribute":
         return leaf.field.key in _ATTRIBUTES and _narrow(leaf)
     return has_row(leaf)
@@ -101,7 +101,7 @@ def _narrow(leaf: Leaf) -> bool:
 
 
 def _indexed(leaf: Leaf, rows: FromClause) -> ColumnElement[Any]:
-    """The column that the index on the leaf's field has beside the key."""
+    """The column after the key in the index on the leaf's field."""
     if leaf.field.kind == "metric":
         return rows.c.best_value if leaf.field.stat == "best" else rows.c.last_value
     number = isinstance(leaf, Compare) and not isinstance(leaf.value, str)

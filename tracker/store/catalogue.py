@@ -1,4 +1,4 @@
-"""The catalogue over SQLite and PostgreSQL: each call a transaction of its own."""
+"""The catalogue in SQLite and PostgreSQL: each call is one transaction."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ T = TypeVar("T")
 class SqlCatalogue:
     """Catalogue (see `tracker.domain.catalogue`) over an engine; safe for threads, each call has its own connection.
 
-    `log` stores what is logged, `sweep` makes runs lost whose lease ran out, `before_change` is called before each
-    change that does not go through `log`.
+    `log` stores unnumbered writes, `sweep` marks runs whose lease has expired as lost, `before_change` is called before
+    each change that does not go through `log`.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class SqlCatalogue:
         spelling: Spelling | None = None,
         shown: Shown[T],
     ) -> tuple[list[T], str | None]:
-        """`search_details` as `shown` shows it; read is what it does not have as it stands."""
+        """`search_details` in the form that `shown` makes; only runs that it has not cached are read."""
         from tracker.store.search import search_like_mlflow
 
         self._sweep()

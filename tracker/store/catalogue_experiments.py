@@ -1,4 +1,4 @@
-"""Experiments: made, named, tagged, deleted and restored, in the caller's transaction."""
+"""Creates, renames, tags, deletes and restores experiments, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tracker.store.tables import experiments
 
 
 def create(connection: Connection, name: str, artifact_location: str | None, tags: Mapping[str, str], ms: int) -> int:
-    """A new experiment's id; of processes that take one name at once, one gets it, the others ExperimentExists."""
+    """Create an experiment; return its id. Of processes that use a name at once, all but one get ExperimentExists."""
     row = {
         "name": check_experiment(name),
         "created_ms": ms,
@@ -55,7 +55,7 @@ def listed(connection: Connection, life: Life) -> Sequence[ExperimentDetail]:
 
 
 def rename(connection: Connection, id: int, name: str, ms: int) -> None:
-    """Give it another name."""
+    """Rename it."""
     active(connection, id)
     holder = connection.execute(select(experiments).where(experiments.c.name == check_experiment(name))).one_or_none()
     if holder is not None and holder.id != id:
@@ -67,7 +67,7 @@ def rename(connection: Connection, id: int, name: str, ms: int) -> None:
 
 
 def set_deleted(connection: Connection, id: int, *, deleted: bool, ms: int) -> None:
-    """Hide it, or show it again; ExperimentDeleted if it is to be hidden and is."""
+    """Delete or restore it; ExperimentDeleted if it is deleted already."""
     if deleted:
         active(connection, id)
     elif row(connection, id).deleted_ms is None:
@@ -77,7 +77,7 @@ def set_deleted(connection: Connection, id: int, *, deleted: bool, ms: int) -> N
 
 
 def remove(connection: Connection, id: int) -> None:
-    """Delete its rows; its runs must have gone before. Default stays, empty."""
+    """Delete its rows; its runs must be removed before. `Default` stays, empty."""
     row(connection, id)
     for table in (experiment_tags, models, datasets):
         connection.execute(delete(table).where(table.c.experiment_id == id))

@@ -1,4 +1,4 @@
-"""What runs used and made: data sets, and links to logged models, in the caller's transaction."""
+"""Inputs and outputs of runs: data sets, and links to logged models, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _DATASET = "SELECT id FROM datasets WHERE experiment_id = ? AND name = ? AND dig
 
 
 def add_datasets(connection: Connection, run_id: str, uses: Sequence[DatasetUse]) -> None:
-    """Say that the run used them. One that it used before keeps its first tags."""
+    """Record that the run used the data sets. One that it used before keeps its first tags."""
     run = locked(connection, run_id)
     use_datasets(connection, run.id, run.experiment_id, uses)
     bump(connection, run.id)
 
 
 def use_datasets(connection: Connection, run: int, experiment_id: int, uses: Sequence[DatasetUse]) -> None:
-    """`add_datasets` for the row of a run that is locked already."""
-    # In one order, so that two runs' transactions do not wait for each other in a circle.
+    """`add_datasets` for a run whose row is locked already."""
+    # Sorted, so that the transactions of two runs cannot deadlock.
     first = {(use.dataset.name, use.dataset.digest): use for use in reversed(uses)}
     for (name, digest), use in sorted(first.items(), key=lambda item: item[0]):
         one = use.dataset
@@ -58,7 +58,7 @@ def _tags(use: DatasetUse) -> str:
 def link_models(
     connection: Connection, run_id: str, direction: Literal["input", "output"], links: Sequence[ModelLink]
 ) -> None:
-    """Say that the run used or made the models; the last word on a model's step counts."""
+    """Record that the run used or made the models; of several steps of a model the last one counts."""
     run = locked(connection, run_id)
     steps = {link.model_id: link.step for link in links}
     if steps:
@@ -73,7 +73,7 @@ def link_models(
 
 
 def dataset_uses(connection: Connection, experiment_ids: Iterable[int], limit: int) -> list[tuple[int, DatasetUse]]:
-    """See `Catalogue.dataset_uses`; by experiment, name and digest."""
+    """See `Catalogue.dataset_uses`; sorted by experiment, name and digest."""
     context = text_of_json(run_datasets.c.tags, CONTEXT, connection.dialect.name).label("context")
     statement = (
         select(datasets.c.id, context)

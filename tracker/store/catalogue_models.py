@@ -1,4 +1,4 @@
-"""Logged models: made, changed, measured and hidden, in the caller's transaction."""
+"""Creates, changes and deletes logged models, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def create(
     tags: Mapping[str, str],
     ms: int,
 ) -> LoggedModel:
-    """A new model, pending; ExperimentNotFound, ExperimentDeleted, RunNotFound, InvalidValue if the id is taken."""
+    """Create a pending model; ExperimentNotFound, ExperimentDeleted, RunNotFound, InvalidValue if the id is taken."""
     catalogue_experiments.active(connection, experiment_id)
     row = {
         "uid": model_id,
@@ -53,12 +53,12 @@ def create(
 
 
 def get(connection: Connection, model_id: str, *, deleted: bool = False) -> LoggedModel:
-    """The model; one that was deleted only if `deleted`."""
+    """The model; a deleted one only if `deleted`."""
     return _records(connection, [_row(connection, model_id, deleted=deleted)])[0]
 
 
 def listed(connection: Connection, experiment_ids: Iterable[int]) -> list[LoggedModel]:
-    """The experiments' models, newest first, but for deleted ones."""
+    """The experiments' models, newest first, without deleted ones."""
     theirs = models.c.experiment_id.in_(possible_ids(experiment_ids))
     statement = _rows.where(theirs, models.c.deleted_ms.is_(None))
     return _records(
@@ -75,7 +75,7 @@ def change(
     tags: Mapping[str, str] | None,
     ms: int,
 ) -> LoggedModel:
-    """Set what is not None, beside what stands."""
+    """Set what is not None; other params and tags stay."""
     row = _row(connection, model_id)
     _set_texts(connection, row.id, "param", params or {})
     _set_texts(connection, row.id, "tag", tags or {})
@@ -93,7 +93,7 @@ def delete_tag(connection: Connection, model_id: str, key: str) -> None:
 
 
 def hide(connection: Connection, model_id: str, ms: int) -> None:
-    """Delete it, such that it can still be read when asked for."""
+    """Mark it as deleted; it can still be read with `deleted`."""
     row = _row(connection, model_id)
     connection.execute(update(models).where(models.c.id == row.id).values(deleted_ms=ms, updated_ms=ms))
 
@@ -111,8 +111,8 @@ def deleted_before(connection: Connection, ms: int) -> Sequence[str]:
 
 
 def add_metrics(connection: Connection, model_id: str, metrics: Sequence[ModelMetric]) -> None:
-    """Add what does not stand yet; NaN equals NaN. RunNotFound for a run that is not there."""
-    # The model's lock keeps another process from adding the same between our look and our insert.
+    """Add the metrics that are not stored yet; NaN equals NaN. RunNotFound for an unknown run."""
+    # The model's lock keeps another process from adding the same between our select and our insert.
     statement = select(models.c.id).where(models.c.uid == model_id, models.c.deleted_ms.is_(None))
     id = connection.execute(statement.with_for_update()).scalar()
     if id is None:

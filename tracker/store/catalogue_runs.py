@@ -1,4 +1,4 @@
-"""Runs that no journal writes: made, ended and named, in the caller's transaction."""
+"""Creates, changes and reads runs without a journal, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def create(
     tags: Mapping[str, str],
     ms: int,
 ) -> RunDetail:
-    """A running run without a lease; RunExists, ExperimentNotFound, ExperimentDeleted."""
+    """Create a running run without a lease; RunExists, ExperimentNotFound, ExperimentDeleted."""
     experiment = catalogue_experiments.active(connection, experiment_id)
     row = {
         "uid": check_run_id(run_id),
@@ -43,7 +43,7 @@ def create(
         "alive_ms": ms,
         "writer": "",
         "artifact_uri": artifact_uri,
-        # Not a version that a run of this id had which was removed since: what is remembered goes by id and version.
+        # Never a version of a removed run with this id: caches compare id and version.
         "version": ms,
     }
     if not add(connection, runs, ("uid",), row):
@@ -84,7 +84,7 @@ def change(
             values["ended_ms"] = None
             if row.status != "running":
                 values.update(sessions.begin(row._mapping.__getitem__, now_ms()))
-        # A lease that holds goes on holding; one that ran out, or ended, must not bring the run to another status.
+        # A valid lease of a running run stays. Otherwise it is removed, so that it cannot change the status later.
         if status != "running" or row.status != "running":
             values["writer"] = ""
     connection.execute(update(runs).where(runs.c.id == row.id).values(values))
@@ -100,7 +100,7 @@ def delete_tag(connection: Connection, run_id: str, key: str) -> None:
 
 
 def detail(connection: Connection, run_id: str) -> RunDetail:
-    """All of one run, deleted or not."""
+    """The details of one run, deleted or not; RunNotFound."""
     row = connection.execute(run_rows.where(runs.c.uid == run_id)).one_or_none()
     if row is None:
         raise RunNotFound(run_id)
@@ -119,5 +119,5 @@ def locked(connection: Connection, run_id: str) -> Row[Any]:
 
 
 def bump(connection: Connection, run: int) -> None:
-    """Say that something of the run changed."""
+    """Raise the run's version, because something of the run changed."""
     connection.execute(update(runs).where(runs.c.id == run).values(version=runs.c.version + 1))

@@ -1,6 +1,6 @@
-"""More tables: what experiments, data sets and logged models are, and who may ask the server.
+"""Tables of experiment tags, data sets, logged models and access tokens.
 
-They hang on `experiments` and `runs`, and nothing of the write path of metrics touches them.
+They refer to `experiments` and `runs`. The write path of metrics does not use them.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ tokens = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String(250), nullable=False, unique=True),
     Column("role", String(16), nullable=False),
-    # SHA-256 of the token, in hex: the token itself is shown once and kept nowhere.
+    # SHA-256 of the token, in hex: the token itself is shown once and never stored.
     Column("digest", String(64), nullable=False, unique=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),

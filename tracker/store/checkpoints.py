@@ -1,8 +1,8 @@
-"""Checkpoints in SQL: their rows and events, which of them retention keeps, and whose files may go.
+"""Checkpoints in SQL: their rows and events, retention, and removal of pruned files.
 
-A file is removed in three steps, so that neither a writer beside us nor `kill -9` can leave a row without its bytes:
-rows are `pruned`; when no published row names their file it is marked, in a transaction that holds the run's lock; then
-it is removed. A row that comes for a file that is marked is refused, and its writer publishes under another name.
+A file is removed in three steps, so that neither a concurrent writer nor `kill -9` can leave a row without its bytes:
+rows become `pruned`; once no published row names their file, it is marked in a transaction that holds the run's lock;
+then it is removed. A new row for a marked file is refused, and its writer publishes under another name.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from tracker.store.tables import CHECKPOINT_SAVED, PENDING, PUBLISHED, checkpoin
 log = logging.getLogger("tracker")
 
 THERE, MARKED, GONE, AGAIN = 0, 1, 2, -1
-"""What has become of a pruned row's file, in the column `removed`; AGAIN: perhaps put once more since it was marked."""
+"""State of a pruned row's file, in the column `removed`; AGAIN: perhaps stored once more since it was marked."""
 PLACE = "checkpoints/"
-"""Where files of checkpoints lie below a run's artifacts; nothing elsewhere is removed."""
+"""Folder of checkpoint files below a run's artifacts; files elsewhere are never removed."""
 _REMOVED = "SELECT uri FROM checkpoints WHERE run_id = ? AND sha256 = ? AND removed <> ?"
 _PENDING = f"SELECT id FROM checkpoints WHERE run_id = ? AND {PENDING.text} LIMIT 1"
 _PUBLISHED_BYTES = f"SELECT sum(size) FROM checkpoints WHERE run_id = ? AND {PUBLISHED.text}"
@@ -47,9 +47,9 @@ _NEWEST_STATE = (
 
 
 def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Sequence[str]) -> None:
-    """Write the row, and for role `model` its event. FileRemoved if the file may be gone by now.
+    """Write the row, and for role `model` its event. FileRemoved if the file may have been removed.
 
-    `metrics` are the keys of those that may say whether it was the best so far, where its writer does not.
+    `metrics` are the keys that may decide whether it was the best so far, if its writer does not say.
     """
     removed = [uri for (uri,) in rows_of(connection, _REMOVED, (run, item.sha256, THERE))]
     uri = addresses.of(connection.dialect).stored(item.uri)
@@ -74,7 +74,7 @@ def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Seque
         "status": "published",
         "role": item.role,
     }
-    if removed:  # its writer may have put the bytes once more under such a name: what lies there goes, too
+    if removed:  # its writer may have stored the bytes again under a marked name: that file is removed, too
         c = checkpoints.c
         connection.execute(
             update(checkpoints)
@@ -95,14 +95,14 @@ def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Seque
 
 
 def bounds_others(item: CheckpointLogged | EventLogged) -> bool:
-    """Whether checkpoints that were there before may have to go for this one."""
+    """Whether earlier checkpoints may have to be pruned for this one."""
     return isinstance(item, CheckpointLogged) and (item.role == "state" or BUDGET in item.state)
 
 
 def prune(connection: Connection, run: int, *, last: int | None, best: int | None, metric: str | None) -> int | None:
-    """Mark what is not kept as pruned; `metric` is the run's best metric as it is now.
+    """Mark the checkpoints that retention does not keep as pruned; `metric` is the run's current best metric.
 
-    Returned is the budget in bytes for which versions of files that are written over were pruned, None if none were.
+    Returns the budget in bytes for which versions of overwritten files were pruned, None if none were.
     """
     c = checkpoints.c
     wanted = select(checkpoints).where(c.run_id == run, PUBLISHED)
@@ -115,7 +115,7 @@ def prune(connection: Connection, run: int, *, last: int | None, best: int | Non
     for begin in range(0, len(ids), 500):
         some = c.id.in_(ids[begin : begin + 500])
         connection.execute(update(checkpoints).where(some).values(status="pruned"))
-        # There are very many of them, and without the file nobody resumes from what belongs to it.
+        # There are very many of these rows, and their state is useless without the file.
         connection.execute(update(checkpoints).where(some, c.role == "state").values(state=as_text({})))
     if last is None and best is None and any(one.role == "model" for one in beyond):
         return budget_of(one for one in there if one.role == "model")
@@ -123,7 +123,7 @@ def prune(connection: Connection, run: int, *, last: int | None, best: int | Non
 
 
 def _may_be_over_budget(connection: Connection, run: int) -> bool:
-    """Whether the run's checkpoints may be too large; without what lies once for several rows it may be less."""
+    """Whether the run's checkpoints may exceed the budget; a file that several rows share is counted once for each."""
     newest = rows_of(connection, _NEWEST_STATE, (run, f'%"{BUDGET}":%'))
     budget = next((msgspec.json.decode(state).get(BUDGET) for (state,) in newest), None)
     [(size,)] = rows_of(connection, _PUBLISHED_BYTES, (run,))
@@ -131,7 +131,7 @@ def _may_be_over_budget(connection: Connection, run: int) -> bool:
 
 
 def has_pending(connection: Connection, run: int) -> bool:
-    """Whether there are pruned rows of the run whose files are not removed."""
+    """Whether the run has pruned rows whose files are not removed yet."""
     return bool(rows_of(connection, _PENDING, (run,)))
 
 
@@ -142,21 +142,21 @@ def records(connection: Connection, run: int, rows: Sequence[Row[Any]]) -> list[
 
 
 def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
-    """All of the run, oldest first."""
+    """All checkpoints of the run, oldest first."""
     c = checkpoints.c
     return records(connection, run, connection.execute(_of_run(run).order_by(c.ms, c.id)).all())
 
 
 def uris(connection: Connection, run: int) -> set[str]:
-    """Where the files lie that published rows of the run name."""
+    """Addresses of the files of the run's published rows."""
     c = checkpoints.c
     return set(connection.execute(select(c.uri).where(c.run_id == run, PUBLISHED)).scalars())
 
 
 def set_tag(connection: Connection, run: int, run_id: str, checkpoint_id: int, tag: str | None) -> None:
-    """Tag a checkpoint, or untag it, upon which retention may prune it. CheckpointNotFound, InvalidValue."""
+    """Tag a checkpoint, or remove its tag, after which retention may prune it. CheckpointNotFound, InvalidValue."""
     c = checkpoints.c
-    # The run's lock comes first, as in every transaction that changes what it has.
+    # The run is locked first, as in every transaction that changes its rows.
     kept = connection.execute(
         select(runs.c.keep_last, runs.c.keep_best, runs.c.best_metric).where(runs.c.id == run).with_for_update()
     ).one()
@@ -174,9 +174,9 @@ def set_tag(connection: Connection, run: int, run_id: str, checkpoint_id: int, t
 
 
 def remove_pruned(engine: Engine, home: ArtifactHome, run_id: str | None = None) -> Removed:
-    """Remove the files of pruned checkpoints, of one run or of all, that lie in `home` and no published row names.
+    """Remove the files of pruned checkpoints, of one run or of all, that are in `home` and that no published row names.
 
-    What cannot be removed is said, and tried again by the next call.
+    Failures are logged, and the next call tries again.
     """
     c = checkpoints.c
     pending = select(runs.c.id, runs.c.uid).where(exists().where(c.run_id == runs.c.id, PENDING)).order_by(runs.c.uid)
@@ -199,7 +199,7 @@ def remove_pruned(engine: Engine, home: ArtifactHome, run_id: str | None = None)
 
 
 def _mark(engine: Engine, home: ArtifactHome, run: int, uid: str) -> Mapping[str, int]:
-    """Mark the files of the run that may go; {uri: size}."""
+    """Mark the files of the run that may be removed; return {uri: size}."""
     c, other = checkpoints.c, aliased(checkpoints)
     named = exists().where(other.c.run_id == run, other.c.uri == c.uri, other.c.status == "published")
     with writing(engine) as connection:
@@ -225,7 +225,7 @@ def _remove(home: ArtifactHome, uid: str, uri: str) -> bool:
 
 
 def _path(home: ArtifactHome, uid: str, uri: str) -> str | None:
-    """The file's path below the run's artifacts in `home`; None if it is no checkpoint's file there."""
+    """The file's path below the run's artifacts in `home`; None if it is not a checkpoint's file there."""
     if not isinstance(home, Folders):
         return None
     try:
@@ -242,7 +242,7 @@ def _of_run(run: int) -> Any:
 
 
 def _superseded(fit: int, epoch: int, begins: Sequence[tuple[int, int]]) -> bool:
-    """The rule of `visible`: a later fit that begins at or before the epoch trained it anew."""
+    """The rule of `visible`: a later fit that begins at or before the epoch trained it again."""
     return any(0 < fit < later and epoch >= first for later, first in begins)
 
 

@@ -1,7 +1,7 @@
-"""Filter trees → SQL: a condition on `runs` for each node.
+"""Compiles filter trees to SQL: one condition on `runs` for each node.
 
-Every condition is true or false, never NULL, so that NOT is the complement: what stands in another table is an EXISTS,
-what may be NULL in `runs` is asked for first.
+Every condition is true or false, never NULL, so that NOT is the complement: other tables are asked with EXISTS, and
+nullable columns of `runs` are tested for NULL first.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ ATTRIBUTES = {
     "name": "name", "run_id": "uid", "status": "status", "artifact_uri": "artifact_uri", "best_metric": "best_metric",
     "best_epoch": "best_epoch", "best_value": "best_value", "started_ms": "started_ms", "ended_ms": "ended_ms",
 }  # fmt: skip
-"""Attributes and their columns in `runs`; `experiment` stands in another table."""
+"""Attributes and their columns in `runs`; `experiment` is in another table."""
 
 _ROWS: dict[Kind, FromClause] = {"metric": series, "param": params, "tag": tags}
 _TABLES: dict[Kind, FromClause] = {**_ROWS, "attribute": runs}
@@ -71,19 +71,19 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 _INT64 = 2**63
 _ID = re.compile(r"(\{experiment\}|\{run\})")
 CONTEXT = "mlflow.data.context"
-"""The tag of a data set's use that says what for: training, evaluation …"""
+"""The tag that says what a run used a data set for: training, evaluation …"""
 
 _used, _dataset = run_datasets.alias("used"), datasets.alias("dataset_used")
 
 
 @cache
 def table_of(kind: Kind, role: str) -> FromClause:
-    """The table of such fields under an alias; made once, since that takes as long as a short query."""
+    """An alias of the table of such fields, cached because making one takes as long as a short query."""
     return _TABLES[kind].alias(f"{kind}_{role}")
 
 
 def unindexed(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
-    """The column, such that SQLite does not take an index on it: without statistics it takes many a bad one."""
+    """The column, written so that SQLite uses no index on it: without statistics it often picks a bad one."""
     return UnaryExpression(column, operator=custom_op("+")) if dialect == "sqlite" else column
 
 
@@ -93,16 +93,16 @@ def by_code(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
 
 
 def among(column: ColumnElement[Any], ids: Select[Any] | CompoundSelect[Any], dialect: str) -> Clause:
-    """Whether the column is one of some ids, found first and then looked up; PostgreSQL would rather read all rows."""
+    """Whether the column is one of some ids, which are selected first: PostgreSQL would read all rows otherwise."""
     if dialect == "postgresql":
         return column == any_(func.array(ids.scalar_subquery()))
     return column.in_(ids)
 
 
 class Conditions:
-    """Conditions in the SQL of one database, named by SQLAlchemy's name of the dialect.
+    """Builds conditions for one database, given by SQLAlchemy's name of its dialect.
 
-    Those on `artifact_uri` are about the address as it is told: to MLflow's clients with `spelling`, else to readers.
+    Those on `artifact_uri` apply to the address as it is shown: to MLflow's clients with `spelling`, else to readers.
     """
 
     def __init__(self, dialect: str, addresses: Addresses, spelling: Spelling | None = None) -> None:
@@ -129,7 +129,7 @@ class Conditions:
         return found if has_row(node) else not_(found)
 
     def together(self, parts: Iterable[Node], join: Callable[..., Clause]) -> list[Clause]:
-        """The conditions of parts that `join` will join; those about one key look for its row once."""
+        """The conditions of parts that `join` will combine; parts about one key share one lookup of its row."""
         clauses: list[Clause] = []
         leaves: dict[tuple[str, str], list[Leaf]] = {}
         for part in parts:
@@ -140,7 +140,7 @@ class Conditions:
         return [*clauses, *(self._found(about, join) for about in leaves.values())]
 
     def _found(self, leaves: Sequence[Leaf], join: Callable[..., Clause]) -> Clause:
-        """Whether the run has a row that the leaves, all about its key, describe; a run has at most one of each key."""
+        """Whether the run's row of the leaves' common key meets them; a run has at most one row of each key."""
         field = leaves[0].field
         rows = table_of(field.kind, "probed")
         described = join(*(and_(true(), *self.row(leaf, rows)) for leaf in leaves))
@@ -149,13 +149,13 @@ class Conditions:
     def probe(self, rows: FromClause, clauses: Sequence[Clause]) -> Clause:
         """Whether the run has a row that meets the clauses."""
         found = select(literal(1)).where(rows.c.run_id == runs.c.id, *clauses)
-        # PostgreSQL would make it a join and read all such rows to show one page of runs; an OFFSET keeps it from that.
+        # PostgreSQL would make it a join and read all such rows for one page of runs; an OFFSET prevents that.
         return exists(found.offset(0) if self._dialect == "postgresql" else found)
 
     def uses(self, leaf: Leaf) -> Select[Any]:
-        """The uses (column `run_id`) of data sets such as the leaf says, which may be many of one run.
+        """The uses (column `run_id`) of data sets that meet the leaf; a run may have many.
 
-        Each leaf asks for a use of its own: of two about one run's data sets, each may hold for another.
+        Each leaf is tested on its own: two of them may hold for different data sets of one run.
         """
         uses: Select[Any] = select(_used.c.run_id)
         if leaf.field.key == "context":
@@ -168,7 +168,7 @@ class Conditions:
         )
 
     def row(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
-        """What the leaf says about the row of its key; about that there is one, if it is IS NULL."""
+        """The leaf's conditions on the row of its key; of IS NULL and NaN, only that the row exists."""
         if leaf.field.kind == "metric":
             return self._metric(leaf, rows)
         if isinstance(leaf, (IsNull, IsNan)):
@@ -180,7 +180,7 @@ class Conditions:
     def _metric(self, leaf: Leaf, rows: FromClause) -> list[Clause]:
         value = rows.c[f"{leaf.field.stat}_value"]
         last = leaf.field.stat == "last"
-        # NULL is NaN where a last point is, and nothing where none is; the other statistics are never NaN.
+        # NULL means NaN if there is a last point, else no value; the other statistics are never NaN.
         there = rows.c.last_step.is_not(None) if last else value.is_not(None)
         match leaf:
             case IsNull():
@@ -195,7 +195,7 @@ class Conditions:
     def _value(
         self, leaf: Compare | In, text: ColumnElement[Any], head: Any, number: ColumnElement[Any] | None
     ) -> Clause:
-        """The leaf about a text column, its indexed first characters if there are any, and its number if it has one."""
+        """The leaf as a condition on a text column, and where it has them, its indexed first characters and number."""
         values = leaf.values if isinstance(leaf, In) else (leaf.value,)
         texts = [value for value in values if isinstance(value, str)]
         either: list[Clause] = []
@@ -221,7 +221,7 @@ class Conditions:
         return COMPARE[op](by_code(text, self._dialect), pattern)  # type: ignore[no-any-return]
 
     def _begins(self, head: Any, start: str) -> list[Clause]:
-        """What a LIKE pattern with such a start says about the indexed characters, in a form that an index takes."""
+        """The condition of a LIKE pattern's literal start on the indexed characters, in a form that indexes support."""
         if head is None or not start:
             return []
         head, start = by_code(head, self._dialect), start[:HEAD]
@@ -230,7 +230,7 @@ class Conditions:
     def _like(self, text: ColumnElement[Any], pattern: str) -> Clause:
         if self._dialect != "sqlite":
             return text.like(_no_escapes(pattern))
-        # SQLite's LIKE does not mind case, its GLOB does.
+        # SQLite's LIKE ignores case, its GLOB does not.
         return text.op("GLOB", is_comparison=True)(_glob(pattern))
 
     def _ilike(self, text: ColumnElement[Any], pattern: str) -> Clause:
@@ -241,7 +241,7 @@ class Conditions:
         return func.tracker_lower(text).op("GLOB", is_comparison=True)(_glob(pattern.lower()))
 
     def attribute(self, leaf: Leaf, table: FromClause) -> Clause:
-        """The leaf about a column of `table`: of `runs` while an order is followed, or of an alias to find runs by."""
+        """The leaf as a condition on a column of `table`: of `runs`, or of an alias in a candidate set."""
         key = leaf.field.key
         column: ColumnElement[Any]
         if key == "experiment":
@@ -277,7 +277,7 @@ def _spelled(template: str, table: FromClause) -> ColumnElement[str]:
 
 
 def has_row(leaf: Leaf) -> bool:
-    """Whether the leaf is about a row that is there, not about one that is not."""
+    """Whether the leaf needs a row that exists, not a missing one."""
     return leaf.negated if isinstance(leaf, IsNull) else True
 
 
@@ -286,7 +286,7 @@ def _negative(leaf: Compare | In) -> bool:
 
 
 def _numbers(leaf: Compare | In, column: ColumnElement[Any]) -> Clause:
-    """The leaf, but for a negation, about a column of floats."""
+    """The leaf, without its negation, as a condition on a column of floats."""
     if isinstance(leaf, In):
         return column.in_([float(v) for v in leaf.values if not isinstance(v, str) and not math.isnan(v)])
     value = float(leaf.value)
@@ -294,7 +294,7 @@ def _numbers(leaf: Compare | In, column: ColumnElement[Any]) -> Clause:
 
 
 def _wholes(leaf: Compare | In, column: ColumnElement[Any]) -> Clause:
-    """The leaf, but for a negation, about a column of integers, which no float and nothing beyond 64 bits may meet."""
+    """The leaf, without its negation, as a condition on a column of integers, equal only to whole 64-bit numbers."""
     if isinstance(leaf, In):
         return column.in_([int(v) for v in leaf.values if _is_int64(v)])
     op, value = leaf.op.replace("!=", "="), float(leaf.value) if isinstance(leaf.value, str) else leaf.value
@@ -314,7 +314,7 @@ def _is_int64(value: Value) -> bool:
 
 
 def literal_start(pattern: str) -> str:
-    """What stands in a LIKE pattern before the first wildcard."""
+    """The text of a LIKE pattern before the first wildcard."""
     return pattern.partition("%")[0].partition("_")[0]
 
 
@@ -324,5 +324,5 @@ def _no_escapes(pattern: str) -> str:
 
 
 def _glob(pattern: str) -> str:
-    """A LIKE pattern as one of SQLite's GLOB."""
+    """A LIKE pattern as a pattern of SQLite's GLOB."""
     return "".join({"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}.get(c, c) for c in pattern)

@@ -1,9 +1,9 @@
-"""The file behind a SQLite engine: whether the connections still have open what is at its path.
+"""Detects that a SQLite file was moved, replaced or deleted under its open connections.
 
-SQLite goes on writing into a file that was moved or deleted, and into a WAL that was removed: such a commit is found by
-nobody. So every connection is compared with the path when it is taken from the pool, and after each commit before that
-is acknowledged. Once something else is there all connections are closed, the WAL written back into the file that it
-belongs to, before any is opened anew: SQLite would replay that WAL into another file.
+SQLite keeps writing to a file that was moved or deleted, and to a WAL that was removed: such a commit is lost. So every
+connection is compared with the path when it is taken from the pool, and after each commit before that is acknowledged.
+If the file changed, all connections are closed and the WAL is written back into the file that it belongs to before any
+new one is opened: SQLite would replay that WAL into another file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger("tracker.store")
 Identity = tuple[int, int]
 _ATTRIBUTE = "tracker_file"
 _FLUSH_MS = 200
-"""How long a connection that is closed waits for readers of the WAL that it writes back."""
+"""How long a closing connection waits for readers of the WAL that it writes back."""
 
 
 class FileConnection(sqlite3.Connection):
@@ -38,9 +38,9 @@ class FileConnection(sqlite3.Connection):
     database: DatabaseFile | None = None
     file: Identity | None = None
     in_use = True
-    """Whether somebody took it from the pool, or it is on its way into it."""
+    """Whether it is checked out of the pool, or not in the pool yet."""
     wal: Identity | None = None
-    """The WAL's, once this connection was used; as long as it is open nothing of SQLite's replaces that file."""
+    """Identity of the WAL, once this connection was used; SQLite does not replace the WAL while it is open."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -57,26 +57,26 @@ class FileConnection(sqlite3.Connection):
 
     def close(self) -> None:
         if self.database is None or self.database.process != os.getpid():
-            super().close()  # in a forked child another thread of the parent's may have held the locks
+            super().close()  # in a forked child the locks may be held by a thread that only its parent has
         else:
             self.database.close(self)
 
     def close_for_good(self) -> None:
-        """Close it, whatever its database says, and its files with it: SQLite keeps them open for its cursors."""
+        """Close it unconditionally, and first its cursors, for which SQLite keeps the files open."""
         self.database = None
         self.reset()
         super().close()
 
     def reset(self) -> None:
-        """Close what reads or was read: the WAL cannot be written back beneath it."""
+        """Close all cursors: the WAL cannot be written back while they are open."""
         for cursor in list(self._cursors):
             cursor.close()
 
 
 class DatabaseFile:
-    """Opens the connections of an engine, none of which makes a file, and closes them when their file is gone.
+    """Opens an engine's connections, which never create the file, and closes them when their file is gone.
 
-    `prepare` is called with each new one.
+    `prepare` is called with each new connection.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class DatabaseFile:
         self._options = options
         self._prepare = prepare
         self._engine: Engine | None = None
-        # A connection may be collected, and so closed, while its thread holds them.
+        # Reentrant, since a connection may be garbage-collected, and so closed, while its thread holds them.
         self._lock = threading.RLock()
         self._closing = threading.RLock()
         self.process = os.getpid()
@@ -103,7 +103,7 @@ class DatabaseFile:
         self._said = False
 
     def attach(self, engine: Engine) -> None:
-        """Look after the engine whose connections `connect` makes."""
+        """Watch the engine whose connections `connect` opens."""
         self._engine = engine
         setattr(engine.dialect, _ATTRIBUTE, self)
         event.listen(engine, "checkout", self._on_checkout)
@@ -111,7 +111,7 @@ class DatabaseFile:
 
     @property
     def identity(self) -> Identity | None:
-        """Which file is at the path now."""
+        """Device and inode of the file at the path now; None if there is none."""
         return _identity(self.path)
 
     @property
@@ -138,7 +138,7 @@ class DatabaseFile:
             self._prepare(connection)
         except BaseException:
             if connection is not None:
-                connection.close()  # now: what it has open counts until it is collected
+                connection.close()  # now, because its files stay open until it is collected
             self._count_closed()
             raise
         connection.database = self
@@ -147,11 +147,11 @@ class DatabaseFile:
         return connection
 
     def is_current(self, connection: FileConnection) -> bool:
-        """Whether what the connection has open is what is at the path."""
+        """Whether the files that the connection has open are those at the path."""
         return self.identity == connection.file and (connection.wal is None or self._wal_now == connection.wal)
 
     def confirm(self, connection: FileConnection) -> None:
-        """After a commit: StoreUnavailable if it went where nobody will look for it."""
+        """Check a commit: StoreUnavailable if it went to a file that is no longer at the path."""
         self._note_wal(connection)
         if not self.is_current(connection):
             self.leave()
@@ -161,7 +161,7 @@ class DatabaseFile:
             self._said = False
 
     def leave(self) -> None:
-        """Close all connections, those in use when they are given back; then new ones may be opened."""
+        """Close all connections, those in use when they are returned; only then new ones are opened."""
         with self._lock:
             if not self._open:
                 return
@@ -175,7 +175,7 @@ class DatabaseFile:
                 self._said = True
         assert self._engine is not None
         self._engine.dispose()
-        # One that is just given back may come into the pool that was.
+        # A connection that is just being returned may still enter the old pool.
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
@@ -183,7 +183,7 @@ class DatabaseFile:
                 connection.close()
 
     def close(self, connection: FileConnection) -> None:
-        """Close one of the connections; one stays open while the WAL cannot be written back."""
+        """Close a connection; one stays open as long as the WAL cannot be written back."""
         with self._closing:
             if connection.database is None:
                 return
@@ -201,7 +201,7 @@ class DatabaseFile:
             self._leaving = self._leaving and self._open > 0
 
     def _is_written_back(self, connection: FileConnection) -> bool:
-        """Write the WAL back, which would stay at the path of another file; False while somebody reads older pages."""
+        """Write the WAL back, so that it is not left for another file; False while a reader uses older pages."""
         try:
             connection.reset()
             connection.rollback()
@@ -215,7 +215,7 @@ class DatabaseFile:
             return True
         # -1: the connection was never used, and has no WAL.
         if not busy and pages == 0 and self.identity != connection.file and self._wal == self._wal_now:
-            # Empty, and of no use to another file; other processes go on with theirs until they notice.
+            # It is empty and useless to another file; other processes keep theirs open until they notice.
             for ending in ("-wal", "-shm"):
                 with suppress(OSError):
                     self._with_ending(ending).unlink()
@@ -226,7 +226,7 @@ class DatabaseFile:
         if connection.database is None or self._leaving or not self.is_current(connection):
             if connection.database is not None:
                 self.leave()
-            # Another connection is tried, which is refused while there is no file, or old ones are in use.
+            # The pool tries another connection, which is refused while there is no file, or old ones are in use.
             raise DisconnectionError(str(self._gone()))
 
     def _on_checkin(self, connection: FileConnection | None, record: Any) -> None:
@@ -249,13 +249,13 @@ class DatabaseFile:
 
 
 def file_of(engine: Engine) -> DatabaseFile | None:
-    """The file behind the engine; None if it is none of SQLite's."""
+    """The file of the engine; None if it is not SQLite."""
     found: DatabaseFile | None = getattr(engine.dialect, _ATTRIBUTE, None)
     return found
 
 
 def confirm(connection: Connection) -> None:
-    """Call it after a commit, before that is acknowledged; see `DatabaseFile.confirm`."""
+    """Check a commit before it is acknowledged; see `DatabaseFile.confirm`."""
     if (file := file_of(connection.engine)) is not None:
         driver: Any = connection.connection.dbapi_connection
         if isinstance(driver, FileConnection):

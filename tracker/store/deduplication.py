@@ -1,8 +1,8 @@
-"""Unnumbered writes: points of clients without a journal become rows and summaries, each once.
+"""Unnumbered writes: stores each point of clients without a journal once, as a row and in its summary.
 
 Such points carry no frame numbers. A point that arrives twice is recognised by its step, time and value. A point above
 all points of its series, by step and then time, is new: the common case by far. Other points are looked up in the
-table. Once a series had a late point, its newest points are cached with the summary and spare that lookup.
+table. Once a series had a late point, its newest points are cached with the summary, which saves that lookup.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tracker.store.summaries import Mark, Summary, save_summaries
 from tracker.store.supersession import visible_values
 
 RECENT = 128
-"""How many of its newest points are remembered of a series, at most."""
+"""Maximum number of newest points that are cached for a series."""
 
 Waiting = list[tuple[int, int, float]]
 """Points of one series to store: (step, ms, value)."""
@@ -32,7 +32,7 @@ _Rows = Iterable[_Row]
 
 
 def write_points(connection: Connection, raw: Raw, waiting: Iterable[tuple[Summary, int]]) -> list[Summary]:
-    """Store the points that wait with each series; the series that changed. Beside each, its run's `started_ms`."""
+    """Store the waiting points of each series, given with its run's `started_ms`; return the series that changed."""
     changed: list[Summary] = []
     rows: list[tuple[Summary, _Rows]] = []
     late: list[tuple[Summary, int, Waiting]] = []
@@ -67,7 +67,7 @@ def write_points(connection: Connection, raw: Raw, waiting: Iterable[tuple[Summa
 
 
 def _place_one(one: Summary, started_ms: int, step: int, ms: int, number: float) -> _Row:
-    """Merge a point above all others of the series into its summary; its row."""
+    """Merge a point above all others of the series into its summary; return its row."""
     if step > one.top_step:
         one.top_step = step
     else:
@@ -90,11 +90,11 @@ def _place_one(one: Summary, started_ms: int, step: int, ms: int, number: float)
 def _place_rising(
     one: Summary, started_ms: int, steps: tuple[int, ...], times: tuple[int, ...], numbers: tuple[float, ...]
 ) -> _Rows | None:
-    """The same for points of steps that rise, all above those of the series; None where they do not."""
+    """`_place_one` for points with rising steps, all above those of the series; None if they do not rise."""
     if steps[0] <= one.top_step or not all(map(operator.lt, steps, steps[1:])):
         return None
     values: Sequence[float | None] = numbers
-    if math.isnan(sum(numbers)):  # so it is of infinities of both signs, which are none the worse for it
+    if math.isnan(sum(numbers)):  # also with infinities of both signs, for which this changes nothing
         values = [None if number != number else number for number in numbers]
         numbers = tuple(number for number in numbers if number == number)
     if numbers:
@@ -115,7 +115,7 @@ def _place_rising(
 def _place_late(
     connection: Connection, raw: Raw, late: Sequence[tuple[Summary, int, Waiting]]
 ) -> Iterable[tuple[Summary, list[_Row]]]:
-    """As for one point, for sorted points of which any may be there already."""
+    """`_place_one` for sorted points, any of which may be stored already."""
     asked: list[tuple[Summary, int, int]] = []
     for one, started_ms, points in late:
         if one.last is not None:
@@ -131,7 +131,7 @@ def _place_late(
 
 
 def _unknown(one: Summary, started_ms: int, points: Waiting, last: Mark) -> Iterable[tuple[Summary, int, int]]:
-    """Where in the series it must be asked what stands: (series, step, offset)."""
+    """The places of the series to look up in the table: (series, step, offset)."""
     end = last[1:]
     if points[0][:2] > end:
         return
@@ -145,7 +145,7 @@ def _unknown(one: Summary, started_ms: int, points: Waiting, last: Mark) -> Iter
 def _place(
     one: Summary, started_ms: int, points: Waiting, there: dict[tuple[int, int, int], set[float | None]]
 ) -> list[_Row]:
-    """Merge those of the sorted points that are not there into the summary; their rows."""
+    """Merge those of the sorted points that are not stored yet into the summary; return their rows."""
     rows: list[_Row] = []
     marks: list[Mark] = []
     low: Mark | None = None
@@ -189,7 +189,7 @@ def _place(
 
 
 def _remember(one: Summary, marks: Iterable[Mark]) -> None:
-    """Add points to the newest, all of which above `floor` are known."""
+    """Add points to the cached newest ones, which are complete above `floor`."""
     recent = one.recent
     assert recent is not None
     recent.update(mark for mark in marks if mark[1:] > one.floor)
@@ -200,7 +200,7 @@ def _remember(one: Summary, marks: Iterable[Mark]) -> None:
 
 
 def _order(mark: Mark) -> tuple[int, int, float, bool]:
-    """By step, time and value; NaN goes before 0."""
+    """Sort key: step, time and value; NaN sorts before 0."""
     value = mark[0]
     return mark[1], mark[2], 0.0 if value is None else value, value is not None
 

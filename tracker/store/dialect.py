@@ -1,4 +1,4 @@
-"""Statements that each database spells its own way."""
+"""Statements whose SQL differs between SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sqlalchemy.sql.dml import Insert
 
 
 def upsert(connection: Connection, table: Table, keys: Sequence[str], overwrite: Sequence[str]) -> Insert:
-    """Insert rows into `table`; where one of the same `keys` stands, set its `overwrite` columns, or leave it."""
+    """Insert rows into `table`; if a row has the same `keys`, set its `overwrite` columns, or leave it."""
     return _upsert(connection.dialect.name, table, tuple(keys), tuple(overwrite))
 
 
 def add(connection: Connection, table: Table, keys: Sequence[str], row: Mapping[str, Any]) -> bool:
-    """Insert a row unless one of the same `keys` stands; whether it was inserted."""
+    """Insert a row unless one has the same `keys`; return whether it was inserted."""
     statement = upsert(connection, table, keys, ()).inline()
     return connection.execute(statement, row, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 
 def possible_ids(ids: Iterable[int]) -> list[int]:
-    """Those that a column of ids can hold, each once, in order; PostgreSQL fails over others."""
+    """The ids that a column of ids can hold, each once, in order; PostgreSQL fails for others."""
     return sorted({id for id in ids if 0 <= id < 2**31})
 
 

@@ -1,4 +1,4 @@
-"""The driver's own cursor inside a transaction: for statements that run so often that building them anew would show."""
+"""The driver's own cursor in a transaction, for statements that run too often to be built each time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Raw:
-    """Statements written out, with `?` for values; what they read are tuples. Errors are the driver's own.
+    """Runs statements given as text, with `?` for values; rows are tuples. Errors are the driver's.
 
-    Use it inside `driver_errors`, which makes SQLAlchemy's errors of them.
+    Use it inside `driver_errors`, which converts them to SQLAlchemy's errors.
     """
 
     __slots__ = ("_connection", "_cursor", "_driver", "_pooled", "postgres")
@@ -35,14 +35,14 @@ class Raw:
         self._cursor = driver.cursor()
 
     def begin(self) -> None:
-        """Begin a transaction that writes, SQLAlchemy's own not having begun: theirs costs three times as much."""
+        """Begin a write transaction before SQLAlchemy begins its own, which costs three times as much."""
         if not self.postgres:  # psycopg begins by itself
             self._cursor.execute("BEGIN IMMEDIATE")
         elif self._pooled:
             self._cursor.execute(f"SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}")
 
     def commit(self) -> None:
-        """Commit; StoreUnavailable if that went into a file that is not at the store's path any more."""
+        """Commit; StoreUnavailable if that went to a file that is no longer at the store's path."""
         self._driver.commit()
         confirm(self._connection)
 
@@ -53,7 +53,7 @@ class Raw:
         self._cursor.execute(_spelled(statement) if self.postgres else statement, values)
 
     def many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """The statement once for each of `rows`."""
+        """Run the statement once for each of `rows`."""
         self._cursor.executemany(_spelled(statement) if self.postgres else statement, rows)
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -61,7 +61,7 @@ class Raw:
         return self._cursor.fetchall()  # type: ignore[no-any-return]
 
     def insert(self, statement: str, rows: Sequence[Sequence[Any]]) -> list[int]:
-        """Insert rows one by one into a table with an `id`; their ids."""
+        """Insert rows one by one into a table with an `id`; return their ids."""
         if not self.postgres:
             return [self._cursor.execute(statement, row).lastrowid for row in rows]
         self._cursor.executemany(f"{_spelled(statement)} RETURNING id", rows, returning=True)
@@ -84,13 +84,13 @@ def _spelled(statement: str) -> str:
 
 
 def is_farewell(error: BaseException | None) -> bool:
-    """Whether PostgreSQL says that it ends the connection; the driver notices only at the next statement."""
+    """Whether PostgreSQL reports that it closes the connection; the driver notices only at the next statement."""
     return str(getattr(error, "sqlstate", None) or "").startswith(("57P0", "08"))
 
 
 @contextmanager
 def driver_errors(connection: Connection, statement: str) -> Iterator[None]:
-    """What SQLAlchemy does around its own statements: its error for the driver's, and word that a connection broke."""
+    """Handle the driver's errors as SQLAlchemy does for its statements: convert them, invalidate broken connections."""
     driver = connection.dialect.loaded_dbapi
     try:
         yield
@@ -110,7 +110,7 @@ def array_of(
 ) -> NDArray[Any]:
     """The rows of a statement as an array with these columns (name and NumPy type), straight from the driver's cursor.
 
-    A list of all rows between would cost more than the conversion.
+    A list of all rows in between would cost more than the conversion.
     """
     import numpy as np
 
@@ -126,7 +126,7 @@ def arrays_of(
     columns: Sequence[tuple[str, str]],
     most: int,
 ) -> Iterator[NDArray[Any]]:
-    """`array_of` in pieces of at most so many rows; the last one has fewer."""
+    """`array_of` in pieces of `most` rows; the last one has fewer."""
     import numpy as np
 
     cursor: Any = connection.execute(statement, values).cursor

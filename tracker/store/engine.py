@@ -1,4 +1,4 @@
-"""URL → engine, and what each database needs to be told. Dialect differences sit behind the names in this file."""
+"""Creates engines from URLs, with each database's settings, and hides differences between the databases."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tracker.store.postgres import MORE_CONNECTIONS, make_postgres_engine
 from tracker.store.time_limits import limit_queries, wait_for_locks, was_cut_off
 
 _CACHE, _SMALL_CACHE = -32768, -1024
-"""SQLite's cache of pages of a connection, in KiB, for what is read again and for what is not."""
+"""SQLite's page cache of a connection, in KiB: for pages that are read again, and for those that are not."""
 BUSY_SECONDS = 60.0
-"""How long a SQLite writer waits for its turn."""
+"""How long a SQLite writer waits for the write lock."""
 
 
 def make_engine(url: str) -> Engine:
@@ -61,7 +61,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute(f"PRAGMA cache_size = {_CACHE}")
-    # The pages that a writer changes are the same ones over and over; each checkpoint copies them and syncs twice.
+    # A writer changes the same pages repeatedly, and each WAL checkpoint copies them and syncs twice.
     cursor.execute("PRAGMA wal_autocheckpoint = 8000")
     cursor.close()
     _add_functions(connection)
@@ -69,7 +69,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def passing_by(connection: Connection) -> Iterator[None]:
-    """Keep pages that are read in the `with` block out of SQLite's cache: too many to be read again from there."""
+    """Shrink SQLite's page cache in the `with` block, for reads of too many pages to be read again from there."""
     if connection.dialect.name != "sqlite":
         yield
         return
@@ -83,7 +83,7 @@ def passing_by(connection: Connection) -> Iterator[None]:
 
 
 def _add_functions(connection: sqlite3.Connection) -> None:
-    # ILIKE needs it: SQLite's own lower() and LIKE know no letters beyond ASCII.
+    # ILIKE needs it: SQLite's own lower() and LIKE handle only ASCII letters.
     connection.create_function("tracker_lower", 1, _lower, deterministic=True)
 
 
@@ -102,9 +102,9 @@ def _on_sqlite_begin(connection: Connection) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that writes; StoreUnavailable if the database did not take it and a retry may succeed.
+    """One write transaction; StoreUnavailable if the database did not take it and a retry may succeed.
 
-    It has no deadline: what a reader is told in time must not undo what is written.
+    It has no deadline: a reader's time limit must not undo a write.
     """
     with (
         translated(engine),
@@ -118,11 +118,11 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One consistent snapshot to read from. QueryTimeout once the deadline of whoever asks has passed."""
+    """One consistent snapshot to read from. QueryTimeout once the caller's deadline has passed."""
     check_deadline()
     with translated(engine), engine.connect() as connection:
         if engine.dialect.name == "postgresql":
-            # By itself PostgreSQL takes a new snapshot for every statement.
+            # By default PostgreSQL takes a new snapshot for every statement.
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         before = connection.get_execution_options().get("tracker_before_read")
         if before is not None:
@@ -132,7 +132,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """The drivers' words for a database that does not answer now become StoreUnavailable."""
+    """Convert the drivers' errors of a database that does not answer now to StoreUnavailable."""
     try:
         yield
     except PoolTimeout as error:
@@ -142,7 +142,7 @@ def translated(engine: Engine) -> Iterator[None]:
             raise deadline.error() from error
         raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error
     except DBAPIError as error:
-        # A plain DatabaseError is SQLite's word for a file that is no database, or a damaged one.
+        # SQLite raises a plain DatabaseError for a file that is not a database, or is damaged.
         if error.connection_invalidated or type(error) is DatabaseError:
             raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error
         raise
@@ -153,7 +153,7 @@ def _reason(error: DBAPIError) -> str:
 
 
 def shown(engine: Engine) -> str:
-    """The address of the engine's database as it may be shown: without its password."""
+    """The URL of the engine's database without its password."""
     return str(engine.get_execution_options()["tracker_shown"])
 
 

@@ -1,4 +1,4 @@
-"""Many writes in one transaction, each of them whole or not at all."""
+"""Group commit: many writes in one transaction, each of them whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 def append_group(
     engine: Engine, group: Sequence[Batch | Logged], memory: SeriesCache, clock: Callable[[], int]
 ) -> list[Ack | Exception]:
-    """RunStore.append_many: what `append` would return or raise for each of `group`, once all is committed."""
+    """`SqlRunStore.append_many`: what `append` would return or raise for each of `group`, once all is committed."""
     batches = [(index, one) for index, one in enumerate(group) if isinstance(one, Batch)]
     logged = [(index, one) for index, one in enumerate(group) if isinstance(one, Logged)]
     if not batches:
@@ -35,7 +35,7 @@ def append_group(
     with writing(engine) as connection:
         if batches and logged:
             _lock(connection, sorted({one.run_id for one in group}))
-        # Every process takes the runs' locks in the same order, so that none waits for another in a circle.
+        # Every process locks runs in the same order, so that none can deadlock.
         for index, batch in sorted(batches, key=lambda pair: pair[1].run_id):
             results[index] = _alone(engine, connection, batch, recall)
         if logged:
@@ -49,7 +49,7 @@ def append_group(
 def _all_logged(
     engine: Engine, group: Sequence[Logged], memory: SeriesCache, clock: Callable[[], int]
 ) -> list[Ack | Exception] | None:
-    """All of `group` in a transaction at the driver; None if one of them has what only the database finds wrong."""
+    """Apply `group` in a transaction of the driver's; None if the database refused a value."""
     recall = Recall(memory)
     with translated(engine), engine.connect() as connection:
         raw = Raw(connection)
@@ -94,14 +94,14 @@ def _apply_logged(
             recall.drop(one.run_id)
         if len(group) == 1:
             return [_refusal("what is logged", undone.error)]
-    # One of them has something that only the database knows to be wrong.
+    # The database refused a value in one of them: apply each alone.
     return [result for one in group for result in _apply_logged(engine, connection, [one], recall, clock)]
 
 
 def apply_each(
     connection: Connection, raw: Raw, group: Sequence[Logged], recall: Recall, clock: Callable[[], int]
 ) -> Iterator[Ack | Exception]:
-    """Store what was accepted before one by one; what cannot be stored fails alone."""
+    """Store writes that were accepted before, one by one: one that cannot be stored fails alone."""
     for one in group:
         try:
             with driver_errors(connection, "what clients log"):
@@ -117,7 +117,7 @@ def apply_each(
 
 
 class _Undone(Exception):
-    """What was tried was undone, and the transaction goes on."""
+    """A change was rolled back to its savepoint, and the transaction goes on."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -125,7 +125,7 @@ class _Undone(Exception):
 
 
 def _saved(engine: Engine, connection: Connection, change: Callable[[], T]) -> T:
-    """What `change` returns; _Undone if it failed, and the error itself if the whole transaction is gone."""
+    """Run `change` in a savepoint; _Undone if it failed, its own error if the whole transaction is lost."""
     raw = Raw(connection)
     try:
         with translated(engine), driver_errors(connection, "SAVEPOINT batch"):

@@ -1,4 +1,4 @@
-"""The points of one series: all of them, or few that show what all of them show."""
+"""Reads the points of one series: all of them, or a thinned selection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def history(
     last_step: int | None = None,
     most_rows: int | None = None,
 ) -> History | None:
-    """See RunReader.history; in one snapshot. None if more rows than `most_rows` would have to be read."""
+    """`RunReader.history` in one snapshot. None if more rows than `most_rows` would have to be read."""
     found = find_series(connection, run_id, key)
     if max_points is not None and not raw and found.rolled_count:
         thinned = _from_stretches(connection, found, key, max_points, first_step, last_step)
@@ -71,7 +71,7 @@ def history(
 
 
 def find_series(connection: Connection, run_id: str, key: str) -> Any:
-    """What `history` needs to know of a series. RunNotFound, SeriesNotFound."""
+    """The columns of a series and its run that `history` needs. RunNotFound, SeriesNotFound."""
     found = connection.execute(_select_series, {"uid": run_id, "name": key}).one_or_none()
     if found is None:
         raise RunNotFound(run_id)
@@ -84,9 +84,9 @@ def find_series(connection: Connection, run_id: str, key: str) -> Any:
 def _plain(
     connection: Connection, found: Any, begins: Sequence[tuple[int, int]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None:
-    """Steps, times and values of a series of which every row is visible, as nearly always; None if some are not.
+    """Steps, times and values of a series whose rows are all visible, as nearly always; None if some are not.
 
-    Without the fits, which nothing is superseded by, SQLite's rows take four fifths of the time.
+    Reading SQLite's rows without their fits, which are not needed then, takes four fifths of the time.
     """
     if connection.dialect.name != "sqlite" or len(begins) > 1:
         return None
@@ -101,13 +101,13 @@ def _plain(
 def _from_stretches(
     connection: Connection, found: Any, key: str, max_points: int, first_step: int | None, last_step: int | None
 ) -> History | None:
-    """The thinned history out of what is rolled up, and of the points around it; None if that would show too little."""
+    """The thinned history from rollups and from the points around them; None if that would show too little."""
     import numpy as np
 
     from tracker.query.thinning import thin_spans
 
     first, last = LOWEST if first_step is None else first_step, HIGHEST if last_step is None else last_step
-    # The stretches at both ends are read as points: the first and the last of all must be shown.
+    # The stretches at both ends are read as points, because the first and the last point must be shown.
     inner = _stretches(connection, {"series": found.id, "first": first, "last": last})[1:-1]
     if 4 * len(inner) < max_points:
         return None

@@ -1,4 +1,4 @@
-"""What the store keeps as JSON in columns of text."""
+"""Encodes values as JSON for columns of text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tracker.domain.limits import number_text
 
 
 def as_text(value: Any) -> str:
-    """JSON; InvalidValue for what it has no form for, which no client of ours sends."""
+    """`value` as JSON; InvalidValue if it has no JSON form, which our own clients never send."""
     try:
         return msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -19,5 +19,5 @@ def as_text(value: Any) -> str:
 
 
 def json_number(value: float) -> float | str:
-    """A float as JSON can keep it."""
+    """A float as JSON can hold it: as text if it is NaN or infinite."""
     return value if value - value == 0 else number_text(value)

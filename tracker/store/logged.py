@@ -1,4 +1,4 @@
-"""What clients without a journal log → rows and summaries, many calls at a time, in the caller's transaction."""
+"""Applies unnumbered writes as rows and summaries, many calls at a time, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tracker.store.summaries import Summary, new_summary
 
 _STEPS = 2**63
 _TIMES = 2**62
-"""Times are kept as of the run's start, so they need some room in 64 bits."""
+"""Times are stored relative to the run's start, so they need some room in 64 bits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +37,7 @@ class _Target:
     best: tuple[str | None, int | None, float | None]
     series: dict[str, Summary] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
-    """Parameters that stand, of the keys that the group names."""
+    """Stored parameters, of the keys that the group names."""
     new_params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     name: str | None = None
@@ -54,11 +54,11 @@ def apply_logged(
     *,
     settling: bool = False,
 ) -> list[Ack | Exception]:
-    """Store all of `group` that can be stored; what each call is told, in order.
+    """Store all of `group` that can be stored; return the answer to each call, in order.
 
-    What is wrong with one (RunNotFound, RunDeleted, ParamConflict, InvalidValue) is known before anything is written,
-    so that it costs the others nothing. `settling` is of calls that were accepted before, whatever became of their
-    runs since. The transaction must hold the write lock; raises the driver's errors.
+    Errors of single calls (RunNotFound, RunDeleted, ParamConflict, InvalidValue) are found before anything is written,
+    so that they do not affect the others. `settling` is for calls that were accepted before: they are stored even if
+    their run was deleted since. The transaction must hold the write lock; raises the driver's errors.
     """
     targets = _claim(raw, sorted({one.run_id for one in group}))
     _read_params(raw, group, targets)
@@ -90,7 +90,7 @@ def apply_logged(
 
 
 def _claim(raw: Raw, uids: Sequence[str]) -> dict[str, _Target]:
-    """The runs that are there, locked in the order of `uids`."""
+    """Lock the runs that exist, in the order of `uids`."""
     rows = (
         raw.rows(f"{_SELECT_RUN} = ANY(?) ORDER BY r.uid FOR UPDATE OF r", (list(uids),))
         if raw.postgres
@@ -126,7 +126,7 @@ def _read_params(raw: Raw, group: Sequence[Logged], targets: dict[str, _Target])
 
 
 def _refusal(one: Logged, target: _Target | None) -> Exception | None:
-    """Why it cannot be stored."""
+    """The error if it cannot be stored, else None."""
     if target is None:
         return RunNotFound(one.run_id)
     if target.deleted:
@@ -139,7 +139,7 @@ def _refusal(one: Logged, target: _Target | None) -> Exception | None:
 
 
 def out_of_range(one: Logged) -> InvalidValue | None:
-    """What no column has room for."""
+    """InvalidValue if a step or a time does not fit its column."""
     if min(one.steps) < -_STEPS or max(one.steps) >= _STEPS:
         return InvalidValue("step", "a step does not fit 64 bits", limit="-2**63 to 2**63 - 1")
     if min(one.ms) < -_TIMES or max(one.ms) >= _TIMES:
@@ -178,7 +178,7 @@ def _new_series(key: str, target: _Target) -> Summary:
 
 
 def _take_alike(calls: Sequence[Logged], target: _Target, waiting: list[tuple[Summary, int]]) -> None:
-    """The same for calls of a run with the same keys, a key at a time."""
+    """`_take_points` for calls of a run with the same keys, a key at a time."""
     keys = calls[0].keys
     if len(calls) == 1 or len(set(keys)) < len(keys):
         for one in calls:
@@ -212,7 +212,7 @@ def _write_points(
 
 
 def _find_best_epoch(raw: Raw, target: _Target) -> None:
-    """As for journals: a series on the axis `epoch`, which a journal began, may be the one that says which is best."""
+    """Update the best epoch as for journals: a call may log to a series on the axis `epoch` that a journal began."""
     found: tuple[str | None, int | None, float | None] = (None, None, None)
     for key in [target.monitor] if target.monitor else ["val_loss", "loss"]:
         one = target.series.get(key)
@@ -223,7 +223,7 @@ def _find_best_epoch(raw: Raw, target: _Target) -> None:
         raw.run("UPDATE runs SET best_metric = ?, best_epoch = ?, best_value = ? WHERE id = ?", (*found, target.id))
 
 
-# -- the rest --------------------------------------------------------------------------------------------------------
+# -- params, tags, names and stop requests ---------------------------------------------------------------------------
 
 
 def _write_texts(raw: Raw, targets: Iterable[_Target], clock: Callable[[], int]) -> None:

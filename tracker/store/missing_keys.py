@@ -1,4 +1,4 @@
-"""Metrics, parameters and tags that a search asks for and no run of its experiments has: typing mistakes, mostly."""
+"""Warns of metrics, parameters and tags in a search that no run of its experiments has: typing errors, mostly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tracker.store.search_scope import Scope
 from tracker.store.tables import runs
 
 _NEWEST = 200
-"""In how many runs the names that may have been meant are looked for."""
+"""In how many of the newest runs names that may have been meant are looked for."""
 _KINDS: dict[Kind, str] = {"metric": "metrics", "param": "params", "tag": "tags"}
 _WORDS: dict[Kind, str] = {"metric": "metric", "param": "parameter", "tag": "tag"}
 _STATUSES = f"{', '.join(RUN_STATUSES[:-1])} or {RUN_STATUSES[-1]}"
@@ -27,10 +27,10 @@ _PLAIN = re.compile(r"[^\s'\"`()<>=!,;]+")
 def warnings_of(
     connection: Connection, filter: str, order_by: Iterable[str], experiments: Iterable[str] | None, *, found: bool
 ) -> list[str]:
-    """A sentence for each key that no run of these experiments has, with what may have been meant.
+    """A sentence for each key that no run of these experiments has, with the name that may have been meant.
 
-    A condition on the status that no status meets is such a mistake too. `found`: the search found a run, so all that
-    every match must have is there. Of keys nothing is said for experiments without a run.
+    A condition on the status that no status meets is reported too. `found`: the search found a run, so the fields that
+    every match must have exist. Experiments without a run give no warnings about keys.
     """
     tree = parse_filter(filter)
     said = [f"no status meets the condition on it: a run is {_STATUSES}"] if _meets_no_status(tree) else []
@@ -79,7 +79,7 @@ def _meets_no_status(node: Node | None) -> bool:
 
 
 def _wanted(node: Node | None, found: bool) -> list[Field]:
-    """The fields that a filter needs to be there, without those that `found` runs must have."""
+    """The fields that a filter needs, without those that `found` runs must have."""
     parts = node.parts if isinstance(node, And) else () if node is None else (node,)
     fields: list[Field] = []
     for part in parts:
@@ -97,7 +97,7 @@ def _fields(node: Node) -> Iterator[Field]:
         case Not(part):
             yield from _fields(part)
         case IsNull(negated=False):
-            return  # to ask for what is not there is no mistake
+            return  # asking for a missing field is no mistake
         case _:
             yield node.field
 
@@ -116,6 +116,6 @@ def _meant(field: Field, keys: dict[Kind, list[str]]) -> str:
 
 
 def _written(kind: Kind, key: str, stat: Stat = "last") -> str:
-    """The field as a filter takes it."""
+    """The field as it is written in a filter."""
     quoted = key if _PLAIN.fullmatch(key) else "`" + key.replace("`", "``") + "`"
     return f"{_KINDS[kind]}.{quoted}" + ("" if stat == "last" else f".{stat}")

@@ -1,4 +1,4 @@
-"""Parameters as rows, and back: typed JSON, the first value of a key stays."""
+"""Converts parameters to rows of typed JSON and back; the first value of a key is kept."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _KNOWN = "SELECT key, type, text FROM params WHERE run_id = ?"
 def add_params(connection: Connection, run: int, fit: int, values: Mapping[str, Any]) -> None:
     """Add `values` to the run's parameters.
 
-    A key that is there with another value keeps it, and the new one is recorded as `fit.<fit>.<key>`; a value that
-    came outside any fit counts as of fit 0.
+    A key that has another value already keeps it, and the new value is stored as `fit.<fit>.<key>`; outside any fit,
+    `<fit>` is 0.
     """
     known = {key: (type_, text) for key, type_, text in rows_of(connection, _KNOWN, (run,))}
     rows = []
@@ -36,7 +36,7 @@ def add_params(connection: Connection, run: int, fit: int, values: Mapping[str, 
 
 
 def param_value(type_: str, text: str) -> Any:
-    """The value that a row's `type` and `text` stand for."""
+    """The value of a row's `type` and `text`."""
     return text if type_ == "str" else msgspec.json.decode(text)
 
 
@@ -56,7 +56,7 @@ def _row(run: int, key: str, value: Any) -> dict[str, Any]:
 
 
 def text_number(text: str) -> float | None:
-    """The value as a number; strings that read as one count, since MLflow clients send every value as a string."""
+    """The text as a finite number, else None. Strings that read as one count: MLflow's clients send only strings."""
     if len(text) > 400:
         return None
     try:

@@ -1,9 +1,9 @@
-"""Numbered writes: points of journals become rows, and the summaries of their series follow.
+"""Numbered writes: stores points of journals as rows and updates the summaries of their series.
 
 Points with steps above all steps of their series, the common case by far, are inserted and merged into the summary.
-Other points may meet older ones at their step: they get the next free `take`, and the summary is computed anew from the
-visible points. When a fit supersedes the end of a series, its points get a `take` above all superseded ones, so that a
-resumed training is the common case again.
+Other points may meet older ones at their step: they get the next free `take`, and the summary is computed again from
+the visible points. When a fit supersedes the end of a series, its points get a `take` above all superseded ones, so
+that a resumed training is the common case again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SeriesBook:
         """The keys of the series whose summaries `finish` wrote."""
 
     def add(self, blocks: Sequence[PointBlock]) -> None:
-        """Add points. A key keeps the axis that it had first."""
+        """Add points. A key keeps its first axis."""
         if not blocks:
             return
         self._create_missing(blocks)
@@ -69,13 +69,13 @@ class SeriesBook:
         insert_points(self._connection, columns)
 
     def define(self, key: str, goal: Goal, source: GoalSource) -> None:
-        """Set what is better; a later word of lower rank changes nothing. Holds for points still to come as well."""
+        """Set whether small or large is better, for later points too. A source of lower rank changes nothing."""
         one = self._series.get(key) or self._create([(key, "epoch")])[0]
         if one.goal_source is None or GOAL_RANK[source] >= GOAL_RANK[one.goal_source]:
             one.goal, one.goal_source, one.dirty, one.bounds_dirty = goal, source, True, True
 
     def supersede(self, fit: FitStarted) -> None:
-        """Cut back the series that reach past the new fit's beginning; the fit's own row must stand already."""
+        """Supersede the points at or after the new fit's beginning; the fit's own row must be written already."""
         self._begins.clear()
         first = {"epoch": fit.first_epoch, "step": fit.first_step}
         for one in self._series.values():
@@ -107,7 +107,7 @@ class SeriesBook:
             save_summaries(Raw(self._connection), changed)
 
     def best(self, *keys: str) -> Best | None:
-        """The best of the first of `keys` that has one."""
+        """The best value of the first of `keys` that has one."""
         for key in keys:
             one = self._series.get(key)
             if one is not None and one.axis == "epoch" and one.best is not None and one.best[0] is not None:
@@ -134,7 +134,7 @@ class SeriesBook:
         return created
 
     def _rows(self, one: Summary, out: PointColumns) -> None:
-        """Append the rows of what waits for `one` to `out`."""
+        """Append the rows of the points that wait for `one` to `out`."""
         first = len(out.steps)
         for block, column, offsets in one.blocks or ():
             if one.count == 0 and one.top_step < 0:
@@ -167,7 +167,7 @@ class SeriesBook:
                 rows[first:] = [rows[row] for row in order]
 
     def _is_late(self, block: PointBlock) -> bool:
-        """Whether a later fit supersedes some of `block`: the journal of a dead process comes after its successor's."""
+        """Whether a later fit supersedes some of `block`: a dead process's journal may arrive after its successor's."""
         if block.fit == 0:
             return False
         if block.axis not in self._begins:
@@ -176,7 +176,7 @@ class SeriesBook:
         return any(fit > block.fit and step <= top for fit, step in self._begins[block.axis])
 
     def _takes(self, one: Summary, pending: Iterable[tuple[int, int]], steps: Sequence[int]) -> list[int]:
-        """The next free take of each of `steps`, counting what stands in the table and what is about to."""
+        """The next free take of each of `steps`, after those in the table and in `pending`."""
         c = metric_points.c
         found = self._connection.execute(
             select(c.step, func.max(c.take).label("top"))

@@ -1,7 +1,7 @@
 """PostgreSQL engines: connections that also work behind a pooler (PgBouncer in transaction mode).
 
 A pooler gives each transaction whichever server connection is free. So nothing may outlive a transaction: settings are
-SET LOCAL, advisory locks are of the transaction, and statements are prepared only on a direct connection.
+SET LOCAL, advisory locks belong to the transaction, and statements are prepared only on a direct connection.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tracker.store.time_limits import DIRECT, LOCK_SECONDS, limit_queries
 
 _DRIVER = "postgresql+psycopg"
 MORE_CONNECTIONS = 35
-"""Besides the five that are kept: readers of a server have 28 places at once, and must not keep its writer waiting."""
+"""Connections beyond the five that are kept: a server runs 28 reads at once, and its writer must not wait for them."""
 PREPARE_THRESHOLD = 5
-"""From how many executions on a statement is prepared, on a direct connection; psycopg's own default."""
+"""After how many executions a statement is prepared, on a direct connection; psycopg's own default."""
 
-# A server that vanishes without a word is noticed within a minute, not after the kernel's hours.
+# A server that stops answering is noticed within a minute, not after the kernel's default of hours.
 _DEFAULTS = {
     "connect_timeout": "10",
     "keepalives_idle": "20",
@@ -49,10 +49,10 @@ def make_postgres_engine(url: StoreUrl) -> Engine:
 
 
 def url_in_schema(url: StoreUrl, schema: str) -> str:
-    """A URL for SQLAlchemy, good in this process, whose engines find and make their tables in `schema`.
+    """A URL for SQLAlchemy, valid in this process, whose engines find and create their tables in `schema`.
 
-    It holds no secret. A plugin of SQLAlchemy (`_InSchema`) makes the engine ours: with the same connections, behind a
-    pooler too, where a `search_path` of the session would be another client's a moment later.
+    It holds no secret. A plugin of SQLAlchemy (`_InSchema`) gives the engine our connection settings and sets
+    `search_path` for each transaction: behind a pooler, a session's setting would soon apply to another client.
     """
     key = _keys.setdefault((url, schema), uuid4().hex)
     _known[key] = (url, schema)
@@ -72,10 +72,10 @@ def _listen(engine: Engine, url: StoreUrl) -> None:
 
 
 def _prepare(connection: Any, info: dict[str, Any], given: str | None) -> None:
-    """Let the connection prepare statements, and set what holds for all of them, if a server process is its own."""
+    """Enable prepared statements and the session's lock timeout, if the connection has its own server process."""
     connection.autocommit = True  # one round trip instead of three
     process, waits = connection.execute("SELECT pg_backend_pid(), current_setting('lock_timeout')").fetchone()
-    # A pooler invents the number that it tells its clients, since they are served by one process after the other.
+    # A pooler tells its clients an invented process id, since several server processes serve each of them.
     info[DIRECT] = process == connection.info.backend_pid
     if info[DIRECT] and waits == "0":
         connection.execute(f"SET lock_timeout = {LOCK_SECONDS * 1000:.0f}")
@@ -94,11 +94,11 @@ def _on_error(context: ExceptionContext) -> None:
 _PLUGIN = "tracker_schema"
 _keys: dict[tuple[StoreUrl, str], str] = {}
 _known: dict[str, tuple[StoreUrl, str]] = {}
-"""What the keys in URLs stand for."""
+"""The store URL and the schema that a key in a URL stands for."""
 
 
 class _InSchema(CreateEnginePlugin):
-    """Makes an engine of a URL that `url_in_schema` returned, whoever calls `create_engine`."""
+    """Sets up the engine of a URL that `url_in_schema` returned, whoever calls `create_engine`."""
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
         super().__init__(url, kwargs)

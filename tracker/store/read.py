@@ -1,4 +1,4 @@
-"""The reads of one run: rows → records."""
+"""Reads runs: converts rows to records."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from tracker.store.tables import (
 )
 
 DELETED_MS = func.coalesce(runs.c.deleted_ms, experiments.c.deleted_ms)
-"""When the run was deleted, or the experiment that it went with; `runs` joined with `experiments`."""
+"""When the run or its experiment was deleted; for `runs` joined with `experiments`."""
 
 run_rows: Select[Any] = select(
     *(DELETED_MS.label("deleted_ms") if column is runs.c.deleted_ms else column for column in runs.c),
     experiments.c.name.label("experiment"),
 ).join(experiments, experiments.c.id == runs.c.experiment_id)
-"""What `run_record` makes records of."""
+"""Selects the columns that `run_record` needs."""
 
 
 def run_record(row: Row[Any]) -> Run:
-    """The record of a row that has all of `runs` and the experiment's name; what the experiment hides is deleted."""
+    """The record of a row with the columns of `run_rows`; a run of a deleted experiment counts as deleted."""
     return Run(
         id=row.uid,
         name=row.name,
@@ -80,7 +80,7 @@ def get_run(connection: Connection, run_id: str) -> Run:
 
 
 def find_runs(connection: Connection, text: str, limit: int, deleted: bool) -> Sequence[Run]:
-    # Ids are ASCII and sort as bytes (see `runs.uid`), so those that begin with `text` lie below the last character.
+    # Ids are ASCII and sort as bytes (see `runs.uid`), so those that begin with `text` sort before `text` and 0x7f.
     begins = and_(runs.c.uid >= text, runs.c.uid < text + "\x7f")
     of_kind = DELETED_MS.is_not(None) if deleted else DELETED_MS.is_(None)
     exactly = runs.c.uid == text
@@ -189,7 +189,7 @@ def get_epochs(connection: Connection, run: int) -> Sequence[Epoch]:
 
 
 def _visible_epochs(connection: Connection, run: int) -> Sequence[Row[Any]]:
-    """The epochs' rows that are not superseded, one a number."""
+    """The rows of epochs that are not superseded, one for each number."""
     begins = cuts(connection, run, "epoch")
     shown: dict[int, Row[Any]] = {}
     for row in connection.execute(

@@ -1,4 +1,4 @@
-"""Whether a store would take a write now, found out without writing one."""
+"""Readiness check: whether a store would accept a write now, without writing one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tracker.domain.errors import StoreUnavailable
 from tracker.store.engine import shown, translated
 
 PATIENCE_S = 4.0
-"""How long whoever holds the lock that a write needs is waited for."""
+"""How long to wait for the lock that a write needs."""
 ROOM_BYTES = 1 << 20
-"""A disk with less free than this is as good as full."""
+"""A disk with less free space than this counts as full."""
 
 
 def check(engine: Engine) -> None:
-    """Return if a write would be taken within `PATIENCE_S`; StoreUnavailable says what is in its way."""
+    """Return if a write would be accepted within `PATIENCE_S`; StoreUnavailable says what prevents it."""
     if engine.dialect.name == "sqlite":
         _check_sqlite(engine, Path(str(engine.url.database)))
     else:
@@ -44,7 +44,7 @@ def _check_sqlite(engine: Engine, file: Path) -> None:
 def _check_postgres(engine: Engine) -> None:
     with translated(engine), engine.connect() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = {PATIENCE_S * 1000:.0f}"))
-        # Later, so that a lock is called one.
+        # Longer, so that waiting for a lock is reported as such.
         connection.execute(text(f"SET LOCAL statement_timeout = {PATIENCE_S * 1000 + 500:.0f}"))
         if connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on":
             raise StoreUnavailable(f"{shown(engine)}: the database is read-only")

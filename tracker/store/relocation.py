@@ -19,7 +19,7 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Relocated:
-    """How many rows of each kind have another address now, or would have."""
+    """How many rows of each kind were changed, or would be in a dry run."""
 
     runs: int = 0
     checkpoints: int = 0
@@ -32,7 +32,7 @@ class Relocated:
 def relocate(engine: Engine, url: str, old: str, new: str, *, dry_run: bool) -> Relocated:
     """Rewrite every address at or below `old` so that it is below `new`, all or none; both are URIs.
 
-    `url` is the store's, with its password. With `dry_run` nothing changes. Raises InvalidValue if no address is there.
+    `url` is the store's, with its password. With `dry_run` nothing changes. Raises InvalidValue if no address matches.
     """
     try:
         with writing(engine) as connection, _registry(url) as registry:
@@ -47,7 +47,7 @@ def relocate(engine: Engine, url: str, old: str, new: str, *, dry_run: bool) -> 
 
 
 class _DryRun(Exception):
-    """Rolls back what was rewritten."""
+    """Rolls back the rewritten addresses."""
 
     def __init__(self, found: Relocated) -> None:
         self.found = found
@@ -90,7 +90,7 @@ def _rewrite_all(
 
 
 def _rewriter(kept: addresses.Addresses, old: str, new: str) -> Callable[..., int]:
-    # An address that the move brings beside the database is relative from now on.
+    # An address that is next to the database after the move becomes relative.
     pairs = [(kept.stored(old), kept.stored(new))]
     if kept.place is not None:
         pairs += [(f"{kept.place}/{name}", name) for name in addresses.FOLDERS]
@@ -105,7 +105,7 @@ def _rewriter(kept: addresses.Addresses, old: str, new: str) -> Callable[..., in
 
 
 def _statement(table: str, column: str, also: str) -> str:
-    # `also` is more to set; a process that has read the row sees by its version that it changed.
+    # `also` sets more columns: by the version a process that has read the row sees that it changed.
     return (
         f"UPDATE {table} SET {column} = CAST(:new AS TEXT) || substr({column}, length(CAST(:old AS TEXT)) + 1){also}"
         f" WHERE {column} = CAST(:old AS TEXT)"
@@ -121,7 +121,7 @@ def _detail_statement() -> str:
 
 
 def _roots(connection: Connection) -> str:
-    """Where files of runs are, for whoever named another place."""
+    """Where files of runs are, as a hint for a wrong `old`."""
     root = "substr(artifact_uri, 1, length(artifact_uri) - length(uid) - 1)"
     ends = "substr(artifact_uri, length(artifact_uri) - length(uid), length(uid) + 1) = '/' || uid"
     found: Sequence[str] = (

@@ -1,4 +1,4 @@
-"""Rows that go for good: deleted runs, experiments and logged models, for `tracker gc` and `mlflow gc`."""
+"""Permanent removal of deleted runs, experiments and logged models, for `tracker gc` and `mlflow gc`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tracker.store.engine import reading, writing
 from tracker.store.tables import PENDING, checkpoints, experiments, metric_points, metric_rollups, runs, series
 
 _SILENT_MS = 24 * 3600 * 1000
-"""A running run without a lease that has been silent for so long is nobody's any more."""
+"""A running run without a lease that has been silent for so long counts as dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
-    """A run or a logged model that is deleted, or whose experiment is, since `deleted_ms`.
+    """A run or a logged model that was deleted, or whose experiment was, at `deleted_ms`.
 
-    `location` is where its experiment has its files, if it is not the store's own place.
+    `location` is its experiment's artifact location, None for the store's default.
     """
 
     kind: Literal["run", "model"]
@@ -36,7 +36,7 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletedExperiment:
-    """An experiment that is deleted, and has no run and no logged model any more."""
+    """A deleted experiment that has no run and no logged model left."""
 
     id: int
     name: str
@@ -44,14 +44,14 @@ class DeletedExperiment:
 
 
 class SqlRemoval:
-    """What is deleted, and its removal, over an engine; each call has its own connection."""
+    """Lists and removes what is deleted, over an engine; each call has its own connection."""
 
     def __init__(self, engine: Engine, *, clock: Callable[[], int]) -> None:
         self._engine = engine
         self._clock = clock
 
     def deleted(self, before_ms: int) -> Sequence[Deleted]:
-        """Runs and logged models that were deleted before that moment, but for runs that are alive."""
+        """Runs and logged models that were deleted before `before_ms`, without runs that are alive."""
         with reading(self._engine) as connection:
             return [
                 *(_deleted("run", row, before_ms) for row in connection.execute(self._runs(before_ms))),
@@ -59,7 +59,7 @@ class SqlRemoval:
             ]
 
     def remove(self, one: Deleted, before_ms: int, files: Callable[[], None]) -> bool:
-        """Delete the rows, and call `files` last before the commit; False if it is alive or restored by now."""
+        """Delete the rows, and call `files` just before the commit; False if it is alive or was restored."""
         which = self._runs(before_ms) if one.kind == "run" else _models(before_ms)
         owner = runs if one.kind == "run" else models
         with writing(self._engine) as connection:
@@ -74,7 +74,7 @@ class SqlRemoval:
         return True
 
     def deleted_experiments(self, before_ms: int) -> Sequence[DeletedExperiment]:
-        """Experiments that were deleted before that moment and have nothing left; Default stays."""
+        """Experiments that were deleted before `before_ms` and are empty; `Default` is never among them."""
         with reading(self._engine) as connection:
             rows = connection.execute(_experiments(before_ms)).all()
         return [DeletedExperiment(id=row.id, name=row.name, deleted_ms=row.deleted_ms) for row in rows]
@@ -108,14 +108,14 @@ class SqlRemoval:
         """Files of pruned checkpoints that no published row names: run id, URI and size."""
         c, other = checkpoints.c, aliased(checkpoints)
         named = exists().where(other.c.run_id == c.run_id, other.c.uri == c.uri, other.c.status == "published")
-        # PENDING names columns without their table, so no other one may stand beside it.
+        # PENDING names columns without their table, so no other table may be joined.
         uid = select(runs.c.uid).where(runs.c.id == c.run_id).scalar_subquery()
         statement = select(uid.label("uid"), c.uri, c.size).where(PENDING, ~named)
         with reading(self._engine) as connection:
             return [(row.uid, row.uri, row.size) for row in connection.execute(statement.distinct())]
 
     def checkpoint_uris(self, run_id: str) -> set[str]:
-        """Where the files lie, or lay, that rows of the run's checkpoints name."""
+        """Addresses of all files of the run's checkpoints, removed ones included."""
         its = select(checkpoints.c.uri).join(runs, runs.c.id == checkpoints.c.run_id).where(runs.c.uid == run_id)
         with reading(self._engine) as connection:
             return set(connection.execute(its).scalars())
@@ -142,7 +142,7 @@ def remove(connection: Connection, run_id: str) -> None:
 
 
 def remove_all(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Delete the rows of the runs that meet a condition; those of points have no foreign key that would do it."""
+    """Delete the rows of the runs that meet a condition, and their points, which have no foreign key with a cascade."""
     ids = connection.execute(select(runs.c.id).where(which).order_by(runs.c.id).with_for_update()).scalars().all()
     for start in range(0, len(ids), 1000):
         some = ids[start : start + 1000]

@@ -1,9 +1,9 @@
-"""Rollups: what a long series shows from afar, kept beside its points, so that a thinned history reads few rows.
+"""Rollups: the extremes of stretches of a long series, so that a thinned history reads few rows.
 
-A **stretch** is a run of consecutive visible points, of which its row in `metric_rollups` keeps the smallest and the
-largest (of nothing but NaN the first). Stretches follow each other without a gap up to `series.rolled_step`, and never
-part points of one step. They are derived: `extend` makes them of points that the series has outgrown, `cut` throws
-those away whose points change, `absorb` adds late points to those that stand.
+A **stretch** is a sequence of consecutive visible points; its row in `metric_rollups` has the smallest and the largest
+one (if all are NaN, the first). Stretches follow each other without a gap up to `series.rolled_step`, and never split
+points of one step. They are derived data: `extend` adds stretches of older points, `cut` deletes those whose points
+change, `absorb` adds late points to existing ones.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tracker.store.summaries import Summary
 from tracker.store.supersession import cuts, read_points, visible
 
 STRETCH = 256
-"""Points of a stretch when it is made, but for more of its last step."""
+"""Points of a new stretch; those of its last step may be more."""
 LAG = 256
-"""How many of the newest points are left alone: late ones come close behind the end."""
+"""How many of the newest points are not rolled up: late points come close to the end."""
 LEAST = 1024
-"""How many points must stand beside the stretches for `extend` to be worth calling."""
+"""How many points outside stretches make a call of `extend` worthwhile."""
 _MOST = 32_768
-"""How many rows one call of `extend` looks at: a series of millions that has no stretches yet gets them by and by."""
+"""How many rows one call of `extend` reads: a long series without stretches gets them over several calls."""
 _LOWEST = -(2**63)
 
 _Stretch = tuple[int, int, int, float | None, int, int, float | None, int, int]
@@ -32,10 +32,10 @@ _Stretch = tuple[int, int, int, float | None, int, int, float | None, int, int]
 
 
 def extend(connection: Connection, changed: Iterable[Summary]) -> None:
-    """Roll up what can be of those series in `changed` that have grown; their points and rows are written already.
+    """Roll up the series in `changed` that have grown enough; their points and rows must be written already.
 
-    `Summary.count` must be the number of visible points. Most points pass here once, so that this takes 0.2 µs a
-    point; a call takes milliseconds at most.
+    `Summary.count` must be the number of visible points. Most points are rolled up once, which takes 0.2 µs a point; a
+    call takes milliseconds at most.
     """
     raw = Raw(connection)
     for one in changed:
@@ -45,7 +45,7 @@ def extend(connection: Connection, changed: Iterable[Summary]) -> None:
         with driver_errors(connection, "metric_rollups"):
             ((first,),) = raw.rows(_SELECT_STEP_FROM, (one.id, _begin(one)))
             if first is None or first >= top:
-                continue  # all at one step, as of who logs without steps: nothing can be parted there
+                continue  # all at one step, as from clients that log without steps: a step is never split
             made = _plain_stretches(raw, one, first, top)
             if made is None:
                 made = _visible_stretches(connection, raw, one, first, top)
@@ -55,7 +55,7 @@ def extend(connection: Connection, changed: Iterable[Summary]) -> None:
 
 
 def cut(connection: Connection, one: Summary, from_step: int) -> None:
-    """Throw away the stretches that reach `from_step`: points at or after it change, come, or are superseded."""
+    """Delete the stretches that reach `from_step`: points at or after it change, arrive or are superseded."""
     if not one.rolled_count or from_step > one.rolled_step:
         return
     with driver_errors(connection, "metric_rollups"):
@@ -71,10 +71,10 @@ def cut(connection: Connection, one: Summary, from_step: int) -> None:
 
 
 def absorb(raw: Raw, one: Summary, points: Iterable[tuple[int, int, float | None]]) -> None:
-    """Add visible points that came late, (step, offset_ms, value) up to `one.rolled_step`, to the stretches around.
+    """Add late visible points, (step, offset_ms, value) up to `one.rolled_step`, to their stretches.
 
-    For points that stand beside all others; where one takes another's place, `cut`. A client that writes two ends of
-    a series in turn would otherwise have all of it rolled up again and again. Raises the driver's errors.
+    Only for points that replace no other point; otherwise use `cut`. Else a client that writes to both ends of a series
+    in turn would have all of it rolled up again and again. Raises the driver's errors.
     """
     stretch: _Stretch | None = None
     was = count = 0
@@ -108,15 +108,15 @@ def _set_rolled(raw: Raw, one: Summary, step: int, count: int) -> None:
 
 
 def _begin(one: Summary) -> int:
-    """The first step behind the stretches; the last one of a series is never in one."""
+    """The first step after the stretches; the last step of a series is never in one."""
     return one.rolled_step + 1 if one.rolled_count else _LOWEST
 
 
-# -- where every row is visible, as in nearly all series: by the database ---------------------------------------------
+# -- series whose rows are all visible, as nearly always: by the database ---------------------------------------------
 
 
 def _plain_stretches(raw: Raw, one: Summary, first: int, top: int) -> list[_Stretch] | None:
-    """The stretches to add from the step `first` on, by SQLite without reading the points; None if that cannot be."""
+    """New stretches from the step `first` on, by SQLite without reading the points; None if that is not possible."""
     left = one.count - one.rolled_count
     if raw.postgres or left > _MOST:
         return None
@@ -145,7 +145,7 @@ def _plain_stretches(raw: Raw, one: Summary, first: int, top: int) -> list[_Stre
     return made
 
 
-# -- where some are not, and for PostgreSQL: by what is visible -------------------------------------------------------
+# -- series with superseded rows, and PostgreSQL: from the visible points ---------------------------------------------
 
 
 def _visible_stretches(connection: Connection, raw: Raw, one: Summary, first: int, top: int) -> list[_Stretch]:
@@ -160,7 +160,7 @@ def _visible_stretches(connection: Connection, raw: Raw, one: Summary, first: in
         seen = visible(points, begins)
         if last is None or last >= top - 1 or seen.any():
             break
-        first = last + 1  # all of it is superseded
+        first = last + 1  # all rows read are superseded
     steps, offsets, values = points.steps[seen], points.ms[seen] - started_ms, points.values[seen]
     size = len(steps)
     starts = np.flatnonzero(steps[1:] != steps[:-1]) + 1  # where a stretch may begin
@@ -175,7 +175,7 @@ def _visible_stretches(connection: Connection, raw: Raw, one: Summary, first: in
         made.append(_stretch(steps[at:following], offsets[at:following], values[at:following]))
         at = following
     if last is not None and not made and size:
-        made.append(_stretch(steps, offsets, values))  # few, but else the same rows would be read again and again
+        made.append(_stretch(steps, offsets, values))  # short, but else the same rows would be read again in every call
     return made
 
 
@@ -215,7 +215,7 @@ _SELECT_FAR = (
     f"SELECT step FROM metric_points WHERE series_id = ? AND step >= ? ORDER BY step, take LIMIT 1 OFFSET {_MOST - 1}"
 )
 _WITHIN = "FROM metric_points WHERE series_id = ? AND step >= ? AND step <= ?"
-# SQLite takes the columns beside a lone min() or max() from the row that has it (https://sqlite.org/lang_select.html).
+# SQLite takes the other columns of a lone min() or max() from its row (https://sqlite.org/lang_select.html).
 _SELECT_MIN = f"SELECT min(value), step, offset_ms, count(*) {_WITHIN}"
 _SELECT_MAX = f"SELECT max(value), step, offset_ms {_WITHIN}"
 _SELECT_POINT = f"SELECT step, offset_ms {_WITHIN} ORDER BY step, take LIMIT 1"

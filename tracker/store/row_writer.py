@@ -1,4 +1,4 @@
-"""Rows written by statements that are spelled out once a table: building those anew would show beside a training."""
+"""Inserts rows with statements that are cached for each table: building them each time would slow a training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write(
     keys: tuple[str, ...] = (),
     overwrite: tuple[str, ...] = (),
 ) -> None:
-    """Insert rows of the same columns; where one of the same `keys` stands, set its `overwrite` columns, or leave it.
+    """Insert rows of the same columns; if a row has the same `keys`, set its `overwrite` columns, or leave it.
 
     Values are those of the driver: text for JSON. The connection's transaction must have begun.
     """
@@ -34,20 +34,20 @@ def write(
 
 
 def write_numbered(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:
-    """Insert a row into a table with an `id`; its id."""
+    """Insert a row into a table with an `id`; return its id."""
     statement = _insert(table.name, tuple(row), (), ())
     with driver_errors(connection, statement):
         return Raw(connection).insert(statement, [tuple(row.values())])[0]
 
 
 def change(connection: Connection, statement: str, values: Sequence[Any]) -> None:
-    """Execute a statement that is written out, with `?` for values."""
+    """Execute a statement given as text, with `?` for values."""
     with driver_errors(connection, statement):
         Raw(connection).run(statement, values)
 
 
 def rows_of(connection: Connection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows of a query that is written out, with `?` for values."""
+    """The rows of a query given as text, with `?` for values."""
     with driver_errors(connection, statement):
         return Raw(connection).rows(statement, values)
 

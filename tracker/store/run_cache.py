@@ -1,4 +1,4 @@
-"""What readers made of runs before, used again as long as the runs stand as they did."""
+"""Cache of encoded runs, valid while the run's version is unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class RunVersion(NamedTuple):
-    """How a run stands: every change of it raises `version`, but for that its experiment is deleted or restored."""
+    """The version of a run: every change raises it, except that its experiment is deleted or restored."""
 
     run_id: str
     version: int
@@ -24,19 +24,19 @@ class RunVersion(NamedTuple):
 
 
 class Shown(Protocol[T_co]):
-    """What is made of runs, by how they stand. Usable from many threads at once."""
+    """Converts runs, and caches the results by version. Usable from many threads at once."""
 
     def get(self, of: RunVersion) -> T_co | None:
-        """What was made of the run as it stands, if it is still there."""
+        """The cached result for this version of the run; None if there is none."""
         ...
 
     def add(self, of: RunVersion, detail: RunDetail) -> T_co:
-        """Make it, and keep it."""
+        """Convert the run, and cache the result."""
         ...
 
 
 class AsRead:
-    """Runs as they are read, every time."""
+    """Converts and caches nothing: runs are read each time."""
 
     def get(self, of: RunVersion) -> None:
         return None
@@ -46,7 +46,7 @@ class AsRead:
 
 
 def shown_rows(connection: Connection, rows: Sequence[Row[Any]], shown: Shown[T]) -> list[T]:
-    """What `shown` makes of runs in the order of `rows` (see `details_of`); what it does not have is read at once."""
+    """The results of `shown` for runs in the order of `rows` (see `details_of`); missing ones are read at once."""
     versions = [RunVersion(row.uid, row.version, row.deleted_ms is not None) for row in rows]
     found = [shown.get(version) for version in versions]
     missing = [index for index, one in enumerate(found) if one is None]

@@ -1,4 +1,4 @@
-"""All that lists of runs show of their runs, read for a whole page at once."""
+"""Details of the runs in a list, read for a whole page at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tracker.store.read import run_record
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What hangs on a run, but for its own row: good as long as `runs.version` stands."""
+    """All of a run except its own row; valid while `runs.version` is unchanged."""
 
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ def details_of(connection: Connection, rows: Sequence[Row[Any]]) -> list[RunDeta
 
 
 def detail_of(row: Row[Any], facts: Facts) -> RunDetail:
-    """The detail of a run of which `row` is the row."""
+    """The detail of the run in `row`."""
     return RunDetail(
         run=run_record(row),
         experiment_id=row.experiment_id,
@@ -48,7 +48,7 @@ def detail_of(row: Row[Any], facts: Facts) -> RunDetail:
 
 
 def facts_of(connection: Connection, ids: Sequence[int]) -> dict[int, Facts]:
-    """By integer key what hangs on each of these runs; a handful of statements, however many runs."""
+    """The facts of these runs by integer key; a handful of statements, however many runs."""
     facts = {id: Facts() for id in ids}
     if facts:
         with driver_errors(connection, _SERIES):
@@ -74,14 +74,14 @@ def _read(page: _Page, facts: Mapping[int, Facts]) -> None:
 
 
 class _Page:
-    """Rows of some runs, as the driver gives them. `{ids}` in a statement becomes the condition that says which."""
+    """Reads rows of some runs with the driver. `{ids}` in a statement becomes the condition on their ids."""
 
     def __init__(self, connection: Connection, runs: Iterable[int]) -> None:
         self._raw = Raw(connection)
         self._runs = self._listed(runs)
 
     def rows(self, statement: str, ids: Iterable[int] | None = None) -> Sequence[Any]:
-        """Those of the page's runs, or of other `ids`, of which there may be none."""
+        """The rows of the page's runs, or of other `ids`, which may be empty."""
         if ids is not None and not ids:
             return ()
         condition = "= ANY(?)" if self._raw.postgres else "IN (SELECT value FROM json_each(?))"

@@ -1,4 +1,4 @@
-"""The schema's life: create at head, refuse what is older or newer, upgrade. Alembic does the work."""
+"""Schema versions: create at head, refuse older and newer ones, upgrade. Alembic does the work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 HEAD = "0004"
-"""The newest revision in `migrations/tracker_migrations/versions`; a test holds the two together."""
+"""The newest revision in `migrations/tracker_migrations/versions`; a test compares the two."""
 
 _LOCK = 7_210_483
 MIGRATIONS = "tracker_migrations:"
@@ -24,7 +24,7 @@ MIGRATIONS = "tracker_migrations:"
 def ensure(engine: Engine, *, create: bool = True) -> None:
     """Create the schema in an empty database; SchemaOutdated or SchemaTooNew for one of another revision.
 
-    Without `create` an empty database is NoStore.
+    Without `create` an empty database raises NoStore.
     """
     if create:
         _make_file(engine)
@@ -62,7 +62,7 @@ def upgrade(engine: Engine) -> None:
 
 
 def differences(engine: Engine) -> list[str]:
-    """What in the database is not as the models say; empty when all is well."""
+    """Differences between the database and the models; empty if there are none."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
@@ -97,7 +97,7 @@ def _config(connection: Connection) -> Config:
 
 
 def _make_file(engine: Engine) -> None:
-    """Make an empty SQLite file if there is none: connections make none."""
+    """Create an empty SQLite file if there is none: connections do not create it."""
     file = file_of(engine)
     if file is not None and file.identity is None:
         try:
@@ -107,9 +107,9 @@ def _make_file(engine: Engine) -> None:
 
 
 def _use_wal(engine: Engine) -> None:
-    """Put a SQLite file into WAL mode, which stays with the file.
+    """Switch a SQLite file to WAL mode, which stays with the file.
 
-    SQLite does not wait for its turn here when another process does the same, so we do.
+    SQLite does not wait here while another process does the same, so this function does.
     """
     if engine.dialect.name != "sqlite":
         return

@@ -1,15 +1,15 @@
-"""The run search: a page of runs that match a filter, in order, found without reading the rest.
+"""The run search: finds a page of runs that match a filter, in order, without reading the rest.
 
-A page token holds the sort keys of the last run of its page, and the next page begins after them, so that runs which
-come and go between pages neither repeat nor hide others. Three ways lead to the same page:
+A page token holds the sort keys of the last run of its page, and the next page begins after them, so that runs that are
+added or removed between pages neither repeat nor hide others. Three strategies give the same page:
 
-- *driven*: some condition holds for few runs, as an index tells; those are fetched and sorted;
+- *driven*: some condition holds for few runs, according to an index; those are fetched and sorted;
 - *walked*: ordered by one metric, parameter or tag, its index is walked until the page is full, with the rest of the
   filter probed run by run; then come the runs with NaN, and those without the value;
 - *sorted*: everything else. In order of start alone this walks an index too.
 
-SQLite keeps no statistics, and PostgreSQL's do not know how far a walk must go to fill a page, so the choice is made
-here, by counting in the indexes as far as it pays.
+SQLite keeps no statistics, and PostgreSQL's do not say how far a walk must go to fill a page. So this module chooses,
+by counting index entries up to a limit.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _MOST_DRIVERS = 8
 _PLAIN = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 
 _Found = tuple[tuple[Value, ...], Row[Any]]
-"""A run and its place: the values of the sort keys."""
+"""The values of a run's sort keys, and its row."""
 
 
 def search(
@@ -76,9 +76,9 @@ def search(
 ) -> tuple[list[Row[Any]], str | None]:
     """One page of runs, and the token of the next page or None after the last.
 
-    Rows have the columns of `runs` and `experiment`, its name; those after are sort keys. Deleted runs and those of
-    deleted experiments are left out; `experiments` None means all. The order is newest first, also among runs that
-    `order_by` leaves equal; text sorts by its first 200 characters. Raises InvalidFilter, InvalidPageToken,
+    Rows have the columns of `runs`, the experiment's name as `experiment`, and then the sort keys. Deleted runs and
+    those of deleted experiments are left out; `experiments` None means all. The order is newest first, also among runs
+    that `order_by` leaves equal; text sorts by its first 200 characters. Raises InvalidFilter, InvalidPageToken,
     ExperimentNotFound, InvalidValue.
     """
     wanted = _parsed(filter, order_by, limit)
@@ -96,10 +96,10 @@ def search_like_mlflow(
     page_token: str | None = None,
     spelling: Spelling | None = None,
 ) -> tuple[list[Row[Any]], str | None]:
-    """`search` among the experiments with these ids, of which unknown ones are passed over, in MLflow's order.
+    """`search` in the experiments with these ids, in MLflow's order; unknown ids are ignored.
 
     `life` says which runs; one of a deleted experiment is deleted. See `Manner` for the order. Conditions on
-    `artifact_uri` are about what `spelling` tells.
+    `artifact_uri` apply to the address that `spelling` shows.
     """
     wanted = _parsed(filter, order_by, limit)
     return _page(
@@ -138,7 +138,7 @@ def _page(
 
 
 class _Search:
-    """A filter over some experiments, asked in one database."""
+    """A search with one filter over some experiments."""
 
     def __init__(
         self, connection: Connection, node: Node | None, scope: Scope, manner: Manner, spelling: Spelling | None
@@ -163,7 +163,7 @@ class _Search:
     def _drivers(self, sorting: bool) -> list[Driver]:
         found = drivers(self._conditions, self._parts)
         ids = self._scope.ids
-        # One experiment's runs in order of start are an index: nothing better to drive with.
+        # An index has one experiment's runs in order of start: no candidate set is better.
         if ids is not None and (sorting or len(ids) > 1):
             table = table_of("attribute", "probed")
             theirs = select(table.c.id).where(table.c.experiment_id.in_(ids))
@@ -171,11 +171,11 @@ class _Search:
         return found[:_MOST_DRIVERS]
 
     def _driver(self, found: Sequence[Driver], count: int) -> Driver | None:
-        """The smallest driver, if it is small enough to be faster than a walk."""
+        """The smallest candidate set, if it is small enough to be faster than a walk."""
         if not found:
             return None
         total = self._total()
-        # A walk passes total / size runs for each that it finds, a driven search fetches all: here they cost the same.
+        # A walk reads total / size runs for each match, a driven search fetches all matches: here both cost the same.
         enough = math.isqrt(total * count // 2) + 1
         counts = [
             # Only a constant is selected, so that an index suffices.
@@ -191,10 +191,10 @@ class _Search:
         return driver if size < enough else None
 
     def _total(self) -> int:
-        """About how many runs there are. The statement also readies PostgreSQL's transaction for small answers."""
+        """The approximate number of runs. The statement also prepares PostgreSQL's transaction for small results."""
         columns: list[ColumnElement[Any]] = [func.max(runs.c.id)]
         if self._dialect == "postgresql":
-            # Starting workers and compiling take longer than a page.
+            # Starting parallel workers and compiling take longer than a page.
             columns += [func.set_config(name, value, True) for name, value in _PLAIN.items()]
         return self._connection.execute(select(*columns)).scalar() or 0
 
@@ -224,7 +224,7 @@ class _Search:
     def _select(
         self, source: FromClause, keys: Sequence[ColumnElement[Any]], clauses: Sequence[Clause], *, in_order: bool
     ) -> Select[Any]:
-        """Runs in scope; `in_order` where their order of start may be what leads to them."""
+        """Runs in scope; `in_order` allows an index on their order of start."""
         where = self._scope.where(self._dialect, in_order=in_order)
         return _rows(self._scope.columns).add_columns(*keys).select_from(source).where(*where, *clauses)
 
@@ -241,14 +241,14 @@ class _Search:
         return found
 
     def _in_order(self, term: OrderTerm, stretch: RankGroup, place: Sequence[Value] | None, count: int) -> list[_Found]:
-        """Runs with a value, by it: first the rest of those equal to the last page's last, then a walk."""
+        """Runs ordered by their value: first the rest of those equal to the last page's last, then a walk."""
         start = None if place is None else _value(place)
         found = [] if place is None else self._equal(term, stretch, place, count, value=start)
         need = count - len(found)
         if not need:
             return found
-        # One more, to see whether all runs of the last value are here. A long row of equal ones is not walked through
-        # to find the newest, but asked for by itself.
+        # One more, to see whether all runs of the last value are here. Many equal runs are not walked through to find
+        # the newest, but have a query of their own.
         walk = self._walk(term, stretch, start, need + 1)
         last = walk[-1].value if len(walk) > need else None
         for value, rows in itertools.groupby(walk, key=attrgetter("value")):
@@ -283,7 +283,7 @@ class _Search:
     def _equal(
         self, term: OrderTerm, stretch: RankGroup, place: Sequence[Value] | None, count: int, *, value: Value = None
     ) -> list[_Found]:
-        """Runs that the term leaves equal, newest first, after `place`."""
+        """Runs that tie in the term, newest first, after `place`."""
         if stretch.leaf is not None:
             found = drivers(self._conditions, [stretch.leaf])
             clause = self._conditions.of(stretch.leaf)
@@ -306,7 +306,7 @@ class _Search:
         return [rows.c.key == field.key, *([rows.c.number.is_(None)] if not_numbers else [])]
 
     def _place(self, term: OrderTerm, stretch: RankGroup, value: Value, row: Row[Any]) -> tuple[Value, ...]:
-        """What the sort keys are for the run."""
+        """The values of the run's sort keys."""
         values: tuple[Value, ...] = (value,)
         if term.field.kind == "param" and self._manner is Manner.OURS:
             values = (value, None) if stretch.column == "number" else (None, value)
@@ -315,7 +315,7 @@ class _Search:
 
 @cache
 def _rows(columns: tuple[ColumnElement[Any], ...]) -> Select[Any]:
-    """What is selected of every run; made once, since that takes as long as a short query."""
+    """The columns selected of every run, cached because building them takes as long as a short query."""
     return select(*columns, EXPERIMENT.label("experiment"))
 
 

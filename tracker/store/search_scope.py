@@ -1,4 +1,4 @@
-"""Which runs a search looks at: of which experiments, and whether deleted ones."""
+"""Scope of a search: its experiments, and whether deleted runs are included."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _with_hidden = tuple(
 class Scope:
     """Runs of a `life` in the experiments `ids`, of which those in `hidden` are deleted.
 
-    `ids` None means all experiments that are not deleted. `asked` says the same in the caller's terms, so that a
-    page token holds while experiments come and go.
+    `ids` None means all experiments that are not deleted. `asked` has the ids that the caller asked for, so that a page
+    token stays valid while experiments are added and removed.
     """
 
     asked: tuple[int, ...] | None
@@ -39,7 +39,7 @@ class Scope:
 
     @classmethod
     def named(cls, connection: Connection, names: Iterable[str] | None) -> Scope:
-        """The live runs of the experiments with these names, None for all; ExperimentNotFound."""
+        """The active runs of the experiments with these names, None for all; ExperimentNotFound."""
         if names is None:
             return cls(None, None)
         wanted = {check_experiment(name): None for name in ([names] if isinstance(names, str) else names)}
@@ -58,7 +58,7 @@ class Scope:
 
     @classmethod
     def of(cls, connection: Connection, ids: Iterable[int], life: Life) -> Scope:
-        """The runs of that life in the experiments with these ids; ids that are none are passed over."""
+        """The runs of that life in the experiments with these ids; unknown ids are ignored."""
         asked = tuple(sorted(set(ids)))
         if len(asked) > MAX_EXPERIMENTS:
             raise InvalidValue("experiment_ids", f"{len(asked)} ids", limit=f"{MAX_EXPERIMENTS} ids")
@@ -71,11 +71,11 @@ class Scope:
 
     @property
     def columns(self) -> tuple[ColumnElement[Any], ...]:
-        """The columns of `runs`, of which `deleted_ms` also says when the experiment was."""
+        """Columns of `runs`; `deleted_ms` falls back to the experiment's."""
         return _plain if self.life == "active" else _with_hidden
 
     def where(self, dialect: str, *, in_order: bool) -> list[Clause]:
-        """The conditions on `runs`; `in_order` where the order of start may be what leads to the runs."""
+        """The conditions on `runs`; `in_order` allows an index on the order of start."""
         return [*self._of_life(), self._of_experiments(dialect, in_order)]
 
     def _of_life(self) -> list[Clause]:

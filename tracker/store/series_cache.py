@@ -1,7 +1,7 @@
-"""What a store remembers of runs between transactions, so that it need not read what it wrote itself.
+"""Cache of series summaries between transactions, so that a store need not read what it wrote itself.
 
-A run's series are good while the run's `version` is the one under which they were remembered: whatever changes a run
-raises it in the same transaction, and a transaction that uses them holds the run's lock when it compares.
+A run's series are valid while the run's `version` is unchanged: every change of a run raises it in the same
+transaction, and a transaction that uses them holds the run's lock when it compares.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Known:
 
 
 class SeriesCache:
-    """The runs written last, as many as have `most_series` series together. Safe for threads."""
+    """The series of the runs written last, at most `most_series` in all. Safe for threads."""
 
     def __init__(self, most_series: int = 20_000) -> None:
         self._most_series = most_series
@@ -34,7 +34,7 @@ class SeriesCache:
         self._lock = Lock()
 
     def take(self, uid: str) -> _Known | None:
-        """What is known of the run, which is forgotten: who takes it may change it."""
+        """Remove and return the run's entry, which the caller may change; None if there is none."""
         with self._lock:
             known = self._runs.pop(uid, None)
             if known is not None:
@@ -53,14 +53,14 @@ class SeriesCache:
                 self._size -= 1 + len(oldest.series)
 
     def forget(self) -> None:
-        """Forget all."""
+        """Empty the cache."""
         with self._lock:
             self._runs.clear()
             self._size = 0
 
 
 class Recall:
-    """What one transaction knows of the runs that it has locked. Nothing of it outlives one that fails."""
+    """The cache entries of the runs that one transaction has locked. Those of a failed transaction are dropped."""
 
     def __init__(self, memory: SeriesCache) -> None:
         self._memory = memory
@@ -84,10 +84,10 @@ class Recall:
             self._runs[uid] = known
 
     def drop(self, uid: str) -> None:
-        """Forget what this transaction did to the run: it was undone."""
+        """Drop the run's entry, because the changes to it were undone."""
         self._runs.pop(uid, None)
 
     def keep(self) -> None:
-        """The transaction is committed: what it knows is for the next."""
+        """Put the entries into the cache after the commit, for the next transaction."""
         for uid, known in self._runs.items():
             self._memory.keep(uid, known)

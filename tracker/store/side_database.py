@@ -1,7 +1,7 @@
-"""A database of somebody else's tables beside ours: a file next to a SQLite store, a schema next to PostgreSQL's.
+"""A side database: MLflow's registry tables next to the store, in a file (SQLite) or a schema (PostgreSQL).
 
-It is made under another name and gets its own when it is whole. So there is one or there is none, whoever dies while
-making it, and of processes that make it at once one wins.
+It is created under another name and renamed once it is complete. So it is complete or missing, even if a process dies
+while creating it, and of processes that create it at once one wins.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REGISTRY = "registry"
 
 
 class SideDatabase:
-    """The database called `name` beside the store at `url`; a name of lower-case letters."""
+    """The database `name`, of lower-case letters, next to the store at `url`."""
 
     def __init__(self, url: str, name: str) -> None:
         self._address = url
@@ -37,7 +37,7 @@ class SideDatabase:
 
     @property
     def url(self) -> str:
-        """Its own URL for SQLAlchemy, good in this process."""
+        """Its own URL for SQLAlchemy, valid in this process."""
         return self._shown(self._file) if self._is_file else self._in_schema(self._name)
 
     @property
@@ -47,14 +47,14 @@ class SideDatabase:
         return file.with_name(f"{file.stem}.{self._name}{file.suffix or '.db'}")
 
     def exists(self) -> bool:
-        """Whether it is there, whole. StoreUnavailable while nobody can say."""
+        """Whether it exists, complete. StoreUnavailable while the store does not answer."""
         if self._is_file:
             return self._file.exists()
         with reading(self._server()) as connection:
             return _has_schema(connection, self._name)
 
     def make(self, fill: Callable[[str], None]) -> None:
-        """Make it unless it is there: `fill` gets the URL of an empty database and puts tables into it."""
+        """Create it if it is missing: `fill` gets the URL of an empty database and creates tables in it."""
         if self._is_file:
             self._make_file(fill)
         else:
@@ -114,7 +114,7 @@ def _publish(new: Path, file: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
             raise
-        # No hard links here: of two processes that come this far at once, the later one's replaces an empty one.
+        # No hard links here: if two processes get this far at once, the later one replaces an empty database.
         if not file.exists():
             os.replace(new, file)
 

@@ -1,4 +1,4 @@
-"""Order terms → sort keys, and the page tokens that hold a run's place among them."""
+"""Converts order terms to sort keys, and a run's position among them to a page token."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tracker.store.tables import HEAD, experiments, runs
 Value = int | float | str | None
 
 NUMBER, NOT_A_NUMBER, MISSING = 0, 1, 2
-"""Ranks: what holds a number comes before NaN or text, and that before what is not there, in both directions."""
+"""Ranks: numbers come before NaN or text, and these before missing values, in both directions."""
 
 
 class Manner(Enum):
-    """Whose order it is. In ours parameters that are numbers sort as such, and ties go newest first.
+    """Tracker's or MLflow's order. In Tracker's, numeric parameters sort as numbers, and ties go newest first.
 
-    In MLflow's parameters sort as text, the three statuses that it calls KILLED are equal, and ties go by latest start
+    In MLflow's, parameters sort as text, the three statuses that it calls KILLED are equal, and ties go by latest start
     and then by run id.
     """
 
@@ -36,15 +36,15 @@ class Manner(Enum):
 
     @property
     def tie(self) -> Key:
-        """What decides between runs of one start."""
+        """The key that orders runs of one start."""
         return Key(runs.c.id, True, int) if self is Manner.OURS else Key(runs.c.uid, False, str)
 
     def rest(self, row: Row[Any]) -> tuple[Value, Value]:
-        """The values of the last two keys for a run that the terms leave equal to others."""
+        """The values of the last two keys for a run that ties with others in the terms."""
         return row.started_ms, row.id if self is Manner.OURS else row.uid
 
     def sorted(self, rows: Iterable[Row[Any]]) -> list[Row[Any]]:
-        """Runs that the terms leave equal, in order."""
+        """Runs that tie in the terms, in order."""
         if self is Manner.OURS:
             return sorted(rows, key=lambda row: (row.started_ms, row.id), reverse=True)
         return sorted(rows, key=lambda row: (-row.started_ms, row.uid))
@@ -56,7 +56,7 @@ EXPERIMENT = select(experiments.c.name).where(experiments.c.id == runs.c.experim
 
 @dataclass(frozen=True)
 class Key:
-    """One expression to sort by; `type` is that of its values, which are None only where an earlier key says so."""
+    """One expression to sort by; `type` is that of its values, which are None only if an earlier key implies it."""
 
     expression: ColumnElement[Any]
     descending: bool
@@ -65,14 +65,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Sort:
-    """The keys of a search, the last of them unlike for any two runs, and the outer joins that they need."""
+    """The keys of a search, of which the last differs for any two runs, and the outer joins that they need."""
 
     keys: tuple[Key, ...]
     joins: tuple[tuple[FromClause, Clause], ...] = ()
 
     @classmethod
     def by(cls, terms: Sequence[OrderTerm], dialect: str, manner: Manner) -> Sort:
-        """The keys of the terms, then the latest start, then what decides ties."""
+        """The keys of the terms, then the latest start, then the tie-breaker."""
         keys: list[Key] = []
         joins: list[tuple[FromClause, Clause]] = []
         for number, term in enumerate(terms):
@@ -88,31 +88,31 @@ class Sort:
 
     @property
     def order(self) -> list[ColumnElement[Any]]:
-        """What ORDER BY takes."""
+        """The expressions for ORDER BY."""
         return [key.expression.desc() if key.descending else key.expression.asc() for key in self.keys]
 
     def after(self, place: Sequence[Value]) -> Clause:
-        """The condition on runs that come after this place."""
+        """The condition on runs that come after `place`."""
         first, *rest = self.keys
         if len(rest) == 1 and first.descending and rest[0].descending and None not in place:
             return tuple_(first.expression, rest[0].expression) < tuple_(*map(literal, place))
-        # Flat, though each key is compared many times: SQLite's parser does not take it nested for many terms.
+        # Flat, though each key is compared many times: SQLite's parser refuses it nested for many terms.
         equal: list[Clause] = []
         either: list[Clause] = []
         for key, value in zip(self.keys, place, strict=True):
             if value is None:
-                continue  # so it is for all runs that an earlier key leaves here
+                continue  # it is None for all runs that tie in the earlier keys
             either.append(and_(*equal, key.expression < value if key.descending else key.expression > value))
             equal.append(key.expression == value)
         clause = or_(*either)
-        # Says nothing new, but in a form that an index on the first key can begin with.
+        # Redundant, but in a form that an index on the first key can begin with.
         start = first.expression <= place[0] if first.descending else first.expression >= place[0]
         return and_(start, clause) if place[0] is not None else clause
 
 
 @dataclass(frozen=True)
 class RankGroup:
-    """The runs of one rank: in order of an indexed column, or all equal and such as the leaf says."""
+    """Runs of one rank: ordered by an indexed column, or all tied and selected by `leaf`."""
 
     rank: int
     column: str | None = None
@@ -120,7 +120,7 @@ class RankGroup:
 
 
 def stretches(field: Field, manner: Manner) -> tuple[RankGroup, ...]:
-    """The ranks of the field in order; none where no index would lead through them."""
+    """The ranks of the field in order; none if no index has them."""
     missing = RankGroup(MISSING, leaf=IsNull(field))
     match field:
         case Field("metric", _, "last"):
@@ -135,7 +135,7 @@ def stretches(field: Field, manner: Manner) -> tuple[RankGroup, ...]:
 
 
 def normal(terms: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
-    """The terms without a last one that says latest start first, as all orders end."""
+    """The terms without a last one that says latest start first, which ends every order."""
     newest = OrderTerm(_STARTED, descending=True)
     return tuple(terms[:-1] if terms and terms[-1] == newest else terms)
 
@@ -175,7 +175,7 @@ def _row_keys(term: OrderTerm, rows: FromClause, dialect: str, manner: Manner) -
 
 
 def _head(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    # Page tokens hold sort keys: they must not grow with what a user stored.
+    # Page tokens hold sort keys: their size must not depend on a stored text.
     return func.substr(column, 1, HEAD)
 
 
@@ -183,14 +183,14 @@ _DIGEST = 8
 
 
 def write_token(query: bytes, place: Sequence[Value]) -> str:
-    """A token of a place in the results of `query`, which stands for filter, experiments and order."""
+    """A token of a position in the results of `query`, which encodes filter, experiments and order."""
     payload = msgspec.msgpack.encode(place)
     digest = hashlib.blake2b(query + b"\0" + payload, digest_size=_DIGEST).digest()
     return base64.urlsafe_b64encode(digest + payload).decode().rstrip("=")
 
 
 def read_token(token: str, query: bytes, keys: Sequence[Key]) -> list[Value]:
-    """The place that `write_token` wrote for the same query; InvalidPageToken for anything else."""
+    """The position that `write_token` wrote for the same query; InvalidPageToken for anything else."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         place: list[Value] = msgspec.msgpack.decode(raw[_DIGEST:], type=list[int | float | str | None])
@@ -202,7 +202,7 @@ def read_token(token: str, query: bytes, keys: Sequence[Key]) -> list[Value]:
 
 
 def _fits(key: Key, value: Value) -> bool:
-    """Whether a key may have the value: of its type, and such as databases take."""
+    """Whether a key may have the value: of its type, and accepted by databases."""
     if isinstance(value, int) and value >= 2**63:
         return False
     return value is None or (isinstance(value, key.type) and "\0" not in str(value))

@@ -1,6 +1,6 @@
-"""Long histories on disk: read in one snapshot, a bounded piece at a time, and given out at the pace of who asks.
+"""Long histories in temporary files: read in one snapshot in bounded pieces, sent at the client's pace.
 
-Neither memory nor a transaction is held while a client takes its time over a history of millions of points.
+Neither memory nor a transaction is held while a slow client reads a history of millions of points.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TYPES = {"steps": "<i8", "ms": "<i8", "values": "<f8", "fits": "<i8", "supersed
 
 
 class SpooledHistory:
-    """The points of a series, `count` of them, by column in files without a name. Close it to give up the disk space.
+    """The `count` points of a series, by column in unnamed temporary files. Closing it frees the disk space.
 
     Columns are those of `History`: `steps` and `ms` int64, `values` float64; of a raw one also `fits` int64 and
     `superseded` bool.
@@ -57,7 +57,7 @@ class SpooledHistory:
             file.close()
 
     def add(self, **columns: NDArray[Any]) -> None:
-        """More points, one array (n,) a column. StoreUnavailable if there is no room on disk."""
+        """Append points, one array (n,) a column. StoreUnavailable if the disk is full."""
         if not len(columns["steps"]):
             return
         self._note_order(columns["ms"], columns["steps"], columns["values"])
@@ -73,7 +73,7 @@ class SpooledHistory:
         return np.frombuffer(os.pread(self._files[name].fileno(), count * kind.itemsize, start * kind.itemsize), kind)
 
     def sort_by_time(self) -> None:
-        """Order the points by time, then step, then value; in memory, 32 bytes a point, if they are not so already."""
+        """Order the points by time, then step, then value; in memory, 32 bytes a point, unless they are in order."""
         if self._is_by_time:
             return
         import numpy as np
@@ -150,7 +150,7 @@ def _in_turn(pieces: Iterator[SeriesRows], turn: AbstractContextManager[object])
 
 
 def _whole_steps(pieces: Iterable[SeriesRows]) -> Iterator[SeriesRows]:
-    """The same rows, cut where no later row can supersede an earlier piece's: between steps of numbered points."""
+    """The same rows, split between steps of numbered points, so that no row supersedes one of an earlier piece."""
     import numpy as np
 
     carried: SeriesRows | None = None
@@ -199,7 +199,7 @@ def _file() -> IO[bytes]:
 
 
 def _folder() -> str | None:
-    """TMPDIR, else /var/tmp, as SQLite has it: /tmp is memory on some machines."""
+    """TMPDIR, else /var/tmp, as SQLite does: /tmp is memory on some machines."""
     if os.environ.get("TMPDIR") or not os.access("/var/tmp", os.W_OK | os.X_OK):
         return None
     return "/var/tmp"

@@ -63,17 +63,17 @@ class SqlRunStore:
         self._file = None if (file := file_of(engine)) is None else file.identity
         self._memory = SeriesCache()
         self._swept_ms = self._calm_until_ms = -1
-        # SQLite's own way of waiting for the lock is to look again a little later.
+        # Without it SQLite would poll for the write lock, with pauses in between.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._tails = WriteBuffer(engine, self._memory, clock, turn=self._turn, before_append=self._follow_file)
         engine.update_execution_options(tracker_before_read=self._tails.before_read)
 
     @classmethod
     def open(cls, url: str, *, create: bool = True, recreate: bool = False) -> Self:
-        """The store at `url`, created if it is not there unless `create` is off; see `schema.ensure` for refusals.
+        """Open the store at `url`; with `create` it is created if missing. See `schema.ensure` for errors.
 
-        With `recreate` a SQLite file that is gone later is made anew, by who can tell everything again. Otherwise every
-        write is StoreUnavailable until a store is at the path.
+        With `recreate`, a SQLite file that disappears later is created again: for callers that can send everything
+        again. Otherwise every write raises StoreUnavailable until a store is at the path.
         """
         engine = make_engine(url)
         try:
@@ -96,7 +96,7 @@ class SqlRunStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- the one way in ------------------------------------------------------------------------------------------
+    # -- writes --------------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch | Logged) -> Ack:
         (result,) = self.append_many([batch])
@@ -105,24 +105,24 @@ class SqlRunStore:
         return result
 
     def append_many(self, batches: Sequence[Batch | Logged]) -> list[Ack | Exception]:
-        """Apply `batches` in one transaction; return once it is committed, with what `append` would return or raise.
+        """Apply `batches` in one transaction; return, after the commit, what `append` would return or raise for each.
 
-        A batch that fails changes nothing and fails alone; what is logged without a journal (see `Logged`) goes after
-        the journals' batches. Raises StoreUnavailable if none was applied.
+        A batch that fails changes nothing and does not affect the others. Unnumbered writes (`Logged`) are applied
+        after the journals' batches. Raises StoreUnavailable if none was applied.
         """
         self._follow_file()
         with self._turn:
             return append_group(self._engine, batches, self._memory, self._clock)
 
     def append_soon(self, batches: Sequence[Batch | Logged]) -> list[Ack | Exception]:
-        """`append_many` for a caller who calls `settle` soon: under load, points may be committed packed until then.
+        """`append_many` that may commit points to the write buffer under load. The caller must call `settle` soon.
 
-        Whoever reads sees them all the same.
+        Readers see these points too.
         """
         return self._tails.append(batches, self.append_many)
 
     def settle(self) -> None:
-        """Move the points that `append_soon` left packed to their series."""
+        """Move the points that `append_soon` left in the write buffer to their series."""
         self._tails.settle()
 
     def _before_change(self) -> None:
@@ -151,12 +151,12 @@ class SqlRunStore:
         self._change(run_id, lambda c, run: checkpoints.set_tag(c, run, run_id, checkpoint_id, tag))
 
     def remove_pruned(self, home: ArtifactHome, run_id: str | None = None) -> Removed:
-        # Points that wait to be settled are no matter of checkpoints.
+        # Checkpoints do not depend on the points in the write buffer.
         return checkpoints.remove_pruned(self._engine.execution_options(tracker_before_read=None), home, run_id)
 
     @cached_property
     def catalogue(self) -> SqlCatalogue:
-        """What those write and read who have no journal: MLflow's clients and its UI."""
+        """Reads and writes of clients without a journal: MLflow's clients and its UI."""
         from tracker.store.catalogue import SqlCatalogue
 
         return SqlCatalogue(
@@ -165,15 +165,15 @@ class SqlRunStore:
 
     @cached_property
     def tokens(self) -> SqlTokens:
-        """Who may ask a server of this store."""
+        """Access tokens of a server of this store."""
         from tracker.store.tokens import SqlTokens
 
-        # A server looks for them every few seconds; points that wait to be settled are no matter of theirs.
+        # A server reads them every few seconds, and they do not depend on the points in the write buffer.
         return SqlTokens(self._engine.execution_options(tracker_before_read=None), clock=self._clock)
 
     @cached_property
     def removal(self) -> SqlRemoval:
-        """What was deleted, to be removed for good."""
+        """Permanent removal of deleted runs, experiments and logged models."""
         from tracker.store.removal import SqlRemoval
 
         return SqlRemoval(self._engine, clock=self._clock)
@@ -284,7 +284,7 @@ class SqlRunStore:
         last_step: int | None = None,
         turn: AbstractContextManager[object] = _NO_TURN,
     ) -> SpooledHistory:
-        """`history` on disk, read a bounded piece at a time, for which `turn` is held; close it."""
+        """`history` in temporary files, read in bounded pieces under `turn`; the caller closes it."""
         from tracker.store.spooled import spool
 
         with reading(self._engine) as connection:
@@ -312,7 +312,7 @@ class SqlRunStore:
         return self._of_run(run_id, checkpoints.get_checkpoints)
 
     def checkpoint_uris(self, run_id: str) -> set[str]:
-        """Where the files lie that the run's published checkpoints name: those that have to stay."""
+        """Addresses of the files of the run's published checkpoints, which must be kept."""
         return self._of_run(run_id, checkpoints.uris)
 
     def histograms(self, run_id: str, key: str | None = None) -> Sequence[Histogram]:
@@ -320,17 +320,17 @@ class SqlRunStore:
 
     @property
     def addresses(self) -> Addresses:
-        """Translates addresses of files between what readers are told and what rows have."""
+        """Translates file addresses between their form in rows and the absolute form that readers get."""
         return of(self._engine.dialect)
 
     def was_in(self, folder: str) -> bool:
-        """Whether the database was in this folder, a URI, when a run began."""
+        """Whether the database was in `folder`, a URI, when some run began."""
         at = database_folders.c.folder == folder
         with reading(self._engine) as connection:
             return connection.execute(select(at).where(at)).first() is not None
 
     def relocate(self, url: str, old: str, new: str, *, dry_run: bool = False) -> Relocated:
-        """Say that files at or below the URI `old` are below `new` now; `url` is the store's. See `relocation`."""
+        """Rewrite the addresses of files at or below the URI `old` to `new`; `url` is the store's. See `relocation`."""
         from tracker.store.relocation import relocate
 
         return relocate(self._engine, url, old, new, dry_run=dry_run)
@@ -338,20 +338,20 @@ class SqlRunStore:
     # -- upkeep --------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Make runs whose lease ran out `lost`, as of their last sign of life.
+        """Mark runs whose lease has expired as `lost`, ended at their last sign of life.
 
-        Reads of a run's status call it, so that nobody has to run a service for the truth. Where the database cannot
-        be written the last known status stands.
+        Reads of a run's status call it, so no background service is needed. If the database cannot be written, the last
+        known status is kept.
         """
         now = self._clock()
-        # A clock that was set back must not make the calm longer than it was meant.
+        # A clock that was set back must not delay the next check.
         if self._swept_ms <= now <= self._calm_until_ms:
             return
         self._swept_ms = now
         with reading(self._engine) as connection:
             oldest = connection.execute(select(func.min(runs.c.alive_ms)).where(LEASED)).scalar()
         if oldest is None or oldest >= now - LEASE_MS:
-            # None can lapse before the oldest does; but clocks of other machines may be behind.
+            # No lease can expire before the oldest one; but clocks of other machines may be behind.
             self._calm_until_ms = now + HEARTBEAT_MS if oldest is None else min(now + HEARTBEAT_MS, oldest + LEASE_MS)
             return
         try:
@@ -361,9 +361,9 @@ class SqlRunStore:
             return
 
     def _follow_file(self) -> None:
-        """Go on in the file that the URL names: what was opened may have been moved or deleted since.
+        """Reconnect if the file at the URL's path is not the one that was opened, which may have been moved or deleted.
 
-        A connection to a deleted file goes on writing to it, and all would be lost with the process.
+        A connection to a deleted file keeps writing to it, and all data would be lost when the process ends.
         """
         file = file_of(self._engine)
         if file is None or (file.identity == self._file and self._file is not None):
@@ -391,7 +391,7 @@ def _change_run(run: int, **values: Any) -> Any:
 
 
 def _as_step(name: str, step: int | None) -> int | None:
-    """A bound of steps, which may lie beyond all that there can be."""
+    """A bound of steps, clamped to 64 bits."""
     if step is None:
         return None
     if not isinstance(step, int):

@@ -1,4 +1,4 @@
-"""The summary of a series: its row in `series`, as it stands and as a transaction changes it."""
+"""Summaries of series: rows of `series`, and their changes in a transaction."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Mark = tuple[float | None, int, int]
 
 
 class Summary(Struct, eq=False, gc=False):
-    """One row of `series`; `id` 0 is one that has no row yet.
+    """One row of `series`; `id` 0 means that it has no row yet.
 
-    Thousands of them are remembered, so they are kept out of garbage collections: no attribute may lead back to one.
+    Thousands of them are cached, so they are excluded from garbage collection: no attribute may refer back to one.
 
-    Every row of its points has a `take` of at most `take`. One above `top_step` that takes `take` itself, and one at or
-    below it that takes the next higher, meet no other of their step.
+    No point of the series has a higher `take` than `take`. So a new point above `top_step` with `take`, or one at or
+    below it with the next higher take, meets no other point of its step.
     """
 
     id: int
@@ -40,21 +40,21 @@ class Summary(Struct, eq=False, gc=False):
     rolled_step: int = -1
     rolled_count: int = 0
     dirty: bool = False
-    """Whether anything is not as in the row."""
+    """Whether anything differs from the row."""
     end_dirty: bool = False
-    """Whether the value of the last point is not as in the row."""
+    """Whether the value of the last point differs from the row."""
     bounds_dirty: bool = False
-    """Whether more than the end of the series is not as in the row."""
+    """Whether more than the end of the series differs from the row."""
     stale: bool = False
-    """Whether it must be computed anew from the points."""
+    """Whether it must be computed again from the points."""
     blocks: list[tuple[PointBlock, int, list[int]]] | None = None
-    """Points of journals that wait: block, column in it, times since the run's start."""
+    """Waiting points of journals: block, column in it, times since the run's start."""
     waiting: list[tuple[int, int, float]] | None = None
-    """Points of other clients that wait: (step, ms, value)."""
+    """Waiting points of other clients: (step, ms, value)."""
     columns: tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]] | None = None
     """The same by column: steps, times, values."""
     recent: set[Mark] | None = None
-    """All points above `floor`, a step and time; None: not known."""
+    """All points above `floor`, a step and time; None if unknown."""
     floor: tuple[int, int] = (0, 0)
 
     @property
@@ -62,7 +62,7 @@ class Summary(Struct, eq=False, gc=False):
         return self.min if self.goal == "min" else self.max if self.goal == "max" else None
 
     def widen(self, low: Mark, high: Mark) -> None:
-        """Merge the smallest and the largest of new points; of equal values that of the smallest step counts."""
+        """Merge the smallest and the largest of new points; of equal values the one of the smallest step counts."""
         if self.min is None or (low[0], low[1]) < (self.min[0], self.min[1]):
             self.min, self.bounds_dirty = low, True
         if self.max is None or (high[0], -high[1]) > (self.max[0], -self.max[1]):
@@ -70,7 +70,7 @@ class Summary(Struct, eq=False, gc=False):
 
 
 def new_summary(run: int, key: str, axis: Axis) -> Summary:
-    """A series without points; its goal is what its name gives away."""
+    """A series without points; its goal is inferred from its name."""
     goal = infer_goal(key)
     return Summary(id=0, run=run, key=key, axis=axis, goal=goal, goal_source="inferred" if goal else None)
 
@@ -100,9 +100,9 @@ def summaries_of(raw: Raw, run: int) -> dict[str, Summary]:
 
 
 def save_summaries(raw: Raw, changed: Iterable[Summary]) -> None:
-    """Write down what is dirty of `changed`; those without a row get one, and their id.
+    """Write the changes of `changed`; those without a row get one, and their id.
 
-    Only columns that changed are written: each index on one that did costs as much as the row itself.
+    Only changed columns are written: each index on a changed column costs as much as the row itself.
     """
     counts: list[tuple[Any, ...]] = []
     ends: list[tuple[Any, ...]] = []

@@ -1,4 +1,4 @@
-"""What of a series is shown: its points, and the one rule of what supersedes what."""
+"""Reads the points of a series, and has the one rule of supersession."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
-"""Between them lies every step."""
+"""The smallest and the largest step."""
 _COLUMNS = [("step", "i8"), ("fit", "i8"), ("offset", "i8"), ("value", "f8")]
 _PACKED = 1_000_000
-"""Rows that PostgreSQL packs at once, far below the gigabyte that a value of it can have."""
+"""Rows that PostgreSQL packs into one value, far below its limit of a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def read_points(
 ) -> SeriesRows:
     """The rows of a series, superseded ones included; those of the steps from `first_step` to `last_step`.
 
-    `started_ms` is that of the run, for who knows it.
+    `started_ms` is that of the run; it is read if it is not given.
     """
     import numpy as np
 
@@ -70,7 +70,7 @@ def read_pieces(
     last_step: int | None = None,
     started_ms: int,
 ) -> Iterator[SeriesRows]:
-    """`read_points`, at most so many rows at a time; the last piece has fewer."""
+    """`read_points` in pieces of `most` rows; the last one has fewer."""
     wanted = _wanted(series_id, first_step, last_step)
     if connection.dialect.name == "postgresql":
         arrays = _packed_pieces(connection, wanted, most)
@@ -80,7 +80,7 @@ def read_pieces(
 
 
 def _packed_pieces(connection: Connection, wanted: Mapping[str, int], most: int) -> Iterator[NDArray[Any]]:
-    """The rows as PostgreSQL packs them into one value: four times as fast as one by one."""
+    """The rows, which PostgreSQL packs into one value: four times as fast as one by one."""
     import numpy as np
 
     kind = np.dtype([("step", ">i8"), ("take", ">i4"), ("fit", ">i4"), ("offset", ">i8"), ("value", ">f8")])
@@ -122,7 +122,7 @@ def cuts(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:
 
 
 def cuts_now(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:
-    """`cuts` in a transaction that writes, where it is asked for with each batch that a training sends."""
+    """`cuts` for transactions that write, which need it for each batch of a training."""
     if axis == "time":
         return []
     first = "first_epoch" if axis == "epoch" else "first_step"
@@ -133,8 +133,8 @@ def cuts_now(connection: Connection, run: int, axis: Axis) -> list[tuple[int, in
 def visible(points: SeriesRows, begins: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
     """Which points are not superseded, bool (n,).
 
-    A fit supersedes what earlier fits wrote at or after its beginning (what was written outside fits stays); of what
-    remains the last written at each step counts. Unnumbered points are superseded by nothing and supersede nothing.
+    A fit supersedes points of earlier fits at or after its beginning; points outside fits stay. Of the remaining points
+    the last one written at each step counts. Unnumbered points are never superseded and supersede nothing.
     """
     import numpy as np
 
@@ -167,7 +167,7 @@ _Found = tuple[int, int, float | None]
 
 
 def _rows_at(raw: Raw, places: Sequence[tuple[Summary, int, int]]) -> list[list[_Found]]:
-    """The rows at each place, and those of journals at its step, by take."""
+    """The rows at each place, and all numbered rows of its step, by take."""
     if not raw.postgres:
         return [raw.rows(_SELECT_AT, (one.id, step, offset, UNNUMBERED)) for one, step, offset in places]
     ids, steps, offsets = zip(*((one.id, step, offset) for one, step, offset in places), strict=True)

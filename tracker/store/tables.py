@@ -1,8 +1,8 @@
-"""The tables. Integer keys inside, run ids (`runs.uid`) outside; times in ms since the epoch.
+"""Tables of the run store. Keys are integers, callers see run ids (`runs.uid`); times are in ms since the epoch.
 
 A float column that is NULL where a number was written holds NaN: SQLite has no NaN, and PostgreSQL sorts its own above
-infinity, so both keep it as NULL. A column of type `Address` has an address without a scheme where files lie beside a
-SQLite file, relative to its folder. Columns `head` are the first 200 characters of a text, short enough to be indexed.
+infinity, so both keep it as NULL. A column of type `Address` has an address without a scheme for files next to a SQLite
+file, relative to its folder. Columns `head` are the first 200 characters of a text, short enough to be indexed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ metadata = MetaData(
 
 HEAD = 200
 LEASED = text("status = 'running' AND writer != ''")
-"""Runs that a writer keeps alive. Written out, without parameters, so that queries can use the index on such runs."""
+"""Runs with a lease. Written as text, without parameters, so that queries can use the index on such runs."""
 PUBLISHED = text("status = 'published'")
-"""Checkpoints whose files are there, of many perhaps few. Written out for the same reason."""
+"""Checkpoints whose files exist, perhaps few of many. Written as text for the same reason."""
 PENDING = text("status = 'pruned' AND removed < 2")
-"""Checkpoints that were pruned and whose files are not removed."""
+"""Pruned checkpoints whose files are not removed yet."""
 
 CHECKPOINT_SAVED = "checkpoint_saved"
-"""The kind of the event of a checkpoint; in its `detail`, `uri` is kept as the checkpoint's row has it."""
+"""Kind of the event of a checkpoint; the `uri` in its `detail` has the form of the checkpoint's row."""
 
 
 def run_column() -> Column[int]:
@@ -57,7 +57,7 @@ def run_column() -> Column[int]:
 
 
 def as_bytes(length: int) -> String:
-    """Text that sorts by its code points, whatever the database's own collation; so does SQLite's by itself."""
+    """Text that sorts by code points, whatever the database's own collation; SQLite does so by default."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
@@ -72,7 +72,7 @@ experiments = Table(
     Column("name", String(500), nullable=False, unique=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
-    # NULL: files of its runs go where the store's artifacts go.
+    # NULL: the store's default location.
     Column("artifact_location", Address),
     Column("updated_ms", BigInteger),
 )
@@ -81,7 +81,7 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Integer, primary_key=True),
-    # Sorted by code points, so that a beginning of an id is a range.
+    # Sorted by code points, so that the ids with one prefix are a range.
     Column("uid", as_bytes(64), nullable=False, unique=True),
     Column("experiment_id", Integer, ForeignKey("experiments.id"), nullable=False),
     Column("name", String(250), nullable=False),
@@ -91,16 +91,16 @@ runs = Table(
     Column("alive_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
     Column("stop_requested_ms", BigInteger),
-    # The writer that opened the run last: only its word ends the run. Empty for a run that nobody's lease keeps.
+    # The writer that opened the run last: only it can end the run. Empty for a run without a lease.
     Column("writer", String(64), nullable=False),
     Column("artifact_uri", Address, nullable=False),
-    # The metric declared, or read from a callback, to say which epoch is best; NULL: val_loss, else loss.
+    # The metric, declared or read from a callback, that decides the best epoch; NULL: val_loss, else loss.
     Column("monitor", String(250)),
     Column("monitor_source", String(16)),
     Column("best_metric", String(250)),
     Column("best_epoch", BigInteger),
     Column("best_value", Double),
-    # Rises with every change of the run or of anything it has: what was read at one version is good while it stands.
+    # Raised by every change of the run or of its rows: what was read is valid while the version is unchanged.
     Column("version", BigInteger, nullable=False, server_default=text("0")),
     # How many checkpoints are kept, the last and the best; both NULL: all.
     Column("keep_last", Integer),
@@ -111,7 +111,7 @@ runs = Table(
     Index("ix_runs_started_ms_id", "started_ms", "id"),
     Index("ix_runs_experiment_id_started_ms_id", "experiment_id", "started_ms", "id"),
     Index("ix_runs_name", "name"),
-    # The sweep of lapsed leases asks for these on every read.
+    # Every read looks for expired leases.
     Index(
         "ix_runs_alive_ms",
         "alive_ms",
@@ -133,7 +133,7 @@ journals = Table(
 database_folders = Table(
     "database_folders",
     metadata,
-    # URIs of the folders in which this SQLite file was when runs began: journals that name an earlier one are for it.
+    # URIs of the folders that this SQLite file was in when runs began: journals that name one of them belong to it.
     Column("folder", Text, primary_key=True),
     sqlite_with_rowid=False,
 )
@@ -183,7 +183,7 @@ series = Table(
     Column("axis", String(8), nullable=False),
     Column("goal", String(3)),
     Column("goal_source", String(16)),
-    # Points above `top_step` meet no older one when they are written with this `take`.
+    # A point above `top_step` with this `take` meets no older one of its step.
     Column("top_step", BigInteger, nullable=False),
     Column("take", Integer, nullable=False),
     Column("count", BigInteger, nullable=False),
@@ -198,7 +198,7 @@ series = Table(
     Column("max_ms", BigInteger),
     # min_value or max_value by the goal, so that an index can order runs by it.
     Column("best_value", Double),
-    # Points up to this step stand in `metric_rollups`; -1: none.
+    # Points up to this step are in `metric_rollups`; -1: none.
     Column("rolled_step", BigInteger, nullable=False, server_default=text("-1")),
     Column("rolled_count", BigInteger, nullable=False, server_default=text("0")),
     UniqueConstraint("run_id", "key"),
@@ -209,7 +209,7 @@ series = Table(
 metric_points = Table(
     "metric_points",
     metadata,
-    # No foreign key: rows come only from `append`, which holds the series in the same transaction.
+    # No foreign key: only the write path inserts rows, in a transaction that holds their series.
     Column("series_id", Integer, nullable=False),
     Column("step", BigInteger, nullable=False),
     # 0 for the first value of a step, higher when a step is written again: the highest counts.
@@ -225,8 +225,8 @@ metric_points = Table(
 metric_rollups = Table(
     "metric_rollups",
     metadata,
-    # Stretches of a long series, in order and without gaps up to `series.rolled_step`: what is shown of them is their
-    # minimum and maximum. Derived from `metric_points`, and thrown away where older points change.
+    # Minimum and maximum of each stretch of a long series, in order and without gaps up to `series.rolled_step`.
+    # Derived from `metric_points`, and deleted where older points change.
     Column("series_id", Integer, nullable=False),
     Column("first_step", BigInteger, nullable=False),
     Column("last_step", BigInteger, nullable=False),
@@ -245,7 +245,7 @@ tails = Table(
     "tails",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    # Points that a loaded server has committed, packed, and soon moves into their series: `tracker.store.write_buffer`.
+    # The write buffer: packed points that a server under load soon moves into series (`tracker.store.write_buffer`).
     Column("data", LargeBinary, nullable=False),
 )
 
@@ -254,10 +254,10 @@ params = Table(
     metadata,
     run_column(),
     Column("key", String(250), nullable=False),
-    # "str", "num", "bool", "null" or "json"; strings stand in `text` as they are, the rest as JSON.
+    # "str", "num", "bool", "null" or "json"; `text` has strings as they are, the rest as JSON.
     Column("type", String(4), nullable=False),
     Column("text", Text, nullable=False),
-    # The value as a number where it is one or reads as one.
+    # The value as a number if it is one, or a numeric string.
     Column("number", Double),
     _head("text"),
     PrimaryKeyConstraint("run_id", "key"),
@@ -311,7 +311,7 @@ checkpoints = Table(
     Column("status", String(16), nullable=False),
     Column("role", String(8), nullable=False, server_default=text("'model'")),
     Column("tag", String(250)),
-    # Of a pruned one's file: 0 there, 1 no row may name it any more, 2 removed, -1 perhaps put again after that.
+    # State of a pruned one's file: 0 exists, 1 no row may name it any more, 2 removed, -1 perhaps stored again since.
     Column("removed", SmallInteger, nullable=False, server_default=text("0")),
     Index("ix_checkpoints_run_id_epoch", "run_id", "epoch"),
     Index("ix_checkpoints_run_id_sha256", "run_id", "sha256"),

@@ -1,7 +1,7 @@
-"""Time limits of statements: a read's deadline, and how long a lock is waited for.
+"""Time limits of statements: a read's deadline, and the wait for a lock.
 
-SQLite asks a progress handler now and then whether to go on. PostgreSQL gets `statement_timeout` and `lock_timeout`,
-for the transaction only, so that they work behind a pooler too.
+SQLite regularly calls a progress handler, which can stop the statement. PostgreSQL gets `statement_timeout` and
+`lock_timeout`, for the transaction only, so that they work behind a pooler too.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from sqlalchemy import Connection, Engine, event
 from tracker.domain.deadlines import check_deadline, current_deadline
 
 LOCK_SECONDS = 20.0
-"""How long a lock on PostgreSQL is waited for: less than clients wait for an answer, so that they hear of it."""
+"""How long to wait for a lock on PostgreSQL: less than clients wait for an answer, so that they get the error."""
 DIRECT = "tracker_direct"
-"""In a connection's `info`: whether a PostgreSQL server process is its own, as no pooler lets it be."""
+"""Key in a connection's `info`: whether it has a PostgreSQL server process of its own, so no pooler."""
 _EVERY = 20_000
-"""Instructions of SQLite's virtual machine between two looks at the clock: less than a millisecond."""
+"""Instructions of SQLite's virtual machine between two checks of the clock: less than a millisecond."""
 _WATCHED = "tracker_watched"
 
 
 def limit_queries(engine: Engine) -> None:
-    """Make statements of `engine` keep to the deadline of whoever asks (`tracker.domain.deadlines`)."""
+    """Make statements of `engine` keep to the caller's deadline (`tracker.domain.deadlines`)."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "checkout", _on_sqlite_checkout)
     else:
@@ -31,13 +31,13 @@ def limit_queries(engine: Engine) -> None:
 
 
 def wait_for_locks(connection: Connection) -> None:
-    """Have the transaction wait for locks without end: where processes take turns, as they do for migrations."""
+    """Let the transaction wait for locks without a limit, for processes that take turns, as in migrations."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
 
 
 def was_cut_off(error: BaseException | None) -> bool:
-    """Whether the database says that a statement was ended before it was done."""
+    """Whether the error says that a statement was cancelled."""
     return (
         getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
         or getattr(error, "sqlstate", "") == "57014"
@@ -45,7 +45,7 @@ def was_cut_off(error: BaseException | None) -> bool:
 
 
 def _on_sqlite_checkout(connection: sqlite3.Connection, record: Any, _proxy: object) -> None:
-    # The handler stays, and asks whoever runs a statement then for a deadline.
+    # The handler stays on the connection, and checks the deadline of whoever runs a statement.
     if current_deadline() is not None and _WATCHED not in record.info:
         record.info[_WATCHED] = True
         connection.set_progress_handler(_has_passed, _EVERY)

@@ -1,9 +1,9 @@
 """Write buffer for points logged through MLflow's API: packed under load, unpacked before reads.
 
-Each point of another series costs SQLite a page of points and a row of the series, both written whole at the commit.
-While calls follow close upon each other, a group of them is committed as one packed row of the table `tails`. `settle`
-unpacks many such rows into points and series at once. Readers settle first, so they see no difference. The rows of a
-process that was killed are unpacked by the next process that reads or writes.
+A point of another series costs SQLite a page of points and a row of the series, both written whole at the commit. While
+calls come in quick succession, a group of them is committed as one packed row of the table `tails`. `settle` unpacks
+many such rows into points and series at once. Readers settle first, so they see no difference. The rows of a process
+that was killed are unpacked by the next process that reads or writes.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from tracker.store.series_cache import Recall, SeriesCache
 log = logging.getLogger("tracker.store")
 
 HURRY_S = 0.02
-"""Groups that follow each other no slower than this are load."""
+"""Groups that follow each other within this time are load."""
 _LOOK_S = 0.2
-"""How often at most `before_append` is called under load."""
+"""Shortest time between two calls of `before_append` under load."""
 _LOCK = 7_210_486
 _ROWS = 5000
 _BYTES = 8 * 1024 * 1024
@@ -46,7 +46,7 @@ _decode = msgspec.msgpack.Decoder(list[tuple[str, list[str], list[int], list[int
 class WriteBuffer:
     """The packed points of one store. Safe for threads; `turn` is held while it writes.
 
-    `before_append` is called now and then before it packs.
+    `before_append` is called before it packs, at most every `_LOOK_S`.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class WriteBuffer:
     def append(
         self, group: Sequence[Batch | Logged], otherwise: Callable[[Sequence[Batch | Logged]], list[Ack | Exception]]
     ) -> list[Ack | Exception]:
-        """Commit `group` packed, if calls follow close upon each other and it has points only; else `otherwise`.
+        """Commit `group` packed, if calls come in quick succession and it has points only; else call `otherwise`.
 
-        What `append` would return or raise for each of `group`.
+        Returns what `append` would return or raise for each of `group`.
         """
         try:
-            # What is packed is older: were this stored before it, all of that would come late to its series.
+            # Packed points are older: if this were stored before them, all of them would come late to their series.
             hurried = self._packed or time.monotonic() - self._last_group < HURRY_S
             logged = [one for one in group if type(one) is Logged and _only_points(one)] if hurried else []
             if logged and len(logged) == len(group):
@@ -92,16 +92,16 @@ class WriteBuffer:
             self._last_group = time.monotonic()
 
     def settle(self) -> None:
-        """Move what `append` packed to its series; nothing if that was done."""
+        """Move the points that `append` packed, if any, to their series."""
         if self._packed:
             self._packed = False
             self._settle()
             self._last_group = time.monotonic()
 
     def before_read(self, connection: Connection) -> None:
-        """Move all that is packed, by whomever; the connection must have no transaction yet.
+        """Move all packed points, of any process; the connection must have no transaction yet.
 
-        Where the database cannot be written what stands is what there is to see.
+        If the database cannot be written, readers do not see the packed points.
         """
         raw = Raw(connection)
         with driver_errors(connection, _FIRST):
@@ -112,7 +112,7 @@ class WriteBuffer:
             self._settle()
 
     def _settle(self) -> None:
-        # A reader's deadline is none for what others wrote.
+        # A reader's deadline must not stop the write of others' points.
         with query_deadline(None), self._turn:
             while _settle_some(self._engine, self._memory, self._clock):
                 pass
@@ -123,9 +123,9 @@ def _only_points(one: Logged) -> bool:
 
 
 def _stage(engine: Engine, group: Sequence[Logged]) -> list[Ack | Exception] | None:
-    """Commit the points of `group`, to be moved later; what each call is told, as by `apply_logged`.
+    """Commit the points of `group`, to be moved later; return the answers that `apply_logged` would give.
 
-    None, and nothing done, if one has something that only the database finds wrong.
+    None, without changes, if a database might refuse a key later.
     """
     with translated(engine), engine.connect() as connection:
         raw = Raw(connection)
@@ -143,7 +143,7 @@ def _stage(engine: Engine, group: Sequence[Logged]) -> list[Ack | Exception] | N
 
 
 def _settle_some(engine: Engine, memory: SeriesCache, clock: Callable[[], int]) -> bool:
-    """Move some of it; whether there was any."""
+    """Move some of the packed points; return whether there were any."""
     recall = Recall(memory)
     with translated(engine), engine.connect() as connection:
         raw = Raw(connection)
@@ -184,7 +184,7 @@ def _next_rows(raw: Raw) -> list[tuple[int, bytes]]:
 
 
 def _lives(raw: Raw, group: Iterable[Logged]) -> dict[str, tuple[bool, bool]]:
-    """Of the runs that are there: whether each is deleted, and whether it is asked to stop."""
+    """For each run that exists: whether it is deleted, and whether it was asked to stop."""
     uids = {one.run_id for one in group}
     if raw.postgres:
         rows = raw.rows(f"{_SELECT_RUN} = ANY(?)", (list(uids),))
@@ -203,7 +203,7 @@ def _answer(one: Logged, life: tuple[bool, bool] | None) -> Ack | Exception:
 
 
 def _fits(group: Iterable[Logged]) -> bool:
-    """Whether every key is text that each database takes: what is committed here must not be refused later."""
+    """Whether every database accepts every key: what is committed here must not be refused later."""
     try:
         for one in group:
             text = "".join(one.keys)
