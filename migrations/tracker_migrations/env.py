@@ -1,4 +1,4 @@
-"""Alembic's entry. The caller hands over a connection inside a transaction; see `tracker.store.schema`."""
+"""Alembic's entry point. The caller passes a connection inside a transaction; see `tracker.store.schema`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Revision 0004: addresses relative to the database's folder.
+"""Revision 0004: makes addresses relative to the database's folder.
 
-Rows of earlier versions have absolute addresses. Those below one of the default folders beside the database become
-relative, also if the database was moved or copied since: a default folder at another place was beside it if that place
-is gone, or if files of its runs are beside the database now.
+Rows of earlier versions have absolute addresses. Those below a default folder next to the database become relative,
+also if the database was moved or copied since: a default folder elsewhere counts as having been next to it if it no
+longer exists there, or if files of its runs are next to the database now.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REGISTRY = (("model_versions", "source"), ("model_versions", "storage_location"
 
 
 def make_relative(connection: sa.Connection, file: Path) -> None:
-    """Make the addresses in the SQLite file relative, and those in the registry beside it."""
+    """Make the addresses in the SQLite file relative, and those in the registry next to it."""
     roots = _roots(connection, file.parent)
     _make_registry_relative(file.with_name(f"{file.stem}.registry{file.suffix or '.db'}"), roots)
     for place, name in sorted(roots):
@@ -37,7 +37,7 @@ def make_relative(connection: sa.Connection, file: Path) -> None:
 
 
 def _roots(connection: sa.Connection, here: Path) -> set[tuple[str, str]]:
-    """The default folders that were beside the database: the URI of a place, and a name there."""
+    """The default folders that were next to the database: the URI of the folder that had them, and their name."""
     tails: dict[tuple[str, str], list[str]] = {}
     for table in ("runs", "models"):
         for uid, uri in connection.execute(sa.text(f"SELECT uid, artifact_uri FROM {table}")):
@@ -67,7 +67,7 @@ def _make_relative(connection: sa.Connection, place: str, name: str) -> None:
 
 
 def _make_registry_relative(file: Path, roots: set[tuple[str, str]]) -> None:
-    """The same in MLflow's registry, a database of its own."""
+    """`_make_relative` for MLflow's registry, a database of its own."""
     if not roots or not file.exists():
         return
     with closing(sqlite3.connect(file, timeout=60)) as registry, registry:

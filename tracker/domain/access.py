@@ -1,4 +1,4 @@
-"""Who may do what to a tracking server: roles, tokens, and where tokens are kept."""
+"""Access to a tracking server: roles, tokens, and the port that stores tokens."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Literal, Protocol, get_args
 from tracker.domain.errors import InvalidValue, NotFound, TrackerError
 
 Role = Literal["viewer", "writer", "admin"]
-"""A viewer reads. A writer also records, and changes, deletes and restores runs. An admin may do all there is."""
+"""A viewer reads. A writer also records, and changes, deletes and restores runs. An admin may do everything."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may do what those before it may."""
+"""In order: each may do what those before it may."""
 
 _PREFIX = "trk_"
 _BYTES = 32
@@ -49,7 +49,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Whom a request comes from: a token's name and role."""
+    """The identity behind a request: a token's name and role."""
 
     name: str
     role: Role
@@ -57,19 +57,19 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """The tokens in force, by digest. `any` is whether a token was ever made and not forgotten, revoked or not."""
+    """The tokens in force, by digest. `any`: whether the store has a token, revoked or not."""
 
     by_digest: Mapping[str, Identity]
     any: bool
 
 
 class Tokens(Protocol):
-    """Where tokens are kept; only their digests are."""
+    """Stores tokens; it keeps only their digests."""
 
     def create(self, name: str, role: Role) -> str:
-        """A new token, which is shown here and never again. TokenExists if one of this name is in force.
+        """Create a token and return it, which shows it the only time. TokenExists if one of this name is in force.
 
-        The name of a token that was revoked is free. InvalidValue for a bad name.
+        The name of a revoked token is free. InvalidValue for a bad name.
         """
         ...
 
@@ -78,11 +78,11 @@ class Tokens(Protocol):
         ...
 
     def revoke(self, name: str, *, forget: bool = False) -> None:
-        """Take the token out of force; with `forget` leave no trace of it. TokenNotFound."""
+        """Revoke the token; with `forget` delete its record. TokenNotFound."""
         ...
 
     def keys(self) -> Keys:
-        """What a server needs to know to let requests in."""
+        """What a server needs to authenticate requests."""
         ...
 
 
@@ -97,12 +97,12 @@ def could_be_token(text: str) -> bool:
 
 
 def digest_of(token: str) -> str:
-    """What is kept of a token: its SHA-256 in hex. A token is random, so that nothing slower or salted is needed."""
+    """The stored form of a token: its SHA-256 in hex. A token is random, so nothing slower or salted is needed."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def may(role: Role, needed: Role) -> bool:
-    """Whether who has `role` may do what needs `needed`."""
+    """Whether a holder of `role` may do what needs `needed`."""
     return ROLES.index(role) >= ROLES.index(needed)
 
 

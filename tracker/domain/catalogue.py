@@ -1,7 +1,7 @@
-"""Experiments, data sets and logged models, and what writers without a journal do to runs.
+"""Experiments, data sets and logged models, and the port for clients without a journal.
 
-MLflow's clients speak of these. They number nothing that they send, so what they write is not a journal's batch: each
-call stands for itself, and one that comes again is recognised by its content or changes nothing.
+MLflow's clients use these. They do not number what they send, so their writes are not a journal's batches: each call is
+independent, and a repeated one is recognised by its content or changes nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tracker.domain.records import Run, Series
 from tracker.domain.vocabulary import RunStatus
 
 Life = Literal["active", "deleted", "all"]
-"""Which of the things that can be deleted and restored are meant."""
+"""Which experiments, runs or models are meant."""
 
 ModelStatus = Literal["pending", "ready", "failed"]
 
 
 class Logged(Struct, frozen=True):
-    """What a client without a journal logs to one run: stored whole or not at all.
+    """An unnumbered write to one run, stored whole or not at all.
 
-    Metrics stand by column, all equally long, in the client's order: keys, steps, ms since the Unix epoch, values.
-    A point equal to one that stands (key, step, ms, value) is stored once; points of one step stand side by side. A
-    parameter that stands with another value refuses the whole (ParamConflict). `name` renames the run, `stop` asks its
-    training to stop.
+    Metrics are columns of equal length, in the client's order: keys, steps, ms since the Unix epoch, values. A point
+    equal to a stored one (key, step, ms, value) is stored once; different points of one step are all kept. A parameter
+    that has another value already refuses the whole (ParamConflict). `name` renames the run, `stop` asks its training
+    to stop.
     """
 
     run_id: str
@@ -43,7 +43,7 @@ class Logged(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """How a run's place for files is told: one that is kept just as `kept` says is told as `shown` says.
+    """How a run's artifact address is shown: one that equals `kept` is shown as `shown`.
 
     In both `{experiment}` and `{run}` stand for the ids.
     """
@@ -54,7 +54,7 @@ class Spelling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentDetail:
-    """An experiment with all that is kept of it; `artifact_location` None means where the store's artifacts go."""
+    """All details of an experiment; `artifact_location` None means the store's default."""
 
     id: int
     name: str
@@ -67,7 +67,7 @@ class ExperimentDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Data that runs used; one of equal name and digest is the same within an experiment."""
+    """Data that runs used; name and digest identify it within an experiment."""
 
     name: str
     digest: str
@@ -79,7 +79,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetUse:
-    """A data set, and as what a run used it."""
+    """A data set, and tags that say what a run used it for."""
 
     dataset: Dataset
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class DatasetUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLink:
-    """A logged model that a run used or made; `step` is where in the run it made it."""
+    """A logged model that a run used or made; `step` is the run's step at which it was made."""
 
     model_id: str
     step: int = 0
@@ -95,7 +95,7 @@ class ModelLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetail:
-    """A run with all that a list of runs shows of it, read in one go."""
+    """A run with all details that a list of runs shows."""
 
     run: Run
     experiment_id: int
@@ -110,7 +110,7 @@ class RunDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelMetric:
-    """A metric of a logged model, at a step of the run that measured it, on a data set where it says so."""
+    """A metric of a logged model, at a step of the run that measured it, on a data set if one is given."""
 
     key: str
     value: float
@@ -123,7 +123,7 @@ class ModelMetric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedModel:
-    """A model that was logged; its files live at `artifact_uri`."""
+    """A logged model; its files are at `artifact_uri`."""
 
     id: str
     experiment_id: int
@@ -142,11 +142,11 @@ class LoggedModel:
 
 
 class Catalogue(Protocol):
-    """What a store keeps for those who write without a journal. Usable from many threads at once.
+    """The part of a store for clients without a journal. Usable from many threads at once.
 
-    Every method raises StoreUnavailable while the store does not answer, and each change is one transaction. What is
-    asked for and not there raises ExperimentNotFound, RunNotFound or ModelNotFound. Changes of a deleted run raise
-    RunDeleted, of a deleted experiment ExperimentDeleted.
+    Every method raises StoreUnavailable while the store does not answer, and each change is one transaction. A missing
+    object raises ExperimentNotFound, RunNotFound or ModelNotFound. Changes of a deleted run raise RunDeleted, of a
+    deleted experiment ExperimentDeleted.
     """
 
     # -- experiments ---------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Catalogue(Protocol):
     def create_experiment(
         self, name: str, *, artifact_location: str | None = None, tags: Mapping[str, str] | None = None
     ) -> int:
-        """A new experiment's id; ExperimentExists if the name is taken, by a deleted one too."""
+        """Create an experiment and return its id; ExperimentExists if the name is taken, by a deleted one too."""
         ...
 
     def experiment(self, id: int) -> ExperimentDetail:
@@ -170,7 +170,7 @@ class Catalogue(Protocol):
         ...
 
     def rename_experiment(self, id: int, name: str) -> None:
-        """Give it another name; ExperimentExists if that is taken."""
+        """Rename it; ExperimentExists if the name is taken."""
         ...
 
     def delete_experiment(self, id: int) -> None:
@@ -182,7 +182,7 @@ class Catalogue(Protocol):
         ...
 
     def hard_delete_experiment(self, id: int) -> None:
-        """Remove the rows of all that it has, and its own but for `Default`'s; files stay."""
+        """Remove all its rows for good, but not the row of `Default` itself; files stay."""
         ...
 
     def set_experiment_tag(self, id: int, key: str, value: str) -> None: ...
@@ -203,13 +203,13 @@ class Catalogue(Protocol):
         artifact_uri: str,
         tags: Mapping[str, str],
     ) -> RunDetail:
-        """A new run that no lease keeps alive: it is running until someone says otherwise."""
+        """Create a run without a lease: it is running until its status is changed."""
         ...
 
     def change_run(
         self, run_id: str, *, status: RunStatus | None = None, ended_ms: int | None = None, name: str | None = None
     ) -> Run:
-        """Set what is not None. A status given here is the last word: a journal's later end does not change it."""
+        """Set what is not None. A status given here is final: a journal's later end does not change it."""
         ...
 
     def delete_tag(self, run_id: str, key: str) -> None:
@@ -217,7 +217,7 @@ class Catalogue(Protocol):
         ...
 
     def log(self, logged: Logged) -> None:
-        """Store what is logged; see `Logged`. ParamConflict, RunDeleted, RunNotFound."""
+        """Store an unnumbered write; see `Logged`. ParamConflict, RunDeleted, RunNotFound."""
         ...
 
     def run_detail(self, run_id: str) -> RunDetail: ...
@@ -233,10 +233,10 @@ class Catalogue(Protocol):
         page_token: str | None = None,
         spelling: Spelling | None = None,
     ) -> tuple[Sequence[RunDetail], str | None]:
-        """A page of runs of these experiments (unknown ids are passed over), and the token of the next page or None.
+        """A page of runs of these experiments (unknown ids are ignored), and the token of the next page or None.
 
-        Filter and order mean what MLflow's search means by them; ties go newest start first, then by run id.
-        Conditions on `artifact_uri`, not the order, are about the place as `spelling` tells it.
+        Filter and order mean what MLflow's search means by them; ties go newest start first, then by run id. Conditions
+        on `artifact_uri`, not the order, apply to the address that `spelling` shows.
         """
         ...
 
@@ -257,7 +257,7 @@ class Catalogue(Protocol):
     def add_outputs(self, run_id: str, models: Sequence[ModelLink]) -> None: ...
 
     def dataset_uses(self, experiment_ids: Iterable[int], *, limit: int = 1000) -> Sequence[tuple[int, DatasetUse]]:
-        """The data sets that active runs of the experiments used, each with its experiment, once a context."""
+        """The data sets that active runs of the experiments used, each with its experiment, once for each context."""
         ...
 
     def create_model(
@@ -274,7 +274,7 @@ class Catalogue(Protocol):
     ) -> LoggedModel: ...
 
     def model(self, model_id: str, *, deleted: bool = False) -> LoggedModel:
-        """The model; one that was deleted is not found unless `deleted`."""
+        """The model; a deleted one only if `deleted`."""
         ...
 
     def models(self, experiment_ids: Iterable[int]) -> Sequence[LoggedModel]:
@@ -289,7 +289,7 @@ class Catalogue(Protocol):
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> LoggedModel:
-        """Set what is not None, beside what stands."""
+        """Set what is not None; other params and tags stay."""
         ...
 
     def delete_model_tag(self, model_id: str, key: str) -> None:
@@ -309,5 +309,5 @@ class Catalogue(Protocol):
         ...
 
     def log_model_metrics(self, model_id: str, metrics: Sequence[ModelMetric]) -> None:
-        """Add metrics to a model; one that stands already is stored once."""
+        """Add metrics to a model; one that is stored already is not added again."""
         ...

@@ -1,4 +1,4 @@
-"""Which checkpoint is the latest, and which the best."""
+"""Finds the latest and the best checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tracker.domain.records import Checkpoint
 from tracker.domain.vocabulary import CheckpointRole
 
 BEST_BY = "best_by"
-"""The key in a checkpoint's `state` of the metric by which the callback that saved it held it for the best."""
+"""Key in a checkpoint's `state`: the metric by which the callback that saved it considered it the best."""
 MID_EPOCH = "mid_epoch"
-"""The key in a checkpoint's `state` that is true if it was saved in the middle of its epoch."""
+"""Key in a checkpoint's `state`: true if it was saved in the middle of its epoch."""
 Held = Callable[[Checkpoint], bool]
 
 
 def latest_of(checkpoints: Iterable[Checkpoint], role: CheckpointRole = "model") -> Checkpoint | None:
-    """The newest by time of those whose bytes are there, superseded or not; None if there is none.
+    """The newest published checkpoint of the role by time, superseded or not; None if there is none.
 
-    A state of a later fit is newer than those of earlier ones, whatever the clocks of their machines say.
+    A state checkpoint of a later fit is newer than those of earlier fits, whatever the machines' clocks say.
     """
     found = published(checkpoints, role)
     return found[-1] if found else None
@@ -30,10 +30,10 @@ def latest_of(checkpoints: Iterable[Checkpoint], role: CheckpointRole = "model")
 def best_of(
     checkpoints: Iterable[Checkpoint], metric: str | None, goal: Goal | None, *, held: Held | None = None
 ) -> Checkpoint | None:
-    """The best by `metric` of those whose bytes are there; None if nothing says which.
+    """The best published checkpoint by `metric`; None if that cannot be decided.
 
-    For the run's best give its `best_metric` and the goal of that series: this one and the latest are never pruned.
-    `held` as `ranking` says.
+    For the run's best give its `best_metric` and the goal of that series: this one and the latest are never pruned. For
+    `held` see `ranking`.
     """
     ranked = ranking(checkpoints, metric, goal, held=held)
     return ranked[0] if ranked else None
@@ -42,11 +42,11 @@ def best_of(
 def ranking(
     checkpoints: Iterable[Checkpoint], metric: str | None, goal: Goal | None, *, held: Held | None = None
 ) -> Sequence[Checkpoint]:
-    """Those that can be the best by `metric`, the best first; superseded ones cannot.
+    """The candidates for the best by `metric`, the best first, without superseded ones.
 
-    First come those that have a value of it among their own metrics, of equal values the earlier one first. Then come
-    those without, which were held for the best when they were saved (`held`, default: `is_best`), the last first; of
-    several that were judged by the same epoch the first one is the nearest to it.
+    First come those with a value in their own metrics, of equal values the earlier one first. Then come those without
+    that were considered the best when they were saved (`held`, default: `is_best`), the last first; of several that
+    were judged by the same epoch, the first one is the nearest to it.
     """
     sign = {"min": 1.0, "max": -1.0}.get(goal or "", 0.0)
 
@@ -61,12 +61,12 @@ def ranking(
 
 
 def is_best_by(metric: str) -> Held:
-    """Whether a callback that monitors `metric` held a checkpoint for the best when it saved it."""
+    """Returns whether the callback that saved a checkpoint considered it the best by `metric`."""
     return lambda one: one.state.get(BEST_BY) == metric
 
 
 def is_mid_epoch(state: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint of this state was saved in the middle of its epoch: the epoch's values are not its own."""
+    """Whether a checkpoint of this state was saved in the middle of its epoch, whose values are not its own then."""
     return state.get(MID_EPOCH) is True
 
 
@@ -80,7 +80,7 @@ def _judged_by(one: Checkpoint) -> tuple[int, int]:
 
 
 def published(checkpoints: Iterable[Checkpoint], role: CheckpointRole) -> list[Checkpoint]:
-    """Those of the role whose bytes are there, the newest last."""
+    """The published checkpoints of the role, the newest last."""
 
     def age(one: Checkpoint) -> tuple[int, int, int]:
         return one.fit if role == "state" else 0, one.ms, one.id

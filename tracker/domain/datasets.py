@@ -1,4 +1,4 @@
-"""Limits of what a run says about the data that it used."""
+"""Limits on the description of a run's data sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import DatasetLogged
 
 CONTEXT = "mlflow.data.context"
-"""The tag that says as what a run used its data."""
+"""The tag that says what a run used its data for."""
 _LENGTHS = {"name": 500, "digest": 36, "source_type": 64, "source": 65_535, "schema": 1_048_575, "profile": 1_048_575}
 
 

@@ -1,6 +1,6 @@
-"""Deadlines of queries: whoever asks sets one for what is read below, the stores keep to it.
+"""Deadlines of queries: a caller sets one for all reads in its block, and the stores keep it.
 
-A server sets one for each request. Where none is set, as in a script or a command, a query takes as long as it takes.
+A server sets one for each request. Without one, as in a script or a command, a query has no time limit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tracker.domain.errors import QueryTimeout
 
 @dataclass(slots=True)
 class Deadline:
-    """A query has `seconds` from when this is made."""
+    """The deadline of a query, `seconds` after it is made."""
 
     seconds: float
     _end: float = field(init=False)
@@ -30,11 +30,11 @@ class Deadline:
         return self._end - time.monotonic()
 
     def postpone(self, seconds: float) -> None:
-        """Give the query so much more time."""
+        """Give the query more time."""
         self._end += seconds
 
     def error(self) -> QueryTimeout:
-        """What is raised once it has passed."""
+        """The error to raise once it has passed."""
         return QueryTimeout(self.seconds)
 
 
@@ -52,7 +52,7 @@ def query_deadline(seconds: float | None) -> Iterator[None]:
 
 
 def current_deadline() -> Deadline | None:
-    """The deadline of what this thread or task reads; None if there is none."""
+    """The deadline of this thread or task; None if there is none."""
     return _current.get()
 
 
@@ -65,7 +65,7 @@ def check_deadline() -> None:
 
 @contextmanager
 def clock_stopped_for(turn: AbstractContextManager[object]) -> Iterator[None]:
-    """Hold `turn` in the `with` block; how long it was waited for is no time of the query's."""
+    """Hold `turn` in the `with` block; the wait for it does not count against the query's deadline."""
     began = time.monotonic()
     with turn:
         deadline = _current.get()

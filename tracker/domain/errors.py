@@ -1,11 +1,11 @@
-"""The one error tree. Each message says what was wrong, with which value, and what to do."""
+"""All errors of Tracker. Each message says what was wrong, with which value, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 _WINDOW = 60
-"""How much of a long filter is shown on each side of what is wrong with it."""
+"""How many characters of a long filter are shown on each side of the error."""
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
@@ -53,7 +53,7 @@ class InvalidPageToken(InvalidValue):
 
 
 class InvalidStoreUrl(InvalidValue):
-    """A store URL names no kind of store that we know, or a place that cannot be; the message shows no password."""
+    """A store URL of an unknown kind, or with an invalid part; the message shows no password."""
 
     def __init__(self, url: str, problem: str) -> None:
         from tracker.domain.store_url import shown
@@ -70,7 +70,7 @@ class NotFound(TrackerError, LookupError):
 
 
 class RunNotFound(NotFound):
-    """No run has this id. `hint` is more of the message: what else there is."""
+    """No run has this id. `hint` is added to the message: what else exists."""
 
     def __init__(self, run_id: str, hint: str = "") -> None:
         super().__init__(f"run {run_id!r} not found" + (f"; {hint}" if hint else ""))
@@ -79,7 +79,7 @@ class RunNotFound(NotFound):
 
 
 class ExperimentNotFound(NotFound):
-    """No experiment has this name; `names` are those that there are."""
+    """No experiment has this name; `names` are the existing ones."""
 
     def __init__(self, name: str, names: Sequence[str] = ()) -> None:
         super().__init__(f"experiment {name!r} not found{did_you_mean(name, names)}")
@@ -94,7 +94,7 @@ class SeriesNotFound(NotFound):
 
 
 class CheckpointNotFound(NotFound):
-    """The run has no such checkpoint, or its bytes are gone; `which` and `there` (what there is) in words."""
+    """The run has no such checkpoint, or its bytes are gone; `which` and `there` (what exists) in words."""
 
     def __init__(self, run_id: str, which: str, there: str = "") -> None:
         there = there or f"`tracker checkpoints {run_id}` lists them"
@@ -102,14 +102,14 @@ class CheckpointNotFound(NotFound):
 
 
 class FileRemoved(TrackerError):
-    """The file that a checkpoint's row names was removed meanwhile: publish it anew, under another name."""
+    """The file that a checkpoint's row names was removed: publish it again, under another name."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(f"{uri} was removed by retention before this checkpoint came; publish it under another name")
 
 
 class StoreRestored(TrackerError):
-    """The store has less of a journal than it acknowledged: an older copy of it is there now. Send it all again."""
+    """The store has less of a journal than it acknowledged, as an older copy has. Send it all again."""
 
     def __init__(self, run_id: str, last: int, after: int) -> None:
         super().__init__(f"of run {run_id!r} the store has frames up to {last} only, and had acknowledged {after}")
@@ -124,7 +124,7 @@ class ModelNotFound(NotFound):
 
 
 class KeyNotFound(NotFound):
-    """What was to be removed is not there: a tag of a run, an experiment or a model."""
+    """The tag to remove from a run, an experiment or a model does not exist."""
 
     def __init__(self, owner: str, key: str) -> None:
         super().__init__(f"{owner} has no tag {key!r}")
@@ -132,7 +132,7 @@ class KeyNotFound(NotFound):
 
 
 class ExperimentExists(TrackerError):
-    """An experiment of this name is there already, perhaps deleted."""
+    """An experiment of this name exists already, perhaps deleted."""
 
     def __init__(self, name: str, *, deleted: bool) -> None:
         hint = "; it is deleted: restore it, or take another name" if deleted else ""
@@ -157,7 +157,7 @@ class RunDeleted(TrackerError):
 
 
 class ParamConflict(InvalidValue):
-    """A parameter has another value already, and the caller is one whose parameters never change."""
+    """A parameter has another value already, and the caller's kind of write never changes one."""
 
     def __init__(self, run_id: str, key: str, old: str, new: str) -> None:
         super().__init__(f"params.{key}", f"run {run_id!r} has it as {old!r}, not {new!r}", limit="one value a run")
@@ -168,18 +168,18 @@ class ParamConflict(InvalidValue):
 
 
 class RunExists(TrackerError):
-    """A run with this id is there already and `resume="never"` was asked for."""
+    """A run with this id exists already and `resume="never"` was given."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"run {run_id!r} exists already; pass resume='allow' or resume='must' to continue it")
 
 
 class StoreError(TrackerError):
-    """Base class: the store cannot do what was asked, whatever was asked."""
+    """Base class: the store cannot serve any request."""
 
 
 class NoStore(StoreError):
-    """Nothing has been recorded where somebody wants to read."""
+    """There is no store at the address."""
 
     def __init__(self, url: str) -> None:
         super().__init__(
@@ -194,7 +194,7 @@ class StoreUnavailable(StoreError):
 
 
 class QueryTimeout(StoreUnavailable):
-    """A read took longer than the server lets it: ask for less."""
+    """A read took longer than the server allows: ask for less."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
@@ -205,7 +205,7 @@ class QueryTimeout(StoreUnavailable):
 
 
 class RequestTooLarge(StoreUnavailable):
-    """Something before the tracking server, such as a proxy, takes no body of this size: send less at once."""
+    """A proxy or the like before the tracking server refuses a body of this size: send less at once."""
 
     def __init__(self, server: str, size: int, said: str = "") -> None:
         super().__init__(
@@ -216,7 +216,7 @@ class RequestTooLarge(StoreUnavailable):
 
 
 class AccessRefused(StoreError):
-    """A tracking server answers, but takes no token from us, or another one than ours."""
+    """A tracking server answers, but refuses the client's token, or requires one."""
 
 
 class SchemaOutdated(StoreError):
@@ -240,7 +240,7 @@ class SchemaTooNew(StoreError):
 
 
 class JournalError(TrackerError):
-    """A journal file cannot be written or is not one."""
+    """A journal file cannot be written, or the file is not a journal."""
 
 
 class ArtifactError(TrackerError):

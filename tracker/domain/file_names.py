@@ -1,8 +1,8 @@
 """File names for texts that may hold any character: readable, and different for different texts.
 
 Letters and digits of any script, `_`, `-`, `.` and spaces stay as they are. Every other character is written as `=` and
-two hexadecimal digits for each of its bytes in UTF-8. So no name holds what MLflow's clients or pages take for
-something else (`+`, `%`, `#`, `?`, `:`, `~`).
+two hexadecimal digits for each of its bytes in UTF-8. So no name holds a character that MLflow's clients or pages
+misread (`+`, `%`, `#`, `?`, `:`, `~`).
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import re
 from hashlib import sha256
 
 MOST_BYTES = 150
-"""How long a name may be: with what is put around it, it is still a file name everywhere."""
+"""Maximum bytes of a name: with the text put around it, it is still a valid file name everywhere."""
 _DIGITS = 16
 _OURS = re.compile(r"\.(?=(?:md|json|pb)\Z)")
-"""The dot of an ending that files of ours have: a folder must not be called so."""
+"""The dot of an ending that our own files have: no folder name may end so."""
 
 _NO_BEGINNING = re.compile(r" |\.(?:part-|artifact\.uploading\.)")
-"""How names of files may not begin, see `check_artifact_path`."""
+"""Beginnings that file names must not have; see `check_artifact_path`."""
 
 
 def file_name(text: str, *, separator: str | None = None) -> str:
     """`text` as one file name; with `separator`, its parts between slashes are joined by it.
 
-    What would be too long is cut, and ends in `==` and a digest of all of it.
+    A name that is too long is cut, and ends in `==` and a digest of the whole text.
     """
     parts = text.split("/") if separator is not None else [text]
     return _bounded((separator or "").join(map(_escaped, parts)), text)
 
 
 def folder_path(text: str) -> str:
-    """`text` as the path of folders, a folder for each part between slashes."""
+    """`text` as a path of folders, one for each part between slashes."""
     return "/".join(_OURS.sub("=2E", _bounded(_escaped(part), part)) for part in text.split("/"))
 
 

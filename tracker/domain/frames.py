@@ -1,8 +1,8 @@
-"""What a client writes: frames of a journal, and the batches in which a store takes them.
+"""Frames of a journal, and the batches in which clients send them to a store.
 
-A frame is one log call. Frames of one (run, writer) journal are numbered from 1 without reuse; a number may be
-missing, never repeated. The arrays on disk and on the wire follow the order of the fields here, so fields are only
-ever added at the end, with a default.
+A frame records one log call. Frames of one (run, writer) journal are numbered from 1 without reuse; a number may be
+missing, never repeated. The arrays on disk and on the wire follow the order of the fields here, so fields are only ever
+added at the end, with a default.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class EpochEnded(Struct, tag="e", array_like=True, frozen=True, gc=False):
 
 
 class RunStarted(Struct, tag="run", array_like=True, frozen=True):
-    """A writer opens the run, creating it if it is new; from here on this writer's word on its status counts.
+    """A writer opens the run, creating it if it is new; from here on this writer decides its status.
 
-    `script` is what its process runs and `commit` that of the script's Git repository, empty where there is none. Those
-    of a process that opens a run which is there already are kept as the event `reopened`.
+    `script` is what its process runs and `commit` that of the script's Git repository, empty if there is none. If the
+    run exists already, they are kept as the event `reopened`.
     """
 
     ms: int
@@ -54,7 +54,7 @@ class RunStarted(Struct, tag="run", array_like=True, frozen=True):
 
 
 class RunEnded(Struct, tag="end", array_like=True, frozen=True):
-    """The run ended; `error` is {type, message, traceback} of what failed it."""
+    """The run ended; `error` is {type, message, traceback} of the exception that made it fail."""
 
     ms: int
     status: RunStatus
@@ -77,7 +77,7 @@ class Tags(Struct, tag="tag", array_like=True, frozen=True):
 
 
 class EventLogged(Struct, tag="ev", array_like=True, frozen=True):
-    """A decision on the timeline."""
+    """An event on the run's timeline."""
 
     ms: int
     kind: str
@@ -116,7 +116,7 @@ class FitEnded(Struct, tag="fin", array_like=True, frozen=True):
 
 
 class MetricDefined(Struct, tag="def", array_like=True, frozen=True):
-    """Whether a metric is better small or large, and who says so."""
+    """Whether small or large values of a metric are better, and the source of this goal."""
 
     ms: int
     key: str
@@ -145,9 +145,9 @@ class HistogramLogged(Struct, tag="his", array_like=True, frozen=True):
 
 
 class Staged(Struct, array_like=True, frozen=True):
-    """A file waiting beside the journal: `name` there, `path` where it goes below the run's artifacts.
+    """A file next to the journal that waits to be stored: `name` there, `path` its target below the run's artifacts.
 
-    `sha256` is that of the bytes that wait, if it was taken.
+    `sha256` is that of the waiting bytes, if it was computed.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Staged(Struct, array_like=True, frozen=True):
 
 
 class ArtifactLogged(Struct, tag="art", array_like=True, frozen=True):
-    """A file to store. Its row is the file itself: nothing of this reaches SQL.
+    """A file to store. It has no row in SQL.
 
     A second frame of the same `file.name` says that it is stored, at `uri`.
     """
@@ -168,9 +168,9 @@ class ArtifactLogged(Struct, tag="art", array_like=True, frozen=True):
 
 
 class CheckpointLogged(Struct, tag="ck", array_like=True, frozen=True):
-    """A checkpoint whose bytes wait.
+    """A checkpoint whose bytes wait to be stored.
 
-    A second frame of the same `file.name` says that they are stored: with `sha256` and `uri`, it is what a store takes.
+    A second frame of the same `file.name` says that they are stored: with `sha256` and `uri`, a store records it.
     """
 
     ms: int
@@ -188,9 +188,9 @@ class CheckpointLogged(Struct, tag="ck", array_like=True, frozen=True):
 
 
 class CheckpointsKept(Struct, tag="keep", array_like=True, frozen=True):
-    """How many checkpoints of role `model` are kept from here on: the last ones and the best ones; None for no word.
+    """How many checkpoints of role `model` are kept from here on: the last ones and the best ones; None if unset.
 
-    With neither all are kept.
+    If both are None, all are kept.
     """
 
     ms: int
@@ -199,7 +199,7 @@ class CheckpointsKept(Struct, tag="keep", array_like=True, frozen=True):
 
 
 class DatasetLogged(Struct, tag="data", array_like=True, frozen=True):
-    """Data that the run used; `tags` say as what (`mlflow.data.context`). `schema` and `profile` are JSON texts."""
+    """Data that the run used; `tags` say what for (`mlflow.data.context`). `schema` and `profile` are JSON texts."""
 
     ms: int
     name: str
@@ -235,10 +235,10 @@ class PointBlock(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """Frames `first` to `last` of one journal, cut for one transaction. Without frames it renews the run's lease.
+    """Frames `first` to `last` of one journal, for one transaction. A batch without frames renews the run's lease.
 
     `items` are (number, frame) in order; `blocks` hold the points, those of `EpochEnded` items included. `after` is the
-    last number that the store acknowledged to this writer: one that has less was restored from a backup.
+    last number that the store acknowledged to this writer: a store that has less was restored from a backup.
     """
 
     run_id: str
@@ -251,7 +251,7 @@ class Batch(Struct, frozen=True):
 
     @property
     def points(self) -> int:
-        """How many metric points it carries."""
+        """The number of metric points in it."""
         return sum(len(block.keys) * len(block.steps) for block in self.blocks)
 
 
@@ -259,7 +259,7 @@ class Ack(Struct, frozen=True):
     """A store's answer to a batch: the last frame number of its writer that is committed, and whether to stop.
 
     `pruned`: there are pruned checkpoints of the run whose files are not removed yet. `over_budget`: the budget in
-    bytes for which this batch made older versions of checkpoints go; None if it made none.
+    bytes for which this batch pruned older versions of checkpoints; None if it pruned none.
     """
 
     last: int

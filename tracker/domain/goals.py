@@ -8,7 +8,7 @@ from typing import Literal
 Goal = Literal["min", "max"]
 GoalSource = Literal["inferred", "keras", "declared"]
 
-# A later word of equal or higher rank replaces an earlier one (SEMANTICS: declared, else Keras', else the name's).
+# A later goal of equal or higher rank replaces an earlier one: declared, else Keras', else from the name.
 GOAL_RANK: dict[GoalSource, int] = {"inferred": 0, "keras": 1, "declared": 2}
 
 _SMALLER = re.compile(
@@ -22,7 +22,7 @@ _LARGER = re.compile(
 
 
 def infer_goal(key: str) -> Goal | None:
-    """The goal that a metric's name gives away; None where the name says nothing or contradicts itself.
+    """The goal inferred from a metric's name; None if the name says nothing or contradicts itself.
 
     Keras names a metric after its class in snake case; `val_` and `batch/` prefixes do not matter.
     """

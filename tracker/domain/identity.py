@@ -1,4 +1,4 @@
-"""Clocks, run ids and the names that runs get when nobody names them."""
+"""The clock, run ids, and default names of runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def now_ms() -> int:
 
 
 def new_run_id(ms: int | None = None) -> str:
-    """32 hex digits of a UUID version 7 (RFC 9562): sorted by time of birth, made without asking any server."""
+    """32 hex digits of a UUID version 7 (RFC 9562): sorted by creation time, made without asking any server."""
     random = int.from_bytes(os.urandom(10), "big")
     bits = (now_ms() if ms is None else ms) << 80 | random
     bits = bits & ~(0xF << 76) | 0x7 << 76
@@ -32,12 +32,12 @@ def new_run_id(ms: int | None = None) -> str:
 
 
 def new_run_name(run_id: str) -> str:
-    """A name to say aloud, made of `run_id`, so that the same run always gets the same one."""
+    """A pronounceable name derived from `run_id`, so that the same run always gets the same one."""
     number = int.from_bytes(run_id.encode(), "big") % (2**61 - 1)
     first, rest = number % len(_FIRST), number // len(_FIRST)
     return f"{_FIRST[first]}-{_SECOND[rest % len(_SECOND)]}-{rest // len(_SECOND) % 1000:03d}"
 
 
 def local_time(ms: int) -> str:
-    """A time in milliseconds since 1970 as a clock on the wall shows it, to the minute."""
+    """A time in ms since the Unix epoch as local time, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(ms / 1000))

@@ -1,4 +1,4 @@
-"""Limits on what may be recorded, and the checks that name field, value and limit (SEMANTICS, "Limits and errors")."""
+"""Limits on what may be recorded, and checks whose errors name field, value and limit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tracker.domain.errors import InvalidValue
 KEY_LENGTH = 250
 EXPERIMENT_LENGTH = 500
 SCRIPT_LENGTH = 1000
-"""How much of a script's path is kept: its end."""
+"""How many characters of a script's path are kept: its end."""
 NAME_LENGTH = 250
 PARAM_BYTES = 64 * 1024
 TAG_BYTES = 1024 * 1024
 PATH_LENGTH = 500
 DETAIL_BYTES = 1024 * 1024
-"""Of JSON, in an event's detail or a checkpoint's state."""
+"""Maximum bytes of JSON in an event's detail or a checkpoint's state."""
 URI_LENGTH = 4096
 FORMAT_LENGTH = 32
 STEP_MAX = 2**63 - 1
@@ -77,9 +77,9 @@ def check_run_id(run_id: object) -> str:
 
 
 def check_format(field: str, format: object) -> str:
-    """`format` if it is how a file's name can end (`.weights.h5`; empty for no ending), else InvalidValue.
+    """`format` if it can be the extension of a file (`.weights.h5`; empty for none), else InvalidValue.
 
-    It becomes part of file names, on the machine of whoever loads the checkpoint.
+    It becomes part of file names on the machine that loads the checkpoint.
     """
     if isinstance(format, str) and len(format) <= FORMAT_LENGTH and _FORMAT.match(format):
         return format
@@ -95,7 +95,7 @@ def check_sha256(field: str, digest: object) -> str:
 
 
 def check_uri(field: str, uri: object) -> str:
-    """`uri` if it is a text that may name a place, else InvalidValue; what lies there is not looked at."""
+    """`uri` if it can be an address, else InvalidValue; the address is not opened."""
     return check_text(field, uri, URI_LENGTH)
 
 
@@ -216,11 +216,11 @@ _UNREADABLE = (
     ),
     (re.compile(r"\A[^/]*'(?=[^/]*/)"), "has an apostrophe in its first folder"),
 )
-"""What MLflow's clients read as something else, or cannot list: their own checks and requests take names for URLs."""
+"""Names that MLflow's clients misread or cannot list: their checks and requests treat names as URLs."""
 
 
 def check_artifact_path(path: object) -> str:
-    """`path` if a file can be stored under it and comes back under it everywhere, from MLflow's clients too."""
+    """`path` if a file can be stored and read back under it by all clients, MLflow's too, else InvalidValue."""
     for pattern, problem in _UNREADABLE:
         if found := pattern.search(checked := check_safe_path(path)):
             limit = "names that MLflow's clients give back unchanged; log it under another name"
@@ -250,7 +250,7 @@ def flatten(mapping: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def number_text(value: float) -> str:
-    """The text under which JSON keeps a float that JSON has no number for."""
+    """The text by which JSON represents a float that it has no number for."""
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 

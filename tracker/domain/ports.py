@@ -1,4 +1,4 @@
-"""The seams. What each promises is said here, once; every implementation inherits the tests in `tests/contracts`."""
+"""Ports, the interfaces between Tracker's parts: every implementation inherits the tests in `tests/contracts`."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 class Transport(Protocol):
-    """How a journal's batches reach a store."""
+    """Sends a journal's batches to a store."""
 
     def send(self, batch: Batch) -> Ack:
         """Deliver `batch`; return once its frames are committed to disk.
 
-        Raises StoreError if it is unknown whether the batch arrived: send it again, frames that were seen are
-        skipped. Any other TrackerError means that the store will never take this batch.
+        Raises StoreError if it is unknown whether the batch arrived: send it again, frames that were applied are
+        skipped. Any other TrackerError means that the store will never accept this batch.
         """
         ...
 
     def remove_pruned(self, run_id: str, artifacts: ArtifactHome) -> None:
-        """Remove the files of the run's pruned checkpoints, if nobody else does: a tracking server does it itself.
+        """Remove the files of the run's pruned checkpoints, unless a tracking server does it itself.
 
         Raises TrackerError; the next call tries again.
         """
@@ -50,9 +50,9 @@ class Transport(Protocol):
 
 
 class ArtifactHome(Protocol):
-    """Where files of runs live. `path` is relative, of `/`-separated names, below the run's own root.
+    """A place that keeps the files of runs. `path` is relative, of `/`-separated names, below the run's own root.
 
-    Every method but `uri`, which asks nobody, raises StoreError while the home is away: call again.
+    Every method but `uri`, which needs no connection, raises StoreError while the home does not answer: call again.
     """
 
     def uri(self, run_id: str) -> str:
@@ -62,10 +62,10 @@ class ArtifactHome(Protocol):
     def put(self, run_id: str, path: str, source: Path, *, final: bool = False) -> tuple[str, str]:
         """Store the bytes of `source` as `path`, whole or not at all; return (uri, SHA-256 in hex).
 
-        Putting the same bytes again is no error, other bytes replace the old. With `final` nobody writes to `source`
-        any more, so it need not be copied. Raises InvalidValue if a file of this name can never be stored here (a
-        file stands where one of its folders would be, a folder where it would be, the file system has no such names);
-        ArtifactError if this file cannot be stored now (no room, a source that cannot be read).
+        Storing the same bytes again is no error, other bytes replace the old. With `final`, `source` does not change
+        any more, so it need not be copied. Raises InvalidValue if a file of this name can never be stored here (one of
+        its folders is a file, it is a folder itself, or the file system does not allow such names); ArtifactError if
+        this file cannot be stored now (no room, a source that cannot be read).
         """
         ...
 
@@ -78,10 +78,10 @@ class ArtifactHome(Protocol):
         size: int | None = None,
         told: Callable[[int], None] | None = None,
     ) -> Path:
-        """Copy the file at `uri` to `target`, whole or not at all; `told` hears how many bytes there are so far.
+        """Copy the file at `uri` to `target`, whole or not at all; `told` is called with the number of bytes so far.
 
-        ArtifactError if it is not there or no file, or its digest is not `sha256`, or it has more than `size` bytes:
-        no more of it is read.
+        ArtifactError if it does not exist, is not a file, or its digest is not `sha256`, or it has more than `size`
+        bytes: then reading stops.
         """
         ...
 
@@ -92,17 +92,17 @@ class ArtifactHome(Protocol):
 
 @runtime_checkable
 class Folders(Protocol):
-    """An artifact home whose folders can be looked into, and whose files can be removed."""
+    """An artifact home that can list folders and remove files."""
 
     def entries(self, run_id: str, path: str = "") -> Sequence[Entry]:
-        """What lies directly in a folder, "" for the run's root, by path; nothing if there is no such folder.
+        """The files and folders directly in a folder, "" for the run's root, by path; empty if there is no such folder.
 
         Symbolic links are left out.
         """
         ...
 
     def delete(self, run_id: str, path: str = "") -> None:
-        """Remove a file, or a folder with all that is in it; what is not there is no error.
+        """Remove a file, or a folder with all its contents; a missing one is no error.
 
         Symbolic links are removed, not followed. Raises ArtifactError.
         """
@@ -112,7 +112,7 @@ class Folders(Protocol):
 class RunReader(Protocol):
     """The read side of a store. Every method raises StoreUnavailable while the store does not answer.
 
-    A `run_id` that is not in the store raises RunNotFound. Unless said otherwise what is superseded is not shown.
+    A `run_id` that is not in the store raises RunNotFound. Superseded data is left out unless said otherwise.
     """
 
     url: str
@@ -142,14 +142,14 @@ class RunReader(Protocol):
         ...
 
     def find_runs(self, text: str, *, limit: int = 10, deleted: bool = False) -> Sequence[Run]:
-        """Runs whose id is or begins with `text`, or whose name is `text`, newest first; for people who type.
+        """Runs whose id is or begins with `text`, or whose name is `text`, newest first; for input by people.
 
-        Runs that are deleted, with `deleted`, else those that are not; a whole id finds its run either way.
+        With `deleted` only runs that are deleted, else only others; a whole id finds its run either way.
         """
         ...
 
     def progress(self, run_id: str) -> Progress:
-        """Where the run stands, for who continues it."""
+        """The run's progress, for a client that continues it."""
         ...
 
     def params(self, run_id: str) -> Mapping[str, Any]:
@@ -178,7 +178,7 @@ class RunReader(Protocol):
 
         Those of the steps from `first_step` to `last_step`, both included. With `max_points` at most that many (at
         least 4): the first, the last and every bucket's minimum and maximum. With `raw` every point ever written, in
-        order of step and then of arrival. Points that clients without a journal logged to one step are all there.
+        order of step and then of arrival. Unnumbered points of one step are all included.
         """
         ...
 
@@ -205,25 +205,25 @@ class RunReader(Protocol):
 
 @runtime_checkable
 class RunStore(RunReader, Protocol):
-    """A store of runs: one way in, `append`, and the reads. Usable from many threads and processes at once."""
+    """A store of runs: journals write to it by `append`. Usable from many threads and processes at once."""
 
     def append(self, batch: Batch) -> Ack:
         """Apply `batch` in one transaction; return once it is committed to disk.
 
         Frames whose number was applied before are skipped, so that sending twice stores once. Series summaries, the
         best epoch and supersession are updated in the same transaction, and the run's lease is renewed. Raises
-        StoreUnavailable if nothing was applied and a retry may succeed; RunNotFound if the run is not there and the
-        batch does not start it; StoreRestored if less than `batch.after` is there; InvalidValue if the batch can never
-        be applied.
+        StoreUnavailable if nothing was applied and a retry may succeed; RunNotFound if the run does not exist and the
+        batch does not start it; StoreRestored if the store has less than `batch.after`; InvalidValue if the batch can
+        never be applied.
         """
         ...
 
     def ready(self) -> None:
-        """Return if a write would be taken now; raises StoreUnavailable within seconds if not."""
+        """Return if a write would be accepted now; raises StoreUnavailable within seconds if not."""
         ...
 
     def request_stop(self, run_id: str) -> None:
-        """Ask the run to stop at its next convenience; recorded as the event `stop_requested`."""
+        """Ask the run's training to stop; recorded as the event `stop_requested`."""
         ...
 
     def delete_run(self, run_id: str) -> None:
@@ -235,7 +235,7 @@ class RunStore(RunReader, Protocol):
         ...
 
     def tag_checkpoint(self, run_id: str, checkpoint_id: int, tag: str | None) -> None:
-        """Tag a checkpoint, so that retention keeps it; None takes the tag off, and retention may prune it at once.
+        """Tag a checkpoint, so that retention keeps it; None removes the tag, and retention may prune it at once.
 
         CheckpointNotFound; InvalidValue for a tag that cannot be one, or a checkpoint that was pruned.
         """
@@ -248,12 +248,12 @@ class RunStore(RunReader, Protocol):
 
 @runtime_checkable
 class Pruner(Protocol):
-    """A store on whose side files of pruned checkpoints are removed by whoever has their artifact home."""
+    """A store that can remove the files of pruned checkpoints from an artifact home."""
 
     def remove_pruned(self, home: ArtifactHome, run_id: str | None = None) -> Removed:
-        """Remove the files of pruned checkpoints, of one run or of all, that lie in `home` and no row needs.
+        """Remove the files of pruned checkpoints, of one run or of all, that are in `home` and that no row needs.
 
-        Safe beside writers, and when killed at any moment: what is left is removed by the next call. Such files in
+        Safe with concurrent writers, and if killed at any moment: the next call removes what is left. Such files in
         other homes, and in one that is no `Folders`, stay.
         """
         ...

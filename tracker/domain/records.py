@@ -1,4 +1,4 @@
-"""What a store returns: frozen records. Times are ms since the Unix epoch, UTC; epochs count from 0."""
+"""Records that a store returns. Times are ms since the Unix epoch, UTC; epochs count from 0."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run. `best_epoch` is that of `best_metric`, the monitored metric; None where there is none yet.
+    """One run. `best_epoch` is that of `best_metric`, the monitored metric; None if there is none yet.
 
-    Where a fit ended by putting the weights of an epoch back (EarlyStopping), it is that epoch: the run's result.
+    If a fit ended by restoring the weights of an epoch (EarlyStopping), `best_epoch` is that epoch: the run's result.
 
     `opened_ms` is when the last process opened the run, None if only the first one did; `spent_ms` is how long earlier
     processes had it open. `took_s` adds up the time in which a process had it open.
@@ -59,7 +59,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """One `model.fit()`. `first_epoch` counts as the run counts; `epochs` is how many were planned to be reached.
+    """One `model.fit()`. `first_epoch` is numbered as in the run; `epochs` is how many were planned to be reached.
 
     `outcome` is None while the fit runs. `resumed_from` is the run's epoch that this fit continued after.
     """
@@ -80,7 +80,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One epoch of a run, shown once: the latest fit that trained it wrote it."""
+    """One epoch of a run, as recorded by the latest fit that trained it."""
 
     number: int
     fit: int
@@ -91,7 +91,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A decision on the run's timeline; `detail` is a JSON mapping."""
+    """An event on the run's timeline; `detail` is a JSON mapping."""
 
     kind: str
     epoch: int | None
@@ -105,9 +105,9 @@ class Event:
 class Checkpoint:
     """A checkpoint whose bytes are in the artifact store; `state` is what a resume needs besides the file.
 
-    `role` is "model", or "state" of the rolling one that a training is resumed from. The latest is the newest by time.
-    `superseded`: a later fit trained this epoch anew; then it is kept, but is not best. Retention never prunes one that
-    has a `tag`. A `format` that ends in `.orbax.zip` or `.dir.zip` is an archive of a folder.
+    `role` is "model", or "state" for the state checkpoint that a training is resumed from. The latest is the newest by
+    time. `superseded`: a later fit trained this epoch again; then it is kept, but is not best. Retention never prunes
+    one that has a `tag`. A `format` that ends in `.orbax.zip` or `.dir.zip` is an archive of a folder.
     """
 
     id: int
@@ -138,7 +138,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A file or folder among a run's artifacts; `path` is below the run's root, `size` in bytes, None of a folder."""
+    """A file or folder among a run's artifacts; `path` is below the run's root, `size` in bytes, None for a folder."""
 
     path: str
     is_dir: bool
@@ -147,7 +147,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extreme:
-    """A value of a series and where it stands."""
+    """A value of a series, with its step and time."""
 
     value: float
     step: int
@@ -156,7 +156,7 @@ class Extreme:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """The summary of one metric of one run over what is not superseded.
+    """The summary of one metric of one run, without superseded points.
 
     NaN is never `min` or `max`; `best` is `min` or `max` by `goal`, None while the goal is unknown.
     """
@@ -175,7 +175,7 @@ class Series:
 class History:
     """The points of a series in step order: steps int64 (n,), ms int64 (n,), values float64 (n,).
 
-    With `raw=True` also each point's fit (int64, 0 outside any) and whether a later one superseded it (bool).
+    With `raw=True` also each point's fit (int64, 0 outside any, -1 if unnumbered) and whether it is superseded (bool).
     """
 
     key: str

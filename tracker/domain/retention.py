@@ -1,7 +1,7 @@
-"""Which checkpoints of a run are kept: so many as was asked for, or as many as a budget of bytes has room for.
+"""Retention: which checkpoints of a run are kept, by their number or by a budget of bytes.
 
-A callback that saves into the same path again leaves one file on disk, and the catalogue keeps each version. The budget
-is in the `state` of every checkpoint whose path may be written over, so that a store needs nothing else to apply it.
+A callback that saves to the same path again leaves one file on disk, and the catalogue keeps each version. The budget
+is in the `state` of every checkpoint whose path may be overwritten, so that a store needs nothing else to apply it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from tracker.domain.goals import Goal
 from tracker.domain.records import Checkpoint
 
 BUDGET = "budget"
-"""The key in a checkpoint's `state` of how many bytes the run's checkpoints may have while older versions of its path
-(`state.file`) are kept."""
+"""Key in a checkpoint's `state`: bytes that the run may use while older versions of its path (`state.file`) are kept.
+"""
 
 
 def unneeded(
     checkpoints: Sequence[Checkpoint], *, last: int | None, best: int | None, metric: str | None, goal: Goal | None
 ) -> Sequence[Checkpoint]:
-    """Those that retention prunes.
+    """The checkpoints that retention prunes.
 
-    Of role `state` all but the newest. Of the others, if `last` or `best` is given, all but the last and the best so
-    many, the newest and the best; otherwise what `over_budget` says. Never one that has a tag.
+    Of role `state` all but the newest. Of role `model`, if `last` or `best` is given, all but that many of the last and
+    of the best, at least one each; otherwise those of `over_budget`. Never one that has a tag.
     """
     states, models = published(checkpoints, "state"), published(checkpoints, "model")
     beyond = states[:-1]
@@ -39,7 +39,7 @@ def unneeded(
 
 
 def budget_of(checkpoints: Iterable[Checkpoint]) -> int | None:
-    """The budget in bytes that the newest of `checkpoints`, oldest first, brings along; None if none does."""
+    """The budget in bytes of the newest of `checkpoints` that has one, given oldest first; None if none has."""
     budget = None
     for one in checkpoints:
         if type(found := one.state.get(BUDGET)) is int:
@@ -50,11 +50,11 @@ def budget_of(checkpoints: Iterable[Checkpoint]) -> int | None:
 def over_budget(
     models: Sequence[Checkpoint], states: Sequence[Checkpoint], metric: str | None, goal: Goal | None
 ) -> Sequence[Checkpoint]:
-    """The published `models` that go, the oldest versions first; both lists are published ones, the oldest first.
+    """The `models` to prune, the oldest versions first; both lists are of published ones, the oldest first.
 
-    The newest of each path, the best by `metric` and those with a tag stay, as does what is saved under a path of its
-    own. Equal bytes, which lie once, count once, and go when no other row needs them. The rule is applied after each
-    save in turn, so that it does not matter how many come at once.
+    The newest of each path, the best by `metric`, those with a tag and those with a path of their own stay. A file that
+    several rows share counts once, and goes when no other row needs it. The rule is applied after each save in turn, so
+    that it does not matter how many come at once.
     """
     budget = budget_of(models)
     if budget is None:
@@ -77,7 +77,7 @@ def over_budget(
 def _oldest_versions(
     there: Sequence[Checkpoint], fixed: Iterable[str], surplus: int, metric: str | None, goal: Goal | None
 ) -> set[int]:
-    """The ids of those that go now, so that `surplus` bytes are free, or as many as may go."""
+    """The ids of those to prune now, so that `surplus` bytes are free, or as many as possible."""
     best = best_of(there, metric, goal)
     newest = {one.state.get("file"): one.id for one in there if BUDGET in one.state}
     may_go = {

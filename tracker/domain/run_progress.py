@@ -1,4 +1,4 @@
-"""Where a run stands."""
+"""Progress of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a run stands: what a client must know to continue it.
+    """Progress of a run: what a client must know to continue it.
 
     `next_epoch` and `next_step` follow the last visible ones; `steps` is how many steps the optimizer did.
     `phase_epoch` and `phase_step` are what `next_epoch` and `steps` were when the current phase began.

@@ -1,17 +1,17 @@
-"""The options that a store's URL takes behind its `?`, and which of them may be shown."""
+"""The options of store URLs, which follow a `?`, and which of them may be shown."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 
 Check = None | str | tuple[str, ...]
-"""What values an option takes: anything, "number" (a whole one, 0 or more), or one of some words."""
+"""The values that an option takes: any, "number" (a whole one, 0 or more), or one of some words."""
 
 _ON_OFF = ("0", "1")
 _PREFER = ("disable", "prefer", "require")
 
 POSTGRES: dict[str, Check] = {
-    # Which database, and as whom.
+    # Database and user.
     **dict.fromkeys(("host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service"), None),
     "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
     "load_balance_hosts": ("disable", "random"),
@@ -39,10 +39,10 @@ POSTGRES: dict[str, Check] = {
     # Ours: how often a statement runs before it is prepared, 0 for never.
     "prepare_threshold": "number",
 }
-"""What libpq takes (https://www.postgresql.org/docs/current/libpq-connect.html), and `prepare_threshold`."""
+"""The options of libpq (https://www.postgresql.org/docs/current/libpq-connect.html), and `prepare_threshold`."""
 
 SQLITE: dict[str, Check] = {"timeout": "number", "cached_statements": "number"}
-"""`timeout`: seconds that a writer waits for its turn. `cached_statements`: how many the driver keeps compiled."""
+"""`timeout`: seconds that a writer waits for the lock. `cached_statements`: how many the driver keeps compiled."""
 
 _SECRET = frozenset(
     "password passfile sslkey sslpassword sslkeylogfile scram_client_key scram_server_key oauth_client_secret".split()
@@ -55,14 +55,14 @@ def is_secret(name: str) -> bool:
 
 
 def may_be_shown(name: str, known: dict[str, Check]) -> bool:
-    """Whether the option's value is no secret. What is not known may be a password whose name is mistyped."""
+    """Whether the option's value is no secret. An unknown option may be a password with a mistyped name."""
     return name in known and name not in _SECRET
 
 
 def problem_of(name: str, value: str, known: dict[str, Check], *, beside_secret: bool) -> str:
-    """What is wrong with an option, in words that hold no secret; "" for nothing.
+    """The problem of an option, in words that hold no secret; "" for none.
 
-    `beside_secret`: the address has a password among its options, of which an `&` may have made this name.
+    `beside_secret`: the URL has a password among its options, and an `&` in it may have made this name.
     """
     if name not in known:
         near = get_close_matches(name.lower(), known, n=1, cutoff=0.7)

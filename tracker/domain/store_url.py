@@ -1,11 +1,11 @@
-"""Addresses of stores: the one parser of what is used and of what is shown.
+"""Store URLs: one parser for those that are used and for the form that is shown.
 
     sqlite:///path[?options]
     postgresql://[user[:password]@][host[:port],…][/database][?options]
     http(s)://[user[:password]@]host[:port][/prefix]
 
 User and password end at the last `@` before the first `/` or `?` (with servers `#` too). A later `@` may be part of a
-password that should have been percent-encoded, so it is refused, and nothing of such an address is shown.
+password that should have been percent-encoded, so it is refused, and nothing of such a URL is shown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HIDDEN = "…"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}")
 _HOST = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(?::(?P<port>.*))?", re.DOTALL)
 _SUSPECT = re.compile(r"[@?#:%=&\x00-\x1f]")
-"""What may be about a password in an address that cannot be read."""
+"""Characters that may belong to a password in a URL that cannot be parsed."""
 _CREDENTIALS = re.compile(r"(://)[^\s/@:]*:\S*@")
 _FILES = (".db", ".sqlite", ".sqlite3")
 _LONGEST = 300
@@ -36,9 +36,9 @@ _LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
-    """The parts of an address. `user`, `password` and `pairs` (the options) are decoded, `place` and `path` as typed.
+    """The parts of a URL. `user`, `password` and `pairs` (the options) are decoded, `place` and `path` as typed.
 
-    `place` is the host and port, of PostgreSQL perhaps several; `path` what is behind it, the `/` included.
+    `place` is the host and port, for PostgreSQL perhaps several; `path` is what follows it, the `/` included.
     """
 
     scheme: str
@@ -50,23 +50,23 @@ class StoreUrl:
 
     @property
     def is_server(self) -> bool:
-        """Whether a tracking server is there."""
+        """Whether it is the URL of a tracking server."""
         return self.scheme in SERVERS
 
     @property
     def options(self) -> dict[str, str]:
-        """The options behind the `?`, decoded."""
+        """The options after the `?`, decoded."""
         return dict(self.pairs)
 
     @property
     def shown(self) -> str:
-        """The address without its secrets, nor who asks a server: what journals keep, and what may be shown."""
+        """The URL without its secrets and without a server's user: what journals keep, and what may be shown."""
         user = "" if self.is_server or self.user is None else f"{quote(self.user, safe='')}@"
         return f"{self.scheme}://{user}{self.place}{self.path}{self._query(only_shown=True)}"
 
     @property
     def full(self) -> str:
-        """The address with all its parts."""
+        """The URL with all its parts."""
         user = "" if self.user is None else quote(self.user, safe="")
         password = "" if self.password is None else f":{quote(self.password, safe='')}"
         at = "@" if self.user is not None else ""
@@ -86,7 +86,7 @@ _KNOWN = {"sqlite": SQLITE, "postgresql": POSTGRES}
 
 
 def parse(text: str) -> StoreUrl:
-    """The parts of an address. InvalidStoreUrl says what is wrong, and shows nothing secret."""
+    """The parts of a URL. InvalidStoreUrl says what is wrong, and shows nothing secret."""
     found = _split(text)
     if isinstance(found, str):
         raise InvalidStoreUrl(text, found)
@@ -98,7 +98,7 @@ def parse(text: str) -> StoreUrl:
 
 
 def shown(text: str) -> str:
-    """The address as it may be shown, whatever it is: of one that cannot be read only what is surely no secret."""
+    """Any URL in the form that may be shown; of one that cannot be parsed, only what is surely no secret."""
     found = _split(text)
     if isinstance(found, StoreUrl):
         return found.shown
@@ -111,7 +111,7 @@ def shown(text: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Any text, with what stands between `://` and `@` in it taken out where it has a password."""
+    """Any text, with user and password of the URLs in it taken out if there is a password."""
     return _CREDENTIALS.sub(rf"\1{HIDDEN}@", text)
 
 
@@ -125,7 +125,7 @@ def scheme_of(text: str) -> str:
 
 
 def _split(text: str) -> StoreUrl | str:
-    """The parts, or what is wrong with the address in words that hold nothing of it."""
+    """The parts, or what is wrong with the URL in words that contain nothing of it."""
     scheme = scheme_of(text)
     if scheme not in SCHEMES:
         return _no_store(text, scheme)
@@ -137,7 +137,7 @@ def _split(text: str) -> StoreUrl | str:
 
 
 class _Wrong(Exception):
-    """What is wrong with an address, in words that hold nothing of it."""
+    """The problem of a URL, in words that contain nothing of it."""
 
 
 def _split_sqlite(scheme: str, rest: str) -> StoreUrl:

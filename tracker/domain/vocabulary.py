@@ -1,4 +1,4 @@
-"""The words for how things stand, and the numbers that go with them."""
+"""Statuses, outcomes, axes and roles, and times of the lease."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FIT_OUTCOMES: tuple[FitOutcome, ...] = (
 
 ORBAX_ARCHIVE = ".orbax.zip"
 FOLDER_ARCHIVE = ".dir.zip"
-"""The formats of checkpoints that were folders, and are kept as one file; the first of those that Orbax wrote."""
+"""Formats of checkpoint folders that are stored as one file; the first is for those that Orbax wrote."""
 UNNUMBERED = -1
-"""In place of a fit's number: the point came from a client without a journal, and stands beside others of its step."""
+"""In place of a fit's number: the point is an unnumbered write; several of them at one step are all kept."""
 DEFAULT_EXPERIMENT = "Default"
 LEASE_MS = 120_000
-"""A run that gave no sign of life for this long is `lost`."""
+"""A run without a sign of life for this long is `lost`."""
 HEARTBEAT_MS = 15_000
 """How often a client renews its run's lease."""

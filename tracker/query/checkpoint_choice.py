@@ -1,4 +1,4 @@
-"""Which of a run's checkpoints is meant: the best, the latest, that of an epoch, or one that has a tag."""
+"""Selects a checkpoint of a run: the best, the latest, that of an epoch, or one that has a tag."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def choose(
     metric: str | None = None,
     goals: Mapping[str, Goal | None] | None = None,
 ) -> Checkpoint:
-    """The checkpoint that `which` means among those of the run, whose best epoch is by `metric`.
+    """The checkpoint that `which` names among those of the run, whose best epoch is by `metric`.
 
-    `goals` say which way the run's metrics are better. "best" and "latest" are what `best_of` and `latest_of` say;
-    `best:` and a metric is the best by that one; an epoch, also as text, is its newest checkpoint, one that no later
-    fit superseded if there is such a one; any other text is a tag, or `id:` and a checkpoint's id. Files that hold a
-    model come before those that hold the state of a training. CheckpointNotFound says what there is; InvalidValue.
+    `goals` are those of the run's metrics. "best" and "latest" mean what `best_of` and `latest_of` return; `best:` and
+    a metric is the best by that one; an epoch, also as text, is its newest checkpoint, one that no later fit superseded
+    if possible; any other text is a tag, or `id:` and a checkpoint's id. Files that hold a model come before those that
+    hold the state of a training. CheckpointNotFound says what exists; InvalidValue.
     """
     everything = list(checkpoints)
     kept = [one for one in everything if one.status == "published"]
@@ -57,12 +57,12 @@ def metrics_of_best(checkpoints: Iterable[Checkpoint], goals: Mapping[str, Goal 
 
 
 def best_by(checkpoints: Iterable[Checkpoint], metric: str, goals: Mapping[str, Goal | None]) -> Checkpoint | None:
-    """The best by another metric than the run's: by the checkpoints' own values, else as callbacks held it."""
+    """The best by another metric than the run's: by the checkpoints' own values, else as callbacks judged it."""
     return best_of(checkpoints, metric, _goal(metric, goals), held=is_best_by(metric))
 
 
 def spans(epochs: Iterable[int]) -> str:
-    """Epochs in words: `0 to 4, 7`; not all of them if there are very many gaps."""
+    """Epochs in words: `0 to 4, 7`; shortened if there are very many gaps."""
     numbers = sorted(set(epochs))
     parts = []
     for _, group in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
@@ -88,7 +88,7 @@ def _goal(metric: str, goals: Mapping[str, Goal | None]) -> Goal | None:
 
 
 def _why_no_best(kept: Sequence[Checkpoint], metric: str, goals: Mapping[str, Goal | None]) -> str:
-    """Why none of them is the best by the metric, and by which ones there is one; "" where there are none at all."""
+    """Why none of them is the best by the metric, and by which metrics there is one; "" if there is no checkpoint."""
     if not kept:
         return ""
     if any(metric in one.metrics for one in kept) and _goal(metric, goals) is None:
@@ -107,7 +107,7 @@ def _did_you_mean(which: str | int, kept: Sequence[Checkpoint]) -> str:
 
 
 def _rule(which: str | int) -> tuple[Callable[[Sequence[Checkpoint]], _Picked], str]:
-    """How to pick what `which` means, and `which` in words."""
+    """The function that picks what `which` means, and `which` in words."""
     if which == LATEST:
         return lambda some: latest_of(some) or latest_of(some, "state"), LATEST
     if isinstance(which, str):
@@ -122,7 +122,7 @@ def _rule(which: str | int) -> tuple[Callable[[Sequence[Checkpoint]], _Picked], 
 
 
 def check_tag(name: str) -> str:
-    """`name` if a checkpoint that has it as its tag can be asked for by it, else InvalidValue."""
+    """`name` if it can be a tag that selects a checkpoint, else InvalidValue."""
     if name in (BEST, LATEST) or name.isdecimal() or name.startswith(("id:", _BY)):
         limit = "not best, best:…, latest, an epoch or id:…"
         raise InvalidValue("tag", f"{name!r} means something already", limit=limit)
@@ -146,7 +146,7 @@ def _of_epoch(some: Iterable[Checkpoint], epoch: int) -> _Picked:
 
 
 def _models_first(some: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
-    """Those that hold a model, all of them if there is no such one."""
+    """Those that hold a model, or all of them if none does."""
     return [one for one in some if one.role == "model"] or some
 
 

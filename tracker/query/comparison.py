@@ -22,7 +22,7 @@ METRICS = "Metrics at each run's best epoch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What a store says about one run; `at_best` are the metrics of its best epoch, empty if it has none."""
+    """The data of one run; `at_best` are the metrics of its best epoch, empty if it has none."""
 
     run: Run
     params: Mapping[str, Any]
@@ -31,7 +31,7 @@ class RunFacts:
 
 
 def facts_of(store: RunReader, run: Run) -> RunFacts:
-    """What `store` says about `run`."""
+    """Reads the data of `run` from `store`."""
     epochs = store.epochs(run.id) if run.best_epoch is not None else ()
     at_best = next((epoch.metrics for epoch in epochs if epoch.number == run.best_epoch), {})
     return RunFacts(run=run, params=store.params(run.id), series=store.metrics(run.id), at_best=at_best)
@@ -58,10 +58,10 @@ class Section:
 class Comparison:
     """Some runs side by side; mappings have the runs' ids as inner keys, in the order of `runs`.
 
-    `params_diff`: of each parameter whose value differs, or that some runs lack, the values there are.
-    `metrics`: each metric's value at the run's best epoch. A run without a best epoch, or a metric without a value
-    there, gives its last value instead, and the run's id is in `last_values[key]`. System metrics are left out.
-    `best_epochs`: counted from 0; None where a run has none. `goals`: None where it is unknown, or the runs disagree.
+    `params_diff`: the values of each parameter that differs or that some runs lack. `metrics`: each metric's value at
+    the run's best epoch. A run without a best epoch, or a metric without a value there, gives its last value instead,
+    and the run's id is in `last_values[key]`. System metrics are left out. `best_epochs`: counted from 0; None if a run
+    has none. `goals`: None if it is unknown, or the runs disagree.
     """
 
     runs: Sequence[Run]
@@ -73,13 +73,13 @@ class Comparison:
 
     @property
     def labels(self) -> Sequence[str]:
-        """What to call each run: its name, with the begin of its id where several share it."""
+        """The label of each run: its name, with a prefix of its id if several share it."""
         names = [run.name for run in self.runs]
         short = short_ids([run.id for run in self.runs])
         return [run.name if names.count(run.name) == 1 else f"{run.name} {short[run.id]}" for run in self.runs]
 
     def sections(self) -> Sequence[Section]:
-        """The tables to show: runs, metrics, parameters. The last two are left out where there is nothing to say."""
+        """The tables to show: runs, metrics, parameters. Empty tables are left out."""
         values = [
             Row(label=key, cells=self._metric_cells(key), best=self._best_of(key)) for key in _in_order(self.metrics)
         ]
@@ -111,7 +111,7 @@ class Comparison:
         return "\n".join(parts)
 
     def to_html(self) -> str:
-        """A page that stands alone. Everything that was recorded is escaped."""
+        """A self-contained HTML page. Everything that was recorded is escaped."""
         title = html.escape(printable(" / ".join(self.labels)))
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
@@ -121,10 +121,10 @@ class Comparison:
         )
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame of a row a run, indexed by run id.
+        """A pandas DataFrame with a row for each run, indexed by run id.
 
-        Columns: name, experiment, status, best_epoch, then `metrics.KEY` and, of what differs, `params.KEY`.
-        Raises TrackerError where pandas is not installed; everything else here works without it.
+        Columns: name, experiment, status, best_epoch, then `metrics.KEY` and, of parameters that differ, `params.KEY`.
+        Raises TrackerError if pandas is not installed; everything else here works without it.
         """
         try:
             pandas = import_module("pandas")
@@ -177,8 +177,9 @@ class Comparison:
         return "–" if epoch is None else f"{epoch} by {run.best_metric}"
 
     def _param_rows(self) -> list[Row]:
-        """A row a parameter; one row for all of a family (`callbacks.TensorBoard`) that the same runs lack, while the
-        others agree on them: that a callback was there says more than each of its settings.
+        """One row a parameter; one row for a family (`callbacks.TensorBoard`) that the same runs lack.
+
+        The other runs must agree on the family: that a callback was used says more than each of its settings.
         """
         families: dict[tuple[str, frozenset[str]], list[str]] = {}
         for key, of in self.params_diff.items():
@@ -211,7 +212,7 @@ class Comparison:
 
 
 def compare_facts(facts: Iterable[RunFacts]) -> Comparison:
-    """The comparison of runs, in their order; of a run that comes twice only the first counts."""
+    """The comparison of runs, in their order; a run that comes twice counts once."""
     first: dict[str, RunFacts] = {}
     for side in facts:
         first.setdefault(side.run.id, side)
@@ -254,7 +255,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _in_order(keys: Iterable[str]) -> list[str]:
-    """Losses first, each beside its `val_` twin, which is how people read them."""
+    """Losses first, each next to its `val_` counterpart, as people read them."""
     return sorted(keys, key=lambda key: ("/" in key, (bare := key.removeprefix("val_")) != "loss", bare, key))
 
 

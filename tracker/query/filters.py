@@ -1,13 +1,14 @@
-"""The filter language: text → syntax tree. MLflow's run filters are a subset and mean here what they mean there.
+"""The filter language: parses text to a syntax tree. MLflow's run filters are a subset with the same meaning.
 
     metrics.val_loss.best < 0.3 AND (params.optimizer = 'adam' OR tags.team ILIKE 'vision%') AND NOT status = 'failed'
 
 Fields are `metrics.KEY` (the last value; `.best`, `.min` and `.max` after the key ask for those), `params.KEY`,
 `tags.KEY` and attributes, bare or as `attributes.NAME`. A key with spaces, quotes, parentheses or comparison signs
-stands in backticks or double quotes; a `.best` inside them is part of the key.
+is written in backticks or double quotes; a `.best` inside them is part of the key.
 
-Strings stand in single or double quotes and hold what is between them, as in MLflow: `'it''s'` has two quotes in it,
-and a backslash is a backslash. `E'it\\'s'` is ours: a backslash keeps the next character, so any text can be written.
+Strings are in single or double quotes and hold the text between them, as in MLflow: `'it''s'` has two quotes in it,
+and a backslash is a backslash. `E'it\\'s'` is Tracker's: a backslash keeps the next character, so any text can be
+written.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 10_000
 MAX_DEPTH = 20
-"""How high a tree of AND, OR and NOT may be: databases bound how deep an expression may nest, SQLite's parser most."""
+"""Maximum height of a tree of AND, OR and NOT: databases bound the nesting of expressions, SQLite's parser most."""
 MAX_PARENTHESES = 100
 MAX_COMPARISONS = 500
 
@@ -64,7 +65,7 @@ _ALIASES = {
 _OPERATORS = {"==": "=", "<>": "!="}
 _STATUS = Field("attribute", "status")
 _BEST_EPOCH, _BEST_VALUE = Field("attribute", "best_epoch"), Field("attribute", "best_value")
-# What MLflow has as a tag or a metric and we as an attribute, or the other way round.
+# Fields that are a tag or a metric in MLflow and an attribute in Tracker, or the other way round.
 _SAME = {
     Field("tag", "mlflow.runName"): Field("attribute", "name"),
     Field("tag", "tracker.status"): _STATUS,
@@ -85,14 +86,14 @@ _STATS: tuple[str, ...] = get_args(Stat)
 def parse_filter(text: str) -> Node | None:
     """The tree of a filter, None for a blank one. InvalidFilter names the position and what was expected there.
 
-    In the tree aliases are resolved (`created` is `started_ms`, `tags.mlflow.runName` is `name`), and conditions on
-    the status are In over our own words, none of them for a word that means no status.
+    In the tree aliases are resolved (`created` is `started_ms`, `tags.mlflow.runName` is `name`), and conditions on the
+    status are In over Tracker's statuses, without any for a word that is no status.
     """
     return cast("Node", _parse(text, "filter")) if text.strip() else None
 
 
 def parse_order(terms: Iterable[str]) -> tuple[OrderTerm, ...]:
-    """Terms like `metrics.loss.best DESC`, without the later ones of a field that came before; InvalidFilter."""
+    """Parse terms like `metrics.loss.best DESC`; of several terms of one field the first counts. InvalidFilter."""
     parsed: dict[Field, OrderTerm] = {}
     for text in [terms] if isinstance(terms, str) else terms:
         term = cast("OrderTerm", _parse(text, "order"))
@@ -101,14 +102,14 @@ def parse_order(terms: Iterable[str]) -> tuple[OrderTerm, ...]:
 
 
 def quoted(text: str) -> str:
-    """`text` as a literal of the filter language, whatever is in it."""
+    """`text` as a literal of the filter language, whatever it contains."""
     if "'" not in text and "\\" not in text:
         return f"'{text}'"
     return "E'" + re.sub(r"(['\\])", r"\\\1", text) + "'"
 
 
 class _Problem(Exception):
-    """What is wrong, and where."""
+    """A problem in a filter, and its position."""
 
     def __init__(self, position: int | None, problem: str) -> None:
         self.position = position or 0
@@ -139,7 +140,7 @@ def _parser() -> Lark:
 
 
 class _Part(NamedTuple):
-    """A node, how high it is, how deep in parentheses it stands at most, and where its comparisons are."""
+    """A node, the positions of its comparisons, its height, and how deep it is nested in parentheses."""
 
     node: Node
     places: list[int]
@@ -259,7 +260,7 @@ def _attribute(name: str, where: int) -> Field:
 
 
 def _check(field: Field, name: str, op: Operator, sign: Token, values: Iterable[tuple[Value, int]]) -> None:
-    """Refuse what can never be meant: a text for a number, LIKE on a number, an order of what has none."""
+    """Refuse comparisons without a meaning: a text for a number, LIKE on a number, an order of a field without one."""
     if "LIKE" in op and field.is_number:
         raise _Problem(sign.start_pos, f"{name} is a number and LIKE compares text; expected =, !=, <, <=, > or >=")
     if op[0] in "<>" and (field == _STATUS or field.kind == "dataset"):
@@ -284,7 +285,7 @@ def _as(field: Field, value: Value) -> Value:
 
 
 def _statuses(op: Operator, values: Iterable[Value]) -> In:
-    """The condition as the statuses that meet it; each goes by our word and by MLflow's, in any case."""
+    """The condition as the statuses that meet it; each has Tracker's name and MLflow's, in any case."""
     chosen = set()
     for status in RUN_STATUSES:
         words = (status, status.upper(), _MLFLOW_STATUS.get(status, "KILLED"))

@@ -1,4 +1,4 @@
-"""The grammar of filters and order terms for Lark, and its errors in words that a person understands."""
+"""The grammar of filters and order terms for Lark, and readable messages for its errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NUMBER: /[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|inf(?:inity)?|nan)(
 """
 """The rules `filter` and `order`, for LALR with a contextual lexer; quotes end where MLflow's lexer ends them."""
 
-# What to say was expected, by the first of these that the parser would take; in order of how much they tell.
+# What was expected: the first of these that the parser would accept, the most informative ones first.
 _EXPECTED = (
     ("ENTITY", "a condition like metrics.loss < 0.5, params.optimizer = 'adam' or status = 'finished'"),
     ("KEY", "a key, in quotes if it has spaces, quotes, parentheses or comparison signs"),
@@ -71,12 +71,12 @@ _EXPECTED = (
 
 
 def explained(parser: Lark, start: str, text: str, error: UnexpectedInput) -> InvalidFilter:
-    """The parser's error in a person's words."""
+    """The parser's error with a message that a person understands."""
     token = getattr(error, "token", None)  # none where the lexer found no token at all
     position = len(text.rstrip()) if token is not None and token.type == "$END" else error.pos_in_stream or 0
     if token is None and text[position] in "'\"`":
         return InvalidFilter(text, position, f"the quote {text[position]} is never closed; expected another")
-    # What the parser would take is asked before it sees what it cannot take, which lets it close what is open.
+    # The parser says what it would accept before it sees the bad token, since that would make it end open rules.
     before = parser.parse_interactive(text[:position], start=start)
     before.exhaust_lexer()
     found = "the end" if position == len(text.rstrip()) else repr(str(token or text[position])[:40])

@@ -1,4 +1,4 @@
-"""Which run a person means by an id, the begin of one, or a name."""
+"""Finds the run that a person names by an id, the beginning of one, or a name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _CANDIDATES = 5
 """How many runs an ambiguous name lists."""
 _MOST_OF_A_NAME = 10_000
 _NEIGHBOURS = 500
-"""Among how many runs the nearest name is looked for."""
+"""How many runs are searched for the nearest name."""
 
 
 def find_run(store: RunReader, text: str, *, deleted: bool = False, prefer_running: bool = False) -> Run:
-    """The run, with `deleted` the deleted run, that `text` means: its id, else its name, else what its id begins with.
+    """The run, with `deleted` the deleted run, that `text` names: its id, else its name, else a prefix of its id.
 
-    With `prefer_running`, of several runs the only one that is running. Raises RunNotFound with the name that is
-    nearest, or InvalidValue naming the candidates if several runs could be meant.
+    With `prefer_running`, the only running one if several match. Raises RunNotFound with the nearest name, or
+    InvalidValue naming the candidates if several runs match.
     """
     found = store.find_runs(text, limit=_CANDIDATES + 1, deleted=deleted) if text else ()
     if len(found) > _CANDIDATES:
@@ -39,7 +39,7 @@ def find_run(store: RunReader, text: str, *, deleted: bool = False, prefer_runni
 
 
 def _instead_of(store: RunReader, text: str) -> str:
-    """What else a name may mean that no run has."""
+    """A hint for a name that no run has."""
     if gone := store.find_runs(text, limit=1, deleted=True) if text else ():
         return f"it is deleted, to have it back: tracker undelete {gone[0].id}"
     if text in {one.name for one in store.experiments()}:

@@ -1,4 +1,4 @@
-"""Times, spans, sizes and numbers of things in words."""
+"""Formats times, durations, sizes and counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _AGES = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (30 * 86_400, 86_
 
 
 def duration(seconds: float | None) -> str:
-    """A span as one reads it: `0.25 s`, `3.2 s`, `48 s`, `12 min 5 s`, `2 h 5 min`, `3 d 4 h`."""
+    """A duration as text: `0.25 s`, `3.2 s`, `48 s`, `12 min 5 s`, `2 h 5 min`, `3 d 4 h`."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
     seconds = max(seconds, 0.0)
@@ -25,7 +25,7 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(ms: int, now: int) -> str:
-    """How long before `now` a moment was: `just now`, `12 s ago`, `3 h ago`; its date if long ago or yet to come."""
+    """How long before `now` a moment was: `just now`, `12 s ago`, `3 h ago`; its date if long ago or in the future."""
     seconds = (now - ms) / 1000
     if -5 < seconds < 5:
         return "just now"
@@ -44,7 +44,7 @@ def clock(ms: int) -> str:
 
 
 def took(started_ms: int, ended_ms: int | None, now: int) -> float:
-    """Seconds from one moment to another, or to `now`; never negative, whatever clocks said."""
+    """Seconds from one moment to another, or to `now`; never negative, even if clocks differ."""
     return max((now if ended_ms is None else ended_ms) - started_ms, 0) / 1000
 
 

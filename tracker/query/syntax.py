@@ -35,9 +35,9 @@ class Field:
 class Compare:
     """`field op value`. A parameter compares as text with a str and as a number with a number.
 
-    NaN differs from every number: `!=` is true, all else is false. Text compares by code points; LIKE minds case,
-    ILIKE does not, `%` stands for any characters, `_` for one, and nothing escapes them. Of a run's data sets one
-    suffices, perhaps another one for each comparison, and with In too.
+    NaN differs from every number: `!=` is true, all else is false. Text compares by code points; LIKE is
+    case-sensitive, ILIKE is not, `%` stands for any characters, `_` for one, and nothing escapes them. A comparison of
+    data sets, and In too, is true if any one of the run's meets it, not always the same one.
     """
 
     field: Field
@@ -47,7 +47,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """The field is one of `values`; with `negated` it is there and is none of them."""
+    """The field is one of `values`; with `negated` it exists and is none of them."""
 
     field: Field
     values: tuple[Value, ...]

@@ -1,4 +1,4 @@
-"""Recorded things as texts that a person reads: ids, numbers, values, and nothing that a terminal would obey."""
+"""Formats recorded data for people: ids, numbers, values, without control characters that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with what would move a cursor, colour or reorder it written as an escape."""
+    """`text` on one line, with escapes for characters that move a cursor, colour or reorder it."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
@@ -28,7 +28,7 @@ def value_text(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """`value` with about four digits that count, and no zeros that do not."""
+    """`value` with about four significant digits, and no trailing zeros."""
     if not math.isfinite(value):
         return number_text(value)
     if value == int(value) and abs(value) < 1e15:
@@ -40,9 +40,9 @@ def number(value: float) -> str:
 
 
 def aligned_numbers(values: Sequence[float]) -> list[str]:
-    """`values` as texts to be read one below the other: as many decimals in each, as long as they are of one size.
+    """`values` as texts for a column: with the same number of decimals, if they are of similar size.
 
-    About four digits count in the smallest, and some more where different values would look the same.
+    The smallest has about four significant digits, and some more if different values would look the same.
     """
     sizes = [abs(value) for value in values if math.isfinite(value) and value]
     top = max(sizes, default=0.0)
@@ -59,7 +59,7 @@ def aligned_numbers(values: Sequence[float]) -> list[str]:
 
 
 def short_ids(ids: Iterable[str], others: Iterable[str] = (), *, shortest: int = SHORT_ID) -> dict[str, str]:
-    """By id its shortest prefix, all of one length, that none of the other `ids` and `others` begins with."""
+    """By id its shortest prefix, all of one length, that no other one of `ids` and `others` begins with."""
     wanted = list(dict.fromkeys(ids))
     everyone = sorted({*wanted, *others})
     shared = [_shared(a, b) for a, b in itertools.pairwise(everyone)]
@@ -73,5 +73,5 @@ def _decimals(top: float) -> int:
 
 
 def _shared(a: str, b: str) -> int:
-    """How many characters two texts share at their begin."""
+    """The length of the common prefix of two texts."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

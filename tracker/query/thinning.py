@@ -1,4 +1,4 @@
-"""Fewer points that still show what all of them show: extremes stay, so a spike never vanishes."""
+"""Thins a series to fewer points and keeps its extremes, so that a spike never vanishes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FEWEST = 4
 def thin(steps: ArrayLike, values: ArrayLike, max_points: int) -> NDArray[np.int64]:
     """Indices (int64, sorted, at most `max_points`) of the points to show of a series of n, in step order.
 
-    `steps` and `values` are (n,). All are kept if n <= max_points. Else the first, the last, and the minimum and the
-    maximum of each of (max_points - 2) // 2 buckets of the points between. A bucket spans as much of the axis and of
-    the points as any other, half and half: neither a gap nor an outlying step takes the detail from the rest.
+    `steps` and `values` are (n,). All are kept if n <= max_points. Otherwise the first, the last, and the minimum and
+    the maximum of each of (max_points - 2) // 2 buckets of the points between are kept. All buckets have equal shares
+    of the axis and of the points, half and half: neither a gap nor an outlying step takes the detail from the rest.
 
-    NaN is neither minimum nor maximum; it is kept where a bucket has nothing else. Infinities are extremes. Of equal
+    NaN is neither minimum nor maximum; it is kept if a bucket has nothing else. Infinities are extremes. Of equal
     extremes the first is kept. Raises ValueError if max_points < 4 or the shapes differ.
     """
     x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
@@ -38,12 +38,12 @@ def thin(steps: ArrayLike, values: ArrayLike, max_points: int) -> NDArray[np.int
 def thin_spans(
     steps: ArrayLike, counts: ArrayLike, lows: ArrayLike, highs: ArrayLike, max_points: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`thin` for a series of which only extremes are at hand: which spans' low and which spans' high points to show.
+    """`thin` for a series of which only extremes are known: which spans' low and which spans' high points to show.
 
-    Each of the n spans stands for `counts` consecutive points from its step in `steps` on, and has the smallest and the
-    largest of their values; both are NaN where there is no number. The first and the last span are points themselves,
-    and stand in both answers. A bucket is made of whole spans. All are kept where 2 (n - 1) <= max_points. Returns two
-    arrays of indices (int64, sorted), together of at most `max_points` points. Raises ValueError as `thin` does.
+    Each of the n spans represents `counts` consecutive points from its step in `steps` on, and has the smallest and the
+    largest of their values; both are NaN if there is no number. The first and the last span are points themselves, and
+    are in both results. A bucket is made of whole spans. All are kept if 2 (n - 1) <= max_points. Returns two arrays of
+    indices (int64, sorted), together of at most `max_points` points. Raises ValueError as `thin` does.
     """
     x, sizes = np.asarray(steps), np.asarray(counts)
     low, high = np.asarray(lows, dtype=np.float64), np.asarray(highs, dtype=np.float64)
@@ -69,14 +69,14 @@ def _bucket_starts(
 ) -> NDArray[np.int64]:
     """Where buckets of the inner points begin, counted from the second point; none is empty, so there may be fewer.
 
-    `places` are the places of the points in the series, if they are not those of the array.
+    `places` are the positions of the points in the series, if they are not those of the array.
     """
     count = len(steps)
     first, span = float(steps[0]), float(steps[-1]) - float(steps[0])
     total = count - 1 if places is None else int(places[-1])
     edges = np.arange(buckets) / buckets
-    # Of each edge the first inner point at or after it, all by bisection at once: the places of a million points are
-    # not worth computing.
+    # For each edge the first inner point at or after it, by bisection of all edges at once: it is not worth computing
+    # the positions of a million points.
     low, high = np.zeros(buckets, dtype=np.int64), np.full(buckets, count - 2)
     for _ in range(count.bit_length()):
         middle = (low + high) // 2
@@ -92,7 +92,7 @@ def _bucket_starts(
 def _first_of_each(
     values: NDArray[np.float64], wanted: NDArray[np.float64], starts: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """For each bucket the index of the first value that is the wanted one, of NaN the first of the bucket."""
+    """For each bucket the index of the first value that equals the wanted one, for NaN the first of the bucket."""
     sizes = np.diff(starts, append=len(values))
     equal = np.flatnonzero(values == np.repeat(wanted, sizes))
     found = np.searchsorted(equal, starts)

@@ -1,4 +1,4 @@
-"""The decisions of a run in words."""
+"""Describes the events of a run in words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REPEATED = ("best_improved", "learning_rate_changed")
 
 
 def described(event: Event) -> str:
-    """What happened, in words; kinds that are not ours, or not as ours are, by their name and detail."""
+    """What happened, in words; events of unknown kinds or details by their name and detail."""
     try:
         return _WORDS[event.kind]({"epoch": event.epoch, **event.detail})
     except (KeyError, TypeError, AttributeError):
@@ -47,8 +47,8 @@ def described(event: Event) -> str:
 def condensed(events: Sequence[Event], most: int) -> tuple[Sequence[Event], int, Sequence[Event]]:
     """The first and the last events, `most` in all, and how many are left out between them.
 
-    First those go that checkpoints were saved, then improvements and changes of the rate from their middle: they come
-    with nearly every epoch, and would hide what was decided once.
+    Saved checkpoints are left out first, then improvements and learning-rate changes from their middle: they come with
+    nearly every epoch, and would hide what happened once.
     """
     surplus = len(events) - most
     if surplus <= 0:
@@ -94,7 +94,7 @@ def _by(metric: str | None) -> str:
 
 
 def _change(detail: Detail) -> str:
-    """The change from one value to another; the first value has none that it came from."""
+    """The change from one value to another; the first value has no earlier one."""
     return (
         f"to {_value(detail['to'])}"
         if detail.get("from") is None

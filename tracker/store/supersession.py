@@ -1,4 +1,4 @@
-"""Reads the points of a series, and has the one rule of supersession."""
+"""Reads the points of a series, and defines the rule of supersession."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What crosses a boundary, and its bytes: frames on disk, batches and records over HTTP."""
+"""Encodings of what crosses a boundary: frames on disk, batches and records over HTTP."""

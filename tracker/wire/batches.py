@@ -1,6 +1,6 @@
-"""Batches ↔ bytes: MessagePack, points by column as `Batch` has them.
+"""Encodes batches as MessagePack, with points by column as in `Batch`, and decodes them.
 
-What is read is checked as the client checks what it writes: it may come from anybody.
+Decoded batches are checked as the client checks what it writes, because they may come from anybody.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tracker.domain.frames import Batch, Item, PointBlock
 from tracker.wire.checks import check_batch
 
 ITEM_BYTES = 4 * 1024 * 1024
-"""No item of a batch is larger: few bytes of MessagePack can say many objects, and each costs memory to read."""
+"""Maximum bytes of an item: few bytes of MessagePack can encode many objects, and each costs memory to decode."""
 _WHERE = re.compile(r" - at `(?:key in )?\$\.?(?P<path>.*)`\Z")
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Unread(msgspec.Struct, frozen=True):
-    """A batch whose items are not read yet."""
+    """A batch whose items are not decoded yet."""
 
     run_id: str
     writer: str
@@ -36,12 +36,12 @@ class _Unread(msgspec.Struct, frozen=True):
 
 @cache
 def _decoders() -> tuple[Callable[[bytes], _Unread], Callable[[msgspec.Raw], Item]]:
-    # They take their time to make, and only servers need them.
+    # Made when first needed: they take time to make, and only servers need them.
     return msgspec.msgpack.Decoder(_Unread).decode, msgspec.msgpack.Decoder(Item).decode
 
 
 def encode_batch(batch: Batch) -> bytes:
-    """`batch` as MessagePack. InvalidValue if it holds what that has no form for, like integers beyond 64 bits."""
+    """`batch` as MessagePack. InvalidValue if a value has no form in it, like integers beyond 64 bits."""
     try:
         return _encode(batch)
     except (OverflowError, UnicodeError, TypeError) as error:
@@ -49,7 +49,7 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def decode_batch(data: bytes) -> Batch:
-    """The batch that `data` is. InvalidValue names the field (`blocks[0].steps[2]`) that is not as it must be."""
+    """Decode and check a batch. InvalidValue names the invalid field (`blocks[0].steps[2]`)."""
     try:
         batch = _read(data)
         check_batch(batch)
@@ -86,9 +86,9 @@ def _read(data: bytes) -> Batch:
 
 
 def invalid(error: msgspec.ValidationError, whole: str = "batch", *, within: str = "") -> InvalidValue:
-    """The InvalidValue that names the field of which `error` speaks, `whole` if it is none.
+    """The InvalidValue that names the field of `error`, `whole` if it has none.
 
-    `within` is where what was read stands in something larger.
+    `within` is the path of the decoded part in something larger.
     """
     text = str(error)
     where = _WHERE.search(text)

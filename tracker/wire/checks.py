@@ -1,7 +1,7 @@
-"""The one schema of what clients write: types are the frames' own, lengths, alphabets and ranges are checked here.
+"""Checks of what clients write: lengths, alphabets and ranges. The types are checked by the frames' own classes.
 
-Whatever takes frames in calls it once: the server for what comes over the network, the embedded store's transport for
-what comes from a journal. What a journal or a request says may come from anybody.
+Each way in calls them once: the server for requests, the embedded store's transport for journals. Both may come from
+anybody.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from tracker.domain.limits import (
 
 WRITER_LENGTH = 64
 INT_MAX = 2**31 - 1
-"""Of numbers of fits, phases and steps an epoch, which databases keep in 32 bits."""
+"""Maximum of numbers of fits, phases and steps an epoch, which databases keep in 32 bits."""
 MOST_BINS = 100_000
 
 
@@ -80,7 +80,7 @@ def check_batch(batch: Batch) -> None:
 
 
 def check_item(field: str, item: Item) -> None:
-    """The same for one item, which stands at `field`."""
+    """`check_batch` for one item, whose path is `field`."""
     _check_range(f"{field}.ms", item.ms, -STEP_MAX, STEP_MAX)
     match item:
         case RunStarted():
@@ -154,7 +154,7 @@ def _check_checkpoint(field: str, item: CheckpointLogged) -> None:
 
 
 def _check_file(field: str, file: Staged) -> None:
-    """A file beside a journal: its name there is one name, its path one below a run's artifacts."""
+    """Checks a file next to a journal: its name there is one name, its path is below a run's artifacts."""
     check_safe_path(file.path.replace("{sha256}", "0" * 64))
     if "/" in check_safe_path(file.name):
         raise InvalidValue(f"{field}.name", f"{file.name[:80]!r} is a path", limit="one name, no '/'")
@@ -195,7 +195,7 @@ def _check_block(field: str, block: PointBlock, batch: Batch) -> None:
 
 
 def _check_numbers(field: str, numbers: Sequence[int], batch: Batch) -> None:
-    """Frame numbers rise, and are the batch's."""
+    """Frame numbers must rise, and belong to the batch."""
     if not numbers:
         return
     _check_range(field, numbers[0], max(batch.first, 1), batch.last)
@@ -216,9 +216,9 @@ def _check_histogram(field: str, item: HistogramLogged) -> None:
 
 
 def _storable(field: str, value: Any, most: int) -> Any:
-    """`value` as JSON of at most so many bytes. MessagePack can carry more than JSON has a form for: bytes, times.
+    """`value` as JSON of at most `most` bytes. MessagePack can carry what JSON has no form for: bytes, times.
 
-    The size is looked at first as what it came as, since many small objects are made slowly and kept dearly.
+    Its size as MessagePack is checked first, since converting many small objects takes much time and memory.
     """
     if (size := len(msgspec.msgpack.encode(value))) <= 2 * most:
         value = as_json(value)

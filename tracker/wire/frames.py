@@ -1,7 +1,7 @@
-"""Frames ↔ bytes: the one codec of what clients write.
+"""Encodes and decodes frames, the only format of what clients write.
 
 A frame on disk is a 16-byte little-endian header (payload length u32, CRC-32 u32, number u64) and a MessagePack
-payload. The checksum covers the payload and is seeded with the number, so that neither can change unseen.
+payload. The checksum covers the payload and is seeded with the number, so that a change of either is detected.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tracker.domain.run_progress import Progress
 MAX_PAYLOAD = 64 * 1024 * 1024
 """No frame is larger: a header that says so is not one."""
 MAX_JUMP = 2**31
-"""Numbers may skip where frames were lost. The checksum covers their low half only: what jumps further is damaged."""
+"""Numbers may skip lost frames. The checksum covers their low half only: a larger jump means damage."""
 
 
 class JournalHeader(msgspec.Struct, tag="journal", array_like=True, frozen=True):
-    """Frame 0 of every journal: whose it is and where it is to go. URLs are without passwords.
+    """Frame 0 of every journal: its run and writer, and where its frames go. URLs are without passwords.
 
-    `began` is where the run stood when its process opened it, None if that was not known.
+    `began` is the run's progress when its process opened it, None if that was not known.
     """
 
     run_id: str
@@ -70,12 +70,12 @@ def unseal(data: bytes | memoryview, position: int, after: int) -> tuple[int, in
 
 
 def claimed_end(data: bytes, position: int) -> int:
-    """Where the frame at `position` would end if its header is one."""
+    """Where the frame at `position` would end if its header is valid."""
     return position + HEADER_SIZE + int(_unpack(data, position)[0])
 
 
 def read_frames(data: bytes, position: int, after: int, frames: list[tuple[int, Frame]]) -> tuple[int, int, int]:
-    """Append to `frames` the valid ones that stand one behind the other from `position`, numbered above `after`.
+    """Append to `frames` the consecutive valid ones from `position` on, numbered above `after`.
 
     Returns where they end, the last number, and how many more there were of a kind that this version does not know.
     """
@@ -98,7 +98,7 @@ def read_frames(data: bytes, position: int, after: int, frames: list[tuple[int, 
 
 
 def read_header(data: bytes) -> tuple[JournalHeader, int] | None:
-    """The header that `data` begins with, and where it ends; None if it begins otherwise."""
+    """The header that `data` begins with, and where it ends; None if there is none."""
     found = unseal(data, 0, -1)
     if found is None or found[1] != 0:
         return None

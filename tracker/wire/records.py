@@ -1,4 +1,4 @@
-"""Records ↔ bytes: MessagePack for our own client, JSON for everybody.
+"""Encodes and decodes records: MessagePack for our own client, JSON for everybody.
 
 MessagePack is exact: floats are floats, and a history's arrays are little-endian bytes (int64, float64, bool as one
 byte). JSON has lists instead, and strings for the numbers that it cannot write: "NaN", "Infinity", "-Infinity".
@@ -45,7 +45,7 @@ def to_msgpack(obj: Any) -> bytes:
 
 def to_json(obj: Any) -> bytes:
     """`obj`, of records of `tracker.domain.records` in lists and mappings, as JSON."""
-    # Long answers whose floats are in known places need not be gone through for those that JSON has no number for.
+    # Long answers with floats in known places need no search for those that JSON has no number for.
     if type(obj) is History:
         return _json.encode(obj)
     if type(obj) is RunPage and all(run.best_value is None or math.isfinite(run.best_value) for run in obj.runs):
@@ -54,7 +54,7 @@ def to_json(obj: Any) -> bytes:
 
 
 def from_msgpack(data: bytes, type: type[T]) -> T:
-    """The `type` that `to_msgpack` made `data` of. InvalidValue if it is no such thing."""
+    """The `type` that `to_msgpack` encoded as `data`. InvalidValue if `data` is something else."""
     if type is History:
         return _unpacked(_decode(data, _PackedHistory))  # type: ignore[return-value]
     return _decode(data, type)

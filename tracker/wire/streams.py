@@ -1,4 +1,4 @@
-"""A long history as bytes, a piece at a time: the same bytes as `tracker.wire.records` makes of a short one."""
+"""Encodes a long history in pieces, as `tracker.wire.records` encodes a short one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIZES = {"steps": 8, "ms": 8, "values": 8, "fits": 8, "superseded": 1}
 
 
 class Columns(Protocol):
-    """A history by columns: `count` points, of which a part can be had."""
+    """A history by columns: `count` points, which can be read in parts."""
 
     key: str
     axis: Axis
@@ -28,7 +28,7 @@ class Columns(Protocol):
 
     @property
     def columns(self) -> Sequence[str]:
-        """The names of what there is."""
+        """The names of the columns."""
         ...
 
     def column(self, name: str, start: int = 0, end: int | None = None) -> NDArray[Any]:
@@ -37,7 +37,7 @@ class Columns(Protocol):
 
 
 def history_as_json(history: Columns) -> Iterator[bytes]:
-    """What `to_json` makes of the history, in pieces."""
+    """The history as `to_json` encodes it, in pieces."""
     encode = msgspec.json.encode
     yield b'{"key":%b,"axis":%b' % (encode(history.key), encode(history.axis))
     for name in _SIZES:
@@ -53,7 +53,7 @@ def history_as_json(history: Columns) -> Iterator[bytes]:
 
 
 def history_as_msgpack(history: Columns) -> Iterator[bytes]:
-    """What `to_msgpack` makes of the history, in pieces; those who read it do not see that lengths have four bytes."""
+    """The history as `to_msgpack` encodes it, in pieces, but with lengths of four bytes; readers accept both."""
     encode = msgspec.msgpack.encode
     yield bytes([0x80 | (2 + len(_SIZES))])
     yield encode("key") + encode(history.key) + encode("axis") + encode(history.axis)

@@ -1,4 +1,4 @@
-"""What MLflow's clients keep beside runs (data sets, logged models, tags of experiments), tokens, rollups, versions."""
+"""Adds what MLflow's clients store (data sets, logged models, tags of experiments), tokens, rollups, versions."""
 
 from __future__ import annotations
 
@@ -164,6 +164,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("status = 'running' AND writer != ''"),
         postgresql_where=sa.text("status = 'running' AND writer != ''"),
     )
-    # `Default` was made in 1970; pages show when an experiment began.
+    # `Default` had the year 1970 as its creation time, which pages show.
     now = sa.bindparam("now", time.time_ns() // 1_000_000, sa.BigInteger())
     op.execute(sa.text("UPDATE experiments SET created_ms = :now WHERE id = 0 AND created_ms = 0").bindparams(now))

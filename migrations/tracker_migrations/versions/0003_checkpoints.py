@@ -1,4 +1,4 @@
-"""Checkpoints' roles and tags, how many of them a run keeps, and what became of pruned ones' files."""
+"""Adds roles and tags of checkpoints, how many a run keeps, and the state of pruned ones' files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a run was opened last, and how long it was open before; addresses relative to the database's folder."""
+"""Adds when a run was opened last and how long before; makes addresses relative to the database's folder."""
 
 from __future__ import annotations
 
