@@ -1,1 +1,1 @@
-"""Entities, rules, errors and ports: what the words mean. No I/O, and nothing of ours is imported here."""
+"""Entities, rules, errors and ports. No I/O, and no import of other packages of Tracker."""

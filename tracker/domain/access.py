@@ -67,7 +67,7 @@ class Tokens(Protocol):
     """Stores tokens; it keeps only their digests."""
 
     def create(self, name: str, role: Role) -> str:
-        """Create a token and return it, which shows it the only time. TokenExists if one of this name is in force.
+        """Create a token and return it; it cannot be read again. TokenExists if one of this name is in force.
 
         The name of a revoked token is free. InvalidValue for a bad name.
         """

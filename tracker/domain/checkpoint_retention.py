@@ -61,7 +61,7 @@ def ranking(
 
 
 def is_best_by(metric: str) -> Held:
-    """Returns whether the callback that saved a checkpoint considered it the best by `metric`."""
+    """A function that tells whether the callback that saved a checkpoint considered it the best by `metric`."""
     return lambda one: one.state.get(BEST_BY) == metric
 
 

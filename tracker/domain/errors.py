@@ -109,7 +109,7 @@ class FileRemoved(TrackerError):
 
 
 class StoreRestored(TrackerError):
-    """The store has less of a journal than it acknowledged, as an older copy has. Send it all again."""
+    """The store has fewer frames of a journal than it acknowledged, as a restored backup has. Send them all again."""
 
     def __init__(self, run_id: str, last: int, after: int) -> None:
         super().__init__(f"of run {run_id!r} the store has frames up to {last} only, and had acknowledged {after}")
@@ -175,7 +175,7 @@ class RunExists(TrackerError):
 
 
 class StoreError(TrackerError):
-    """Base class: the store cannot serve any request."""
+    """Base class of problems with the store itself, not with what was asked."""
 
 
 class NoStore(StoreError):
@@ -205,7 +205,7 @@ class QueryTimeout(StoreUnavailable):
 
 
 class RequestTooLarge(StoreUnavailable):
-    """A proxy or the like before the tracking server refuses a body of this size: send less at once."""
+    """Something in front of the tracking server, such as a proxy, refuses a body of this size: send less at once."""
 
     def __init__(self, server: str, size: int, said: str = "") -> None:
         super().__init__(

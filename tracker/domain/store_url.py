@@ -98,7 +98,7 @@ def parse(text: str) -> StoreUrl:
 
 
 def shown(text: str) -> str:
-    """Any URL in the form that may be shown; of one that cannot be parsed, only what is surely no secret."""
+    """Any URL in the form that may be shown; if it cannot be parsed, only the parts that are surely no secret."""
     found = _split(text)
     if isinstance(found, StoreUrl):
         return found.shown

@@ -1,1 +1,1 @@
-"""What readers ask for, as pure functions: the filter language, values in it, thinning. No I/O."""
+"""Pure functions for readers: the filter language, formats of values, thinning. No I/O."""

@@ -1,1 +1,1 @@
-"""The run store in SQL: tables, the one write path, the reads. SQLAlchemy lives here and nowhere above."""
+"""The run store in SQL, with SQLAlchemy: tables, write path and reads."""

@@ -23,7 +23,7 @@ T = TypeVar("T")
 def append_group(
     engine: Engine, group: Sequence[Batch | Logged], memory: SeriesCache, clock: Callable[[], int]
 ) -> list[Ack | Exception]:
-    """`SqlRunStore.append_many`: what `append` would return or raise for each of `group`, once all is committed."""
+    """`SqlRunStore.append_many`: returns what `append` would return or raise for each, once all is committed."""
     batches = [(index, one) for index, one in enumerate(group) if isinstance(one, Batch)]
     logged = [(index, one) for index, one in enumerate(group) if isinstance(one, Logged)]
     if not batches:

@@ -135,7 +135,7 @@ def stretches(field: Field, manner: Manner) -> tuple[RankGroup, ...]:
 
 
 def normal(terms: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
-    """The terms without a last one that says latest start first, which ends every order."""
+    """The terms without a last one that says latest start first, because every order ends with that."""
     newest = OrderTerm(_STARTED, descending=True)
     return tuple(terms[:-1] if terms and terms[-1] == newest else terms)
 

@@ -1,4 +1,4 @@
-"""Encodes and decodes frames, the only format of what clients write.
+"""Encodes and decodes frames: the one codec of what clients write.
 
 A frame on disk is a 16-byte little-endian header (payload length u32, CRC-32 u32, number u64) and a MessagePack
 payload. The checksum covers the payload and is seeded with the number, so that a change of either is detected.
