@@ -1,1 +1,1 @@
-"""The tracking server: many trainers write through it, every reader reads from it, over one store."""
+"""The tracking server: many trainers write and many readers read through it, over one store."""

@@ -1,4 +1,4 @@
-"""The application: a value built from its arguments."""
+"""The server's ASGI application, built from its arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tracker.server.writer import Writer
 from tracker.store.store import SqlRunStore
 
 Around = Callable[[ASGIApp, Services], ASGIApp]
-"""Makes an application that answers some requests itself and leaves the rest to the one it is given."""
+"""Makes an application that answers some requests itself and passes the others to the given one."""
 
 
 def create_app(
@@ -48,8 +48,8 @@ def create_app(
 ) -> ASGIApp:
     """The tracking server over `store`, written through `writer`. `started` is called when it answers.
 
-    A request goes through `Front` (its id, the log, the metrics), then through the one gate (host, origin, token,
-    role), then to what plugins mount, then to what `around` puts before our own routes.
+    A request goes through `Front` (its id, the log, the metrics), then through the gate (host, origin, token, role),
+    then to the applications of plugins, then to the one that `around` puts before our own routes.
     """
     metrics = metrics or Metrics()
     services = Services(

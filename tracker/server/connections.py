@@ -1,7 +1,7 @@
-"""What a connection may cost before its request is known: head size, time for the head, and how many there are.
+"""Limits on connections before their request is known: head size, time for the head, and their number.
 
-uvicorn bounds none of these. Everybody who reaches the port can open connections, so the bounds hold before any token
-is asked for.
+uvicorn limits none of these. Everybody who reaches the port can open connections, so the limits apply before tokens are
+checked.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 log = logging.getLogger("tracker.server")
 
 HEAD_BYTES = 64 * 1024
-"""How large request line and headers may be together."""
+"""Maximum size of request line and headers together."""
 HEAD_S = 10.0
-"""How long a request's head may take, from its first byte; and a connection's first byte, from when it is made."""
+"""Seconds for a request's head from its first byte, and for a connection's first byte from its start."""
 WRITE_S = 60.0
 SLOWEST_READER = 16 * 1024
-"""Bytes a second that a client must read of an answer on the average of every `WRITE_S`, while some wait for it."""
+"""Bytes a second that a client must read of a response on average over each `WRITE_S`, while bytes wait for it."""
 UNREAD_BYTES = 128 * 1024 * 1024
-"""How many bytes of answers may wait for clients in all; beyond it, who reads nothing for `STALLED_S` is dropped."""
+"""Bytes of responses that may wait for all clients; beyond it, clients that read nothing for `STALLED_S` are
+dropped."""
 STALLED_S = 5.0
 _SWEEP_S = 1.0
 _OTHER_FILES = 128
@@ -34,7 +35,7 @@ _OTHER_FILES = 128
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections there may be at once, in all and from one address."""
+    """Maximum number of open connections, in all and from one address."""
 
     total: int
     per_address: int
@@ -50,9 +51,9 @@ class ConnectionLimits:
 class Connections:
     """The open connections of one process.
 
-    When there are too many, the one that has been idle for longest makes room, first among those of the newcomer's
-    address. If all of them are busy, the newcomer is sent away with 503. So whoever opens connections and sends nothing
-    closes their own, and a health check always finds a place.
+    When there are too many, the one that has been idle for longest is closed, first among those of the new connection's
+    address. If all of them are busy, the new one gets 503. So a client that opens connections and sends nothing closes
+    its own, and a health check can always connect.
     """
 
     def __init__(self, limits: ConnectionLimits) -> None:
@@ -63,11 +64,11 @@ class Connections:
         self._said = False
 
     def protocol(self) -> type[HttpToolsProtocol]:
-        """The class that uvicorn makes one of for each connection."""
+        """The protocol class of which uvicorn makes an instance for each connection."""
         return type("TrackerProtocol", (BoundedProtocol,), {"open_connections": self})
 
     def enter(self, one: BoundedProtocol) -> bool:
-        """Count a new connection; False if there is no place for it."""
+        """Count a new connection; False if there is no room for it."""
         mine = self._by_address.setdefault(one.address, OrderedDict())
         mine[one] = None
         self._all[one] = None
@@ -82,7 +83,7 @@ class Connections:
         return is_room
 
     def leave(self, one: BoundedProtocol) -> None:
-        """The connection is closed."""
+        """Remove a closed connection."""
         self._all.pop(one, None)
         mine = self._by_address.get(one.address)
         if mine is not None:
@@ -91,7 +92,7 @@ class Connections:
                 del self._by_address[one.address]
 
     def used(self, one: BoundedProtocol) -> None:
-        """A request of the connection begins: it is the last to be closed."""
+        """Mark the connection as used most recently: a request of it begins."""
         if one in self._all:
             self._all.move_to_end(one)
             self._by_address[one.address].move_to_end(one)
@@ -117,7 +118,8 @@ class Connections:
             loop.call_later(_SWEEP_S, self._sweep, loop)
 
     def _drop_stalled(self, now: float) -> None:
-        """Drop clients that read nothing of their answers while too much waits in all, the longest idle first."""
+        """Drop clients that read nothing of their responses while too many bytes wait in all, the longest idle
+        first."""
         unread = [(one, one.unread) for one in self._all if one.unread]
         total = sum(size for _, size in unread)
         if total <= UNREAD_BYTES:
@@ -132,7 +134,7 @@ class Connections:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's connection, with the bounds of this module."""
+    """uvicorn's connection, with the limits of this module."""
 
     open_connections: Connections
 
@@ -142,11 +144,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_since: float | None = self.loop.time()
         self._head_bytes = 0
         self.unread = 0
-        """Bytes of answers that wait for the client, as the last look found."""
+        """Bytes of responses that wait for the client, as of the last check."""
         self.read_at = 0.0
-        """When the client read some of its answer, as far as looks can tell."""
+        """Time of the last check that found that the client had read."""
         self._paused: tuple[float, int] | None = None
-        """Since when the client keeps us waiting, and how much it had to read then."""
+        """Since when writing is paused, and how many bytes the client had to read then."""
         self._is_refused = False
         if not self.open_connections.enter(self):
             self._refuse(503, "as many connections as this server takes are busy")
@@ -165,7 +167,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def check(self, now: float) -> None:
-        """Close it if it has taken too long over a head, or over reading an answer."""
+        """Close it if the client took too long to send a head or to read a response."""
         if self._head_since is not None and self.is_idle and now - self._head_since > HEAD_S:
             if self._head_bytes:
                 self._refuse(408, f"the request's head did not arrive within {HEAD_S:g} seconds")
@@ -203,7 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_since = None
         if self._is_refused:
             return
-        # Small heads, which nearly all are, arrive in one piece that was not counted yet.
+        # Small heads, as nearly all are, arrive in one piece that was not counted yet.
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_BYTES:
             self._refuse(431, f"the request's head is larger than {HEAD_BYTES} bytes")
             return
@@ -229,7 +231,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _refuse(self, status: int, why: str) -> None:
-        """Say why in a line, and close; only where no answer is under way."""
+        """Send the reason in one line and close; while a response is being sent, only close."""
         self._is_refused = True
         if not self.is_idle:
             self.abort()

@@ -1,8 +1,8 @@
-"""Threads take turns: of those that keep the interpreter busy for long, one works at a time.
+"""A fair lock for threads that keep the interpreter busy for long: one of them works at a time.
 
-Python runs one thread at a time anyhow. A thread that reads row by row gives the interpreter up at each row, and gets
-it back only milliseconds later where another one is busy: two long reads at once take far longer than one after the
-other, and the event loop waits for each of them.
+Python runs one thread at a time anyhow. A thread that reads row by row releases the interpreter lock at each row, and
+gets it back only milliseconds later if another thread is busy: two long reads at once take far longer than one after
+the other, and the event loop waits for each of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 
 
 class FairLock:
-    """A lock that threads get in the order in which they ask for it. Use it as a context manager."""
+    """A lock that threads get in the order in which they request it. Use it as a context manager."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

@@ -1,7 +1,7 @@
-"""Files of runs in and out, for every route that takes or gives them.
+"""Upload and download of runs' files, for every route that needs it.
 
-A file that comes is there whole or not at all. One that goes can be asked for in part, carries a tag that changes with
-its bytes, and can do nothing in a browser.
+An upload is stored completely or not at all. A download supports ranges, has an ETag that changes with its bytes, and
+is sandboxed in a browser.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from tracker.server.request_body import chunks
 DIGEST = "X-Tracker-SHA256"
 _CHUNK = 1024 * 1024
 _SYNC = 64 * 1024 * 1024
-"""How much of a file is written before it is forced to disk: what the kernel hoards holds up everybody's commits."""
+"""Bytes of a file that are written before it is forced to disk: many dirty pages in the kernel delay all commits."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHOWN = {"image/png", "image/jpeg", "image/gif", "image/webp", "text/plain", "application/json", "text/csv"}
-"""What a browser may show in place: nothing that can carry a script."""
+"""Media types that a browser may show inline: none that can contain a script."""
 _HARMLESS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -49,7 +49,7 @@ _RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})\Z", re.ASCII)
 
 
 class Stored(Struct, frozen=True):
-    """Where a file is now, and the SHA-256 of its bytes in hex."""
+    """Address of a stored file, and the SHA-256 of its bytes in hex."""
 
     uri: str
     sha256: str
@@ -62,7 +62,7 @@ class FileNotThere(NotFound):
 async def take(services: Services, request: Request, run: str, path: str) -> Stored:
     """Store the body as the run's `path`; `{sha256}` in it stands for the digest.
 
-    Nothing is stored if the digest is not what the header DIGEST says. Refused: 408, 413.
+    Nothing is stored if the digest differs from the header DIGEST. Refused: 408, 413.
     """
     check_run_id(run)
     check_artifact_path(path.replace("{sha256}", "0" * 64))
@@ -89,7 +89,7 @@ def _stored(home: ArtifactHome, run: str, path: str, part: Path, digest: str) ->
 
 @contextmanager
 def _part(home: ArtifactHome) -> Iterator[Path]:
-    """A new file for what comes, on the disk where it is to stay if that is this machine's."""
+    """A new temporary file for an upload, on the disk of its final place if the artifact home is local."""
     folder = safe_paths.incoming(home.root) if isinstance(home, LocalArtifacts) else None
     handle, name = tempfile.mkstemp(prefix="tracker-put-", dir=folder)
     os.close(handle)
@@ -138,11 +138,11 @@ async def give(services: Services, request: Request, run: str, path: str) -> Res
 
 
 def _opened(home: ArtifactHome, run: str, path: str) -> tuple[BinaryIO, str]:
-    """The file, and a tag that no other bytes under its name will have."""
+    """The file, and an ETag that is unique to these bytes under its name."""
     if isinstance(home, LocalArtifacts):
         file = safe_paths.open_file(home.root, run, path)
         status = os.fstat(file.fileno())
-        # A file here is never written to: other bytes are another file.
+        # A stored file is never modified: other bytes are another file.
         return file, f'"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"'
     with tempfile.TemporaryDirectory(prefix="tracker-get-") as folder:
         copy = home.fetch(f"{home.uri(run)}/{quote(path)}", Path(folder) / "file")
@@ -188,7 +188,7 @@ def _answer(request: Request, file: BinaryIO, tag: str, name: str) -> Response:
 
 
 def _range(wanted: str, size: int) -> tuple[int, int] | None:
-    """First byte and count; None for what is to be ignored (several ranges, other units). Refused: 416."""
+    """First byte and count; None for ranges that are ignored (several ranges, other units). Refused: 416."""
     found = _RANGE.match(wanted.strip())
     if found is None or not (found["first"] or found["last"]):
         return None
@@ -207,7 +207,7 @@ def _range(wanted: str, size: int) -> tuple[int, int] | None:
 
 
 class _Slice(StreamingResponse):
-    """`count` bytes of `file` from where it stands; it is closed in the end, however that comes."""
+    """Response of `count` bytes of `file` from its position; it closes the file, also after an error."""
 
     def __init__(self, file: BinaryIO, count: int, status: int, headers: dict[str, str], kind: str) -> None:
         super().__init__(self._pieces(count), status, headers, media_type=kind)
@@ -227,7 +227,7 @@ class _Slice(StreamingResponse):
 
 @contextmanager
 def _file_errors(doing: str, *, missing: str = "") -> Iterator[None]:
-    """Trouble with files as what the client can do about it: the file is not there, or there is no room now."""
+    """Translate errors of files into those that a client can act on: no such file, no space, a bad name."""
     try:
         yield
     except (OSError, UnicodeEncodeError, ArtifactError) as error:

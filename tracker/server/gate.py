@@ -1,8 +1,8 @@
-"""Who may talk to the server at all: one gate before every route, whatever application it belongs to.
+"""The gate: checks host, origin, token and role before every route of every application.
 
-A page on the web must not reach a server on somebody's own machine. Its name may be made to point here (DNS
-rebinding), but then Host says that name; and what it sends by itself carries its own Origin, or says in Sec-Fetch-Site
-that it comes from elsewhere, and that also holds where the browser adds the password that it remembers.
+A page on the web must not reach a server on a user's own machine. Its name may be made to resolve to this machine (DNS
+rebinding), but then Host has that name. Requests that the page sends itself have its Origin, or a Sec-Fetch-Site that
+is not this site, also if the browser adds a remembered password.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from tracker.server.token_auth import Door
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 RULE = "tracker.rule"
-"""Where in the scope the label of the rule that let the request in is."""
+"""Scope key of the label of the rule that admitted the request."""
 
 _ONCE = ("host", "origin", "authorization", "sec-fetch-site")
 _KEPT = 1024
 _CHALLENGE = 'Basic realm="Tracker: the password is an access token", charset="UTF-8"'
 _MLFLOW = ("/api/2", "/api/3", "/ajax-api/", "/graphql", "/get-artifact", "/model-versions/", "/v1/")
-"""Where MLflow's clients ask, who read its own words for errors."""
+"""Paths of MLflow's clients, which need MLflow's error codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hosts:
-    """The names under which the server may be asked, with any port.
+    """Host names under which the server accepts requests, with any port.
 
-    With `addresses`, any IP address too: rebinding takes a name.
+    With `addresses`, any IP address too: rebinding needs a name.
     """
 
     names: Collection[str] = LOOPBACK
     addresses: bool = False
 
     def allow(self, host: str) -> bool:
-        """Whether `host`, as in the header of that name, is one of them."""
+        """Whether `host`, a Host header's value, is one of them."""
         name = _name(host)
         return name is not None and (name in self.names or (self.addresses and _is_address(name)))
 
@@ -68,10 +68,10 @@ def _is_address(name: str) -> bool:
 
 
 class Gate:
-    """Refuses what comes under another name or from another page (403), without a token (401), or with too little of
-    a role (403). Without a door everybody may do everything.
+    """Refuses requests with another host or from another page (403), without a token (401), or with an insufficient
+    role (403). Without a door every client may do everything.
 
-    What was let in before is let in by three looks into dictionaries, whose keys are the headers' raw bytes.
+    A request like an earlier one is admitted by three lookups in dictionaries, whose keys are the headers' raw bytes.
     """
 
     def __init__(self, app: ASGIApp, hosts: Hosts, door: Door | None = None, rules: Rules | None = None) -> None:
@@ -148,7 +148,7 @@ class Gate:
 
 
 def _is_visit(headers: Headers, method: str) -> bool:
-    """Whether somebody follows a link to here, in a window of its own."""
+    """Whether a user follows a link to this server, in a top-level window."""
     return (
         method == "GET"
         and headers.get("sec-fetch-mode") == "navigate"

@@ -1,6 +1,6 @@
-"""What the server says on its standard error: a line a request and a line a message, as key=value or JSON.
+"""The server's log on standard error: a line a request and a line a message, as key=value or JSON.
 
-No line has a query, a header or a body: what is secret does not get there.
+No line has a query, a header or a body, since they may contain secrets.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _EVERY_S = 0.2
 _LONGEST_PATH = 500
 _MOST_WAITING = 10_000
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: their lines are for debugging."""
+"""Paths that machines request every few seconds: logged at level debug only."""
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./:@-]{1,500}\Z")
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+\Z")
 
 
 _Answered = tuple[float, str, str, int, float, int, str, Mapping[str, Any]]
-"""When, in seconds since the epoch, and what `Log.answered` is told."""
+"""Time in seconds since the epoch, and the arguments of `Log.answered`."""
 
 
 class Log:
-    """Lines to the file descriptor `target`. Those of requests are written by a thread, several at a time."""
+    """Writes lines to the file descriptor `target`. A thread writes those of requests, several at a time."""
 
     def __init__(self, level: str = "info", format_: Format = "text", *, target: int = 2) -> None:
         self._level = getattr(logging, level.upper())
@@ -52,7 +52,7 @@ class Log:
     def answered(
         self, method: str, path: str, status: int, seconds: float, size: int, id_: str, scope: Mapping[str, Any]
     ) -> None:
-        """Note a request; its line is there within a moment. `scope` says whose it was, and how it failed."""
+        """Queue the line of a request; the thread writes it soon. `scope` has its identity and its error."""
         level = logging.ERROR if status >= 500 else logging.DEBUG if path in _QUIET else logging.INFO
         if level >= self._level:
             self._dropped += len(self._waiting) == _MOST_WAITING
@@ -60,9 +60,9 @@ class Log:
 
     @contextmanager
     def running(self, *, requests: bool = True) -> Iterator[Log]:
-        """Write what is noted, and what the loggers of the server say, until the block ends; then all is written.
+        """Write queued lines and records of the server's loggers until the block ends; then all is written.
 
-        Without `requests` no thread is begun, as a process needs it that will fork.
+        Without `requests` no thread is started: for a process that will fork.
         """
         handler = _Handler(self)
         loggers = [logging.getLogger(name) for name in ("tracker", "uvicorn", "py.warnings", "")]
@@ -85,12 +85,12 @@ class Log:
             self.flush()
 
     def say(self, message: str) -> None:
-        """A line of the server's own, whatever the level."""
+        """Write a line of the server's own, whatever the level."""
         self.flush()
         self._write([self._line(time.time(), "info", {"message": message})])
 
     def record(self, record: logging.LogRecord) -> None:
-        """A line for what a logger says, with the id of the request that it is about."""
+        """Write a line for a record of a logger, with the id of its request."""
         more: dict[str, Any] = {"logger": record.name, "message": record.getMessage()}
         if request_id := REQUEST_ID.get():
             more["id"] = request_id
@@ -102,7 +102,7 @@ class Log:
         self._write([line, *(trace.splitlines() if self.format == "text" else ())])
 
     def flush(self) -> None:
-        """Write what is noted by now."""
+        """Write the lines that are queued by now."""
         lines = []
         while self._waiting:
             try:
@@ -159,7 +159,7 @@ class Log:
 
 
 def plain_path(path: str) -> str:
-    """A request's path as it may be written down: escaped and bounded."""
+    """A request's path for the log: escaped and bounded."""
     return path if _PLAIN_PATH.match(path) else quote(path[:_LONGEST_PATH], safe="/:@!$&'()*+,;~")
 
 

@@ -1,4 +1,4 @@
-"""Answers that are too long for memory: made a piece at a time, each when the client has taken the one before."""
+"""Streamed responses that are too long for memory: each piece is made when the client has taken the one before."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tracker.server.fair_lock import FairLock
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The bytes of an answer in pieces, and what gives up what they are made of."""
+    """The bytes of a response in pieces, and the function that releases their resources."""
 
     pieces: Iterator[bytes]
     close: Callable[[], None] = lambda: None
 
 
 class LongAnswer(StreamingResponse):
-    """Sends pieces, each made in a thread when its turn comes.
+    """A response that sends pieces, each made in a thread when its turn comes.
 
-    `done` is called once the client has all of them, or has gone.
+    `done` is called once the client has all of them, or has disconnected.
     """
 
     def __init__(

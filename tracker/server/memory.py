@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system: glibc keeps what threads freed, for ever if something small lies above it."""
+"""Returns freed memory to the system: glibc keeps memory that threads freed, for ever if a small block is above it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from functools import cache
 
 LOOK_S = 2.0
-"""How often `FreedMemory.look` is to be called."""
+"""Seconds between calls of `FreedMemory.look`."""
 _CALM_S, _WORK_S = 0.6, 0.2
-"""Processor time between two looks below which the process is calm, and from which on it has worked at all."""
+"""CPU seconds between two calls: below the first the process is idle, from the second on it has worked at all."""
 
 
 class FreedMemory:
-    """Gives back what is free once the process has worked and is calm again: under load that would only cost time."""
+    """Returns free memory once the process has worked and is idle again: under load that would only cost time."""
 
     def __init__(self) -> None:
         self._last = self._trimmed = time.process_time()
 
     def look(self) -> None:
-        """Give back what is free, if now is the time."""
+        """Return free memory if the process is idle again after work."""
         now = time.process_time()
         is_calm = now - self._last < _CALM_S
         self._last = now
@@ -32,7 +32,7 @@ class FreedMemory:
 
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    """The C library's function of that name, None where it has none."""
+    """The C library's `malloc_trim`, None if it has none."""
     try:
         found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):

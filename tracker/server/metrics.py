@@ -1,7 +1,7 @@
-"""What the server counts, for Prometheus.
+"""Metrics of the server in Prometheus' format.
 
-Our own few lines and not prometheus_client: what several processes of one server counted must come as one answer from
-any of them, which that package does through files, and counting a request must cost a microsecond.
+This is not prometheus_client: any of a server's processes must report the sum of all, which that package does through
+files, and counting a request must cost a microsecond.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 3
 """Upper bounds of the buckets, in seconds."""
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FEW = 500
-"""How many different labels a family may have: what is beyond is counted as "other"."""
+"""Maximum number of different labels of a family; further ones are counted as "other"."""
 
 B = TypeVar("B")
 R = TypeVar("R")
 
 
 class BucketCounts(msgspec.Struct):
-    """How often values fell into each bucket (the last is for those above all bounds), and their sum."""
+    """Number of values in each bucket (the last is for those above all bounds), and their sum."""
 
     counts: list[int]
     total: float = 0.0
@@ -43,21 +43,21 @@ class BucketCounts(msgspec.Struct):
         self.total += value
 
     def add(self, other: BucketCounts) -> None:
-        """Count what `other` counted."""
+        """Add the counts of `other`."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
 
 class Counts(msgspec.Struct):
-    """What one process counted since it began; those of several can be added up."""
+    """Counters of one process since it began; those of several processes can be added up."""
 
     requests: dict[tuple[str, str, int], BucketCounts] = {}
-    """How long requests took, by method, route and status."""
+    """Durations of requests, by method, route and status."""
     batches: int = 0
     points: int = 0
     commits: BucketCounts = msgspec.field(default_factory=lambda: BucketCounts([0] * (len(COMMIT_S) + 1)))
     errors: dict[str, int] = {}
-    """What the store failed with, by the error's name."""
+    """Number of the store's errors, by name."""
     cpu_s: float = 0.0
     waiting: int = 0
     answering: int = 0
@@ -66,7 +66,7 @@ class Counts(msgspec.Struct):
     started_s: float = 0.0
 
     def add(self, other: Counts) -> None:
-        """Add what another process counted, and how things stand there."""
+        """Add the counters and gauges of another process."""
         for key, histogram in other.requests.items():
             self.requests.setdefault(key, _empty(REQUEST_S)).add(histogram)
         for name, count in other.errors.items():
@@ -87,24 +87,24 @@ def _empty(bounds: Sequence[float]) -> BucketCounts:
 
 
 class Metrics:
-    """Counts for one process. `others` gives what its fellows counted."""
+    """Metrics of one process. `others` returns the counts of the server's other processes."""
 
     def __init__(self, others: Callable[[], Iterable[Counts]] = lambda: ()) -> None:
         self._counts = Counts(started_s=time.time())
         self._others = others
         self._cpu_before = 0.0
         self.waiting: Callable[[], int] = lambda: 0
-        """How many batches wait for the writer."""
+        """Returns how many batches wait for the writer."""
         self.answering = 0
         """How many requests are being answered."""
 
     def resume(self, before: Counts) -> None:
-        """Go on from what a process counted whose place this one takes."""
+        """Continue from the counts of the process that this one replaces."""
         self._counts.add(before)
         self._cpu_before = before.cpu_s
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count an answered request."""
         requests = self._counts.requests
         histogram = requests.get((method, route, status))
         if histogram is None:
@@ -120,7 +120,7 @@ class Metrics:
     def measured(
         self, append_many: Callable[[Sequence[B]], Sequence[R]], points_of: Callable[[B], int]
     ) -> Callable[[Sequence[B]], Sequence[R]]:
-        """`append_many`, with its commits measured, and what it committed counted."""
+        """`append_many`, wrapped so that its commits are timed and their content counted."""
 
         def measured(batches: Sequence[B]) -> Sequence[R]:
             begun = time.perf_counter()
@@ -140,7 +140,7 @@ class Metrics:
         return measured
 
     def own(self) -> Counts:
-        """What this process counted, and how things stand in it."""
+        """Counters and gauges of this process."""
         counts = self._counts
         usage = resource.getrusage(resource.RUSAGE_SELF)
         counts.cpu_s = self._cpu_before + usage.ru_utime + usage.ru_stime
@@ -151,7 +151,7 @@ class Metrics:
         return counts
 
     def text(self) -> str:
-        """All that this process and its fellows counted, as Prometheus reads it."""
+        """The metrics of all processes of the server in Prometheus' text format."""
         counts = Counts()
         counts.add(self.own())
         for other in self._others():

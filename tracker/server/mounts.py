@@ -1,4 +1,4 @@
-"""Applications of plugins on the server: where they may be, and that what fails in them is theirs."""
+"""Applications of plugins on the server: their allowed paths, and errors that are attributed to them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 
 
 class Mounted(NamedTuple):
-    """A mount and the name of the plugin that brought it."""
+    """A mount and the name of its plugin."""
 
     plugin: str
     mount: Mount
 
 
 def find_mounts(plugins: Plugins) -> list[Mounted]:
-    """The applications that plugins bring; what is none, or is where another is, is said on the log and left out."""
+    """The applications of plugins; invalid ones, and those at a path in use, are logged and left out."""
     found: list[Mounted] = []
     rules = Rules()
 
@@ -66,7 +66,7 @@ def _is_below(path: str, other: str) -> bool:
 
 
 class WithMounts:
-    """`app` with the mounts before it. What raises in one is named on the log, and answered 500."""
+    """`app` with the mounts before it. An exception in a mount is logged with its plugin's name, and answered 500."""
 
     def __init__(self, app: ASGIApp, mounts: Sequence[Mounted]) -> None:
         self._app = app

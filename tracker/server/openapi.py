@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made of the operations and of the records' own types."""
+"""The OpenAPI 3.1 document, generated from the operations and the records' types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tracker.server.problems import TYPE, Problem
 
 _REF = "#/components/schemas/{name}"
 _EVERYWHERE = (400, 401, 403, 503)
-"""A parameter that is wrong, no token, a host, an origin or a role that is wrong, a store that is away."""
+"""A wrong parameter, no token, a wrong host, origin or role, an unavailable store."""
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An access token."},
     "basic": {"type": "http", "scheme": "basic", "description": "Any user, and an access token as the password."},
@@ -28,7 +28,7 @@ _PATTERNS = {
     "path": f"^{_NAME}(/{_NAME}){{0,3}}$",
     "checkpoint_id": "^[0-9]{1,9}$",
 }
-"""Of parameters in the path. That of files is narrower than the rule, which counts bytes."""
+"""Schemas of parameters in the path. That of files is stricter than the rule, which counts bytes."""
 _NUMBER = {
     "description": "A float; those that JSON has no number for are strings.",
     "anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}],
@@ -65,7 +65,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
             "description": "Runs of trainings. Times are milliseconds since the Unix epoch; epochs count from 0.",
         },
         "paths": _renamed(paths),
-        # Neither, where the server has no tokens and is reached from its own machine alone.
+        # No scheme is needed if the server has no tokens and is reached from its own machine only.
         "security": [{}, {"bearer": []}, {"basic": []}],
         "components": {"schemas": {**_renamed(components), "Number": _NUMBER}, "securitySchemes": _SCHEMES},
     }
@@ -93,7 +93,7 @@ def _operation(one: Operation, path: str, schemas: Mapping[Any, dict[str, Any]])
             del answer["content"][MSGPACK]
     elif one.content is not None:
         answer["content"] = one.content
-    # A path whose parameter holds a line break leads nowhere.
+    # A path whose parameter has a line break matches no route.
     failures = {*_EVERYWHERE, *one.failures, *((404,) if "{" in path else ())}
     found: dict[str, Any] = {
         "summary": one.summary,
@@ -147,7 +147,7 @@ def _query_parameters(one: Operation) -> list[dict[str, Any]]:
 
 
 def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` without null, which a query parameter cannot be: it is left out instead."""
+    """`schema` without null: a query parameter is left out instead."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     plain = {key: value for key, value in schema.items() if key != "anyOf" and not (key == "default" and value is None)}
     return plain | (kinds[0] if kinds else {})

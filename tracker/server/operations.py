@@ -1,4 +1,4 @@
-"""What the server can be asked, as values: a route is made of each, and the OpenAPI document of all."""
+"""Operations of the HTTP API as values: each becomes a route, all together the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ SHORT_ROWS = 100_000
 SHORT_PAGE = 1000
 """Runs of a page up to which a search is a short read."""
 HEADERS = {"Vary": "Accept", "X-Content-Type-Options": "nosniff"}
-"""Of answers that are JSON or MessagePack."""
+"""Headers of responses in JSON or MessagePack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the routes work with. The store is asked in threads, never on the event loop; `reads` bounds how many.
+    """Dependencies of the routes. The store is read in threads, never on the event loop; `reads` bounds how many.
 
-    Each question has `query_seconds`, None for as long as it takes.
+    Each query has `query_seconds`, None for no limit.
     """
 
     store: SqlRunStore
@@ -58,9 +58,9 @@ class Services:
     probes: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
 
     async def ask(self, question: Callable[[], T], *, long: bool = False) -> T:
-        """What `question` returns, asked in a thread: in the slots of long reads if it reads very many rows.
+        """Call `question` in a thread and return its result; `long` takes a slot of long reads, for very many rows.
 
-        QueryTimeout if it reads for too long; Refused if there was no place for it in time.
+        QueryTimeout if it reads for too long; Refused if no slot was free in time.
         """
         async with (self.reads.long if long else self.reads.short).place():
             return await self._in_thread(question)
@@ -68,9 +68,9 @@ class Services:
     async def stream(
         self, make: Callable[[FairLock], Pieces], media_type: str, headers: Mapping[str, str]
     ) -> LongAnswer:
-        """An answer out of the pieces that `make` reads, in the slots of long reads until the client has them all.
+        """A response of the pieces that `make` reads; it occupies a slot of long reads until the client has them all.
 
-        `make` holds what it is given while it is busy.
+        `make` holds the given lock while it is busy.
         """
         slots = self.reads.long
         client = await slots.enter()
@@ -94,11 +94,11 @@ Handler = Callable[[Services, Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path. `answers` is the type of what it returns, None for nothing.
+    """One method of one path. `answers` is the type of its result, None for no result.
 
-    `query` has its query parameters as fields. `failures` are the statuses of its problems, but for those that any
-    operation may have. `takes` is the type of its body in MessagePack; `body` and `content` are
-    OpenAPI's words for a request and an answer that are no records, `also` for the answers of other statuses.
+    `query` has its query parameters as fields. `failures` are the statuses of its problems, except those that any
+    operation may have. `takes` is the type of its body in MessagePack; `body` and `content` are OpenAPI objects for a
+    request and a response that are no records, `also` for the responses of other statuses.
     """
 
     method: str
@@ -117,7 +117,7 @@ class Operation:
 
 
 def routes(operations: Sequence[Operation], services: Services) -> list[Route]:
-    """One route a path, so that the answer to a method that it does not take names all that it does."""
+    """One route a path, so that the response to an unsupported method names all supported ones."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
@@ -133,7 +133,7 @@ def _route(path: str, by_method: Mapping[str, Operation], services: Services) ->
 
 
 def run_id(request: Request) -> str:
-    """The run id of the path; what cannot be one is not found."""
+    """The run id of the path; RunNotFound if it is malformed."""
     given: str = request.path_params["run_id"]
     try:
         return check_run_id(given)
@@ -167,17 +167,18 @@ def query(request: Request, kind: type[S]) -> S:
 
 
 def encoder(request: Request) -> tuple[str, Callable[[Any], bytes]]:
-    """The media type that the client wants, and how to write it: JSON unless it names MessagePack."""
+    """The media type that the client accepts, and its encoder: JSON unless it names MessagePack."""
     wants_msgpack = "msgpack" in request.headers.get("accept", "")
     return (MSGPACK, to_msgpack) if wants_msgpack else (JSON, to_json)
 
 
 def payload(body: bytes, media_type: str, status: int = 200) -> Response:
-    """`body` as a response of `media_type`, one of two that the same path may have."""
+    """`body` as a response of `media_type`, one of the two of each path."""
     return Response(body, status, HEADERS, media_type=media_type)
 
 
 async def asked(services: Services, request: Request, question: Callable[[], Any], *, long: bool = False) -> Response:
-    """What `question` returns; asked and written in a thread, since both may take a while. See `Services.ask`."""
+    """The result of `question` as a response; called and encoded in a thread, as both may be slow. See
+    `Services.ask`."""
     media_type, encode = encoder(request)
     return payload(await services.ask(lambda: encode(question()), long=long), media_type)

@@ -1,4 +1,4 @@
-"""Something that is done again and again beside the server's work."""
+"""Periodic work on a background thread of the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("tracker.server")
 class Periodic:
     """Calls `what` every `every_s` seconds on a thread of its own, from entering to leaving the `with` block.
 
-    What fails is said once for as long as it fails in the same way, and tried again.
+    An error is logged once for as long as the same one repeats; the call is tried again.
     """
 
     def __init__(self, name: str, every_s: float, what: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457). Which error is which status stands here, once."""
+"""Errors as problem details (RFC 9457), and the one table of errors and their HTTP statuses."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tracker.server.writer import Busy
 
 TYPE = "application/problem+json"
 ERROR = "tracker.error"
-"""Where in the scope the name of the error is that a request ended with."""
+"""Scope key of the name of the error with which a request ended."""
 IDENTITY = "tracker.identity"
-"""Where in the scope whoever asks is, if tokens are asked for."""
+"""Scope key of the authenticated identity, if tokens are required."""
 READS = "tracker.reads"
-"""Where in the scope it stands whether a viewer may send the request: then it changes nothing."""
+"""Scope key of whether a viewer may send the request: then it changes nothing."""
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that is answered, "" outside of any."""
+"""The id of the current request, "" outside of any."""
 CLIENT: ContextVar[str] = ContextVar("client", default="")
-"""Who sends the request that is answered: the name of its token, else its address."""
+"""The client of the current request: the name of its token, else its address."""
 
 STATUS: dict[type[Exception], int] = {
     errors.NotFound: 404,
@@ -45,10 +45,10 @@ RETRY_AFTER_S = 2
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """What went wrong. `error` is the class of `tracker.domain.errors` that a Python client raises for it.
+    """A problem document. `error` is the class of `tracker.domain.errors` that a Python client raises for it.
 
-    `field` and `limit` say which value broke which rule. `request_id` finds the request on the server's log.
-    `error_code` and `message` are there for MLflow's clients, where they ask.
+    `field` and `limit` say which value broke which rule. `request_id` finds the request in the server's log.
+    `error_code` and `message` are for MLflow's clients, on their paths only.
     """
 
     type: str = msgspec.field(default_factory=lambda: "about:blank")
@@ -64,7 +64,7 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class Refused(Exception):
-    """A request that is refused before it is anything to the store."""
+    """A request that is refused before it reaches the store."""
 
     def __init__(
         self, status: int, detail: str, *, field: str = "", limit: str = "", headers: dict[str, str] | None = None
@@ -77,7 +77,7 @@ class Refused(Exception):
 
 
 class Unreadable(Refused):
-    """A body that is not what it must be, 422."""
+    """A malformed body, 422."""
 
     def __init__(self, error: errors.InvalidValue) -> None:
         super().__init__(422, str(error), field=error.field, limit=error.limit)
@@ -93,7 +93,7 @@ def response(
     error_code: str = "",
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A problem as a response; `error_code` is MLflow's word for it, where MLflow's clients ask."""
+    """A problem as a response; `error_code` is MLflow's code for it, on paths of MLflow's clients."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -123,7 +123,7 @@ _STORE = re.compile(r"\b(?:sqlite|postgresql):///?\S+?(?=: |[;,]? |\Z)")
 
 
 def _without_store(text: str) -> str:
-    """A message without the address of the store, which is the server's own: folder, user, host."""
+    """A message without the store's address (folder, user, host), which clients must not see."""
     return _STORE.sub("the store", text)
 
 
@@ -132,7 +132,7 @@ async def _tracker_error(request: Request, error: Exception) -> Response:
     name = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
     request.scope[ERROR] = name
     headers = {}
-    # What took too long once takes as long again.
+    # A query that took too long would take as long again.
     if status == 503 and not isinstance(error, errors.QueryTimeout):
         headers["Retry-After"] = "1" if isinstance(error, Busy) else str(RETRY_AFTER_S)
     return response(
@@ -156,7 +156,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    # What happened is on the log; a body with the inside of the server helps nobody who may read it.
+    # The log has the details; clients must not see internals of the server.
     return response(500, "the server failed; its log says how", "TrackerError")
 
 

@@ -1,4 +1,4 @@
-"""One process of the server: store, writer, application and what is done beside them, until it is told to end."""
+"""One process of the server: store, writer, application and periodic work, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ from tracker.store.store import SqlRunStore
 log = logging.getLogger("tracker.server")
 
 SWEEP_S = 15.0
-"""How often runs that gave no sign of life are looked for: what their status says in SQL is that much late."""
+"""Seconds between searches for runs whose lease has expired: their status in SQL is at most this late."""
 REMOVE_S = 5.0
-"""How often files of pruned checkpoints are removed."""
+"""Seconds between removals of pruned checkpoints' files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a process of the server is made of.
+    """Configuration of a process of the server.
 
-    `url` and `root` are as `compose.store_url` and `compose.artifact_root` return them. Tokens are asked for if
-    `guarded`, even if the store has none. `allowed` are places for artifacts that MLflow's clients may name. A request
-    reads for `query_seconds` at most, None for as long as it takes.
+    `url` and `root` are as `compose.store_url` and `compose.artifact_root` return them. Tokens are required if
+    `guarded`, even if the store has none. `allowed` are artifact locations that MLflow's clients may name. A request
+    reads for `query_seconds` at most, None for no limit.
     """
 
     url: str
@@ -68,9 +68,9 @@ class Setup:
 def run(
     setup: Setup, opened: socket.socket, *, started: Callable[[Log], None], place: WorkerSlot | None = None
 ) -> None:
-    """Answer on the socket until SIGTERM or SIGINT; return when all that was accepted is committed.
+    """Serve on the socket until SIGTERM or SIGINT; return when all that was accepted is committed.
 
-    `started` is called when it answers. `place` is this process's among several that answer on the same socket.
+    `started` is called when it serves. `place` is this process's slot among several that serve on the same socket.
     Raises StoreError if the store cannot be opened.
     """
     metrics = Metrics(place.others if place is not None else lambda: ())
@@ -105,7 +105,7 @@ def run(
             mounts=find_mounts(installed(Settings.from_environment())),
             started=partial(started, output),
         )
-        # Requests make very many objects that live for a moment: what stands now need not be looked through with them.
+        # Requests make very many short-lived objects: the collector need not scan the present ones with them.
         gc.freeze()
         gc.set_threshold(50_000, 20, 1000)
         serve(app, opened)
@@ -116,7 +116,7 @@ def _points(batch: Batch | Logged) -> int:
 
 
 def _mlflow(setup: Setup, store: SqlRunStore, writer: Writer) -> Around:
-    """What puts MLflow's API and pages before our own routes."""
+    """Returns the function that puts MLflow's API and pages before our own routes."""
     if find_spec("mlflow") is None:
         log.warning(f"MLflow is not installed, so its pages are not here: {how_to_install('mlflow')}")
     locations = Locations(setup.root, proxied=True, allowed=setup.allowed)

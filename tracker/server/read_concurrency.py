@@ -11,14 +11,14 @@ from tracker.server.fair_lock import FairLock
 from tracker.server.problems import CLIENT, Refused
 
 PATIENCE_S = 40.0
-"""How long a read waits for its place; then the client is asked to come again."""
+"""Seconds that a read waits for a slot; then the client gets 503 with Retry-After."""
 _RETRY = {"Retry-After": "5"}
 
 
 class ReadSlots:
-    """`places` for reads, at most `each` of them for one client (its token, else its address).
+    """`places` slots for reads, at most `each` of them for one client (its token, else its address).
 
-    Clients who wait are served in turn, one read each, whoever has more of them waiting. For one event loop.
+    Waiting clients are served in turn, one read each, however many each has waiting. For one event loop.
     """
 
     def __init__(self, places: int, each: int, *, patience_s: float = PATIENCE_S) -> None:
@@ -30,7 +30,7 @@ class ReadSlots:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """A place for the client whose request this is. Refused (503) if none becomes free in time."""
+        """Context manager of a slot for the current request's client. Refused (503) if none becomes free in time."""
         client = await self.enter()
         try:
             yield
@@ -38,7 +38,7 @@ class ReadSlots:
             self.leave(client)
 
     async def enter(self) -> str:
-        """Take a place, and return for whom; `leave` gives it back. Refused (503) if none becomes free in time."""
+        """Take a slot and return its client, for `leave`. Refused (503) if none becomes free in time."""
         client = CLIENT.get()
         if self._free and self._taken[client] < self._each and client not in self._waiting:
             self._take(client)
@@ -47,7 +47,7 @@ class ReadSlots:
         return client
 
     def leave(self, client: str) -> None:
-        """Give a place back."""
+        """Release a slot."""
         self._free += 1
         self._taken[client] -= 1
         if not self._taken[client]:
@@ -86,7 +86,7 @@ class ReadSlots:
                 del self._waiting[client]
 
     def _admit(self) -> None:
-        """Give free places to those who wait, the client first that was served the longest ago."""
+        """Give free slots to waiting clients, first to the one that was served the longest ago."""
         for client in list(self._waiting):
             if not self._free:
                 return
@@ -105,9 +105,9 @@ class ReadSlots:
 class ReadConcurrency:
     """How many reads of each kind a server does at once.
 
-    `short` ones are most; `long` ones read very many rows, and keep their place until the client has their answer. So
-    long ones never keep short ones waiting. `genuine` is for requests that MLflow's own application answers. Threads of
-    long reads that are streamed take `fair_lock`.
+    Most are `short`. `long` ones read very many rows, and keep their slot until the client has the response; they never
+    delay short ones. `genuine` is for requests that MLflow's own application answers. Threads of streamed long reads
+    take `fair_lock`.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Bodies of requests: bounded in size, in time, and all together."""
+"""Request bodies, with limits on size, time and their total."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from tracker.server.problems import CLIENT, READS, Refused, Unreadable
 
 GRACE_S = 30.0
 SLOWEST = 64 * 1024
-"""Bytes a second that a client must reach on the average of every `GRACE_S`, until the body is complete."""
+"""Bytes a second that a client must send on average over each `GRACE_S`, until the body is complete."""
 SMALL = 1024 * 1024
-"""A body of this size has room of its own, however many large ones there are. Readers may send no larger ones."""
+"""Bodies up to this size have a budget of their own, however many large ones there are. Viewers may send no larger
+ones."""
 WINDOW = 8 * 1024 * 1024
-"""The most memory that a compressed body may ask its reader to keep; RFC 9659 lets senders count on no more."""
+"""The largest window that a compressed body may need for decoding; RFC 9659 guarantees senders no more."""
 _PIECE = 1024 * 1024
 
 
 async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[bytes]:
-    """The body as it comes, of at most `largest` bytes (413).
+    """The body in chunks as it arrives, of at most `largest` bytes (413).
 
-    Refused (408) if it comes too slowly, so that nobody holds a place for ever, or if the server ends (503).
+    Refused (408) if it arrives too slowly, so that no client occupies memory for ever, or if the server ends (503).
     """
     announced = request.headers.get("content-length", "")
     if largest is not None and announced.isdecimal() and int(announced) > largest:
@@ -49,7 +50,7 @@ async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[
                 headers={"Connection": "close"},
             ) from None
         except asyncio.CancelledError:
-            # Only a server that ends does this, when it has waited long enough.
+            # Only an ending server does this, when it has waited long enough.
             raise Refused(
                 503, "the server is shutting down", headers={"Retry-After": "2", "Connection": "close"}
             ) from None
@@ -62,18 +63,18 @@ async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[
 
 
 def too_large(size: int, largest: int) -> Refused:
-    """A body, or a part of one, of `size` bytes where `largest` are taken."""
+    """The error for a body, or a part of one, of `size` bytes where `largest` are accepted."""
     error = InvalidValue("body", f"{size} bytes", limit=f"{largest} bytes")
     return Refused(413, str(error), field=error.field, limit=error.limit)
 
 
 class BodyLimits:
-    """How large bodies may be.
+    """Limits on the size of bodies.
 
-    Those that are held in memory whole: each no larger than `largest`, and `SMALL` where the request only reads. All
-    that are held at once are no more than `together`, those of one client (its token, else its address) no more than
-    half of that; bodies up to `SMALL` do not count there, but have room of their own, `small_together`. Of a compressed
-    one, both what came and what it says count. Files pass through, each no larger than `largest_file`, if it is given.
+    A body that is held in memory has at most `largest` bytes, and `SMALL` if the request only reads. All that are held
+    at once have at most `together`, those of one client (its token, else its address) at most half of that; bodies up
+    to `SMALL` do not count there, but have a budget of their own, `small_together`. Of a compressed body both its
+    compressed and its uncompressed bytes count. Files are streamed, each at most `largest_file` bytes, if it is given.
     """
 
     def __init__(
@@ -90,12 +91,13 @@ class BodyLimits:
         self._small_together = small_together
         self._large: Counter[str] = Counter()
         self._small = 0
-        # Each that is being unpacked keeps a window.
+        # Each decompression holds a window in memory.
         self._unpacking = asyncio.Semaphore(2)
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """The request's body, which counts as held until the context ends. Refused: 408, 413, 415, 422 or 503."""
+        """Context manager of the request's body, which counts as held until it ends. Refused: 408, 413, 415, 422 or
+        503."""
         coding = request.headers.get("content-encoding", "identity").strip().lower()
         if coding not in codings():
             known = ", ".join(codings())
@@ -126,7 +128,7 @@ class BodyLimits:
             self._let_go(held)
 
     def _hold(self, held: _BodyBudget, more: int) -> None:
-        """Count `more` bytes of a body; one that is small no more moves to where the large ones count."""
+        """Count `more` bytes of a body; one that is no longer small moves to the budget of large ones."""
         size = held.size + more
         self._let_go(held)
         if size <= SMALL:
@@ -134,7 +136,7 @@ class BodyLimits:
             self._small += size
         else:
             self._require(self._large.total() + size <= self._together, self._large.total())
-            # Alone a body may be as large as is allowed: what counts is what else its client has here.
+            # A client's only body may have the full size: only its other bodies count against its share.
             mine = self._large[held.client]
             self._require(not mine or mine + size <= self._together // 2, mine)
             self._large[held.client] += size
@@ -155,7 +157,7 @@ class BodyLimits:
 
 
 class _BodyBudget:
-    """A body that comes from a client: how much of it counts."""
+    """The bytes of one client's body that count."""
 
     def __init__(self, client: str) -> None:
         self.client = client
@@ -164,12 +166,12 @@ class _BodyBudget:
 
 @cache
 def codings() -> tuple[str, ...]:
-    """How bodies may be encoded here: zstd where there is a module that reads it."""
+    """Supported content codings: zstd if a module that reads it is installed."""
     return ("identity", "zstd") if find_spec("zstandard") else ("identity",)
 
 
 async def _unpacked(packed: bytes, largest: int) -> AsyncIterator[bytes]:
-    """What `packed` says, in pieces, so that a small body which says a lot is never there whole. Refused: 413, 422."""
+    """`packed` decompressed in pieces, so that a decompression bomb is never in memory whole. Refused: 413, 422."""
     from zstandard import ZstdDecompressor, ZstdError
 
     reader = ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed, read_across_frames=True)

@@ -1,4 +1,4 @@
-"""Before everything else: each request gets an id, is counted, measured and noted, and always gets an answer."""
+"""The outermost layer: gives each request an id, counts, times and logs it, and ensures that it gets a response."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tracker.server.metrics import Metrics
 log = logging.getLogger("tracker.server")
 
 Note = Callable[[str, str, int, float, int, str, Mapping[str, Any]], None]
-"""Notes a request that was answered: `logs.Log.answered`."""
+"""Logs an answered request: `logs.Log.answered`."""
 ROUTE = "tracker.route"
-"""Where in the scope an application may say the route that it took, for the metrics; one of few."""
+"""Scope key in which an application may store its route, for the metrics; one of few."""
 _SANE = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+@-]{0,127}\Z")
 _GONE = 499
-"""What stands on the log for a client that did not wait for an answer."""
+"""The logged status of a request whose client disconnected before the response."""
 _STORE_ERRORS = frozenset({"StoreError", "StoreUnavailable", "QueryTimeout", "SchemaOutdated", "SchemaTooNew"})
 
 
 class Front:
-    """Wraps the whole application. The id is the client's X-Request-ID if that is one, else made, and goes back."""
+    """Wraps the whole application. The id is the client's X-Request-ID if valid, else a new one, and is sent back."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, note: Note | None = None) -> None:
         self._app = app
@@ -88,6 +88,6 @@ class Front:
 
 
 def _route(scope: Scope) -> str:
-    """The route that was taken, as one of few: what the application says, else the rule that let the request in."""
+    """The request's route, as one of few: the application's, else the rule that admitted the request."""
     taken: str | None = getattr(scope.get("route"), "path", None)
     return taken or scope.get(ROUTE) or scope.get(RULE) or "other"

@@ -1,7 +1,7 @@
-"""Which role a request needs: one table of methods and paths. What is not in it needs an admin.
+"""The role that a request needs: one table of methods and paths. Everything else needs an admin.
 
-`*` is one segment of a path, `/**` is whatever follows, or nothing. `M` is MLflow's API under any of its prefixes,
-braces hold alternatives. HEAD counts as GET. A test walks every rule of MLflow's own application and finds it here.
+`*` is one segment of a path, `/**` is any rest, also none. `M` is MLflow's API under any of its prefixes, braces have
+alternatives. HEAD counts as GET. A test finds every rule of MLflow's own application here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ admin POST        M/{scorer,issues,genai/evaluate}/invoke  /gateway/**  /ajax-ap
 admin GET         /gateway/**
 admin PATCH       /ajax-api/3.0/jobs/**
 """
-"""The first line that fits counts."""
+"""The first matching line counts."""
 
 _PREFIXES = {
     "M/": [f"/{api}/{version}/mlflow/" for api in ("api", "ajax-api") for version in ("2.0", "3.0")],
@@ -75,11 +75,11 @@ _PREFIXES = {
 }
 
 OPEN = frozenset({"/healthz", "/readyz"})
-"""What anybody may ask: load balancers and health checks have no token."""
+"""Paths that need no token: load balancers and health checks have none."""
 
 
 class Rule(NamedTuple):
-    """What a request needs, and the line of the table that says so, as a label; "" if no line does."""
+    """The role that a request needs, and the table's line for it, as a label; "" if there is none."""
 
     role: Role
     label: str
@@ -89,7 +89,7 @@ _UNKNOWN = Rule("admin", "")
 _ANYTHING = Rule("viewer", "")
 _KEPT = 4096
 _SHORT = 300
-"""Paths that are longer are not remembered, so that nobody fills the memory with them."""
+"""Longer paths are not cached, so that no client can fill the memory with them."""
 
 
 def _expanded(pattern: str) -> Iterator[str]:
@@ -113,9 +113,9 @@ def _lines() -> Iterator[tuple[str, str, Rule]]:
 
 
 class Rules:
-    """The table, made fast: a path that was asked for before is one look into a dictionary.
+    """The table with a cache: a path that was requested before costs one lookup in a dictionary.
 
-    Before it come `mounts`: a path, and the roles that reading and writing at and below it need.
+    `mounts` take precedence: a path, and the roles that reading and writing at and below it need.
     """
 
     def __init__(self, mounts: Sequence[tuple[str, Role, Role]] = ()) -> None:
@@ -142,7 +142,7 @@ class Rules:
         return found
 
     def has_at(self, path: str) -> bool:
-        """Whether the table has anything at `path`, above or below it, by whatever method."""
+        """Whether the table has a line at `path`, above or below it, for any method."""
         stem = path + "/"
         patterns = {pattern for _, pattern, _ in _lines()} | OPEN
         return any(pattern.startswith(stem) for pattern in patterns) or any(

@@ -1,4 +1,4 @@
-"""A socket, and the application on it until the process is told to end."""
+"""Opens the listening socket, and serves an application on it until a signal ends the process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracker.server.connections import ConnectionLimits, Connections
 
 _GRACE_S = 30
 _IDLE_S = 75
-"""How long a connection may be idle: longer than clients' heartbeats, so that they need not connect anew."""
+"""Seconds that a connection may be idle: longer than between clients' heartbeats, so that they keep it."""
 
 
 class PortTaken(TrackerError):
@@ -52,7 +52,7 @@ def listen(host: str, port: int, *, exposed: bool = False) -> socket.socket:
 
 
 def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
-    """The address that `host` means for a socket that listens, IPv4 if there is a choice. InvalidValue."""
+    """The address of `host` for a listening socket, IPv4 if there is a choice. InvalidValue."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -67,13 +67,13 @@ def is_loopback(address: str) -> bool:
 
 
 def address_of(opened: socket.socket) -> str:
-    """The URL of what listens on the socket."""
+    """The URL of a listening socket."""
     host, port = opened.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve(app: ASGIApp, opened: socket.socket) -> None:
-    """Answer on the socket until SIGTERM or SIGINT; what was begun is finished first, for half a minute at most."""
+    """Serve on the socket until SIGTERM or SIGINT; requests in progress are finished, for half a minute at most."""
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -88,8 +88,8 @@ def serve(app: ASGIApp, opened: socket.socket) -> None:
         timeout_graceful_shutdown=_GRACE_S,
     )
     server = uvicorn.Server(config)
-    # uvicorn has handlers of its own while it answers, and raises the signals again when it is done. A signal that
-    # comes before must end it too, and one that comes after must not keep the caller from committing.
+    # uvicorn has handlers of its own while it serves, and raises the signals again when it is done. An earlier signal
+    # must end it too, and a later one must not keep the caller from committing.
     before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         server.run(sockets=[opened])

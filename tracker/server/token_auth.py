@@ -1,4 +1,4 @@
-"""Whether a request needs a token, and whose token it carries."""
+"""Authentication: whether a request needs a token, and the identity of the token that it has."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tracker.domain.errors import TrackerError
 log = logging.getLogger("tracker.server")
 
 FRESH_S = 2.0
-"""How old the door's knowledge of tokens may be: so long a revoked token may still work."""
+"""Seconds for which the door's list of tokens is valid: a revoked token may work for as long."""
 _AGAIN_S = 0.5
 _KEPT = 1024
 _LONGEST = 1024
 
 
 class Door:
-    """Knows the tokens in force. Safe for threads; `look` asks the store, whoever calls it waits for the answer.
+    """Caches the valid tokens. Thread-safe; `look` reads the store and blocks its caller.
 
-    Tokens are asked for if `guarded`, and as soon as the store has one, on every address: who makes tokens wants them
-    asked for. The last one revoked does not open the door again; forgetting it does.
+    Tokens are required if `guarded`, and once the store has one, on every address: who creates tokens wants them
+    required. Revoking the last one does not open the door again; forgetting it does.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Door:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Looks at once. Raises what `keys` raises."""
+        """Reads the tokens at once. Raises what `keys` raises."""
         self._ask = keys
         self._clock = clock
         self._pause = pause
@@ -46,14 +46,14 @@ class Door:
         self._looked = clock()
         self._keys = keys()
         self.known: dict[bytes, Identity] = {}
-        """Authorization headers that were let in before, as they came: one look into it lets them in again."""
+        """Identities by raw Authorization header, of headers that were accepted before."""
         self.open = not (guarded or self._keys.any)
-        """Whether everybody may do everything."""
+        """Whether no token is required, and every client may do everything."""
 
     def look(self, *, unless_since: float | None = None) -> None:
-        """Ask for the tokens in force, unless a look began after that time.
+        """Read the valid tokens from the store, unless a read began after that time.
 
-        Raises what `keys` raises; then what was known stays.
+        Raises what `keys` raises; then the cached ones stay.
         """
         with self._lock:
             if unless_since is not None and self._looked > unless_since:
@@ -66,7 +66,7 @@ class Door:
             self.open = not (self._guarded or found.any)
 
     def identify(self, authorization: bytes) -> Identity | None:
-        """Whose token the header carries; None if it is nobody's that is known now."""
+        """The identity of the header's token; None if the token is not cached."""
         known, keys = self.known, self._keys
         if (found := known.get(authorization)) is None:
             token = token_in(authorization)
@@ -77,14 +77,14 @@ class Door:
         return found
 
     async def identify_new(self, authorization: bytes) -> Identity | None:
-        """The same of a token that was unknown: it may just have been made, so the store is looked at first.
+        """The same for a token that is not cached: it may just have been created, so the store is read first.
 
-        The store is asked `_AGAIN_S` apart at most, for all that wait for it; who guesses waits too.
+        The store is read at most once in `_AGAIN_S`, for all waiting requests; clients that guess tokens wait too.
         """
         token = token_in(authorization)
         if token is None or not could_be_token(token):
             return None
-        # A look that is under way may have begun before the token was made: it takes one that begins after now.
+        # A read in progress may have begun before the token was created: wait for one that begins after now.
         arrived = self._clock()
         if (early := _AGAIN_S - (arrived - self._looked)) > 0:
             await self._pause(early)

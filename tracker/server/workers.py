@@ -1,4 +1,4 @@
-"""Several processes that answer on one socket: a parent that begins them, begins anew those that die, and ends them."""
+"""Several server processes on one socket: the parent starts them, replaces those that die, and ends them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = logging.getLogger("tracker.server")
 _SLOT = 512 * 1024
 _HEAD = struct.Struct("<II")
 _GRACE_S = 40.0
-"""How long processes may take to end: longer than `serve` gives them."""
+"""Seconds that processes may take to end: longer than `serve` takes."""
 _SOON_S = 2.0
 _MOST_DEATHS = 5
-"""So many deaths in `_SOON_S` each, before any process was up for a second, are no accident."""
+"""After this many deaths within `_SOON_S` each, before any process was up for a second, the server gives up."""
 _PAUSE_S = 0.3
-"""How much longer the next one waits after each death, while the store may be away."""
+"""Seconds by which the pause before a restart grows with each death, as the store may be unavailable."""
 
 
 class WorkersDie(TrackerError):
@@ -37,14 +37,14 @@ class WorkersDie(TrackerError):
 
 
 class SharedCounts:
-    """Memory that a parent and its children share: what each of them counted last, where all can read it."""
+    """Shared memory of a parent and its children, with the last counts of each, readable by all."""
 
     def __init__(self, places: int) -> None:
         self.places = places
         self._memory = mmap.mmap(-1, places * _SLOT)
 
     def put(self, place: int, counts: Counts) -> None:
-        """Write down what the process at `place` counted."""
+        """Store the counts of the process at `place`."""
         data = msgspec.msgpack.encode(counts)
         if len(data) <= _SLOT - _HEAD.size:
             begin = place * _SLOT
@@ -52,7 +52,7 @@ class SharedCounts:
             self._memory[begin : begin + _HEAD.size] = _HEAD.pack(len(data), zlib.crc32(data))
 
     def get(self, place: int) -> Counts | None:
-        """What the process at `place` wrote down last; None if it has not yet."""
+        """The last counts of the process at `place`; None if it has stored none yet."""
         begin = place * _SLOT
         for _ in range(10):  # the checksum is wrong while it is being written
             size, checksum = _HEAD.unpack(self._memory[begin : begin + _HEAD.size])
@@ -67,30 +67,30 @@ class SharedCounts:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """A process's place among its fellows."""
+    """A process's slot among the server's processes."""
 
     board: SharedCounts
     index: int
     anew: bool = False
-    """Whether it takes the place of one that died."""
+    """Whether it replaces a process that died."""
 
     def put(self, counts: Counts) -> None:
-        """Write down what this process counted."""
+        """Store the counts of this process."""
         self.board.put(self.index, counts)
 
     def before(self) -> Counts | None:
-        """What the process counted that had this place before, if one had."""
+        """The counts of the process that had this slot before, if one had."""
         return self.board.get(self.index)
 
     def others(self) -> Iterator[Counts]:
-        """What each of the others counted."""
+        """The counts of each of the other processes."""
         for index in range(self.board.places):
             if index != self.index and (found := self.board.get(index)) is not None:
                 yield found
 
 
 class Workers:
-    """Runs `work` in so many child processes. The parent must have no threads, and no connection to a database."""
+    """Runs `work` in `number` child processes. The parent must have no threads, and no connection to a database."""
 
     def __init__(self, number: int, work: Callable[[WorkerSlot], None]) -> None:
         self._board = SharedCounts(number)
@@ -99,11 +99,11 @@ class Workers:
         self._ending = False
         self._deaths: list[float] = []
         self._failure: WorkersDie | None = None
-        # Children see the end of this pipe when the parent is gone, however it went.
+        # Children see the end of this pipe when the parent is gone, however it ended.
         self._alive = os.pipe()
 
     def run(self) -> None:
-        """Return when all have ended after SIGTERM or SIGINT. WorkersDie if they end by themselves again and again."""
+        """Return when all have ended after SIGTERM or SIGINT. WorkersDie if they repeatedly end by themselves."""
         before = {number: signal.signal(number, self._end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             for index in range(self._board.places):
@@ -136,7 +136,7 @@ class Workers:
             self._begin(WorkerSlot(self._board, place, anew=True))
 
     def _begin(self, place: WorkerSlot) -> None:
-        # A signal between fork and the note of the child's number would miss it.
+        # A signal between the fork and the recording of the child's pid would miss the child.
         signals = (signal.SIGTERM, signal.SIGINT)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
@@ -150,7 +150,7 @@ class Workers:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def _be(self, place: WorkerSlot, signals: tuple[signal.Signals, ...]) -> None:
-        """What a child does; never returns."""
+        """Run the child's work; never returns."""
         code = 1
         try:
             for number in signals:
@@ -174,7 +174,7 @@ class Workers:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _end(self, number: int = signal.SIGTERM, frame: object = None) -> None:
-        """Tell all children to end; those that have not after a while are killed."""
+        """Signal all children to end; those that have not after a while are killed."""
         if not self._ending:
             self._ending = True
             signal.signal(signal.SIGALRM, self._kill)

@@ -1,4 +1,4 @@
-"""Group commit: one thread applies whatever waits in one transaction, and answers each after the commit."""
+"""Group commit: one thread applies all waiting batches in one transaction, and answers each after the commit."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ AppendMany = Callable[[Sequence[Batch | Logged]], Sequence[Ack | Exception]]
 
 _SETTLE_ROWS = 30_000
 _SETTLE_S = 0.5
-"""After how many rows, and how long, `settle` is called though there is more to commit."""
+"""Rows and seconds after which `settle` is called though there is more to commit."""
 _PAUSE_S = 0.02
-"""How long nothing must come for it to be called sooner."""
+"""Seconds without a batch after which it is called sooner."""
 
 
 class Busy(StoreUnavailable):
-    """As many batches wait as may: the client is to send this one again a little later."""
+    """The queue is full: the client shall send this batch again a little later."""
 
 
 _Waiting = tuple[Batch | Logged, "asyncio.Future[Ack] | Future[Ack]", asyncio.AbstractEventLoop | None]
-"""What waits, who is told, and on which event loop; None for a plain thread."""
+"""A waiting batch, the future of its result, and that future's event loop; None for a plain thread."""
 
 
 class Writer:
     """The one way into the store for all requests of this process. Use it as a context manager.
 
-    The longer a commit takes, the more batches the next one carries: nothing waits for company. A group has at most
-    `most_batches` (PostgreSQL keeps track of 64 savepoints cheaply) of `most_rows` points and other frames together.
-    `settle` is called when nothing waits any more, and now and then while always something does.
+    The longer a commit takes, the more batches the next one has; no batch waits for others to join it. A group has at
+    most `most_batches` (PostgreSQL keeps track of 64 savepoints cheaply) of `most_rows` points and other frames
+    together. `settle` is called when the queue is empty, and from time to time while it never is.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Writer:
         self._most_waiting = most_waiting
         self._most_batches = most_batches
         self._most_rows = most_rows
-        # `_idle` is taken by the thread when it finds nothing, and given back by whoever brings something.
+        # The thread takes `_idle` when the queue is empty; whoever adds a batch releases it.
         self._waiting: deque[_Waiting] = deque()
         self._idle = threading.Lock()
         self._idle.acquire()
@@ -76,7 +76,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many batches wait for their turn."""
+        """How many batches are in the queue."""
         return len(self._waiting)
 
     async def append(self, batch: Batch | Logged) -> Ack:
@@ -87,13 +87,13 @@ class Writer:
         return await future
 
     def submit(self, batch: Batch | Logged) -> Future[Ack]:
-        """The same for plain threads: the answer to come. Busy if the queue is full."""
+        """The same for plain threads: a future of the result. Busy if the queue is full."""
         future: Future[Ack] = Future()
         self._enter(batch, future, None)
         return future
 
     def close(self) -> None:
-        """Take no more, commit what was taken, and end."""
+        """Accept no more, commit what was accepted, and end the thread."""
         with self._entry:
             self._closed = True
             self._wake()
@@ -134,7 +134,7 @@ class Writer:
             log.exception("points stay packed")
 
     def _next_group(self) -> list[_Waiting]:
-        """What to commit next; empty when all is done."""
+        """The batches to commit next; empty once the writer is closed and all are committed."""
         while not self._waiting:
             if self._closed:
                 return []
