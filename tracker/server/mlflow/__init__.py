@@ -1,1 +1,1 @@
-"""MLflow over HTTP: the hot routes by ourselves, the rest and the genuine UI by MLflow's own application."""
+"""MLflow over HTTP: Tracker answers the hot routes, MLflow's own application the others and the UI."""

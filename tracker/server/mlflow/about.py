@@ -1,4 +1,4 @@
-"""What clients and the UI ask about the server itself; the answers are the same as long as it runs."""
+"""Requests of clients and the UI about the server itself; the responses are constant while it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INFO: Mapping[str, Any] = {
     "presigned_upload_model_id_supported": False,
     "features_enabled": {"gateway": False},
 }
-"""What is kept where, and what this server cannot do."""
+"""The server's stores, and features that it does not have."""
 
 _NO_TELEMETRY: Mapping[str, Any] = {
     "disable_ui_telemetry": True,
@@ -55,7 +55,7 @@ def _mlflow_version() -> str | None:
     return metadata.version("mlflow") if installed() else None
 
 
-# The table of runs asks which gateways there are, and shows a failure; whatever it asks of them, there is none.
+# The table of runs requests the list of gateways and shows a failure; every request for gateways gets none.
 _GATEWAYS = "/ajax-api/2.0/mlflow/gateway-proxy"
 _TELEMETRY = "/ajax-api/3.0/mlflow/ui-telemetry"
 _ASKED: Mapping[str, ASGIApp] = {

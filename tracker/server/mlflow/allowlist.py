@@ -1,6 +1,6 @@
-"""What of MLflow's application is reached, and what is refused before it.
+"""Allowlist of MLflow's application: which requests reach it, and which are refused before it.
 
-What is not named here does not exist. What is named as dangerous runs code, or asks other servers, on a client's word.
+Other paths are not found. The dangerous ones run code, or contact other servers, at a client's request.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OURS = re.compile(
 
 
 def is_ours(path: str) -> bool:
-    """Whether the path is one of MLflow's, there or not."""
+    """Whether the path is one of MLflow's, allowed or not."""
     return _OURS.match(path) is not None
 
 
@@ -48,7 +48,7 @@ def is_reached(method: str, path: str) -> bool:
 
 
 def refusal(method: str, path: str) -> mlflow_errors.ErrorBody:
-    """The answer to what may not be asked. The UI asks about features that may be absent: it is told that they are."""
+    """The response to a refused request. For optional features that the UI checks, it says that they are absent."""
     if _DANGEROUS.match(re.sub("/+", "/", path)) and method not in ("GET", "HEAD"):
         return mlflow_errors.refusal("PERMISSION_DENIED", f"{path[:200]} is switched off on this server")
     return mlflow_errors.refusal("ENDPOINT_NOT_FOUND", f"this server has no {path[:200]}")

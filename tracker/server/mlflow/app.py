@@ -15,11 +15,11 @@ from tracker.server.operations import Services
 
 
 def mlflow_app(native: ASGIApp, *, services: Services, bridge: Bridge, locations: Locations, url: str) -> ASGIApp:
-    """Answers what is MLflow's, and hands all else to `native`.
+    """Answers MLflow's routes, and passes all other requests to `native`.
 
-    Hot routes, artifacts and the UI's files are answered here; what else MLflow's clients and its UI ask is answered
-    by MLflow's own application over `bridge`, which is loaded in the background when it is first needed, with the
-    model registry beside the store at `url`. Without MLflow those answer 501. Who may ask is not checked here.
+    Hot routes, artifacts and the UI's files are answered here. MLflow's own application over `bridge` answers MLflow's
+    other routes. It is loaded in the background when it is first needed, with the model registry next to the store at
+    `url`. Without MLflow these routes answer 501. Authorization is not checked here.
     """
     cold = LazyApp(
         lambda: flask_app.load(services.artifacts, bridge, locations, url),

@@ -1,4 +1,4 @@
-"""Files of runs and logged models under MLflow's names, in the server's own home."""
+"""MLflow's artifact routes: files of runs and logged models in the server's artifact home."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LARGEST_UPLOAD = 10 * 1024 * 1024
 
 
 class ForeignFiles(Exception):
-    """The files are not in the server's own home: MLflow's application may know how to get at them."""
+    """The files are not in the server's artifact home: MLflow's application may be able to read them."""
 
 
 class File(msgspec.Struct, omit_defaults=True):
@@ -54,7 +54,8 @@ class File(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
-    """What answers MLflow's routes about files. `mount` answers for runs whose files are not in the server's home."""
+    """Answers MLflow's routes about files. `mount` answers for runs whose files are not in the server's artifact
+    home."""
 
     services: Services
     bridge: Bridge
@@ -62,7 +63,7 @@ class Artifacts:
     mount: ASGIApp
 
     def endpoint(self, scope: Scope) -> ASGIApp | None:
-        """What answers the request, None if it is not about files."""
+        """The endpoint of the request, None if it is not about files."""
         method, path = scope["method"], scope["path"]
         if found := _PROXIED.match(path):
             return self._proxied(method, found["path"])
@@ -107,7 +108,7 @@ class Artifacts:
 
     async def _list(self, request: Request) -> Response:
         owner, path = self._owner(_query(request).get("path", ""))
-        # MLflow's client asks here. One name of an earlier version that it cannot read, and it would list nothing.
+        # For MLflow's client: one name of an earlier version that it cannot read, and it would list nothing.
         return await self._listed(owner, path, "", listed=lambda entry: is_artifact_path(entry.path))
 
     async def _get(self, request: Request, path: str) -> Response:
@@ -125,7 +126,7 @@ class Artifacts:
         return _json({})
 
     def _owner(self, path: str) -> tuple[str, str]:
-        """Whose files, and the path below them, that a path below `mlflow-artifacts:/` names."""
+        """The owner and the path within its files, of a path below `mlflow-artifacts:/`."""
         return self.locations.owner_of(checked(path))
 
     def _file(self, path: str) -> tuple[str, str]:
@@ -176,7 +177,7 @@ class Artifacts:
         return Response(media_type="application/json")
 
     async def _place_of_run(self, given: dict[str, str]) -> str:
-        """The URI of the run's files, as clients are told; deleted runs have theirs still."""
+        """The URI of the run's files as shown to clients, also for deleted runs."""
         run_id = given.get("run_id") or given.get("run_uuid")
         if not run_id:
             raise missing("run_id")
@@ -231,12 +232,12 @@ def _json(answer: Any) -> Response:
 
 
 def _query(request: Request) -> dict[str, str]:
-    """The query's parameters; of one that is repeated the first counts."""
+    """The query's parameters; of a repeated one the first counts."""
     return dict(reversed(pairs(request.scope["query_string"])))
 
 
 def _named(given: dict[str, str], name: str) -> str:
-    """The path of a file that a parameter names."""
+    """The path of a file in a parameter."""
     path = checked(given.get(name, ""))
     if not path:
         raise missing(name)
@@ -244,7 +245,7 @@ def _named(given: dict[str, str], name: str) -> str:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """What refuses a body that is empty, or larger than the UI's uploads may be."""
+    """A wrapped `receive` that refuses a body that is empty, or larger than the UI's uploads may be."""
     size = 0
 
     async def counted() -> Message:

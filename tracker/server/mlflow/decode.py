@@ -1,7 +1,7 @@
-"""The bytes of a request to its struct, as MLflow's server reads them, and told what is wrong in its words.
+"""Decodes requests into structs as MLflow's server does, with MLflow's error messages.
 
-The quick way takes what MLflow's clients write. What it cannot take is read again patiently: camelCase names, numbers
-as text, null for nothing, unknown fields; and if it still does not fit, the first field that is wrong is named.
+The fast path accepts what MLflow's clients write. Other requests are decoded again by a lenient path: camelCase names,
+numbers as text, null for a missing value, unknown fields. If that fails too, the error names the first wrong field.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ S = TypeVar("S", bound=Struct)
 
 DOCS = " See the API docs for more information about request parameters."
 _NUL = rb"\u0000"
-"""How NUL stands in JSON."""
+"""NUL as an escape in JSON."""
 _FREE = ("value", "source", "schema", "profile")
 _DEEPEST = 100
-"""How deep objects and lists may lie in each other; no request of MLflow's has more than five levels."""
+"""Maximum nesting of objects and lists; no request of MLflow's has more than five levels."""
 
 
 Decode = Callable[..., S]
-"""Called with the bytes, and with the parts of the path that are fields, which count before all else."""
+"""Called with the bytes, and with the parts of the path that are fields, which take precedence."""
 
 
 def decoder(kind: type[S]) -> Decode[S]:
-    """What reads bodies of JSON as `kind`. It raises BridgeError INVALID_PARAMETER_VALUE."""
+    """A decoder of JSON bodies as `kind`. It raises BridgeError INVALID_PARAMETER_VALUE."""
     quick = msgspec.json.Decoder(kind).decode
 
     def decode(body: bytes, **of_path: str) -> S:
@@ -50,7 +50,7 @@ def decoder(kind: type[S]) -> Decode[S]:
 
 
 def query_decoder(kind: type[S]) -> Decode[S]:
-    """What reads query strings as `kind`; parameters for lists may be repeated, of others the first counts."""
+    """A decoder of query strings as `kind`; parameters for lists may be repeated, of others the first counts."""
     known = {field.name: isinstance(_inner(field.type), kinds.ListType) for field in _fields(kind)}
 
     def decode(query: bytes, **of_path: str) -> S:
@@ -72,17 +72,17 @@ def pairs(query: bytes) -> list[tuple[str, str]]:
 
 
 def invalid(message: str) -> BridgeError:
-    """What is answered to a request that is wrong."""
+    """The error for an invalid request."""
     return BridgeError("INVALID_PARAMETER_VALUE", message)
 
 
 def missing(name: str) -> BridgeError:
-    """A required field is not there, or is empty."""
+    """The error for a required field that is missing or empty."""
     return invalid(f"Missing value for required parameter '{name}'.{DOCS}")
 
 
 def unfit(name: str, value: object) -> BridgeError:
-    """A field's value is not of its type or not in its range."""
+    """The error for a value that is not of its field's type or range."""
     try:
         shown = json.dumps(value, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
@@ -94,12 +94,12 @@ def unfit(name: str, value: object) -> BridgeError:
 
 
 def fitted(kind: type[S], given: Mapping[str, Any]) -> S:
-    """`given` as a `kind`, with what MLflow forgives; else BridgeError for the first field that does not fit."""
+    """`given` as a `kind`, as leniently as MLflow; BridgeError for the first field that does not fit."""
     return msgspec.convert(_struct(kind, given, "", 0), kind)
 
 
 def json_object(body: bytes) -> Mapping[str, Any]:
-    """The JSON object of a body; what is none counts as an empty one, as it does to MLflow."""
+    """The JSON object of a body; any other body counts as an empty object, as in MLflow."""
     try:
         found = json.loads(body)
         if isinstance(found, str):  # old clients encode twice
@@ -127,7 +127,7 @@ def _camel(name: str) -> str:
 
 
 def _inner(kind: kinds.Type) -> kinds.Type:
-    """The type of what is given, without the ways to give nothing."""
+    """The type of a given value, without None and UNSET."""
     if not isinstance(kind, kinds.UnionType):
         return kind
     rest = [one for one in kind.types if not isinstance(one, kinds.NoneType)]
@@ -160,7 +160,7 @@ def _struct(kind: type[Struct], given: Mapping[str, Any], where: str, depth: int
 
 
 def _spelled(kind: type[Struct], given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each field that is given, in either spelling but not in both."""
+    """Each given field, in one of its two spellings but not in both."""
     names = [field.name for field in _fields(kind)]
     if "run_id" in names:
         names.append("run_uuid")
@@ -203,7 +203,7 @@ def _value(kind: kinds.Type, value: Any, where: str, depth: int) -> Any:
 
 
 def _text(value: Any, where: str) -> str:
-    """Text without NUL, which not every database keeps, but where any text may stand: there the store replaces it."""
+    """Text without NUL, which not every database can store, except in free text: there the store replaces it."""
     if not isinstance(value, str) or ("\x00" in value and where.rpartition(".")[2] not in _FREE):
         raise _Unfit
     try:
@@ -232,7 +232,7 @@ def _within(value: int, kind: kinds.IntType) -> int:
 
 
 def _number(value: Any) -> float | str:
-    """A float as JSON takes it: a number, or the word for what JSON has no number for."""
+    """A float in JSON: a number, or the string for NaN and the infinities."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise _Unfit
     try:
@@ -245,7 +245,7 @@ def _number(value: Any) -> float | str:
 
 
 def _word(words: Sequence[str], value: Any) -> Any:
-    """One of an enumeration's words; an unknown word is as good as none, as in protobuf."""
+    """One of an enumeration's words; an unknown word counts as none, as in protobuf."""
     if isinstance(value, str) and not value.removeprefix("-").isdecimal():
         return value if value in words else UNSET
     number = _integer(value)

@@ -1,4 +1,4 @@
-"""A route of MLflow's API as plain ASGI: body or query to a typed request, the handler's bytes to an answer."""
+"""Endpoints of MLflow's API as plain ASGI: body or query → typed request, the handler's bytes → response."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ S = TypeVar("S", bound=Struct)
 Handle = Callable[[S], Awaitable[bytes | LongAnswer]]
 
 FIELDS = "tracker.mlflow.fields"
-"""Where in the scope the parts of the path stand that are fields of the request."""
+"""Scope key of the parts of the path that are fields of the request."""
 _NONE: Mapping[str, str] = {}
 _SMALL = 256 * 1024
-"""Bodies up to it are decoded on the event loop; larger ones in a thread, so that other requests need not wait."""
+"""Bodies up to this size are decoded on the event loop; larger ones in a thread, so that other requests need not
+wait."""
 
 
 def get_endpoint(kind: type[S], handle: Handle[S]) -> ASGIApp:
-    """The endpoint of a request that comes in the query."""
+    """The endpoint of a request whose fields are in the query."""
     decode = query_decoder(kind)
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +43,7 @@ def get_endpoint(kind: type[S], handle: Handle[S]) -> ASGIApp:
 
 
 def body_endpoint(kind: type[S], handle: Handle[S], intake: BodyLimits) -> ASGIApp:
-    """The endpoint of a request that comes as a body of JSON."""
+    """The endpoint of a request whose fields are in a JSON body."""
     decode = decoder(kind)
 
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +91,7 @@ async def first_message(receive: Receive) -> Message:
 
 
 def again(first: Message, receive: Receive) -> Receive:
-    """What yields `first`, and then what comes."""
+    """A `receive` that yields `first`, then the later messages."""
     waiting: Iterator[Message] = iter((first,))
 
     async def replay() -> Message:
@@ -102,7 +103,7 @@ def again(first: Message, receive: Receive) -> Receive:
 
 
 def _check_headers(scope: Scope) -> bool:
-    """Whether the body is compressed. BridgeError if it is not JSON: what a form on a page elsewhere sends is not."""
+    """Whether the body is compressed. BridgeError if it is not JSON: a form on another site's page cannot send JSON."""
     if scope["method"] == "DELETE":
         return False
     kind, encoded = None, False

@@ -1,4 +1,4 @@
-"""MLflow's own application, made to work on our stores and files. Importing this imports nothing of MLflow's."""
+"""MLflow's own application, adapted to Tracker's stores and files. Importing this module does not import MLflow."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tracker.mlflow_bridge.locations import Locations
 from tracker.server.mlflow import misread
 
 _SETTINGS = {
-    # MLflow takes it for a server's sign, without which it asks other servers on a client's word.
+    # MLflow takes it as the sign of a server. Without it, it contacts other servers at a client's request.
     "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
     "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_WORKSPACES": "false",
-    # Host and Origin are checked before every route already, with the names that this server was given.
+    # The gate has checked Host and Origin already, with this server's names.
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
 }
-"""What MLflow reads when it is imported."""
+"""Environment variables that MLflow reads when it is imported."""
 
 
 def load(home: ArtifactHome, bridge: Bridge, locations: Locations, url: str) -> ASGIApp:
-    """MLflow's application over `bridge`, the files in `home`, and the model registry beside the store at `url`."""
+    """MLflow's application over `bridge`, the files in `home`, and the model registry next to the store at `url`."""
     os.environ.update(_SETTINGS, _MLFLOW_SERVER_ARTIFACT_DESTINATION=locations.root)
     _without_auth()
     import mlflow
@@ -45,7 +45,7 @@ def load(home: ArtifactHome, bridge: Bridge, locations: Locations, url: str) -> 
     handlers._model_registry_store = make_registry_store(f"tracker+{url}")
     handlers._artifact_repo = HomeRepository(home, locations)
     _read_allowed_versions_only(handlers._model_registry_store, locations)
-    # MLflow's own code asks itself as a client now and then.
+    # MLflow's own code sometimes calls the server as a client.
     mlflow.set_tracking_uri(f"tracker+{url}")
     mlflow.set_registry_uri(f"tracker+{url}")
     _finite_graphql()
@@ -58,16 +58,16 @@ def load(home: ArtifactHome, bridge: Bridge, locations: Locations, url: str) -> 
 
 
 def _without_auth() -> None:
-    """MLflow looks for its login at every search; where that is not installed, failing to import it costs 2 ms."""
+    """Install a stub of MLflow's auth module: MLflow imports it at every search, and a failed import costs 2 ms."""
     stub = ModuleType("mlflow.server.auth")
     stub.auth_config = None  # type: ignore[attr-defined]
     sys.modules.setdefault("mlflow.server.auth", stub)
 
 
 def _read_allowed_versions_only(registry: Any, locations: Locations) -> None:
-    """Files of a model version are read, with this server's credentials, where `locations` allow it only.
+    """Read files of a model version, with this server's credentials, only from locations that `locations` allow.
 
-    A version may have been registered without this server, by somebody who reads it with credentials of his own.
+    A version may have been registered without this server, by somebody who reads it with other credentials.
     """
     from flask import has_request_context, request
 
@@ -77,7 +77,7 @@ def _read_allowed_versions_only(registry: Any, locations: Locations) -> None:
 
     def allowed_place_of(name: str, version: Any) -> str:
         place: str = place_of(name, version)
-        # MLflow's own code asks it outside of requests too.
+        # MLflow's own code calls it outside of requests too.
         if has_request_context() and request.path.endswith("/model-versions/get-artifact"):
             with mlflow_exceptions():
                 locations.check_source(place)
@@ -87,7 +87,7 @@ def _read_allowed_versions_only(registry: Any, locations: Locations) -> None:
 
 
 def _finite_graphql() -> None:
-    """Infinity as the largest float where GraphQL has no word for it: MLflow's own store keeps it so."""
+    """Replace infinity by the largest float in GraphQL, which cannot express it; MLflow's own store does the same."""
     from graphql import GraphQLFloat
 
     write = GraphQLFloat.serialize

@@ -1,4 +1,4 @@
-"""The routes about the history of metrics: what the UI's charts and MLflow's clients ask."""
+"""The routes about the history of metrics, for the UI's charts and MLflow's clients."""
 
 from __future__ import annotations
 

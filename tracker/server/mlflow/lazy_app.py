@@ -1,4 +1,4 @@
-"""An application behind ours that is loaded in a thread once it is needed: MLflow's own."""
+"""MLflow's own application behind ours, loaded in a thread once it is needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LARGE = 256 * 1024
 
 @cache
 def installed() -> bool:
-    """Whether there is an MLflow to load. Nothing of it is imported."""
+    """Whether MLflow is installed. It is not imported."""
     try:
         return importlib.util.find_spec("mlflow") is not None
     except (ImportError, ValueError):
@@ -38,10 +38,9 @@ def installed() -> bool:
 
 
 class LazyApp:
-    """What `make` returns, made at the first request; those that come while it is made wait `patience_s` at most.
+    """Calls `make` at the first request for the application; requests during the call wait `patience_s` at most.
 
-    A request takes a place in `room`, and reads from the store for `query_seconds` at most, None for as long as it
-    takes.
+    A request takes a slot of `room`, and reads from the store for `query_seconds` at most, None for no limit.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class LazyApp:
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Begin to load, if nobody did."""
+        """Start to load, unless loading has started."""
         with self._lock:
             if self._thread is None and installed():
                 self._thread = threading.Thread(target=self._load, name="tracker-mlflow", daemon=True)
@@ -108,7 +107,7 @@ class LazyApp:
         return self._app is not None
 
     def _why(self) -> mlflow_errors.ErrorBody:
-        """Why there is no application: it could not be loaded, which stays so, or it takes long."""
+        """The error while there is no application: it could not be loaded, which is final, or it is still loading."""
         if self._failed is not None:
             why = "MLflow could not be loaded here; the server's log says why"
             return mlflow_errors.refusal("NOT_IMPLEMENTED", why)
@@ -132,15 +131,15 @@ class LazyApp:
 
 
 def _sane(scope: Scope, body: bytes) -> bytes:
-    """`body`, or the empty object where it should be one and is not: MLflow's handlers fail on what is none."""
+    """`body`, or an empty object if it should be an object and is not: MLflow's handlers fail on other JSON."""
     is_json = any(name == b"content-type" and value.startswith(b"application/json") for name, value in scope["headers"])
     return body if not is_json or json_object(body) else b"{}"
 
 
 class _Answer:
-    """What sends, with the headers that keep a browser from taking an answer for what it is not.
+    """A `send` that adds the headers that prevent content sniffing in browsers.
 
-    The page that says that the application failed becomes what MLflow's clients can read.
+    It replaces the HTML page of a failed application by an error that MLflow's clients can read.
     """
 
     def __init__(self, send: Send) -> None:
@@ -165,12 +164,12 @@ class _Answer:
 
 
 def _plain(scope: Scope, size: int) -> Scope:
-    """`scope` for a body that is unpacked, and as long as it is."""
+    """`scope` for the uncompressed body of `size` bytes."""
     told = (b"content-length", b"content-encoding", b"transfer-encoding")
     headers = [(name, value) for name, value in scope["headers"] if name not in told]
     return {**scope, "headers": [*headers, (b"content-length", b"%d" % size)] if size else headers}
 
 
 def _whole(body: bytes, receive: Receive) -> Receive:
-    """What yields `body` at once, and then what comes."""
+    """A `receive` that yields `body` at once, then the later messages."""
     return again({"type": "http.request", "body": body, "more_body": False}, receive)

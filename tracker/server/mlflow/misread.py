@@ -1,4 +1,4 @@
-"""Requests that MLflow's application cannot read are the client's fault, 400, where MLflow itself fails with 500."""
+"""Answers 400 to requests that MLflow's application cannot parse; MLflow itself answers 500."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ERRORS = (TypeError, AttributeError, ValueError, LookupError, AssertionError)
 
 
 def install(flask_app: Any) -> None:
-    """Have `flask_app`, MLflow's, answer 400 where its own reading of a request failed."""
+    """Make MLflow's `flask_app` answer 400 if its parsing of a request failed."""
     from flask import Response, request
     from graphql import GraphQLError
     from mlflow.exceptions import MlflowException
@@ -43,7 +43,7 @@ def install(flask_app: Any) -> None:
 
 
 def _in_a_reader(trace: TracebackType | None) -> bool:
-    """Whether it was raised in one of `_READERS`, or in what that called of Python's own library."""
+    """Whether the error was raised in one of `_READERS`, or in the standard library called from one."""
     names = []
     while trace is not None:
         names.append(f"{trace.tb_frame.f_globals.get('__name__', '')}.")

@@ -46,7 +46,7 @@ _CLASS: Mapping[str, tuple[str, str]] = {
     "INVALID_PARAMETER_VALUE": ("KAM00", "INVALID_PARAMETER_VALUE"),
     "RESOURCE_ALREADY_EXISTS": ("KAM00", "RESOURCE_ALREADY_EXISTS"),
 }
-"""What MLflow adds to each code: an SQLSTATE and the class of the error."""
+"""MLflow's additions to each code: an SQLSTATE and the class of the error."""
 
 _CODE_OF: Mapping[int, str] = {
     404: "ENDPOINT_NOT_FOUND",
@@ -54,7 +54,7 @@ _CODE_OF: Mapping[int, str] = {
     409: "RESOURCE_CONFLICT",
     503: "TEMPORARILY_UNAVAILABLE",
 }
-"""The code for a request that is refused before it is anything to the store; others are BAD_REQUEST."""
+"""The code for a request that is refused before it reaches the store; others are BAD_REQUEST."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -88,7 +88,7 @@ def document(code: str, message: str) -> bytes:
         error_answer["sqlstate"], error_answer["error_class"] = _CLASS[code]
     try:
         return msgspec.json.encode(error_answer)
-    except UnicodeEncodeError:  # half of a surrogate pair came in somebody's words
+    except UnicodeEncodeError:  # half of a surrogate pair came from a client
         error_answer["message"] = message.encode("utf-8", "backslashreplace").decode()
         return msgspec.json.encode(error_answer)
 
@@ -99,7 +99,7 @@ def refusal(code: str, message: str) -> ErrorBody:
 
 
 def error_answer(error: Exception) -> ErrorBody:
-    """What is answered when `error` was raised."""
+    """The response for a raised `error`."""
     match error:
         case BridgeError():
             return ErrorBody(STATUS.get(error.code, 500), document(error.code, error.message))
@@ -108,7 +108,7 @@ def error_answer(error: Exception) -> ErrorBody:
             headers = [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
             return ErrorBody(error.status, document(code, str(error)), headers)
         case QueryTimeout():
-            # Without Retry-After: what took too long once takes as long again.
+            # Without Retry-After: a query that took too long would take as long again.
             return refusal("TEMPORARILY_UNAVAILABLE", str(error))
         case StoreError():
             again = b"1" if isinstance(error, Busy) else b"%d" % RETRY_AFTER_S

@@ -21,7 +21,7 @@ _DATA = ("params", "metrics")
 
 
 def shown(model: LoggedModelEntity) -> bytes:
-    """A logged model as it stands on the wire; empty lists are left out."""
+    """A logged model in the format of the API; empty lists are left out."""
     info: dict[str, Any] = {"model_type": "", "source_run_id": ""}
     data: dict[str, Any] = {}
     for name in model.__struct_fields__:
@@ -32,7 +32,7 @@ def shown(model: LoggedModelEntity) -> bytes:
 
 
 def create(bridge: Bridge, given: requests.CreateModel) -> bytes:
-    """A new model, which waits for its files."""
+    """Create a model, pending until its files are uploaded."""
     model = bridge.create_model(
         given.experiment_id,
         given.name or None,
@@ -50,7 +50,7 @@ def one(bridge: Bridge, given: requests.GetModel) -> bytes:
 
 
 def finalize(bridge: Bridge, given: requests.FinalizeModel) -> bytes:
-    """Its files are there, or could not be uploaded."""
+    """Set the final status: the files are stored, or could not be uploaded."""
     return b'{"model":%s}' % shown(bridge.finalize_model(given.model_id, given.status))
 
 
@@ -61,7 +61,7 @@ def delete(bridge: Bridge, given: requests.OneModel) -> bytes:
 
 
 def set_tags(bridge: Bridge, given: requests.SetModelTags) -> bytes:
-    """Set tags, beside those that stand."""
+    """Set tags; other tags stay."""
     bridge.set_model_tags(given.model_id, given.tags)
     return NOTHING
 
@@ -73,7 +73,7 @@ def delete_tag(bridge: Bridge, given: requests.DeleteModelTag) -> bytes:
 
 
 def log_params(bridge: Bridge, given: requests.LogModelParams) -> bytes:
-    """Set parameters, beside those that stand."""
+    """Set parameters; other parameters stay."""
     bridge.log_model_params(given.model_id, given.params)
     return NOTHING
 

@@ -1,4 +1,4 @@
-"""Paths of artifacts as clients name them, which are theirs to choose and ours to distrust."""
+"""Validation of artifact paths that clients give."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tracker.domain.limits import check_artifact_path, check_safe_path
 from tracker.mlflow_bridge.bridge_entities import BridgeError
 
 _LAYERS = 8
-"""How often a name may be percent-encoded over again until nobody honest did it."""
+"""Maximum number of percent-encodings of a name; more are an attack."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def checked(path: str, *, new: bool = False) -> str:
-    """`path`, decoded once, if it stays below where it is joined to; "" is the place itself. BridgeError for any other.
+    """`path`, decoded once, if it stays below the folder it is joined to ("" is the folder itself); else BridgeError.
 
-    What it becomes when somebody decodes it again must be harmless too. A `new` file must come back under its name.
+    It must be safe after further decoding too. MLflow's clients must return the name of a `new` file unchanged.
     """
     plain = path.strip("/") if not path.startswith("/") else path
     seen = plain

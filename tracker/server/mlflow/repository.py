@@ -1,4 +1,4 @@
-"""Our artifact home as MLflow's application reaches it. Importing this imports MLflow."""
+"""The artifact home as an artifact repository of MLflow's application. Importing this imports MLflow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tracker.server.mlflow.paths import checked
 
 
 class HomeRepository(ArtifactRepository):  # type: ignore[misc]
-    """What lies below `mlflow-artifacts:/`."""
+    """The files below `mlflow-artifacts:/`."""
 
     def __init__(self, home: ArtifactHome, locations: Locations) -> None:
         super().__init__(f"{PROXY}:/")
@@ -52,7 +52,7 @@ class HomeRepository(ArtifactRepository):  # type: ignore[misc]
                 self.log_artifact(str(file), posixpath.join(artifact_path or "", "" if parent == "." else parent))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Remove a file, or a folder with all that is in it."""
+        """Remove a file, or a folder with its content."""
         owner, inner = self._locations.owner_of(checked(artifact_path or ""))
         self._folders().delete(owner, inner)
 

@@ -1,7 +1,7 @@
-"""What MLflow's clients send to the hot routes, a struct each, its fields in the order in which MLflow checks them.
+"""Requests of the hot routes, one struct each, with the fields in the order in which MLflow checks them.
 
-Names are those of MLflow's protobuf messages. A field without a default is required, and text that is required is not
-empty. A client writes exactly these fields; whatever else a body has is read by `decode`'s patient way.
+Names are those of MLflow's protobuf messages. A field without a default is required, and required text is not empty. A
+client writes exactly these fields; other bodies are decoded by the lenient path of `decode`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ View = Literal["ACTIVE_ONLY", "DELETED_ONLY", "ALL"]
 NUMBERED: Mapping[str, tuple[str, ...]] = {
     word: words for words in (get_args(Status), get_args(View), get_args(ModelStatus)) for word in words
 }
-"""The enumeration that a word is one of, in the order of its numbers, which count from 1."""
+"""An enumeration's words in the order of its numbers, which count from 1."""
 
 
 class Pair(Text, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class Point(Metric, frozen=True, forbid_unknown_fields=True):
 
 
 class Body(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is common to all: nothing."""
+    """Base of all requests, without fields."""
 
 
 class LogMetric(Body, frozen=True):
@@ -126,7 +126,7 @@ class InputData(Body, frozen=True):
 
 
 class InputUse(Body, frozen=True):
-    """A data set, and as what a run used it."""
+    """A data set, and the context in which a run used it."""
 
     dataset: InputData = InputData()
     tags: list[Pair] = []

@@ -1,4 +1,4 @@
-"""Routes as values: a method and a path of MLflow's API, what comes in, and what answers."""
+"""Routes as values: a method and a path of MLflow's API, the request's type, and the handler."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ S = TypeVar("S", bound=Struct)
 NOTHING = b"{}"
 _PLAIN = {"X-Content-Type-Options": "nosniff"}
 Prepared = tuple[Logged, Callable[[], None] | None]
-"""What a call logs, and what else it asks for, to be called in a thread once the rest is stored."""
+"""What a call logs, and a function for the rest of the call, called in a thread once that is stored."""
 PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 
 
@@ -35,9 +35,9 @@ def _never(given: Any) -> bool:
 class Route:
     """`answer` is called in a thread; `log` prepares, on the event loop, what the writer stores.
 
-    `is_long` says of a request whether it reads very many rows. Where `answer` has None, `stream` makes the answer in
+    `is_long` returns whether a request reads very many rows. If `answer` returns None, `stream` makes the response in
     pieces. Parts of `path` in braces are fields of the request. `lone` is for the route that logs one parameter: MLflow
-    words its conflict in another way.
+    has another message for its conflict.
     """
 
     method: str
@@ -58,24 +58,24 @@ def get(
     is_long: Callable[[S], bool] = _never,
     stream: Callable[[Bridge, S, FairLock], Pieces] | None = None,
 ) -> Route:
-    """A route that is asked."""
+    """A GET route."""
     return Route("GET", path, takes, answer, is_long=is_long, stream=stream)
 
 
 def post(
     path: str, takes: type[S], answer: Callable[[Bridge, S], bytes], *, is_long: Callable[[S], bool] = _never
 ) -> Route:
-    """A route that is told."""
+    """A POST route."""
     return Route("POST", path, takes, answer, is_long=is_long)
 
 
 def log(path: str, takes: type[S], prepare: Callable[[Bridge, S], Prepared], *, lone: bool = False) -> Route:
-    """A route through which clients log: it answers once the writer's group is committed."""
+    """A POST route through which clients log: it answers once the writer's group is committed."""
     return Route("POST", path, takes, log=prepare, lone=lone)
 
 
 class Table:
-    """Endpoints by method and path, under both of MLflow's prefixes. A path that is fixed is one look into `fixed`."""
+    """Endpoints by method and path, under both of MLflow's prefixes. A path without fields is one lookup in `fixed`."""
 
     def __init__(self, routes: Iterable[Route], services: Services, bridge: Bridge) -> None:
         self.fixed: dict[tuple[str, str], ASGIApp] = {}
@@ -99,7 +99,7 @@ class Table:
                 self.fixed[method, prefix + path] = endpoint
 
     def match(self, scope: Scope) -> ASGIApp | None:
-        """The endpoint of a path that has fields in it; they are put into the scope."""
+        """The endpoint of a path with fields; the fields are put into the scope."""
         for method, pattern, endpoint in self._open:
             if method == scope["method"] and (found := pattern.match(scope["path"])):
                 scope[endpoints.FIELDS] = found.groupdict()

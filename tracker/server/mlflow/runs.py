@@ -1,4 +1,4 @@
-"""The routes about runs: what MLflow's clients do while they train, and what its UI asks again and again."""
+"""The routes about runs: logging by MLflow's clients, and the UI's frequent requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OneInfo(msgspec.Struct):
 
 
 def create(bridge: Bridge, given: requests.CreateRun) -> bytes:
-    """A new run, which is running."""
+    """Create a run with the status RUNNING."""
     return encode(
         RunAnswer(
             bridge.create_run(given.experiment_id, given.user_id, given.start_time, given.tags, given.run_name or None)
@@ -94,7 +94,7 @@ def search(bridge: Bridge, given: requests.SearchRuns) -> bytes:
 
 
 def page(name: bytes, fragments: Sequence[bytes], token: str | None) -> bytes:
-    """An object with a list of what is encoded already, left out if empty, and the next page's token."""
+    """A JSON object with a list of encoded items, left out if empty, and the next page's token."""
     parts = []
     if fragments:
         parts.append(b'"%s":[%s]' % (name, b",".join(fragments)))

@@ -1,4 +1,4 @@
-"""MLflow's web pages, straight from the installed package's folder: they show at once, before MLflow is loaded."""
+"""MLflow's web pages, served from the installed package's folder, so that they work before MLflow is loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HASHED = re.compile(r"\.[0-9a-f]{8,}\.")
 _YEAR = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
 
-# What the page remembers in the browser, unless somebody chose otherwise: it opens on trainings rather than on
+# Defaults of the page in the browser's storage, unless the user chose otherwise: it opens on trainings rather than on
 # traces of language models, and without the panel of an assistant that this server does not have.
 _DEFAULTS = b"""<script>for (const [key, value] of [["mlflow.workflowType_v1", '"machine_learning"'],
 ["mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true"]])
@@ -40,7 +40,7 @@ _MISSING = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Track
 
 @cache
 def build_folder() -> Path | None:
-    """Where MLflow's pages are, None if MLflow is not installed. Nothing of it is imported."""
+    """The folder of MLflow's pages, None if MLflow is not installed. MLflow is not imported."""
     try:
         found = importlib.util.find_spec("mlflow")
     except (ImportError, ValueError):
@@ -52,7 +52,7 @@ def build_folder() -> Path | None:
 
 
 class Pages:
-    """`/` and `/static-files/…`. `opened` is called when somebody opens the page."""
+    """Serves `/` and `/static-files/…`. `opened` is called when a user opens the page."""
 
     def __init__(self, opened: Callable[[], None]) -> None:
         self._opened = opened
