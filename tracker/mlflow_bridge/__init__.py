@@ -1,1 +1,1 @@
-"""MLflow's words for what the store holds: the plugin store, and what the server's MLflow routes answer from."""
+"""The store as MLflow's entities: for MLflow's plugin store and for the server's MLflow routes."""

@@ -1,4 +1,4 @@
-"""Where the files of runs and logged models are, for those who name them in a URI: the model registry."""
+"""Translates URIs of runs' and logged models' files between stored and shown form, for the model registry."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 
 
 class ArtifactSource(NamedTuple):
-    """Where a URI's files are kept, and, where it names a logged model, the run that made it."""
+    """The stored URI of files, and the run that made them if the given URI names a logged model."""
 
     uri: str
     run_id: str | None = None
 
 
 class ArtifactSources(BridgeBase):
-    """The part of the bridge about places; a URI of what is not ours is answered as it is."""
+    """The part of the bridge about locations of files; a URI of other files is returned unchanged."""
 
     def shown(self, uri: str) -> str:
-        """`uri`, as it is stored or as anybody was ever told it, as clients of this store are told it."""
+        """`uri`, in stored form or in any shown form, in the form that clients of this store see."""
         return self._places(uri)[1]
 
     def source(self, uri: str) -> ArtifactSource:
-        """What to store of a place that a client names: the real URI, also of `models:/<a logged model's id>`."""
+        """The source to store for a location that a client names: the real URI, also of `models:/<a logged model's
+        id>`."""
         named = _MODEL.fullmatch(uri)
         if named is None:
             return ArtifactSource(self._places(uri)[0])
@@ -42,7 +43,7 @@ class ArtifactSources(BridgeBase):
         return ArtifactSource(model.artifact_uri, model.run_id)
 
     def _places(self, uri: str) -> tuple[str, str]:
-        """The URI as it is stored and as clients are told it."""
+        """The URI as it is stored and as clients see it."""
         owned = self.locations.owner_in(uri)
         if owned is None:
             return uri, uri

@@ -1,4 +1,4 @@
-"""What every part of the bridge holds, and what they share."""
+"""Base class of the bridge's parts, with their dependencies and common methods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_IDS = 2**31
 
 
 class BridgeBase:
-    """A store, where its artifacts are, and how what MLflow's clients log gets in."""
+    """Holds a store, its artifact locations, and the function that writes what MLflow's clients log."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class BridgeBase:
         self._clock = clock
 
     def _experiment(self, experiment_id: str | int | None, life: Life = "all") -> ExperimentDetail:
-        """The experiment; BridgeError if there is none, or none in that stage of its life."""
+        """The experiment; BridgeError if there is none, or none in the lifecycle stage `life`."""
         key = experiment_key(experiment_id)
         found = None
         if 0 <= key < _MOST_IDS:
@@ -61,7 +61,7 @@ class BridgeBase:
 
 
 def life_of(view_type: str) -> Life:
-    """Which things MLflow's view type means."""
+    """The lifecycle stage of MLflow's view type."""
     try:
         return _LIVES[view_type]
     except KeyError:

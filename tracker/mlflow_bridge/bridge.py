@@ -1,4 +1,4 @@
-"""MLflow's semantics over our store, without MLflow."""
+"""MLflow's semantics over Tracker's store, without importing MLflow."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tracker.mlflow_bridge.runs import Runs
 
 
 class Bridge(Experiments, Runs, Fragments, Histories, Models, ArtifactSources):
-    """A store as MLflow's clients and its UI see it. Usable from many threads at once.
+    """A store as MLflow's clients and its UI see it. Thread-safe.
 
-    Every method raises BridgeError in MLflow's words, or StoreUnavailable while the store does not answer. Its parts
-    are experiments, runs, fragments (pages of runs, encoded), histories (points of metrics), models (logged models,
-    inputs and outputs), and whereabouts (of files that the model registry names).
+    Every method raises BridgeError with MLflow's code and message, or StoreUnavailable while the store does not answer.
+    Its parts are experiments, runs, fragments (pages of encoded runs), histories (points of metrics), models (logged
+    models, inputs and outputs), and artifact sources (of files that the model registry names).
     """

@@ -1,7 +1,7 @@
-"""MLflow's entities as they stand on the wire of its REST API 2.0: typed, without MLflow.
+"""Typed structs of MLflow's entities as its REST API 2.0 encodes them, without importing MLflow.
 
-Names are those of MLflow's protobuf messages in snake case. A field that is UNSET is left out, as protobuf leaves out
-what is not set; floats that JSON has no number for are the strings "NaN", "Infinity" and "-Infinity".
+Names are those of MLflow's protobuf messages in snake case. A field that is UNSET is left out, as in protobuf; NaN and
+the infinities are the strings "NaN", "Infinity" and "-Infinity".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Text(Struct, frozen=True):
 
 
 class Metric(Struct, frozen=True, omit_defaults=False):
-    """One point of a metric; `timestamp` in ms. `run_id` only in answers about several runs."""
+    """One point of a metric; `timestamp` in ms. `run_id` only in responses about several runs."""
 
     key: str
     value: Number
@@ -36,7 +36,7 @@ class Metric(Struct, frozen=True, omit_defaults=False):
 
 
 class RunInfo(Struct, frozen=True):
-    """What a run is, without what it logged."""
+    """A run's attributes, without what it logged."""
 
     run_uuid: str
     experiment_id: str
@@ -51,7 +51,7 @@ class RunInfo(Struct, frozen=True):
 
 
 class RunData(Struct, frozen=True, omit_defaults=True):
-    """What a run logged; metrics are the last ones."""
+    """A run's parameters, tags and last metrics."""
 
     metrics: Sequence[Metric] = []
     params: Sequence[Text] = []
@@ -70,7 +70,7 @@ class DatasetEntity(Struct, frozen=True):
 
 
 class DatasetInput(Struct, frozen=True, omit_defaults=True):
-    """A data set, and as what a run used it."""
+    """A data set, and the context in which a run used it."""
 
     dataset: DatasetEntity
     tags: Sequence[Text] = []
@@ -90,14 +90,14 @@ class ModelOutput(Struct, frozen=True):
 
 
 class RunInputs(Struct, frozen=True, omit_defaults=True):
-    """What a run used."""
+    """A run's inputs."""
 
     dataset_inputs: Sequence[DatasetInput] = []
     model_inputs: Sequence[ModelInput] = []
 
 
 class RunOutputs(Struct, frozen=True, omit_defaults=True):
-    """What a run made."""
+    """A run's outputs."""
 
     model_outputs: Sequence[ModelOutput] = []
 
@@ -115,7 +115,7 @@ ModelStatus = Literal["LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODE
 
 
 class LoggedModelEntity(Struct, frozen=True):
-    """A logged model, flat: on the wire its parameters and metrics stand under `data`, the rest under `info`."""
+    """A logged model, flat: in the API's JSON its parameters and metrics are under `data`, the rest under `info`."""
 
     model_id: str
     experiment_id: str
@@ -133,7 +133,7 @@ class LoggedModelEntity(Struct, frozen=True):
 
 
 class DatasetSummary(Struct, frozen=True):
-    """A data set of an experiment; `context` is what for its runs used it."""
+    """A data set of an experiment; `context` is the purpose for which its runs used it."""
 
     experiment_id: str
     name: str
@@ -154,7 +154,7 @@ class ExperimentEntity(Struct, frozen=True):
 
 
 class BridgeError(Exception):
-    """What MLflow's clients are told: `code` is one of MLflow's error codes, such as RESOURCE_DOES_NOT_EXIST."""
+    """An error for MLflow's clients: `code` is one of MLflow's error codes, such as RESOURCE_DOES_NOT_EXIST."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -162,5 +162,5 @@ class BridgeError(Exception):
         self.message = message
 
     def document(self) -> dict[str, Any]:
-        """The body of an answer that reports it."""
+        """The body of a response that reports it."""
         return {"error_code": self.code, "message": self.message}

@@ -1,4 +1,4 @@
-"""Our errors in MLflow's words: its codes, and the messages that its clients and its UI match on."""
+"""Translates Tracker's errors into MLflow's codes, and the messages that its clients and its UI match on."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tracker.mlflow_bridge.bridge_entities import BridgeError
 
 
 def mlflow_error(error: TrackerError, *, lone: bool = False) -> Exception:
-    """What MLflow's clients are told of `error`; a StoreError (the store does not answer) stays as it is.
+    """`error` as MLflow's clients get it; a StoreError (the store does not answer) stays as it is.
 
-    `lone` is for a call that logs one parameter: MLflow words its conflict in another way.
+    `lone` is for a call that logs one parameter: MLflow has another message for its conflict.
     """
     match error:
         case StoreError():
@@ -51,7 +51,7 @@ def mlflow_error(error: TrackerError, *, lone: bool = False) -> Exception:
 
 @contextmanager
 def spoken(*, lone: bool = False) -> Iterator[None]:
-    """Errors of ours that are raised inside become BridgeError; see `mlflow_error`."""
+    """Context manager that turns Tracker's errors into BridgeError; see `mlflow_error`."""
     try:
         yield
     except TrackerError as error:

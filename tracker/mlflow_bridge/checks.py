@@ -1,6 +1,6 @@
-"""MLflow's limits on names and values, in MLflow 3.17's words: clients match on them (mlflow/utils/validation.py).
+"""MLflow's limits on names and values, with MLflow 3.17's messages: clients match on them (mlflow/utils/validation.py).
 
-Values are held to our limits, which are wider: where MLflow cuts a long value in silence, it is kept whole here.
+Values are checked against Tracker's limits, which are wider: a long value that MLflow silently truncates is kept whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def refuse(message: str) -> NoReturn:
-    """BridgeError that says a parameter is invalid."""
+    """Raise the BridgeError for an invalid parameter."""
     raise BridgeError("INVALID_PARAMETER_VALUE", message)
 
 
@@ -49,7 +49,8 @@ def _too_long(what: str, limit: int, unit: str = "characters") -> NoReturn:
 
 
 def _name(path: str, name: Any, entity: str) -> None:
-    """A key of a metric, parameter or tag: MLflow may make a file of it, so it must be a clean relative path."""
+    """Check a key of a metric, parameter or tag: MLflow may use it as a file name, so it must be a clean relative
+    path."""
     if name is None:
         hint = "A key name must be provided."
         if entity == "Metric name":
@@ -83,14 +84,14 @@ def _storable(path: str, value: str, most: int) -> str:
 
 
 def check_run_id(run_id: Any) -> str:
-    """`run_id` if it can be one."""
+    """`run_id` if it is well-formed."""
     if not isinstance(run_id, str) or not _RUN_ID.match(run_id):
         _invalid("run_id", run_id)
     return run_id
 
 
 def check_batch(metrics: Sequence[Metric], params: Sequence[Text], tags: Sequence[Text]) -> None:
-    """How much one call may log, and each parameter once. Raises BridgeError."""
+    """Check how much one call logs, and that it logs each parameter once. Raises BridgeError."""
     for count, what, most in (
         (len(metrics), "metrics", MOST_METRICS),
         (len(params), "params", MOST_PARAMS),
@@ -112,7 +113,7 @@ def check_batch(metrics: Sequence[Metric], params: Sequence[Text], tags: Sequenc
 
 
 def columns_of(metrics: Sequence[Metric]) -> tuple[list[str], list[int], list[int], list[float]]:
-    """Keys, steps, ms and values of the metrics, each checked. Called for every point: what is right costs little."""
+    """Keys, steps, ms and values of the metrics, each checked. Called for every point, so valid ones are cheap."""
     keys: list[str] = []
     steps: list[int] = []
     times: list[int] = []
@@ -144,7 +145,7 @@ def _is_name(key: str) -> bool:
 
 
 def _checked(metric: Metric, path: str) -> float:
-    """The metric's value as a float; BridgeError says what is wrong with the metric."""
+    """The metric's value as a float; BridgeError for an invalid metric."""
     _name(f"{path}name", metric.key, "Metric name")
     value = metric.value
     if value is None:
@@ -174,13 +175,13 @@ def _whole(value: Any) -> bool:
 
 
 def check_param(param: Text, path: str) -> None:
-    """A parameter's key and value."""
+    """Check a parameter's key and value."""
     _name(f"{path}key", param.key, "Param key")
     _storable(f"{path}value", param.value, PARAM_BYTES)
 
 
 def check_tag(tag: Text, path: str) -> None:
-    """A run's tag."""
+    """Check a run's tag."""
     if tag.key is None:
         refuse(f"Missing value for required parameter '{path}key'.")
     _name(f"{path}key", tag.key, f"{path}key")
@@ -188,7 +189,7 @@ def check_tag(tag: Text, path: str) -> None:
 
 
 def check_experiment_tag(key: str, value: str) -> None:
-    """An experiment's tag."""
+    """Check an experiment's tag."""
     if key is None:
         refuse("Missing value for required parameter 'key'.")
     _name("key", key, "key")
@@ -198,7 +199,7 @@ def check_experiment_tag(key: str, value: str) -> None:
 
 
 def check_experiment_name(name: Any) -> str:
-    """`name` if an experiment can have it."""
+    """`name` if it is a valid name of an experiment."""
     if not name:
         refuse(f"Invalid experiment name: '{name}'")
     if not isinstance(name, str):
@@ -209,14 +210,14 @@ def check_experiment_name(name: Any) -> str:
 
 
 def check_run_name(name: str) -> str:
-    """`name` if a run can have it."""
+    """`name` if it is a valid name of a run."""
     if len(name) > NAME_LENGTH:
         _too_long("run_name", NAME_LENGTH)
     return _storable("run_name", name, TAG_BYTES)
 
 
 def check_model_name(name: str | None) -> None:
-    """A logged model's name; None lets the store choose."""
+    """Check a logged model's name; None lets the store choose."""
     if name is not None and (not name or any(one in name for one in _MODEL_CHARACTERS)):
         refuse(
             f"Invalid model name ({name!r}) provided. Model name must be a non-empty string and cannot contain the "
@@ -225,7 +226,7 @@ def check_model_name(name: str | None) -> None:
 
 
 def check_dataset(use: DatasetInput) -> None:
-    """A data set and its tags."""
+    """Check a data set and its tags."""
     for field in ("name", "digest", "source_type", "source", "schema", "profile"):
         value = getattr(use.dataset, field)
         if value is None and field not in ("schema", "profile"):
@@ -254,7 +255,7 @@ def experiment_key(experiment_id: str | int | None) -> int:
 
 
 def check_max_results(max_results: int | None, *, most: int = MOST_RESULTS) -> int:
-    """How many results a page has at most; None is the most there may be."""
+    """The maximum number of a page's results; None is the largest allowed."""
     if max_results is None:
         return most
     if isinstance(max_results, bool) or not isinstance(max_results, int) or max_results < 1:

@@ -1,4 +1,4 @@
-"""Between our structs in MLflow's words and MLflow's own classes. Imports MLflow."""
+"""Converts between the bridge's structs and MLflow's own classes. Imports MLflow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MODEL_STATUSES: dict[bridge_entities.ModelStatus, LoggedModelStatus] = {
 
 @contextmanager
 def mlflow_exceptions() -> Iterator[None]:
-    """What the bridge raises becomes MlflowException with the same code and message."""
+    """Context manager that turns the bridge's errors into MlflowException with the same code and message."""
     try:
         yield
     except BridgeError as error:
@@ -91,7 +91,7 @@ def run(one: bridge_entities.RunEntity, *, finite: bool = False) -> Any:
 
 
 def metric(one: Metric) -> Any:
-    """mlflow.entities.Metric; with the run's id in it where ours has one."""
+    """mlflow.entities.Metric; with the run's id if ours has one."""
     return entities.Metric(
         key=one.key,
         value=float(one.value),
@@ -126,7 +126,7 @@ def _dataset_input(one: bridge_entities.DatasetInput) -> Any:
 
 
 def dataset_summary(one: bridge_entities.DatasetSummary) -> Any:
-    """What `_search_datasets` answers with."""
+    """The result type of MLflow's `_search_datasets`."""
     return _DatasetSummary(
         experiment_id=one.experiment_id, name=one.name, digest=one.digest, context=_given(one.context)
     )
@@ -155,12 +155,12 @@ def model(one: bridge_entities.LoggedModelEntity) -> Any:
 
 
 def texts(pairs: Iterable[Any] | None) -> list[Text]:
-    """Tags or parameters; values that are no text become one, as over REST."""
+    """Tags or parameters; values that are no text are converted, as over REST."""
     return [Text(pair.key, pair.value if isinstance(pair.value, str) else str(pair.value)) for pair in pairs or ()]
 
 
 def metrics(points: Iterable[Any]) -> list[Metric]:
-    """Points as a client made them; what is wrong with them is said by the bridge."""
+    """Points as a client made them; the bridge validates them."""
     return [
         Metric(
             key=point.key,
@@ -176,7 +176,7 @@ def metrics(points: Iterable[Any]) -> list[Metric]:
 
 
 def _number(value: Any) -> Any:
-    """NumPy's and others' numbers as floats; anything else as it is, to be refused."""
+    """NumPy's and others' numbers as floats; other values unchanged, for the bridge to refuse."""
     return float(value) if hasattr(value, "__float__") and not isinstance(value, (bool, str)) else value
 
 
@@ -185,7 +185,7 @@ def _or_unset(value: str | None) -> str | UnsetType:
 
 
 def dataset_inputs(uses: Iterable[Any] | None) -> list[bridge_entities.DatasetInput]:
-    """Data sets and what they were used for."""
+    """Data sets and their contexts of use."""
     found = []
     for use in uses or ():
         if use.dataset is None:
@@ -218,7 +218,7 @@ def status_name(number: Any) -> str | None:
 
 
 def model_status(status: Any) -> bridge_entities.ModelStatus:
-    """Our name of a logged model's status."""
+    """The bridge's name of a logged model's status."""
     wanted = status if isinstance(status, LoggedModelStatus) else LoggedModelStatus(str(status))
     for ours, theirs in _MODEL_STATUSES.items():
         if theirs == wanted:
@@ -227,6 +227,6 @@ def model_status(status: Any) -> bridge_entities.ModelStatus:
 
 
 def page(found: tuple[Sequence[Any], str | None], shown: Callable[[Any], Any]) -> tuple[list[Any], str | None]:
-    """A page of ours as theirs."""
+    """A page of the bridge as a page of MLflow's classes."""
     things, token = found
     return [shown(one) for one in things], token

@@ -1,4 +1,4 @@
-"""What Tracker knows of a run and MLflow has no field for: tags and metrics that are derived, never stored.
+"""Derived tags and metrics, never stored: facts about a run for which MLflow has no field.
 
 The best epoch and its value are metrics too, so that MLflow's table can sort by them.
 """
@@ -26,9 +26,9 @@ BEST_VALUE = "tracker.best_value"
 DERIVED_TAGS = frozenset({STATUS, BEST_METRIC, BEST_EPOCH, BEST_VALUE})
 DERIVED_METRICS = frozenset({BEST_EPOCH, BEST_VALUE})
 NOT_STORED = DERIVED_TAGS | {RUN_NAME}
-"""Tags of which we keep what they say, and not the tag."""
+"""Tags that are stored as attributes of the run, not as tags."""
 EXPERIMENT_KIND = Text("mlflow.experimentKind", "custom_model_development")
-"""What MLflow's UI goes by to open an experiment as trainings, not as traces of language models."""
+"""The tag that makes MLflow's UI open an experiment as trainings, not as traces of language models."""
 
 _STATUSES: dict[RunStatus, Status] = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 _OURS: dict[str, RunStatus] = {
@@ -37,14 +37,14 @@ _OURS: dict[str, RunStatus] = {
 
 
 def mlflow_status(status: RunStatus) -> Status:
-    """MLflow's word; the exact one is the tag `tracker.status`."""
+    """MLflow's status; the exact one is the tag `tracker.status`."""
     return _STATUSES.get(status, "KILLED")
 
 
 def our_status(status: str) -> RunStatus:
-    """Our word for one of MLflow's; BridgeError for none of them.
+    """Tracker's status for one of MLflow's; BridgeError for an unknown one.
 
-    A run of ours that is there has begun, so MLflow's SCHEDULED is kept, and from then on shown, as RUNNING.
+    A run in the store has begun, so MLflow's SCHEDULED is stored, and from then on shown, as RUNNING.
     """
     try:
         return _OURS[status]
@@ -53,12 +53,12 @@ def our_status(status: str) -> RunStatus:
 
 
 def shown_number(value: float) -> Number:
-    """A float as JSON can say it."""
+    """A float as JSON can express it."""
     return value if value - value == 0.0 else number_text(value)  # type: ignore[return-value]
 
 
 def derived_tags(run: Run) -> Iterator[Text]:
-    """Tags that say what MLflow has no field for."""
+    """Tags for facts for which MLflow has no field."""
     yield Text(RUN_NAME, run.name)
     yield Text(STATUS, run.status)
     if run.best_epoch is not None:

@@ -1,4 +1,4 @@
-"""Runs as MLflow's JSON, encoded once for as long as they stand as they do: what searches are answered with."""
+"""Cache of runs encoded as MLflow's JSON, valid while the run's version is unchanged; searches answer from it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from tracker.store.run_cache import RunVersion
 
 MOST_BYTES = 64 * 1024 * 1024
-"""What a cache may hold, about; a run of ten parameters and ten metrics takes about two thousand bytes."""
+"""Approximate size of a cache; a run of ten parameters and ten metrics takes about two thousand bytes."""
 _BESIDE = 300
-"""What the cache itself takes for a run, about."""
+"""Approximate overhead of the cache for a run."""
 
 
 class RunFragments:
-    """The encoded runs that were asked for last. Safe for threads.
+    """LRU cache of encoded runs. Thread-safe.
 
-    Nothing in it goes stale: a run is found only as it stands in the snapshot of whoever asks (see `RunVersion`),
-    whichever process changed it.
+    No entry goes stale: a run is found only by its version in the caller's snapshot (see `RunVersion`), whichever
+    process changed it.
     """
 
     def __init__(self, encode: Callable[[RunDetail], bytes], *, most_bytes: int = MOST_BYTES) -> None:
@@ -62,7 +62,7 @@ class RunFragments:
 
 
 class Fragments(BridgeBase):
-    """The part of the bridge about pages of runs that are encoded already."""
+    """The part of the bridge about pages of encoded runs."""
 
     def search_fragments(
         self,

@@ -1,6 +1,6 @@
 """Filters of experiments and logged models: comparisons joined by AND, as MLflow's (mlflow/utils/search_utils.py).
 
-There are few of either, so they are read and compared here; runs are searched in the database.
+There are few of either, so they are read and compared in Python; runs are searched in the database.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NUMBER_OPS = ("<", "<=", ">", ">=", "=", "!=")
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`entity.key op value`; entity "" where none is named. `value` is text, a number, a tuple, or None for IS NULL."""
+    """`entity.key op value`; entity is "" if none is given. `value` is text, a number, a tuple, or None for IS NULL."""
 
     entity: str
     key: str
@@ -52,15 +52,15 @@ class Condition:
         return self.value
 
     def text(self) -> str:
-        """The value as text; BridgeError for a number, which stands without quotes."""
+        """The value as text; BridgeError for a number, which has no quotes."""
         if not isinstance(self.value, str):
             refuse(f"Expected a quoted string value for {self.key!r} (e.g. 'my-value'). Got value {self.value}")
         return self.value
 
     def holds(self, found: Any) -> bool:
-        """Whether `found` compares so with the value. NaN differs from all.
+        """Whether `found op value` is true. NaN differs from all values.
 
-        QueryTimeout once the deadline of whoever asks has passed.
+        QueryTimeout once the caller's deadline has passed.
         """
         check_deadline()
         if self.op in _COMPARE:
@@ -74,7 +74,7 @@ class Condition:
 
 @lru_cache(maxsize=256)
 def conditions(text: str) -> tuple[Condition, ...]:
-    """The comparisons of a filter; BridgeError where it is none."""
+    """The comparisons of a filter; BridgeError if it is invalid."""
     if len(text) > MOST_CHARACTERS:
         refuse(f"Invalid filter string: longer than {MOST_CHARACTERS} characters")
     found: list[Condition] = []
@@ -132,7 +132,7 @@ def _bare(text: str) -> str:
 
 
 def order_term(text: str) -> tuple[str, bool]:
-    """What to order by, and whether ascending, of a text like `name DESC`."""
+    """The field, and whether ascending, of an order term like `name DESC`."""
     one = _ORDER.match(text)
     if one is None:
         refuse(f"Invalid order_by clause '{text}'. Could not be parsed.")
@@ -140,7 +140,7 @@ def order_term(text: str) -> tuple[str, bool]:
 
 
 def ordered(things: Iterable[Any], keys: Sequence[tuple[Callable[[Any], Any], bool]]) -> list[Any]:
-    """`things` by the keys, the first weighs most; each with whether it ascends. None and NaN come last either way."""
+    """`things` sorted by the keys, the first one first; each with whether it ascends. None and NaN are always last."""
     found = list(things)
     for key, ascending in reversed(keys):
         there = [one for one in found if not _missing(key(one))]

@@ -1,4 +1,4 @@
-"""What MLflow's entry points name. Nothing of MLflow is imported before a store is asked for."""
+"""Functions for MLflow's entry points. MLflow is imported only when a store is requested."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
 
 
 def registry_store(store_uri: str, **_: Any) -> Any:
-    """The model registry beside the store at a `tracker…` URI."""
+    """The model registry next to the store at a `tracker…` URI."""
     from tracker.mlflow_bridge.plugin import make_registry_store
 
     return make_registry_store(store_uri)

@@ -36,7 +36,7 @@ class Experiments(BridgeBase):
     """The part of the bridge about experiments."""
 
     def create_experiment(self, name: str, artifact_location: str | None = None, tags: Iterable[Text] = ()) -> str:
-        """A new experiment's id."""
+        """Create an experiment and return its id."""
         check_experiment_name(name)
         given = list(tags)
         for tag in given:
@@ -56,11 +56,11 @@ class Experiments(BridgeBase):
         return None if found is None else views.experiment(found, self.locations)
 
     def rename_experiment(self, experiment_id: str, name: str) -> None:
-        """Give it another name."""
+        """Rename the experiment."""
         check_experiment_name(name)
         found = self._experiment(experiment_id)
         if found.deleted_ms is not None:
-            # MLflow says INVALID_STATE here, which its client takes for a failing server and tries again for minutes.
+            # MLflow answers INVALID_STATE here, which its client takes for a failing server and retries for minutes.
             refuse("Cannot rename a non-active experiment.")
         with spoken():
             self.catalogue.rename_experiment(found.id, name)
@@ -78,7 +78,7 @@ class Experiments(BridgeBase):
             self.catalogue.restore_experiment(found.id)
 
     def hard_delete_experiment(self, experiment_id: str) -> None:
-        """Remove a deleted experiment for good, with all that is in it; the files stay."""
+        """Permanently remove a deleted experiment and all its content; the files stay."""
         found = self._experiment(experiment_id, "deleted")
         with spoken():
             self.catalogue.hard_delete_experiment(found.id)
@@ -91,7 +91,7 @@ class Experiments(BridgeBase):
             self.catalogue.set_experiment_tag(found.id, key, value)
 
     def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
-        """Remove a tag that is there."""
+        """Remove an existing tag."""
         found = self._active_experiment(experiment_id)
         if key not in found.tags:
             raise BridgeError(
@@ -121,7 +121,7 @@ class Experiments(BridgeBase):
 
 
 def _test(one: Condition) -> Callable[[ExperimentDetail], bool]:
-    """Whether an experiment meets the condition. One without the tag meets none but IS NULL."""
+    """A test whether an experiment meets the condition. One without the tag meets only IS NULL."""
     if one.entity in ("tag", "tags"):
         if one.op in _NULL_OPS:
             return lambda found: (one.key in found.tags) != (one.op == "IS NULL")

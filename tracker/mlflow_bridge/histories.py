@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tracker.store.spooled import SpooledHistory
 
 _SHORT_ROWS = 100_000
-"""Points of a series up to which the first of them are found in memory."""
+"""Points of a series up to which its first points are selected in memory."""
 
 
 class MetricPoints(NamedTuple):
@@ -36,7 +36,7 @@ class MetricPoints(NamedTuple):
     values: NDArray[np.float64]
 
     def metrics(self, key: str, run_id: str | None = None) -> list[Metric]:
-        """The points as MLflow's entities, with `run_id` in each where it is given."""
+        """The points as MLflow's entities, each with `run_id` if it is given."""
         columns = zip(self.steps.tolist(), self.ms.tolist(), self.values.tolist(), strict=True)
         if run_id is None:
             return [Metric(key, shown_number(value), ms, step) for step, ms, value in columns]
@@ -45,9 +45,9 @@ class MetricPoints(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LongPoints:
-    """Points of a page that are on disk: those from the `start`th to before the `end`th, and the next page's token.
+    """Points of a page on disk, from index `start` to before `end`, and the next page's token.
 
-    A context manager that gives up the disk space.
+    A context manager that frees the disk space.
     """
 
     _spooled: SpooledHistory
@@ -65,7 +65,7 @@ class LongPoints:
         self._spooled.close()
 
     def pieces(self, most: int) -> Iterator[MetricPoints]:
-        """All of them, at most so many at a time."""
+        """All points, at most `most` at a time."""
         return (self.part(at - self.start, most) for at in range(self.start, self.end, most))
 
     def part(self, first: int, count: int) -> MetricPoints:
@@ -76,7 +76,7 @@ class LongPoints:
 
 
 class Histories(BridgeBase):
-    """The part of the bridge about points of metrics. A run or metric that is not there has no points, as in MLflow."""
+    """The part of the bridge about points of metrics. An unknown run or metric has no points, as in MLflow."""
 
     def points(
         self, run_id: str, key: str, max_results: int | None = None, page_token: str | None = None
@@ -140,7 +140,7 @@ class Histories(BridgeBase):
         return page.metrics(key), token
 
     def metric_history_bulk(self, run_ids: Sequence[str], key: str, max_results: int) -> list[Metric]:
-        """The first points of several runs, at most so many in all: by run id, then as `points`."""
+        """The first points of several runs, at most `max_results` in all: by run id, then as `points`."""
         found: list[Metric] = []
         for run_id in sorted(set(run_ids)):
             most = max_results - len(found)
@@ -163,10 +163,10 @@ class Histories(BridgeBase):
     def samples(
         self, run_id: str, key: str, max_results: int, start_step: int | None = None, end_step: int | None = None
     ) -> MetricPoints:
-        """At most `max_results` points that show what all show, in step order; see `RunReader.history`.
+        """At most `max_results` points that represent all, in step order; see `RunReader.history`.
 
-        The first and the last are among them, and what lies highest and lowest between; of one the last, of two and
-        three the ends.
+        They include the first and the last, and the highest and lowest between; of one point the last, of two or three
+        the ends.
         """
         found = self._known_history(run_id, key, max(max_results, FEWEST), start_step, end_step)
         whole = MetricPoints(found.steps, found.ms, found.values)

@@ -1,4 +1,4 @@
-"""Points of metrics as MLflow's JSON, straight from arrays."""
+"""Encodes points of metrics from arrays as MLflow's JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PIECE = 2048
-"""Points encoded at a time: other threads get their turn between, which may be the event loop's."""
+"""Points encoded at a time: other threads, such as the event loop's, can run in between."""
 
 
 class _Point(msgspec.Struct, gc=False):
-    """MLflow's Metric message, as in the answers of metrics/get-history."""
+    """MLflow's Metric message, as in the responses of metrics/get-history."""
 
     key: str
     value: Any
@@ -27,7 +27,7 @@ class _Point(msgspec.Struct, gc=False):
 
 
 class _PointOfRun(_Point, gc=False):
-    """The same in answers about several runs."""
+    """The same in responses about several runs."""
 
     run_id: str
 

@@ -1,4 +1,4 @@
-"""Which logged models a search means, and in which order (mlflow/utils/search_logged_model_utils.py)."""
+"""Conditions and sort keys of searches for logged models (mlflow/utils/search_logged_model_utils.py)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TEXTS: dict[str, Key] = {
 
 
 def dataset_test(datasets: Sequence[Mapping[str, Any]]) -> Callable[[ModelMetric], bool]:
-    """Whether a metric was measured on one of the data sets; true of all where none is named."""
+    """A test whether a metric was measured on one of the data sets; always true if none is given."""
     if not datasets:
         return lambda metric: True
     wanted = [(one.get("dataset_name"), one.get("dataset_digest") or None) for one in datasets]
@@ -45,7 +45,7 @@ def dataset_test(datasets: Sequence[Mapping[str, Any]]) -> Callable[[ModelMetric
 
 
 def test_of(one: Condition, on_datasets: Callable[[ModelMetric], bool]) -> Test:
-    """Whether a model meets the condition. A metric meets it if it does at any step, on one of the data sets."""
+    """A test whether a model meets the condition. A metric meets it if any step does, on one of the data sets."""
     if one.entity not in ("", *_ENTITIES):
         refuse(f"Invalid entity type: {one.entity!r}. Expected one of {_ENTITIES}.")
     number = one.entity == "metrics" or (one.entity in ("", "attributes") and one.key in _TIMES)

@@ -1,4 +1,4 @@
-"""Logged models, and the data sets and models that runs use and make."""
+"""Logged models, and runs' inputs and outputs (data sets and models)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Models(BridgeBase):
     """The part of the bridge about logged models, inputs and outputs."""
 
     def log_inputs(self, run_id: str, datasets: Sequence[DatasetInput] = (), models: Sequence[ModelInput] = ()) -> None:
-        """Say what the run used; of equal data sets in one call the first counts."""
+        """Record the run's inputs; of equal data sets in one call the first counts."""
         uses: dict[tuple[str, str], DatasetUse] = {}
         for one in datasets:
             check_dataset(one)
@@ -53,7 +53,7 @@ class Models(BridgeBase):
             )
 
     def log_outputs(self, run_id: str, models: Sequence[ModelOutput]) -> None:
-        """Say which models the run made."""
+        """Record the models that the run made."""
         with spoken():
             self.catalogue.add_outputs(run_id, [ModelLink(model_id=one.model_id, step=one.step) for one in models])
 
@@ -74,7 +74,7 @@ class Models(BridgeBase):
         params: Iterable[Text] = (),
         model_type: str | None = None,
     ) -> bridge_entities.LoggedModelEntity:
-        """A new model, PENDING until it is finalized."""
+        """Create a model, PENDING until it is finalized."""
         check_model_name(name)
         experiment = self._active_experiment(experiment_id)
         model_id = f"m-{uuid.uuid4().hex}"
@@ -92,26 +92,26 @@ class Models(BridgeBase):
         return views.model(made, self.locations)
 
     def get_model(self, model_id: str, *, deleted: bool = False) -> bridge_entities.LoggedModelEntity:
-        """The model; one that was deleted only with `deleted`."""
+        """The model; a deleted one only with `deleted`."""
         with spoken():
             return views.model(self._model(model_id, deleted=deleted), self.locations)
 
     def finalize_model(self, model_id: str, status: bridge_entities.ModelStatus) -> bridge_entities.LoggedModelEntity:
-        """Its files are there, or could not be uploaded."""
+        """Set the final status: the files are stored, or could not be uploaded."""
         if status not in _STATUSES:
             refuse(f"Invalid model status: {status!r}. Expected one of {list(_STATUSES)}")
         return self._change(model_id, status=_STATUSES[status])
 
     def set_model_tags(self, model_id: str, tags: Iterable[Text]) -> bridge_entities.LoggedModelEntity:
-        """Set tags, beside those that stand."""
+        """Set tags; other tags stay."""
         return self._change(model_id, tags=_checked_tags(tags))
 
     def log_model_params(self, model_id: str, params: Iterable[Text]) -> bridge_entities.LoggedModelEntity:
-        """Set parameters, beside those that stand."""
+        """Set parameters; other parameters stay."""
         return self._change(model_id, params=_checked_params(params))
 
     def delete_model_tag(self, model_id: str, key: str) -> None:
-        """Remove a tag that is there."""
+        """Remove an existing tag."""
         with spoken():
             if key not in self._model(model_id).tags:
                 raise BridgeError(
@@ -120,18 +120,18 @@ class Models(BridgeBase):
             self.catalogue.delete_model_tag(model_id, key)
 
     def delete_model(self, model_id: str) -> None:
-        """Hide it."""
+        """Hide the model."""
         with spoken():
             self._model(model_id, deleted=True)
             self.catalogue.delete_model(model_id)
 
     def deleted_models(self, older_than_ms: int = 0) -> list[str]:
-        """Ids of models that were deleted at least so long ago."""
+        """Ids of models that were deleted at least `older_than_ms` ago."""
         with spoken():
             return list(self.catalogue.deleted_models(self._clock() - older_than_ms + 1))
 
     def hard_delete_model(self, model_id: str) -> None:
-        """Remove the model's rows for good; its files stay."""
+        """Permanently remove the model's rows; its files stay."""
         with spoken():
             self.catalogue.hard_delete_model(model_id)
 
@@ -146,8 +146,8 @@ class Models(BridgeBase):
     ) -> tuple[list[bridge_entities.LoggedModelEntity], str | None]:
         """A page of models, and the token of the next one or None.
 
-        `datasets` (mappings with `dataset_name` and perhaps `dataset_digest`) narrow what conditions on metrics look
-        at; an order term is a mapping with `field_name` and perhaps `ascending`, `dataset_name`, `dataset_digest`.
+        `datasets` (mappings with `dataset_name` and optional `dataset_digest`) restrict conditions on metrics; an order
+        term is a mapping with `field_name` and optional `ascending`, `dataset_name`, `dataset_digest`.
         """
         limit = check_max_results(max_results or _PAGE, most=MOST_RESULTS)
         on_datasets = dataset_test(datasets)

@@ -10,7 +10,7 @@ from tracker.mlflow_bridge.checks import refuse
 
 
 def offset_of(page_token: str | bytes | None) -> int:
-    """Where the page begins that a token of ours asks for; 0 without one."""
+    """The offset of the page that a token requests; 0 without one."""
     if not page_token:
         return 0
     try:
