@@ -26,7 +26,7 @@ BEST_VALUE = "tracker.best_value"
 DERIVED_TAGS = frozenset({STATUS, BEST_METRIC, BEST_EPOCH, BEST_VALUE})
 DERIVED_METRICS = frozenset({BEST_EPOCH, BEST_VALUE})
 NOT_STORED = DERIVED_TAGS | {RUN_NAME}
-"""Tags that are stored as attributes of the run, not as tags."""
+"""Tags that are never stored as tags: they are derived, or an attribute of the run."""
 EXPERIMENT_KIND = Text("mlflow.experimentKind", "custom_model_development")
 """The tag that makes MLflow's UI open an experiment as trainings, not as traces of language models."""
 

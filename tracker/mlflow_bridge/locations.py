@@ -1,4 +1,4 @@
-"""Where artifacts are, in MLflow's words."""
+"""Artifact locations: translates between stored URIs and the URIs that MLflow's clients see."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _LENGTH = 2048
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _MODELS = "models"
 _NAMES = ("models", "runs")
-"""Schemes of URIs that name what a store has."""
+"""Schemes of URIs that name a store's entities, not locations."""
 _ARTIFACTS = "artifacts"
 _LAID_OUT = re.compile(r"/(?://)?[0-9]+/(?:models/)?([A-Za-z0-9][A-Za-z0-9_-]{0,63})/artifacts((?:/.*)?)", re.DOTALL)
 _AT_HOME = re.compile(r"/([A-Za-z0-9][A-Za-z0-9_-]{0,63})((?:/.*)?)", re.DOTALL)
 
 
 class Locations:
-    """Names of places in the store's own home and in others.
+    """Artifact locations in the store's own artifact home and elsewhere.
 
     The home at `root` (a URI) keeps the files of an owner, a run or a logged model, in `<root>/<owner's id>`. With
-    `proxied` clients reach it through a server, as `mlflow-artifacts:/…`; without they go there themselves. `allowed`
-    are the URIs below which an experiment's location may be that a client names, None for anywhere.
+    `proxied` clients reach it through a server, as `mlflow-artifacts:/…`; without it they access it directly. `allowed`
+    are the URIs below which a client may place an experiment's files, None for anywhere.
     """
 
     def __init__(self, root: str, *, proxied: bool, allowed: Sequence[str] | None = ()) -> None:
@@ -40,13 +40,13 @@ class Locations:
     # -- where new files go --------------------------------------------------------------------------------------
 
     def of_run(self, experiment: ExperimentDetail, run_id: str) -> str:
-        """The URI at which the files of a new run are kept."""
+        """The URI for the files of a new run."""
         if experiment.artifact_location is None:
             return self._home_of_run(experiment.id, run_id)
         return f"{experiment.artifact_location.rstrip('/')}/{run_id}/{_ARTIFACTS}"
 
     def of_model(self, experiment: ExperimentDetail, model_id: str) -> str:
-        """The URI at which the files of a new logged model are kept."""
+        """The URI for the files of a new logged model."""
         if experiment.artifact_location is None:
             return self._home_of_model(experiment.id, model_id)
         return f"{experiment.artifact_location.rstrip('/')}/{_MODELS}/{model_id}/{_ARTIFACTS}"
@@ -60,13 +60,13 @@ class Locations:
     # -- what clients are told -----------------------------------------------------------------------------------
 
     def run_shown(self, uri: str, experiment_id: int, run_id: str) -> str:
-        """The place of a run's files, kept at `uri`, as clients are told."""
+        """The location of a run's files, stored at `uri`, as clients see it."""
         if self.proxied and uri == f"{self.root}/{run_id}":
             return f"{PROXY}:/{experiment_id}/{run_id}/{_ARTIFACTS}"
         return uri
 
     def model_shown(self, uri: str, experiment_id: int, model_id: str) -> str:
-        """The place of a logged model's files, kept at `uri`, as clients are told."""
+        """The location of a logged model's files, stored at `uri`, as clients see it."""
         if self.proxied and uri == f"{self.root}/{model_id}":
             return f"{PROXY}:/{experiment_id}/{_MODELS}/{model_id}/{_ARTIFACTS}"
         return uri
@@ -79,7 +79,7 @@ class Locations:
 
     @property
     def spelling(self) -> Spelling | None:
-        """How the places of runs are told other than they are stored; None where they are not."""
+        """How the shown locations of runs differ from the stored ones; None if they do not."""
         shown = f"{PROXY}:/{{experiment}}/{{run}}/{_ARTIFACTS}"
         return Spelling(self._kept_as, shown) if self.proxied else None
 
@@ -90,9 +90,9 @@ class Locations:
     # -- what clients say ----------------------------------------------------------------------------------------
 
     def owner_in(self, uri: str) -> tuple[str, str] | None:
-        """The owner's id and what follows the place of its files ("" or "/…"), of a URI as stored or as told.
+        """The owner's id and the rest after the location of its files ("" or "/…"), of a URI as stored or as shown.
 
-        None for what lies elsewhere. `uri` is not decoded, and neither is what follows.
+        None for other locations. Neither `uri` nor the rest is decoded.
         """
         if uri.startswith(f"{PROXY}:/"):
             found = _LAID_OUT.fullmatch(uri.removeprefix(f"{PROXY}:"))
@@ -106,8 +106,8 @@ class Locations:
     def owner_of(self, path: str) -> tuple[str, str]:
         """The owner's id and the path below its files, "" for all of them, of a path below `mlflow-artifacts:/`.
 
-        `<experiment>/<run>/artifacts/…` and `<experiment>/models/<model>/artifacts/…` are the paths there are;
-        BridgeError for any other. `path` is decoded already: a `%` in it is a `%`.
+        Valid paths are `<experiment>/<run>/artifacts/…` and `<experiment>/models/<model>/artifacts/…`; BridgeError for
+        any other. `path` is decoded already: a `%` in it is a `%`.
         """
         names = path.strip("/").split("/")
         if len(names) > 1 and names[1] == _MODELS:
@@ -121,9 +121,9 @@ class Locations:
             refuse(f"Invalid path: {error}")
 
     def check(self, location: str | None) -> str | None:
-        """Where an experiment's files go, of a location that a client names: a URI, or None for the store's own home.
+        """The URI for an experiment's files, from a location that a client names; None for the store's own home.
 
-        Raises BridgeError for a place that is not allowed.
+        Raises BridgeError for a location that is not allowed.
         """
         if not location:
             return None
@@ -146,9 +146,9 @@ class Locations:
         return None if found == self.root else found
 
     def check_source(self, source: str) -> None:
-        """Refuse the place of a model version that is neither an owner's nor allowed: its reader would be the server.
+        """Refuse a source of a model version that is neither an owner's nor allowed: the server would read it.
 
-        `models:` and `runs:` name what is in a store, and are no places. Raises BridgeError.
+        `models:` and `runs:` name a store's entities, not locations. Raises BridgeError.
         """
         if self.allowed is None or self.owner_in(source) is not None or _split(source).scheme in _NAMES:
             return
@@ -163,10 +163,10 @@ class Locations:
 
 
 class MlflowServerLocations(Locations):
-    """Places for a server of MLflow's own on our store, which puts new files below `destination`, in MLflow's layout.
+    """Locations for MLflow's own server on Tracker's store: new files are below `destination`, in MLflow's layout.
 
-    With `proxied` the server serves them, and its clients reach them through it. What the store has from elsewhere
-    keeps its place.
+    With `proxied` the server serves them, and its clients reach them through it. Other files of the store keep their
+    location.
     """
 
     def __init__(self, root: str, destination: str, *, proxied: bool) -> None:
@@ -180,7 +180,7 @@ class MlflowServerLocations(Locations):
         return f"{PROXY}:/{experiment.id}" if self.proxied else f"{self.destination}/{experiment.id}"
 
     def check_source(self, source: str) -> None:
-        """Anywhere, as with MLflow's own store."""
+        """Accept any source, as MLflow's own store does."""
 
     def run_shown(self, uri: str, experiment_id: int, run_id: str) -> str:
         """Below the destination as the server serves it, else as it is."""

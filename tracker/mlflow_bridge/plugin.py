@@ -1,9 +1,9 @@
-"""MLflow's stores at `tracker…` URIs: one object a store in a process.
+"""MLflow's stores at `tracker…` URIs: one object for each store in a process.
 
     tracker+sqlite:///path   tracker+postgresql://user@host/database   the store there
     tracker://                                                          the store that TRACKER_STORE names
 
-Where that is a tracking server, MLflow's own REST stores talk to it.
+If that is a tracking server, MLflow's own REST stores are its clients.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _registries: dict[str, Any] = {}
 
 
 def url_of(store_uri: str) -> str:
-    """The store's own URL of one of ours for MLflow; InvalidStoreUrl."""
+    """The store's own URL, from a `tracker…` URI; InvalidStoreUrl."""
     scheme, separator, rest = store_uri.partition(":")
     if scheme == "tracker":
         if rest.strip("/"):
@@ -48,8 +48,8 @@ def url_of(store_uri: str) -> str:
 def make_tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
     """MLflow's tracking store at `store_uri`, the same one for the same store.
 
-    `artifact_uri` is where a server of MLflow's own puts the files of new runs; without it they go where those of other
-    runs of the store go, or where the process's first store at this URI puts them.
+    `artifact_uri` is where MLflow's own server puts the files of new runs; without it they are put with those of the
+    store's other runs, or where the process's first store at this URI puts them.
     """
     with _lock, _said():
         url = url_of(store_uri)
@@ -64,7 +64,7 @@ def make_tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
 
 
 def make_registry_store(store_uri: str) -> Any:
-    """MLflow's model registry beside the store at `store_uri`."""
+    """MLflow's model registry next to the store at `store_uri`."""
     with _lock, _said():
         url = url_of(store_uri)
         if url not in _registries:
@@ -87,7 +87,7 @@ def _sql_store(url: str, artifact_uri: str | None, made: dict[str | None, Any]) 
     from tracker.mlflow_bridge.tracking_store import TrackingStore
 
     sql = next(iter(made.values())).bridge.store if made else open_sql_store(url)
-    # Only servers say where files go.
+    # Only servers give a location for files.
     return TrackingStore(Bridge(sql, locations=_locations(url, artifact_uri)), finite=artifact_uri is not None)
 
 
@@ -105,7 +105,7 @@ def _locations(url: str, artifact_uri: str | None) -> Locations:
 def _sql_registry(url: str) -> Any:
     from tracker.mlflow_bridge.registry import RegistryStore
 
-    # Asked for when it is needed: a server makes it known after the registry may have been opened.
+    # Looked up on use: a server may install its bridge after the registry was opened.
     return RegistryStore(url, lambda: make_tracking_store(f"tracker+{url}").bridge)
 
 
@@ -122,7 +122,7 @@ def _rest_registry(url: str) -> Any:
 
 
 class _said:
-    """Errors of ours as MLflow's: a wrong URI is the caller's, a store that does not answer may answer later."""
+    """Translates Tracker's errors into MLflow's: a wrong URI is the caller's, an unavailable store may answer later."""
 
     def __enter__(self) -> None:
         return None

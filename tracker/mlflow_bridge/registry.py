@@ -1,4 +1,4 @@
-"""MLflow's own model registry beside our store, made when something is registered."""
+"""MLflow's own model registry next to the store, created when something is first registered."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _NOTHING = frozenset({"get_prompt", "get_prompt_version", "get_prompt_version_by
 
 
 class RegistryStore(AbstractStore):  # type: ignore[misc]
-    """Hands every call to MLflow's SQL registry store; while there is none, reads find nothing.
+    """Forwards every call to MLflow's SQL registry store; while there is none, reads find nothing.
 
-    Its migrations take seconds, so it is made by the first call that registers something (`SideDatabase` makes it safe
-    for processes that do so at once).
+    Its migrations take seconds, so the first call that registers something creates it (`SideDatabase` makes this safe
+    for concurrent processes).
 
-    MLflow keeps a version's place as it was told to whoever registered it: through a server `mlflow-artifacts:/…`,
-    which nobody can read without one. Here the real place of what is ours is kept, and everybody is told it as the
-    store of `bridge()` tells the places of runs and logged models.
+    MLflow stores a version's source as the registering client sees it: through a server `mlflow-artifacts:/…`, which
+    cannot be read without one. Here the real location of the store's files is stored, and clients see it in the form in
+    which the store of `bridge()` shows the locations of runs and logged models.
     """
 
     def __init__(self, url: str, bridge: Callable[[], Bridge]) -> None:
@@ -53,7 +53,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         self._real: Any = None
 
     def real(self, *, make: bool) -> Any:
-        """MLflow's store; None while there is none and `make` does not ask for one."""
+        """MLflow's store; None while there is none and `make` is false."""
         if self._real is None:
             with self._lock, mlflow_exceptions():
                 if self._real is None and (make or self._beside.exists()):
@@ -80,7 +80,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         with mlflow_exceptions():
             place = self._bridge().source(source)
             self._bridge().locations.check_source(place.uri)
-        # MLflow would ask for a logged model where its global tracking URI is, which need not be this store.
+        # MLflow would look for a logged model at its global tracking URI, which need not be this store.
         known = place.uri != source and source.startswith("models:")
         made = store.create_model_version(
             name,
@@ -113,7 +113,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
             return self._as_shown(store.search_model_versions(kept or filter_string, *args, **kwargs))
 
     def _as_shown(self, answer: Any) -> Any:
-        """MLflow's answer, with the sources of the versions in it as clients are told."""
+        """MLflow's result, with the sources of its versions as clients see them."""
         if isinstance(answer, ModelVersion):
             answer._source = self._shown(answer.source or "") or None
         elif isinstance(answer, RegisteredModel):
@@ -124,7 +124,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         return answer
 
     def _shown(self, uri: str) -> str:
-        # What is surely not ours is told without opening our store, which a registry alone does not need.
+        # Other URIs are returned without opening the store, which a registry alone does not need.
         if not uri or uri.startswith(("models:", "runs:")):
             return uri
         with mlflow_exceptions():
@@ -132,12 +132,12 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
 
     @property
     def _addresses(self) -> Addresses:
-        """Translates addresses of files beside the database, which are kept relative here too."""
+        """Translates addresses of files next to the database, which are stored relative here too."""
         return self._bridge().store.addresses
 
 
 def _name_source(store: Any, version: Any, source: str) -> None:
-    """Keep what a version was registered from, beside where its files are."""
+    """Store the source from which a version was registered, in addition to the location of its files."""
     with store.ManagedSessionMaker(read_only=False) as session:
         store._get_sql_model_version(session, version.name, version.version).source = source
     version._source = source
@@ -154,7 +154,7 @@ def _open(url: str) -> Any:
 
 @contextmanager
 def _in_time() -> Iterator[None]:
-    """MLflow's words for a statement that the deadline ended become ours."""
+    """Context manager that gives MLflow's error for a statement ended by the deadline QueryTimeout's message."""
     try:
         yield
     except MlflowException as error:
@@ -172,7 +172,7 @@ def _fill(url: str) -> None:
     with _filling:
         store = _open(url)
     store.engine.dispose()
-    # MLflow keeps the engine of every URL it ever opened; this one is never asked for again.
+    # MLflow keeps the engine of every URL that it ever opened; this one is never used again.
     type(store)._engine_map.pop(url, None)
 
 
@@ -189,7 +189,7 @@ def _forwarded(name: str) -> Callable[..., Any]:
 
 
 def _without(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The answer of a registry that has nothing."""
+    """The result of an empty registry."""
     if name in _PAGED:
         return PagedList([], None)
     if name in _LISTED:

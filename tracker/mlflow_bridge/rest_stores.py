@@ -1,4 +1,4 @@
-"""MLflow's REST stores for a tracking server that TRACKER_STORE names."""
+"""MLflow's REST stores, for a TRACKER_STORE that is a tracking server."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TOKEN = "MLFLOW_TRACKING_TOKEN"
 class TrackingRestStore(RestStore):  # type: ignore[misc]
     """MLflow's client of the server at `url`.
 
-    MLflow looks for the files of `mlflow-artifacts:/…` on the server that the tracking URI names, which is
-    `tracker://` here; so they are named by their address.
+    MLflow looks for the files of `mlflow-artifacts:/…` on the server of the tracking URI, which is `tracker://` here;
+    so their URIs are replaced by addresses on the server.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,7 +40,7 @@ class TrackingRestStore(RestStore):  # type: ignore[misc]
 
 
 class RegistryOverRest(RegistryRestStore):  # type: ignore[misc]
-    """MLflow's client of the registry of the server at `url`; files are named by their address here too."""
+    """MLflow's client of the registry of the server at `url`; URIs of files are replaced here too."""
 
     def __init__(self, url: str) -> None:
         super().__init__(_credentials(url))
@@ -60,20 +60,20 @@ def _addressed(place: str, address: str) -> str:
 
 
 def _credentials(url: str) -> Callable[[], Any]:
-    """Who asks: the token in the URL, else what MLflow's own variables say."""
+    """The credentials: the token in the URL, else those of MLflow's own variables."""
     from mlflow.utils.credentials import get_default_host_creds
 
     address = identity(url)
     token = unquote(urlsplit(url).password or "")
     if not token:
         return lambda: get_default_host_creds(address)
-    # Files are fetched by another part of MLflow, which asks the environment alone.
+    # Another part of MLflow fetches files, and reads the environment only.
     os.environ.setdefault(_TOKEN, token)
     return lambda: MlflowHostCreds(host=address, token=token)
 
 
 def _with_places(message: Any) -> list[Any]:
-    """The parts of an answer that name a place for files."""
+    """The parts of a response that have a location of files."""
     fields = message.DESCRIPTOR.fields_by_name
     found = [
         getattr(message, name) for name in ("run", "experiment", "model") if name in fields and message.HasField(name)

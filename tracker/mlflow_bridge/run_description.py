@@ -1,4 +1,4 @@
-"""What came of a run and what was decided in it, as Markdown: MLflow shows it as the run's description."""
+"""A run's outcome and decisions as Markdown, which MLflow shows as the run's description."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LOST = (
 
 
 def note_of(store: RunReader, detail: RunDetail) -> str | None:
-    """The note of a run; None for one without fits and decisions, which is told of by its metrics alone."""
+    """The description of a run; None for one without fits and decisions, whose metrics say everything."""
     run = detail.run
     fits, events = store.fits(run.id), store.events(run.id)
     if not fits and not events:
@@ -51,7 +51,7 @@ def note(
 ) -> str:
     """Markdown: the outcome, the best epoch, what failed, the fits if there are several, checkpoints, the timeline.
 
-    It says nothing that changes with the time of reading alone. Whatever the run's own texts hold, it is shown as text.
+    Nothing in it depends on the time of reading. The run's own texts are escaped, so that they are shown as text.
     """
     parts = [
         "\n\n".join(_outcome(run, metrics, fits)),
@@ -64,7 +64,7 @@ def note(
 
 
 def plain(text: str) -> str:
-    """`text` on one line with nothing in it that Markdown or HTML would take for a mark."""
+    """`text` on one line with Markdown and HTML markup escaped."""
     text = printable(text)
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -102,7 +102,7 @@ def _failure(run: Run, events: Sequence[Event]) -> Iterator[str]:
     yield f"{plain(str(found.get('type', 'error')))}: {plain(str(found.get('message', '')))}"
     lines = [printable(line) for line in str(found.get("traceback") or "").rstrip().split("\n") if line.strip()]
     if lines:
-        # Indented code needs no fence, which a line of the traceback could close.
+        # Indented code has no fence that a line of the traceback could close.
         yield ""
         yield from (f"    {_code(line)}" for line in lines[-_MOST_TRACEBACK:])
 

@@ -36,7 +36,8 @@ class Runs(BridgeBase):
         tags: Iterable[Text] = (),
         run_name: str | None = None,
     ) -> RunEntity:
-        """A new run, RUNNING; its name is `run_name`, else that of the tag `mlflow.runName`, else one of ours."""
+        """Create a run, RUNNING; its name is `run_name`, else that of the tag `mlflow.runName`, else a generated
+        one."""
         experiment = self._active_experiment(experiment_id)
         given = list(tags)
         for index, tag in enumerate(given):
@@ -63,7 +64,7 @@ class Runs(BridgeBase):
         return views.run(detail, self.locations)
 
     def get_run(self, run_id: str) -> RunEntity:
-        """The run, deleted or not, with a note of ours where the user wrote none."""
+        """The run, deleted or not, with a generated description if the user wrote none."""
         with spoken():
             detail = self.catalogue.run_detail(run_id)
             note = None if derived_keys.NOTE in detail.tags else note_of(self.store, detail)
@@ -72,7 +73,7 @@ class Runs(BridgeBase):
     def update_run(
         self, run_id: str, status: str | None = None, end_time: int | None = None, run_name: str | None = None
     ) -> RunInfo:
-        """Change what is given; BridgeError for a deleted run."""
+        """Change the given attributes; BridgeError for a deleted run."""
         with spoken():
             self.catalogue.change_run(
                 run_id,
@@ -88,17 +89,17 @@ class Runs(BridgeBase):
             self.store.delete_run(run_id)
 
     def restore_run(self, run_id: str) -> None:
-        """Show it again."""
+        """Show a deleted run again."""
         with spoken():
             self.store.restore_run(run_id)
 
     def deleted_runs(self, older_than_ms: int = 0) -> list[str]:
-        """Ids of runs that were deleted at least so long ago."""
+        """Ids of runs that were deleted at least `older_than_ms` ago."""
         with spoken():
             return list(self.catalogue.deleted_runs(self._clock() - older_than_ms + 1))
 
     def hard_delete_run(self, run_id: str) -> None:
-        """Remove the run's rows for good."""
+        """Permanently remove the run's rows."""
         with spoken():
             self.catalogue.hard_delete_run(run_id)
 
@@ -111,7 +112,7 @@ class Runs(BridgeBase):
         order_by: Sequence[str] | None = None,
         page_token: str | None = None,
     ) -> tuple[list[RunEntity], str | None]:
-        """A page of runs, and the token of the next one or None. Notes of ours are not in it."""
+        """A page of runs, and the token of the next one or None. Generated descriptions are not in it."""
         limit = check_max_results(max_results)
         ids = [experiment_key(one) for one in experiment_ids]
         with spoken():
@@ -131,10 +132,10 @@ class Runs(BridgeBase):
     def prepare_log(
         self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Text] = (), tags: Sequence[Text] = ()
     ) -> Logged:
-        """What a call logs, checked, for the store; BridgeError. Asks nobody.
+        """The validated content of a logging call, for the store; BridgeError. Reads nothing from the store.
 
-        `beside` has what else the call asks for. What we derive (`tracker.best_epoch`, …) cannot be set: a call that
-        sets nothing else is told so, in a larger one it is passed over, so that a run's tags can be copied whole.
+        `beside` has the other parts of the call. Derived keys (`tracker.best_epoch`, …) cannot be set: a call that sets
+        nothing else is refused, in a larger one they are skipped, so that a run's tags can be copied whole.
         """
         check_run_id(run_id)
         check_batch(metrics, params, tags)
@@ -162,7 +163,8 @@ class Runs(BridgeBase):
         )
 
     def prepare_model_metrics(self, run_id: str, metrics: Sequence[Metric] = ()) -> Callable[[], None] | None:
-        """What a call asks for besides what `prepare_log` returns: metrics of logged models; None for nearly all.
+        """A function for the part of a call that `prepare_log` leaves out: metrics of logged models; None for most
+        calls.
 
         To be called when the rest is stored; it may block.
         """

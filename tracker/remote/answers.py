@@ -1,6 +1,6 @@
-"""Answers from whatever stands at an address: bounded in bytes and in time, heads and framing included.
+"""HTTP responses with limits on bytes and time, heads and framing included.
 
-A trainer reads them, so none may fill its memory or hold its threads: a server may be broken, or be none of ours.
+A trainer reads them, so none may fill its memory or block its threads: a server may be broken, or be another program.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
 SMALL = 1024 * 1024
-"""The most bytes of an answer that says how a change went."""
+"""Maximum bytes of the response to a change."""
 RECORDS = 64 * 1024 * 1024
 """The same for records: runs, parameters, epochs, events, checkpoints."""
 SERIES = 1024 * 1024 * 1024
 """The same for the points of a series, 30 bytes each, and histograms."""
 ANSWER_S = 60.0
-"""How long is waited for every `STRETCH` bytes of an answer, the first included, or for its end."""
+"""Seconds of waiting for each `STRETCH` bytes of a response, the first included, or for its end."""
 STRETCH = 1024 * 1024
 _HEAD = 64 * 1024
-"""Status line and headers, those of interim answers included."""
+"""Bytes of status line and headers, those of interim responses included."""
 _PIECE = 256 * 1024
 _FRAMING = 2 * _PIECE
-"""How much may come for one piece: chunks have headers of their own."""
+"""Bytes that may arrive for one piece: chunks have headers of their own."""
 
 
 class AnswerTooLarge(HTTPException):
-    """There is more of an answer than the limit that the message names."""
+    """A response is larger than the limit that the message names."""
 
 
 class SlowAnswer(TimeoutError):
-    """An answer began to come, and goes on too slowly."""
+    """A response began to arrive, and continues too slowly."""
 
 
 class Answer(HTTPResponse):
-    """A response to be read by `pieces` or `whole`, once `allow` said how much of it is read at most."""
+    """A response, read by `pieces` or `whole` after `allow` has set the limit of its size."""
 
     def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
         super().__init__(sock, *args, **more)
@@ -46,7 +46,7 @@ class Answer(HTTPResponse):
         self._most = 0
 
     def allow(self, most: int) -> None:
-        """Take at most `most` bytes of body. Raises AnswerTooLarge if more are announced."""
+        """Accept at most `most` bytes of body. Raises AnswerTooLarge if more are announced."""
         self._most = most
         if self.length is not None and self.length > most:
             raise AnswerTooLarge(f"{self.length} bytes are announced, of at most {most}")
@@ -76,9 +76,9 @@ class Answer(HTTPResponse):
 
 
 class _Source(io.RawIOBase):
-    """What a socket gives: no more bytes than were allowed, and every `STRETCH` of them within `ANSWER_S` of waiting.
+    """Raw reader of a socket: no more bytes than allowed, and each `STRETCH` of them within `ANSWER_S` of waiting.
 
-    The time that the reader needs for itself does not count.
+    The reader's own processing time does not count.
     """
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
@@ -90,7 +90,7 @@ class _Source(io.RawIOBase):
         self._mark = STRETCH
 
     def allow(self, more: int) -> None:
-        """Let so many bytes more come."""
+        """Allow this many more bytes."""
         self._most = self._received + more
 
     def readable(self) -> bool:

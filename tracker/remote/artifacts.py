@@ -1,6 +1,6 @@
-"""Artifacts that go through a tracking server.
+"""Artifact home behind a tracking server.
 
-A run makes one when it starts, and uses it on the shipper's thread: what that needs is imported there.
+A run makes one when it starts, and uses it on the shipper's thread, where its dependencies are imported.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class _Stored(msgspec.Struct):
 class HttpArtifacts:
     """ArtifactHome (see `tracker.domain.ports`) over HTTP; StoreUnavailable while the server does not answer.
 
-    `uri` gives an address on the server, known before the server answers; `put` returns what the server writes down,
-    which is where the file lies in its own home. `fetch` takes either.
+    `uri` returns an address on the server, known before the server answers; `put` returns the address that the server
+    stores, which is in its own artifact home. `fetch` accepts either.
     """
 
     def __init__(self, url: str) -> None:
-        """Nothing is asked yet."""
+        """Sends no request yet."""
         self._url = url
         self._shown = shown(url)
         self._home = ""
@@ -128,13 +128,13 @@ class HttpArtifacts:
             raise StoreUnavailable(f"{self._shown} gave an answer that cannot be read: {error}") from error
 
     def _place(self, uri: str) -> tuple[str, str]:
-        """The run and the path that `uri` means: an address on a server, or what the server wrote down."""
+        """The run and the path of `uri`: an address on the server, or one that the server stored."""
         parts = urlsplit(uri)
         if parts.scheme in ("http", "https"):
             if found := _OURS.fullmatch(parts.path):
                 return unquote(found["run"]), unquote(found["path"])
             raise ArtifactError(f"{uri!r} is no file on {self._shown}")
-        # What the server wrote down: its home, the run's id, the path.
+        # An address that the server stored: its home, the run's id, the path.
         if self._home and uri.startswith(f"{self._home}/"):
             run_id, _, path = uri.removeprefix(f"{self._home}/").partition("/")
             return unquote(run_id), unquote(path)
@@ -160,7 +160,7 @@ class HttpArtifacts:
 
 
 def _measure(source: Path) -> tuple[int, str]:
-    """Size and SHA-256: the server keeps what agrees with them, and nothing else."""
+    """Size and SHA-256: the server stores only a file that agrees with them."""
     import hashlib
 
     with source.open("rb") as file:

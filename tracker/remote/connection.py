@@ -1,7 +1,7 @@
-"""Requests to one tracking server over connections that are kept and used again.
+"""Requests to one tracking server over persistent connections.
 
-The standard library's client, since this runs inside trainings: no dependency, and imported only where a server is
-used. What goes wrong on the way is StoreUnavailable.
+This is the standard library's client, since it runs inside trainings: no dependency, and imported only if a server is
+used. Errors of the network raise StoreUnavailable.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import ssl
 
 CONNECT_S = 10.0
-"""How long a server may take to take up a connection."""
+"""Seconds for a server to accept a connection."""
 KEPT = 8
-"""How many idle connections are kept."""
+"""Maximum number of idle connections."""
 TARGET_BYTES = 60_000
-"""The longest URL that is sent; servers take little more."""
+"""The longest URL that is sent; servers accept little more."""
 _BLOCK = 256 * 1024
 _PROBLEM_BYTES = 64 * 1024
 
@@ -38,9 +38,9 @@ Query = Mapping[str, Sequence[str]]
 
 
 class Server:
-    """A tracking server; safe for threads, each request has a connection of its own.
+    """A tracking server; thread-safe, each concurrent request has a connection of its own.
 
-    A user and password in `url` go along as HTTP Basic credentials.
+    A user and password in `url` are sent as HTTP Basic credentials.
     """
 
     def __init__(self, url: str) -> None:
@@ -61,7 +61,7 @@ class Server:
         self._process = os.getpid()
 
     def close(self) -> None:
-        """Close the connections that nobody uses. A closed server connects again at the next request."""
+        """Close the idle connections. A closed server connects again at the next request."""
         while self._idle:
             with suppress(IndexError):
                 self._idle.pop().close()
@@ -81,10 +81,10 @@ class Server:
         twice: bool = True,
         most: int = SMALL,
     ) -> bytes:
-        """The body of the answer. With `twice` the request may be sent again if a kept connection turns out dead.
+        """The body of the response. With `twice` the request may be sent again if a persistent connection was closed.
 
-        Raises what the server says is wrong, StoreUnavailable if there is no whole answer, StoreError if it has more
-        than `most` bytes.
+        Raises the server's error, StoreUnavailable without a complete response, StoreError if it has more than `most`
+        bytes.
         """
         with self.stream(method, path, query=query, body=body, headers=headers, twice=twice, most=most) as response:
             return response.whole()
@@ -101,7 +101,7 @@ class Server:
         twice: bool = True,
         most: int = SMALL,
     ) -> Iterator[Answer]:
-        """The answer, to be read in the `with` block; see `ask`."""
+        """The response, to be read in the `with` block; see `ask`."""
         target = self._prefix + path + (f"?{urlencode(query, doseq=True)}" if query else "")
         if len(target) > TARGET_BYTES:
             raise InvalidValue("query", f"{len(target)} bytes of URL", limit=f"{TARGET_BYTES} bytes over HTTP")
@@ -126,7 +126,7 @@ class Server:
             said = (str(error) or type(error).__name__)[:200]
             raise StoreUnavailable(f"{self.url} does not answer: {said}") from error
         finally:
-            # What was not read to its end would be taken for the next answer.
+            # The unread rest of a response would be taken for the next response.
             if connection is not None and response is not None and response.isclosed() and not response.will_close:
                 self._keep(connection)
             elif connection is not None:
@@ -170,7 +170,7 @@ class Server:
         return HTTPSConnection(self._host, self._port, timeout=CONNECT_S, blocksize=_BLOCK, context=self._context)
 
     def _take(self) -> HTTPConnection | None:
-        """A kept connection that is alive as far as one can tell."""
+        """An idle connection that is open as far as the client can tell."""
         while True:
             if self._process != os.getpid():
                 self._idle, self._process = deque(), os.getpid()  # a fork: these are the parent's
@@ -200,7 +200,7 @@ def _exchange(connection: HTTPConnection, method: str, target: str, body: Body, 
     except (BrokenPipeError, ConnectionResetError):
         if body is None:
             raise
-        # A server that refuses a body says why and hangs up: its answer may be there.
+        # A server that refuses a body sends the reason and closes: its response may have arrived.
     answer = connection.getresponse()
     assert isinstance(answer, Answer)
     return answer

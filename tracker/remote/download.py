@@ -1,4 +1,4 @@
-"""A file from a tracking server, on disk when it is whole; what is cut off goes on where it ended."""
+"""Download of a file from a tracking server to disk; an interrupted download is continued where it ended."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tracker.remote.answers import Answer
 from tracker.remote.connection import Server
 
 PATIENCE_S = 30.0
-"""How long a file that began to come may stand still, the server restarted or away, before that is an outage."""
+"""Seconds without progress of a download (the server restarts or is unavailable) before that is an outage."""
 PROGRESS = 1024 * 1024
-"""After so many bytes more, or at its end, it did not stand still."""
+"""Bytes that count as progress, as does the end of the file."""
 _LONGEST_PAUSE_S = 2.0
 _PLACE = re.compile(r"bytes (?P<first>\d+)-")
 
@@ -29,13 +29,13 @@ _PLACE = re.compile(r"bytes (?P<first>\d+)-")
 def download(
     server: Server, where: str, folder: Path, *, size: int | None = None, told: Callable[[int], None] | None = None
 ) -> tuple[Path, str]:
-    """Write what `server` has at `where` to a new file in `folder`; return it and the SHA-256 of its bytes.
+    """Write the server's file at `where` to a new file in `folder`; return it and the SHA-256 of its bytes.
 
-    `told` hears how many bytes there are so far. `size` is how many there are at most; where that is not known the
-    server has to say so before the first, and the disk must have room for them.
+    `told` is called with the number of bytes so far. `size` is the maximum; if it is not known the server has to
+    announce the size before the first byte, and the disk must have room for it.
 
-    Raises StoreUnavailable, at once if nothing came; NotFound; ArtifactError for trouble in the folder, and for more
-    bytes than there may be.
+    Raises StoreUnavailable, at once if nothing arrived; NotFound; ArtifactError for errors in the folder, and for more
+    bytes than the maximum.
     """
     with local(f"cannot write in {folder}"):
         handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
@@ -63,13 +63,13 @@ class _Download:
         self._begin(None)
 
     def _begin(self, tag: str | None) -> None:
-        """From the first byte, of the bytes that `tag` stands for."""
+        """Start at the first byte of the version with the ETag `tag`."""
         self._tag = tag
         self._digest = hashlib.sha256()
         self._have = 0
 
     def whole(self) -> str:
-        """All of it, however often it is cut off; its SHA-256."""
+        """Download the whole file, however often it is interrupted; return its SHA-256."""
         deadline, pause, mark = time.monotonic() + PATIENCE_S, 0.1, PROGRESS
         while True:
             try:
@@ -105,7 +105,7 @@ class _Download:
                     self._told(self._have)
 
     def _most(self, response: Answer) -> int:
-        """How many bytes there may be in all. Raises if more are announced, or there is no bound."""
+        """The maximum number of bytes in all. Raises if more are announced, or there is no maximum."""
         if self._size is not None:
             if self._have + (response.length or 0) > self._size:
                 raise self._damaged(self._size)
@@ -124,13 +124,13 @@ class _Download:
         return ArtifactError(f"{self._where} is damaged: it has more than the {size} bytes that were recorded")
 
     def _goes_on(self, response: Answer) -> bool:
-        """Whether these bytes follow on those that came before."""
+        """Whether the response continues the bytes that were received before."""
         place = _PLACE.match(response.getheader("Content-Range", ""))
         return response.status == 206 and place is not None and int(place["first"]) == self._have
 
 
 def _tag(response: Answer) -> str | None:
-    """What stands for these very bytes, if the server says so."""
+    """The response's strong ETag, None if it has none or the server does not support ranges."""
     tag = response.getheader("ETag", "")
     return tag if tag.startswith('"') and response.getheader("Accept-Ranges") == "bytes" else None
 
@@ -143,7 +143,7 @@ def _write_all(file: FileIO, chunk: bytes) -> None:
 
 @contextmanager
 def local(doing: str) -> Iterator[None]:
-    """Tell the trouble with files from that with the server."""
+    """Context manager that turns errors of local files into ArtifactError."""
     try:
         yield
     except OSError as error:

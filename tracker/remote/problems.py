@@ -1,4 +1,4 @@
-"""Answers that are no answer → the errors that the embedded store would have raised."""
+"""Error responses → the errors that the embedded store would have raised."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _SAID_BY: dict[int, tuple[type[TrackerError], ...]] = {
     500: (ArtifactError,),
     503: (StoreError,),
 }
-"""Which errors a status may stand for. What comes with any other is about the way, or who asks: no refusal."""
+"""The errors that a status may have. Any other is about the network or the credentials: no refusal."""
 _ATTRIBUTES: dict[str, Any] = {"field": "", "limit": "", "run_id": "", "text": "", "position": 0, "hint": ""}
-"""What errors of the tree carry besides their message, and what stands in for it where the server did not say."""
+"""Attributes of errors besides the message, and their defaults if the server did not send them."""
 
 
 def error_of(server: str, status: int, headers: Mapping[str, str], body: bytes, *, sent: int = 0) -> TrackerError:
-    """The error that an answer with this status means, to a request whose body had `sent` bytes.
+    """The error for a response with this status, to a request whose body had `sent` bytes.
 
-    Only what a tracking server says about a request, in its own words, is taken for a refusal. Anything else (a proxy,
-    another server, a server that failed) is a StoreError: what waits is kept, and tried again.
+    Only a tracking server's own problem document about a request is a refusal. Anything else (a proxy, another server,
+    a server that failed) is a StoreError: pending data is kept, and sent again.
     """
     problem = _problem(headers, body)
     detail = str(problem.get("detail") or problem.get("title") or "")[:_LONGEST]
@@ -83,7 +83,7 @@ _RUN = re.compile(r"run '([^'\\]*)' not found")
 
 
 def _made(kind: type[TrackerError], detail: str, problem: Mapping[str, Any]) -> TrackerError:
-    """An error of this class with the server's message, not one composed anew."""
+    """An error of this class with the server's message, not with a new one."""
     if kind is RunNotFound and (found := _RUN.fullmatch(detail)):
         return RunNotFound(found[1])
     error = kind.__new__(kind)

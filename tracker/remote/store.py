@@ -1,4 +1,4 @@
-"""The run store behind a tracking server."""
+"""RunStore over HTTP: the client of a tracking server."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PACK_BYTES = 16 * 1024
-"""Batches from this size on are sent compressed, if the module zstandard is there."""
+"""Batches from this size on are sent compressed, if the module zstandard is installed."""
 
 
 class HttpRunStore:
-    """RunStore (see `tracker.domain.ports`) over HTTP; safe for threads."""
+    """RunStore (see `tracker.domain.ports`) over HTTP; thread-safe."""
 
     def __init__(self, url: str) -> None:
-        """Nothing is asked yet."""
+        """Sends no request yet."""
         self._full_url = url
         self._server = Server(url)
         self.url = self._server.url
@@ -46,14 +46,14 @@ class HttpRunStore:
         return store
 
     def ready(self) -> None:
-        """Return if the server takes writes, and the store behind it; see `open` for what is raised."""
+        """Return if the server and its store accept writes; see `open` for what is raised."""
         self._ask("GET", "/readyz")
 
     def close(self) -> None:
         self._server.close()
 
     def files(self) -> HttpArtifacts:
-        """The files of the server's runs, asked for as the same user."""
+        """The files of the server's runs, with the same credentials."""
         from tracker.remote.artifacts import HttpArtifacts
 
         return HttpArtifacts(self._full_url)
@@ -75,7 +75,7 @@ class HttpRunStore:
             except StoreUnavailable:
                 raise
             except TrackerError:
-                # An older server, or something on the way, that reads no zstd; else the plain body says what is wrong.
+                # An older server, or a proxy, may not read zstd; else the response to the plain body has the reason.
                 ack = self._append(body, {})
                 self._pack = False
                 return ack
@@ -164,7 +164,7 @@ class HttpRunStore:
         return self._get(_path(run_id, "histograms"), list[Histogram], _query(key=key), most=SERIES)
 
     def sweep(self) -> None:
-        """Make runs whose lease ran out `lost`; see `SqlRunStore.sweep`. The server does so when it looks at runs."""
+        """Mark runs whose lease expired as `lost`: the server does so when it reads runs. See `SqlRunStore.sweep`."""
         self.search_runs(limit=1)
 
     def _ask(self, method: str, path: str, **more: Any) -> bytes:
@@ -173,7 +173,7 @@ class HttpRunStore:
         except NotFound as error:
             if type(error) is not NotFound:
                 raise
-            # Not a run, but the way to it: nothing is known about what was asked.
+            # The route is missing, not the run: nothing is known about the run.
             raise StoreError(f"{self.url} is no tracking server of this version: {error}") from error
 
     def _get(self, path: str, type: type[T], query: Query | None = None, *, most: int = RECORDS) -> T:
@@ -187,7 +187,7 @@ class HttpRunStore:
 
 
 def _packed(body: bytes) -> bytes | None:
-    """`body` as a zstd frame, made at hundreds of megabytes a second; None if there is no module for it."""
+    """`body` as a zstd frame, compressed at hundreds of megabytes a second; None if no module for it is installed."""
     try:
         from zstandard import ZstdCompressor
     except ModuleNotFoundError:
@@ -200,14 +200,14 @@ def _texts(values: Iterable[str]) -> list[str]:
 
 
 def _path(run_id: str, *more: str) -> str:
-    """The path of a run's resource; RunNotFound for what can be in no path, and so is no run."""
+    """The path of a run's resource; RunNotFound for an id that no path can have."""
     if not run_id or not _is_text(run_id):
         raise RunNotFound(run_id)
     return run_path(run_id, *more)
 
 
 def _query(**values: str | int | bool | list[str] | None) -> Query:
-    """The values that are given, as a query has them."""
+    """The given values as query parameters."""
     query: dict[str, list[str]] = {}
     for key, value in values.items():
         if value is not None:
