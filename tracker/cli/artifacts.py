@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.group()
 def artifacts() -> None:
     """Look after the files of runs."""
-    # A first word that names no command here is to be a run whose files are listed: a Group that resolves it so.
+    # A first word that is no subcommand is a run whose files are listed: this Group resolves it so.
 
 
 @artifacts.command()
@@ -42,7 +42,7 @@ def relocate(old: str, new: str, dry_run: bool, store: str | None) -> None:
     It works on the database itself. Restart servers of the store afterwards. Exit code 2 if no file is below OLD.
     """
     url = full_url(store)
-    Database(url).close()  # a server does not change addresses for its clients: it says what to do
+    Database(url).close()  # raises for a server, with what to do: it does not change addresses for clients
     before, after = _uri("OLD", old), _uri("NEW", new)
     with existing_store(store) as opened:
         done = cast("SqlRunStore", opened).relocate(url, before, after, dry_run=dry_run)
@@ -65,7 +65,7 @@ def _counts(done: Relocated) -> Iterator[str]:
 
 
 def _uri(field: str, text: str) -> str:
-    """The URI of a folder that is given as a path or a URI."""
+    """The URI of a folder given as a path or a URI."""
     scheme = urlsplit(text).scheme
     if scheme == "file":
         text = unquote(urlsplit(text).path)

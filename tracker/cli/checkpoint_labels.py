@@ -1,4 +1,4 @@
-"""What is to be said of a checkpoint beside its numbers: by which words it can be asked for, and what became of it."""
+"""Labels of a checkpoint besides its numbers: the words that select it, and its state."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tracker.query.checkpoint_choice import BEST, best_by
 from tracker.query.texts import number
 
 MOST = 8
-"""How many checkpoints are a handful."""
+"""Maximum number of checkpoints in a short list."""
 
 
 def marks(store: RunReader, run: Run, checkpoints: Sequence[Checkpoint]) -> dict[int, str]:
-    """By the checkpoint's id what it can be asked for as besides its epoch: the best, the latest, its tag."""
+    """By the checkpoint's id the words that select it besides its epoch: the best, the latest, its tag."""
     return marks_of(run, checkpoints, store.metrics(run.id))
 
 
 def marks_of(run: Run, checkpoints: Sequence[Checkpoint], metrics: Mapping[str, Series]) -> dict[int, str]:
-    """`marks` from what was read already."""
+    """`marks` from records that were read already."""
     goals = {key: one.goal for key, one in metrics.items()}
     best = best_of(checkpoints, run.best_metric, goals.get(run.best_metric or ""))
     latest = latest_of(checkpoints) or latest_of(checkpoints, "state")
-    # What a callback of another monitor held for the best is a best, too, which no other word here would tell.
+    # The best for a callback with another monitor is a best, too, which no other label here would say.
     others = {str(one.state[BEST_BY]) for one in checkpoints if BEST_BY in one.state} - {run.best_metric}
     words: dict[int, list[str]] = {}
     for one, word in (
@@ -39,12 +39,12 @@ def marks_of(run: Run, checkpoints: Sequence[Checkpoint], metrics: Mapping[str, 
 
 
 def best_label(run: Run) -> str:
-    """What decides which checkpoint of a run is the best; "" if nothing does."""
+    """The metric that decides which checkpoint of a run is the best; "" if none does."""
     return "" if run.best_metric is None else f"{BEST} by {run.best_metric}"
 
 
 def best_note(run: Run, checkpoints: Sequence[Checkpoint]) -> str:
-    """`best_label`, and that the best epoch has no checkpoint of a model where it has none."""
+    """`best_label`, and a note if the best epoch has no checkpoint of a model."""
     words = best_label(run)
     models = [one for one in checkpoints if one.role == "model" and one.status == "published" and not one.superseded]
     if not words or not models or any(one.epoch == run.best_epoch for one in models):
@@ -53,25 +53,25 @@ def best_note(run: Run, checkpoints: Sequence[Checkpoint]) -> str:
 
 
 def telling(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
-    """All but the states that newer ones replaced: they come with every epoch, and nobody can have them."""
+    """All except states that newer ones replaced: there is one for each epoch, and none can be restored."""
     return [one for one in checkpoints if one.role == "model" or one.status == "published"]
 
 
 def notable(checkpoints: Sequence[Checkpoint], marked: Mapping[int, str]) -> Sequence[Checkpoint]:
-    """A handful of them in their order: those that there is a word for, then the newest, pruned ones last."""
+    """At most `MOST` of them in their order: those with a label, then the newest, pruned ones last."""
     newest = sorted(telling(checkpoints), key=lambda one: (one.id in marked, one.status == "published", one.ms, one.id))
     few = {one.id for one in newest[-MOST:]}
     return [one for one in checkpoints if one.id in few]
 
 
 def measured(one: Checkpoint, metric: str | None) -> str:
-    """Its metrics in words, first the one that decides which is the best."""
+    """Its metrics as text, first the one that decides which is the best."""
     keys = sorted(one.metrics, key=lambda key: key != metric)
     return ", ".join(f"{key} {number(one.metrics[key])}" for key in keys)
 
 
 def remarks(one: Checkpoint) -> str:
-    """What is out of the ordinary with it: its bytes are gone, it holds no model, its epoch was trained anew."""
+    """Its unusual properties: its bytes are gone, it has no model, its epoch was trained again."""
     said = (
         ("pruned", one.status == "pruned"),
         ("state to resume from", one.role == "state"),

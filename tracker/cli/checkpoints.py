@@ -1,4 +1,4 @@
-"""`tracker checkpoints`: what a run kept of its model, and the tags that keep one for good."""
+"""`tracker checkpoints`: a run's checkpoints, and the tags that protect one from retention."""
 
 from __future__ import annotations
 
@@ -99,5 +99,5 @@ def _lines(kept: Sequence[Checkpoint], marked: dict[int, str], run: Run) -> Iter
 
 
 def _csv_value(value: object) -> object:
-    """What is no single value as JSON."""
+    """A mapping as JSON; other values unchanged."""
     return json.dumps(jsonable(value), ensure_ascii=False) if isinstance(value, dict) else value

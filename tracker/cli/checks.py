@@ -1,4 +1,4 @@
-"""What `tracker doctor` looks at: each check says what it found, and what to do where that is a problem."""
+"""Checks of `tracker doctor`: each says what it found, and what to do about a problem."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAST_FREE = 200_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check found; `advice` is what to do about a problem."""
+    """The result of a check; `advice` is what to do about a problem."""
 
     check: str
     status: Literal["ok", "note", "problem"]
@@ -37,7 +37,7 @@ class Finding:
 
 
 def versions() -> dict[str, str | None]:
-    """The versions that matter, by package; None for what is not installed."""
+    """The relevant versions by package; None for packages that are not installed."""
     return {
         "tracker": _version("callback-tracker"),
         "python": python_version(),
@@ -49,7 +49,7 @@ def versions() -> dict[str, str | None]:
 
 
 def findings(store: str | None) -> Iterator[Finding]:
-    """All that is found, check by check; `store` is a URL, None for what the environment says."""
+    """All findings, check by check; `store` is a URL, None for the environment's."""
     try:
         settings = Settings.from_environment()
     except TrackerError as error:
@@ -140,7 +140,7 @@ def _schema(database: Database) -> Finding:
 
 
 def _writable_store(file: Path) -> Finding:
-    """SQLite writes beside the file as well as into it."""
+    """Whether the file and its folder can be written: SQLite also writes files next to it."""
     if file.exists() and not os.access(file, os.W_OK):
         return Finding(check="store file", status="problem", found=f"{file} cannot be written",
                        advice=f"give yourself the right to: chmod u+w {file}")  # fmt: skip
@@ -158,7 +158,7 @@ def _artifacts(settings: Settings, url: str) -> Finding:
 
 
 def _folder(check: str, folder: Path, variable: str) -> Finding:
-    """Whether files can be made in `folder`, or it can be made, and its disk has room."""
+    """Whether files can be created in `folder`, or it can be created, and its disk has room."""
     there = next(one for one in (folder, *folder.parents) if one.exists())
     elsewhere = f"set {variable} to another place"
     if not there.is_dir():

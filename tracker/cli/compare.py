@@ -1,4 +1,4 @@
-"""`tracker compare`: runs side by side, and a gate for pipelines."""
+"""`tracker compare`: runs side by side, and `--fail-if` for pipelines."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _lines(comparison: Comparison) -> Iterator[Text]:
 
 
 def _runs(comparison: Comparison, width: int | None) -> Iterator[Text]:
-    """The runs with the numbers that stand for them where names have no room; the baseline is the first."""
+    """The runs with the numbers that replace their names in narrow tables; the baseline is the first."""
     columns = [Column(), Column(flexible=True), Column(), Column(optional=True), Column()]
     rows = [
         [

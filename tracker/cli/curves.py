@@ -17,9 +17,9 @@ _WIDEST = 4
 def curve(steps: Sequence[int], values: Sequence[float], width: int, *, mark: int | None = None) -> Text:
     """The points as at most `width` characters, as high as their values; the one at step `mark` is emphasised.
 
-    Few points are drawn some characters wide. Of more points than characters each character stands for an equal part
-    of the steps, and shows the middle between the smallest and the largest value there. What is no finite number is a
-    cross.
+    Few points are drawn several characters wide. If there are more points than characters, each character is an equal
+    part of the steps, and shows the middle between the smallest and the largest value there. NaN and infinities are
+    crosses.
     """
     wide = min(_WIDEST, width // max(len(values), 1))
     columns = [[value] for value in values] if wide else _columns(steps, values, width)
@@ -41,7 +41,7 @@ def _columns(steps: Sequence[int], values: Sequence[float], width: int) -> list[
     first, span = steps[0], steps[-1] - steps[0] + 1
     for step, value in zip(steps, values, strict=True):
         columns[(step - first) * width // span].append(value)
-    for i in range(1, width):  # where no point lies the line goes on
+    for i in range(1, width):  # without a point the line continues
         columns[i] = columns[i] or columns[i - 1][-1:]
     return columns
 

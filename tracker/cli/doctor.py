@@ -1,4 +1,4 @@
-"""`tracker doctor`: what is wrong, and what to do about it."""
+"""`tracker doctor`: finds problems, and says what to do about them."""
 
 from __future__ import annotations
 

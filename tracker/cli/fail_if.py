@@ -38,7 +38,7 @@ class FailCondition:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The condition that `text` writes; InvalidValue if it is none."""
+        """Parse a condition; InvalidValue if it is malformed."""
         found = _CONDITION.fullmatch(text)
         if found is None:
             raise InvalidValue("--fail-if", f"{text!r} is no condition", limit=GRAMMAR)
@@ -55,7 +55,8 @@ class FailCondition:
         )
 
     def threshold(self, baseline: float) -> float:
-        """The value that a run is compared with. Per cent are of the baseline's size, so that + always means larger."""
+        """The value that a run is compared with. Per cent are of the baseline's absolute value, so that + always means
+        larger."""
         if not self.relative:
             return self.amount
         return baseline + (abs(baseline) * self.amount / 100 if self.percent else self.amount)
@@ -92,5 +93,5 @@ def _unquoted(key: str) -> str:
 
 
 def _lack(key: str, value: float | None) -> str:
-    """What a run has instead of a number; empty if it has one."""
+    """Why a run has no number to compare; empty if it has one."""
     return f"no {key}" if value is None else f"{key} NaN" if math.isnan(value) else ""

@@ -1,4 +1,4 @@
-"""`tracker gc`: remove for good what was deleted, and what nobody needs."""
+"""`tracker gc`: permanently remove deleted runs, and files that no row needs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, stor
     middle, it is simply run again. Exit code 1 if something could not be removed.
     """
     url = full_url(store)
-    Database(url).close()  # a server does not tell its clients to remove files: it says what to do
+    Database(url).close()  # raises for a server, with what to do: clients do not remove its files
     settings = Settings.from_environment()
     root = compose.artifact_root(artifacts or settings.artifacts, url)
     with existing_store(store) as opened:

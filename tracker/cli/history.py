@@ -18,7 +18,7 @@ from tracker.domain.limits import number_text
 from tracker.domain.records import History, Run
 
 _AT_ONCE = 500
-"""How many points a terminal gets that asked for no number of them."""
+"""Maximum number of points on a terminal unless an option sets it."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Whether a SQLite file is whole. Asked of SQLite itself, since a damaged file opens nowhere else."""
+"""Integrity of a SQLite file. SQLite itself checks it, since a damaged file cannot be opened as a store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def damages(file: Path) -> Iterator[str]:
-    """What SQLite finds damaged in `file`, or referring to what is not there; nothing is changed."""
+    """Damages and dangling references that SQLite finds in `file`; nothing is changed."""
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             for (line,) in connection.execute("PRAGMA integrity_check"):

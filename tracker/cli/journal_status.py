@@ -1,4 +1,4 @@
-"""The journals in TRACKER_HOME, and who they wait for."""
+"""Pending journals in TRACKER_HOME, and who will ship them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ State = Literal["live", "dead", "refused", "unreadable"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingJournal:
-    """A journal file of so many bytes.
+    """A journal file and its state.
 
-    `live`: its process lives and ships it. `dead`: `tracker sync` will. `refused`: kept because the store refused
-    some of it, or some was damaged. `unreadable`: no journal at all, or not to be opened; `problem` says why. `files`,
-    of `files_size` bytes, lie beside it; `why` says what keeps them, if that is known.
+    `live`: its process runs and ships it. `dead`: `tracker sync` will. `refused`: kept because the store refused some
+    of it, or some was damaged. `unreadable`: no journal, or it cannot be opened; `problem` says why. `files`, of
+    `files_size` bytes, are next to it; `why` says what delays them, if that is known.
     """
 
     path: Path
@@ -43,7 +43,7 @@ def waiting_journals(home: Path) -> Iterator[WaitingJournal]:
             try:
                 yield _looked_at(path)
             except FileNotFoundError:
-                continue  # its process ended well meanwhile
+                continue  # its process finished meanwhile
             except (JournalError, OSError) as error:
                 run_id = path.name.partition(".")[0]
                 yield WaitingJournal(path=path, state="unreadable", size=0, run_id=run_id, problem=str(error))

@@ -1,4 +1,4 @@
-"""`tracker sync`: ship what dead processes left behind."""
+"""`tracker sync`: ship the journals of dead processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sync(log: logging.Handler, format_: str, store: str | None) -> None:
     Journals of SQLite stores go where they belong; those of another store only while --store or TRACKER_STORE names
     it. Journals of living processes are left alone. Exit code 1 if anything could not be shipped.
     """
-    log.setLevel(logging.ERROR)  # what stays where it is, is in the list
+    log.setLevel(logging.ERROR)  # the list has what was not shipped
     done = list(with_progress(api.sync_journals(store=store), "shipping journals", lambda one: one.points, _so_far))
     if format_ == "json":
         print_json([{**jsonable(one), "path": str(one.path)} for one in done])
@@ -46,7 +46,7 @@ def _so_far(count: int, points: int) -> str:
 
 
 def _lines(done: Sequence[Synced]) -> Iterator[Text]:
-    """A line a journal, and below those that need somebody what is the matter."""
+    """A line a journal, and below it the problem if it needs action."""
     columns = [
         Column(title="run"), Column(title="points", right=True), Column(title="refused", right=True),
         Column(title="outcome"), Column(title="store", flexible=True),

@@ -1,4 +1,4 @@
-"""`tracker`: what is typed. Errors become one sentence on stderr and an exit code: 1 failed, 2 bad usage."""
+"""The command `tracker`. Errors become one sentence on stderr and an exit code: 1 failed, 2 bad usage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracker.query.texts import printable
 
 
 class CommandEntry(NamedTuple):
-    """A command that is imported when it is asked for: `name` in `module`, and its line in the help."""
+    """A command that is imported on use: `name` in `module`, and its line in the help."""
 
     module: str
     help: str
@@ -53,13 +53,13 @@ class Failed(click.ClickException):
 
 
 class Misused(Failed):
-    """A TrackerError about what was typed."""
+    """A TrackerError about the command line's arguments."""
 
     exit_code = 2
 
 
 class Lazily(MutableMapping[str, click.Command]):
-    """Commands by name, each imported when it is asked for."""
+    """Commands by name, each imported on use."""
 
     def __init__(self, entries: Mapping[str, CommandEntry]) -> None:
         self._entries = entries
@@ -90,7 +90,7 @@ class Lazily(MutableMapping[str, click.Command]):
 class Commands(click.Group):
     """The commands in the order of COMMANDS, then those of plugins; TrackerErrors of all are made presentable.
 
-    Plugins are looked for only if what was typed is no command of ours, or to list all.
+    Plugins are loaded only if the name is no built-in command, or to list all.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -129,12 +129,12 @@ class Commands(click.Group):
         except Exception as error:
             if ctx.invoked_subcommand in self.commands:
                 raise
-            # Whose fault it is, not a traceback of ours.
+            # Name the plugin instead of showing a traceback.
             logging.getLogger("tracker").debug("the command failed", exc_info=True)
             problem = f"{type(error).__name__}: {error}"
             raise Failed(f"the command {ctx.invoked_subcommand} of a plugin failed: {problem}") from error
         finally:
-            sys.stdout.flush()  # a reader that went away is noticed here, where click is quiet about it
+            sys.stdout.flush()  # a closed pipe is noticed here, where click handles it silently
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,4 +1,4 @@
-"""The run that a command's RUN means."""
+"""Resolves a command's RUN argument."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tracker.query.texts import printable
 
 
 def named_run(store: RunReader, text: str) -> Run:
-    """The run that `text` means; of several the one that is running, which is said. RunNotFound, InvalidValue."""
+    """The run of an id, prefix or name; of several the running one, with a note on stderr. RunNotFound,
+    InvalidValue."""
     found = find_run(store, text, prefer_running=True)
     if found.status == "running" and text not in (found.id,) and len(store.find_runs(text, limit=2)) > 1:
         say(f"several runs are called {printable(text)}; this is about the one that is running: {found.id}")

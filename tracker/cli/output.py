@@ -1,4 +1,4 @@
-"""Where words and data go: data to stdout, talk to stderr, colour only for a terminal that wants it."""
+"""Output: data to stdout, messages to stderr, colour only for a terminal that supports it."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from tracker.domain.limits import as_json, number_text
 _T = TypeVar("_T")
 
 PIPE_WIDTH = 80
-"""How wide a page is laid out for something that is no terminal and has not said its COLUMNS."""
+"""Width of a page if stdout is no terminal and COLUMNS is not set."""
 
 _CONTROL = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 def stdout_is_terminal() -> bool:
-    """Whether a person reads what is written."""
+    """Whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def width() -> int:
-    """How many columns a page may have."""
+    """Maximum number of columns of a page."""
     return _console().width if stdout_is_terminal() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
 
 
 def table_width() -> int | None:
-    """How many columns a table may have; None where nobody minds, and nothing must be cut."""
+    """Maximum number of columns of a table; None for no limit, so that nothing is cut."""
     return _console().width if stdout_is_terminal() else None
 
 
 def print_lines(lines: Iterable[Text]) -> None:
-    """Write styled lines to stdout, as they are: never wrapped, without colour where it is not wanted."""
+    """Write styled lines to stdout: never wrapped, without colour where it is not supported."""
     console = _console()
     plain = not console.is_terminal or console.no_color
     for line in lines:
@@ -53,7 +53,7 @@ def print_lines(lines: Iterable[Text]) -> None:
 
 
 def print_text(text: str) -> None:
-    """Write text to stdout that is safe already."""
+    """Write text to stdout that is escaped already."""
     sys.stdout.write(_encodable(text))
 
 
@@ -61,7 +61,7 @@ def print_json(value: Any, *, compact: bool = False) -> None:
     """Write `value`, made by `jsonable`, to stdout as JSON; on one line if `compact`."""
     ascii_only = not _speaks_unicode()
     text = json.dumps(value, ensure_ascii=ascii_only, indent=None if compact else 2, allow_nan=False)
-    # What a terminal might obey stays JSON, but escaped.
+    # Control characters that a terminal might obey are escaped, as JSON allows.
     sys.stdout.write(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
@@ -82,7 +82,7 @@ def jsonable(record: Any) -> Any:
 
 
 def say(message: str) -> None:
-    """Tell the person something on stderr."""
+    """Write a message to stderr."""
     click.echo(message, err=True)
 
 
@@ -109,7 +109,7 @@ def _encodable(text: str) -> str:
 def with_progress(
     things: Iterable[_T], doing: str, amount: Callable[[_T], int], so_far: Callable[[int, int], str]
 ) -> Iterator[_T]:
-    """The same `things`, with a line on a terminal's stderr: `doing`, then `so_far(count, amount)` as they come."""
+    """Yield `things`, with a progress line on a terminal's stderr: `doing`, then `so_far(count, amount)`."""
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         yield from things

@@ -1,4 +1,4 @@
-"""A run's parameters on its page: no name is cut, and those that belong together stand together."""
+"""A run's parameters on its page: no name is cut, and related ones are grouped."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LONGEST_VALUE = 60
 def parameters(params: Mapping[str, Any], *, width: int, indent: int, everything: bool) -> tuple[Sequence[Text], int]:
     """The lines, and how many parameters were left out.
 
-    Single ones are listed as key beside value. Families follow: what stands below a dotted name (`data.x`), and what
-    has four at least below a plain one (`optimizer`), as `name: key=value, key=value`.
+    Single ones are listed as key and value. Groups follow, as `name: key=value, key=value`: parameters below a dotted
+    name (`data.x`), and four or more below a plain one (`optimizer`).
     """
     families: dict[str, list[str]] = {}
     for key in params:

@@ -1,4 +1,4 @@
-"""Commands that plugins bring to `tracker`. Imports nothing that a list of commands would wait for."""
+"""Commands of plugins. Imports nothing heavy, so that the list of commands is quick."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = logging.getLogger("tracker")
 
 
 def plugin_commands(taken: frozenset[str]) -> Mapping[str, click.Command]:
-    """The commands of plugins by name. Those that are `taken` stay whose they are."""
+    """The commands of plugins by name, without names that are `taken`."""
     try:
         return _commands(Settings.from_environment(), taken)
     except InvalidValue:
-        return {}  # the command that was typed says so, if it minds
+        return {}  # a command that needs the settings reports the error itself
 
 
 @cache

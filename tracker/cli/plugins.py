@@ -1,4 +1,4 @@
-"""`tracker plugins`: what is installed beside Tracker, and what does not work of it."""
+"""`tracker plugins`: the installed plugins, and those that do not work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tracker restore`: a checkpoint back as a file."""
+"""`tracker restore`: write a checkpoint to a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tracker.query.checkpoint_choice import BEST
 from tracker.query.texts import printable
 
 LARGE = 20_000_000
-"""From how many bytes on a bar shows how far it is."""
+"""Bytes from which on a progress bar is shown."""
 
 
 @click.command()
@@ -61,7 +61,7 @@ def restore(run: str, which: str, output: str, force: bool, store: str | None) -
 
 
 def _best_label(run: Run, which: str) -> str:
-    """By which metric it is the best, where the best was asked for."""
+    """The metric by which the checkpoint is the best, if `which` selects the best."""
     if which == BEST:
         return f", the {best_label(run) or BEST}"
     return f", the best by {which.removeprefix(f'{BEST}:')}" if which.startswith(f"{BEST}:") else ""
@@ -77,7 +77,7 @@ def _tell(one: Checkpoint, name: str, target: Path) -> None:
 
 @contextmanager
 def _progress(one: Checkpoint, target: Path) -> Iterator[Callable[[int], None] | None]:
-    """Somebody who hears how many bytes there are, and draws a bar if a person waits for much."""
+    """Context manager of a function that takes the bytes so far and draws a progress bar; None if none is needed."""
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     if not console.is_terminal or one.size < LARGE:
         yield None

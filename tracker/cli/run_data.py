@@ -1,4 +1,4 @@
-"""Everything that a store says about one run."""
+"""All records of one run in a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracker.domain.records import Checkpoint, Epoch, Event, Fit, Run, Series
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeRun:
-    """One run with all that belongs to it, except the points of its metrics."""
+    """One run with all its records, except the points of its metrics."""
 
     run: Run
     params: Mapping[str, Any]
@@ -25,7 +25,7 @@ class WholeRun:
 
     @classmethod
     def read(cls, store: RunReader, run_id: str) -> Self:
-        """What `store` has of the run; RunNotFound."""
+        """Read the run from `store`; RunNotFound."""
         return cls(
             run=store.get_run(run_id),
             params=store.params(run_id),
@@ -39,7 +39,7 @@ class WholeRun:
 
     @property
     def failure(self) -> Mapping[str, Any] | None:
-        """The type, message and traceback of what failed the run; None unless it stands as failed."""
+        """The type, message and traceback of the exception that failed the run; None unless its status is failed."""
         if self.run.status != "failed":
             return None
         return next((event.detail for event in reversed(self.events) if event.kind == "run_failed"), None)

@@ -1,4 +1,4 @@
-"""Where a run stands, in sentences."""
+"""The top lines of a run's page: its status and progress in sentences."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def header_lines(whole: WholeRun, now: int, width: int) -> Iterator[Text]:
 
 
 def _since(run: Run, now: int) -> str:
-    """What the status means, and since when."""
+    """The status as text, and since when it holds."""
     ended = styles.ago(now if run.ended_ms is None else run.ended_ms, now)
     match run.status:
         case "running":
@@ -56,7 +56,7 @@ def _since(run: Run, now: int) -> str:
 
 
 def _extent(whole: WholeRun, now: int) -> str:
-    """How far it came, how long that took, and how long the rest may take."""
+    """The run's progress, its duration, and the estimated remaining time."""
     run = whole.run
     done = whole.epochs[-1].number + 1 if whole.epochs else 0
     planned = whole.fits[-1].epochs if whole.fits else None
@@ -84,7 +84,7 @@ def _far(whole: WholeRun, done: int, planned: int | None) -> str:
 
 
 def _best(whole: WholeRun, width: int) -> Text:
-    """The best epoch, its monitored metric, and as many of the others there as the line has room for."""
+    """The best epoch, its monitored metric, and as many of its other metrics as fit into the line."""
     run = whole.run
     line = Text.assemble("best epoch ", (str(run.best_epoch), "bold green"))
     if run.best_metric is None or run.best_value is None:

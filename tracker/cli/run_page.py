@@ -1,4 +1,4 @@
-"""One run on one page: what people look at every day."""
+"""The page of one run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AXES: tuple[Axis, ...] = ("epoch", "step", "time")
 
 
 def telling(metrics: Mapping[str, Series], most: int | None) -> list[str]:
-    """The keys of the metrics to draw, at most so many: those of epochs first, losses before the rest."""
+    """The keys of the metrics to draw, at most `most`: those of epochs first, losses before the rest."""
 
     def rank(key: str) -> tuple[int, bool, str, str]:
         bare = key.rpartition("/")[2].removeprefix("val_")
@@ -73,7 +73,7 @@ def _section(title: str, lines: Iterable[Text], hidden: int = 0, about: str = ""
 
 
 def _metrics(metrics: Mapping[str, Series], curves: Mapping[str, History], width: int) -> Iterator[Text]:
-    """A line a metric, in a table for each axis that they run over, so that long names narrow their own curves only."""
+    """A line a metric, in a table for each axis, so that long names narrow their own table's curves only."""
     texts = _numbers(metrics, curves)
     is_first = True
     for axis in _AXES:

@@ -1,4 +1,4 @@
-"""`tracker runs`: the list."""
+"""`tracker runs`: the list of runs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def runs(
 
 
 def _lines(store: RunReader, runs: Sequence[Run]) -> Iterator[Text]:
-    """The table: with whole ids where something else than a person reads it, so that any id can be searched for."""
+    """The table; with whole ids if stdout is no terminal, so that any id can be searched for."""
     shown = _short_ids(store, runs) if stdout_is_terminal() else {run.id: run.id for run in runs}
     metrics = {run.best_metric for run in runs if run.best_value is not None}
     of_all = f" {metrics.copy().pop()}" if len(metrics) == 1 else ""
@@ -87,7 +87,7 @@ def _lines(store: RunReader, runs: Sequence[Run]) -> Iterator[Text]:
 
 
 def _bests(runs: Sequence[Run], *, named: bool) -> list[str]:
-    """Each run's best value and its epoch; `named` where the runs do not agree on the metric."""
+    """Each run's best value and its epoch; `named` adds the metric, if the runs have different ones."""
     values = iter(aligned_numbers([run.best_value for run in runs if run.best_value is not None]))
     return [
         "–" if run.best_value is None else f"{f'{run.best_metric} ' * named}{next(values)} @ {run.best_epoch}"
@@ -96,7 +96,7 @@ def _bests(runs: Sequence[Run], *, named: bool) -> list[str]:
 
 
 def _epochs(store: RunReader, run: Run) -> str:
-    """How many epochs are done, and of how many if that is not all that were planned."""
+    """The number of epochs done, and of those planned if it differs."""
     lasts = [one.last.step + 1 for one in store.metrics(run.id).values() if one.axis == "epoch" and one.last]
     planned = [fit.epochs for fit in store.fits(run.id)][-1:]
     done = max(lasts, default=0)
@@ -106,7 +106,7 @@ def _epochs(store: RunReader, run: Run) -> str:
 
 
 def _short_ids(store: RunReader, runs: Sequence[Run]) -> dict[str, str]:
-    """As much of each id as names the run among all in the store, those that are not listed included."""
+    """The shortest unique prefix of each id among all runs in the store, listed or not."""
     begins = dict.fromkeys(run.id[:SHORT_ID] for run in runs)
     neighbours = [run.id for begin in begins for run in store.find_runs(begin, limit=_NEIGHBOURS)]
     return short_ids([run.id for run in runs], neighbours)

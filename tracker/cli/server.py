@@ -1,4 +1,4 @@
-"""`tracker server`: the tracking server, until it is told to end."""
+"""`tracker server`: runs the tracking server until a signal ends it."""
 
 from __future__ import annotations
 

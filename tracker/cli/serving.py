@@ -1,4 +1,4 @@
-"""What `tracker server` and `tracker ui` share: from what a person wants to processes that answer."""
+"""Common code of `tracker server` and `tracker ui`: from options to server processes."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from tracker.server.workers import WorkerSlot
 
 QUERY_SECONDS = 30.0
-"""How long a request of a server may read unless something else is wanted."""
+"""Default seconds that a request of a server may read from the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """What the person who starts a server wants of it."""
+    """Options of a server."""
 
     host: str = "127.0.0.1"
     port: int = 5000
     any_port: bool = False
-    """Whether another port will do if this one is taken."""
+    """Whether another port may be used if this one is taken."""
     url: str
     root: str
     workers: int = 1
@@ -42,14 +42,14 @@ class ServerOptions:
     allow_artifacts: Sequence[str] = ()
     max_artifact_bytes: int | None = None
     query_seconds: float = QUERY_SECONDS
-    """How long a request may read; 0 for as long as it takes."""
+    """Seconds that a request may read; 0 for no limit."""
     log_level: str = "info"
     log_format: Format = "text"
     insecure: bool = False
 
 
 def serve(wanted: ServerOptions, talk: logging.Handler, *, started: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until told to end. `started` is called with the address once it answers; `talk` is silent meanwhile."""
+    """Serve until a signal ends it. `started` is called with the address once it serves; `talk` is silent meanwhile."""
     try:
         from tracker.server.logs import Log
         from tracker.server.process import Setup, run
@@ -88,14 +88,14 @@ def serve(wanted: ServerOptions, talk: logging.Handler, *, started: Callable[[st
         if wanted.workers == 1:
             run(setup, opened, started=answers)
         else:
-            compose.open_sql_store(wanted.url).close()  # what is wrong with it is said once, before there are processes
+            compose.open_sql_store(wanted.url).close()  # its errors are reported once, before processes are forked
             with Log(wanted.log_level, wanted.log_format).running(requests=False):
                 Workers(wanted.workers, work).run()
     _tell(Log(wanted.log_level, wanted.log_format), "ended; everything that was accepted is committed")
 
 
 def _tell(log: Log, text: str) -> None:
-    """Say it to the person who started the server, as an object where machines read."""
+    """Print a message for the person who started the server; as a JSON object in the JSON log format."""
     if log.format == "text":
         say(text)
     else:
@@ -103,7 +103,7 @@ def _tell(log: Log, text: str) -> None:
 
 
 def _quiet(log: Log) -> None:
-    """Another process said already that the server answers."""
+    """Print nothing: another process has reported that the server serves."""
 
 
 def _listening(wanted: ServerOptions, *, exposed: bool) -> socket.socket:
@@ -118,7 +118,7 @@ def _listening(wanted: ServerOptions, *, exposed: bool) -> socket.socket:
 
 
 def _hosts(wanted: ServerOptions, public: bool) -> Hosts:
-    """The names under which the server may be asked: its own, and those that it was told."""
+    """The host names that the server accepts: its own, and those of the options."""
     from tracker.server.gate import LOOPBACK, Hosts
 
     own = {socket.gethostname(), wanted.host} if public else set()
@@ -126,7 +126,7 @@ def _hosts(wanted: ServerOptions, public: bool) -> Hosts:
 
 
 def _has_tokens(url: str) -> bool:
-    """Whether the store has an access token in force; a store that is not there yet is not made for it."""
+    """Whether the store has a valid access token; a missing store is not created."""
     database = Database(url)
     try:
         if database.revision() is None:
@@ -153,7 +153,7 @@ def _check_places(wanted: ServerOptions) -> None:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or what is there of the way to it."""
+    """The folder, or its nearest existing parent."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder

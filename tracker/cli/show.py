@@ -1,4 +1,4 @@
-"""`tracker show`: one run, as a person reads it or whole as JSON."""
+"""`tracker show`: one run, as a page or complete as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store that a command works on. Commands that read never make one."""
+"""The store that a command works on. Commands that read never create one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SQLITE_BEGINS = b"SQLite format 3\x00"
 
 
 def store_option(command: _F) -> _F:
-    """`--store URL`, handed to the command as `store`."""
+    """`--store URL`, passed to the command as `store`."""
     option = click.option(
         "--store", metavar="URL", help="Store URL (default: TRACKER_STORE, else sqlite:///tracker.db)."
     )
@@ -27,17 +27,17 @@ def store_option(command: _F) -> _F:
 
 
 def full_url(url: str | None) -> str:
-    """The URL of the store that is meant, a SQLite path made absolute: `url`, else what the environment says."""
+    """The store's URL, with an absolute SQLite path: `url`, else the environment's."""
     settings = Settings.from_environment()
     return compose.store_url(url or settings.store, settings.token)
 
 
 @contextmanager
 def existing_store(url: str | None) -> Iterator[RunStore]:
-    """The store that is meant, open. Raises NoStore if there is none, and does not make it."""
+    """Context manager of the open store. Raises NoStore if there is none, and does not create it."""
     full = full_url(url)
     if not compose.is_server(full):
-        Database(full).close()  # a file that is no database is told by its begin
+        Database(full).close()  # a file that is no database is recognised by its first bytes
     store = compose.open_existing_store(full)
     try:
         yield store
@@ -46,7 +46,7 @@ def existing_store(url: str | None) -> Iterator[RunStore]:
 
 
 class Database:
-    """The database below a SQL store, as it is: looking at it changes nothing.
+    """The database of a SQL store; opening it changes nothing.
 
     `url` is without a password; `file` is None where it is not SQLite. Raises StoreError, InvalidStoreUrl.
     """
@@ -67,30 +67,30 @@ class Database:
 
     @property
     def head(self) -> str:
-        """The revision that this version makes and needs."""
+        """The revision that this version creates and needs."""
         from tracker.store.schema import HEAD
 
         return HEAD
 
     @property
     def exists(self) -> bool:
-        """Whether there is a file, where it takes one."""
+        """Whether the database's file exists; true for a database without a file."""
         return self.file is None or self.file.exists()
 
     def revision(self) -> str | None:
-        """The schema's revision; None if nothing was recorded here yet."""
+        """The schema's revision; None if nothing was recorded in it yet."""
         from tracker.store.schema import current
 
         return current(self._engine) if self.exists else None
 
     def upgrade(self) -> None:
-        """Bring the schema to this version's revision, making the database if need be."""
+        """Upgrade the schema to this version's revision; creates the database if it is missing."""
         from tracker.store.schema import upgrade
 
         upgrade(self._engine)
 
     def differences(self) -> Sequence[str]:
-        """What is not as this version's tables say."""
+        """Differences between the schema and this version's tables."""
         from tracker.store.schema import differences
 
         return differences(self._engine)

@@ -1,4 +1,4 @@
-"""Columns of styled text without borders: as wide as what is in them, cut only where a terminal is too narrow."""
+"""Tables of styled text without borders: columns as wide as their content, cut only if a terminal is too narrow."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _NARROWEST = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column. Where the table is too wide a `flexible` one is cut, and an `optional` one left out before a flexible
-    one is narrower than `least` for it; no other is.
+    """A column. If the table is too wide, `flexible` columns are cut, and `optional` ones are left out before a
+    flexible one is narrower than `least`; others are kept whole.
     """
 
     title: str = ""
@@ -27,14 +27,14 @@ class Column:
 
 
 def cell(text: str, style: str = "") -> Text:
-    """Recorded text, made harmless, in a style of ours."""
+    """Recorded text, with control characters escaped, in the given style."""
     return Text(printable(text), style=style, no_wrap=True)
 
 
 def table(
     columns: Sequence[Column], rows: Sequence[Sequence[Text]], *, width: int | None = None, indent: int = 0
 ) -> Iterator[Text]:
-    """The lines of a table; the first holds the titles, if there are any."""
+    """The lines of a table; the first has the titles, if there are any."""
     titles = [Text(column.title, style="dim") for column in columns]
     lines = [titles, *rows] if any(column.title for column in columns) else list(rows)
     widths = [max((line[i].cell_len for line in lines), default=0) for i in range(len(columns))]
@@ -47,7 +47,7 @@ def table(
 
 
 def pairs(items: Sequence[tuple[Text, Text]], *, width: int, indent: int = 0) -> Iterator[Text]:
-    """Keys and values, read downwards; in two columns unless that would cut keys or much else, or they are few."""
+    """Keys and values, read downwards; in two columns unless they are few, or that would cut keys or many values."""
     half = (len(items) + 1) // 2
     left, right = items[:half], [*items[half:], (Text(), Text())][:half]
     doubled = [(*one, *other) for one, other in zip(left, right, strict=True)]
@@ -72,7 +72,7 @@ def _kept(widths: Sequence[int], columns: Sequence[Column], width: int) -> list[
 
 
 def _shrink(widths: list[int], columns: Sequence[Column], kept: Sequence[int], width: int) -> None:
-    """Narrow the widest flexible column, again and again, until all fit or none can give more."""
+    """Narrow the widest flexible column repeatedly until all fit or none can be narrower."""
     while sum(widths[i] + GAP for i in kept) - GAP > width:
         flexible = [i for i in kept if columns[i].flexible and widths[i] > _NARROWEST]
         if not flexible:

@@ -1,4 +1,4 @@
-"""`tracker token`: who may ask a tracking server, kept in the store itself."""
+"""`tracker token`: access tokens of a tracking server, kept in the store itself."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def revoke(name: str, forget: bool, store: str | None) -> None:
 
 @contextmanager
 def _tokens(store: str | None, *, make: bool = False) -> Iterator[Tokens]:
-    """The tokens of the store that is meant. NoStore if there is none, unless it is to be made."""
+    """Context manager of the store's tokens. NoStore if there is no store, unless `make` creates it."""
     url = full_url(store)
     database = Database(url)
     try:

@@ -1,4 +1,4 @@
-"""`tracker ui`: a server on the embedded store, and the browser at it."""
+"""`tracker ui`: starts a server on the embedded store, and opens it in the browser."""
 
 from __future__ import annotations
 
