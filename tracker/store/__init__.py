@@ -1,1 +1,1 @@
-"""The run store in SQL, with SQLAlchemy: tables, write path and reads."""
+"""The run store in SQL: tables, write path and reads. No other package imports SQLAlchemy."""

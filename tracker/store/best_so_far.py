@@ -64,7 +64,8 @@ def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str) 
     known: list[tuple[int, float]] = []
     first = 0
     if best_epoch < item.epoch and all(number <= item.fit for number, _ in begins):
-        # The summary has the best value before: only later points are read, for a save at an epoch's end that epoch's.
+        # The summary has the best value before, so only later points are read; for a save at its epoch's end only that
+        # epoch.
         known, first = [(best_epoch, best)], best_epoch + 1 if mid else item.epoch
     known += _points(connection, one.id, item, begins, first)
     return _by_values(known, item, item.metrics.get(key, math.nan), small, mid=mid)

@@ -67,7 +67,7 @@ def rename(connection: Connection, id: int, name: str, ms: int) -> None:
 
 
 def set_deleted(connection: Connection, id: int, *, deleted: bool, ms: int) -> None:
-    """Delete or restore it; ExperimentDeleted if it is deleted already."""
+    """Delete or restore it; ExperimentDeleted if it is to be deleted and is already."""
     if deleted:
         active(connection, id)
     elif row(connection, id).deleted_ms is None:

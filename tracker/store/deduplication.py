@@ -189,7 +189,7 @@ def _place(
 
 
 def _remember(one: Summary, marks: Iterable[Mark]) -> None:
-    """Add points to the cached newest ones, which are complete above `floor`."""
+    """Add points to the cached newest ones, of which all above `floor` are known."""
     recent = one.recent
     assert recent is not None
     recent.update(mark for mark in marks if mark[1:] > one.floor)

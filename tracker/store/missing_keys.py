@@ -1,4 +1,4 @@
-"""Warns of metrics, parameters and tags in a search that no run of its experiments has: typing errors, mostly."""
+"""Warns of metrics, parameters and tags in a search that no run of its experiments has, mostly typing errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tracker.store.search_scope import Scope
 from tracker.store.tables import runs
 
 _NEWEST = 200
-"""In how many of the newest runs names that may have been meant are looked for."""
+"""How many of the newest runs are searched for names that may have been meant."""
 _KINDS: dict[Kind, str] = {"metric": "metrics", "param": "params", "tag": "tags"}
 _WORDS: dict[Kind, str] = {"metric": "metric", "param": "parameter", "tag": "tag"}
 _STATUSES = f"{', '.join(RUN_STATUSES[:-1])} or {RUN_STATUSES[-1]}"
