@@ -217,15 +217,17 @@ class TestHttpArtifacts(ArtifactHomeContract):
     def test_what_the_store_says_is_fetched(
         self, home_of_files: ArtifactHome, store: SqlRunStore, source: Path, tmp_path: Path
     ) -> None:
-        """Who never put anything finds a file by the URI that the store has."""
+        """Who never put anything finds a file by the address that the server tells, and by the one that the store has."""
         uri, digest = home_of_files.put("run", "ü/b c.bin", source)
         with closing(make_transport(home_of_files.uri("run").partition("/api/")[0])) as transport:
             transport.send(
                 make_batch("run", "w", [(1, RunStarted(1, "Default", "n", home_of_files.uri("run"), "h", 1))])
             )
-        assert uri.startswith(store.get_run("run").artifact_uri)
+        assert uri == f"{home_of_files.uri('run')}/%C3%BC/b%20c.bin"
+        on_disk = f"{store.get_run('run').artifact_uri}/%C3%BC/b%20c.bin"
         other = open_artifacts(home_of_files.uri("run").partition("/api/")[0])
-        assert other.fetch(uri, tmp_path / "got.bin", sha256=digest).read_bytes() == source.read_bytes()
+        for address in (uri, on_disk):
+            assert other.fetch(address, tmp_path / "got.bin", sha256=digest).read_bytes() == source.read_bytes()
         with pytest.raises(ArtifactError, match="no file of a run"):
             other.fetch("file:///etc/passwd", tmp_path / "got")
 

@@ -39,7 +39,9 @@ def test_put_get_list(server: Server, folder: Path) -> None:
     data = os.urandom(3_000_000)
     answer = server.ask("PUT", f"{ROOT}/a/b%20%C3%BC.bin", data, {"X-Tracker-SHA256": hashlib.sha256(data).hexdigest()})
     assert answer.status == 201
-    assert answer.json == {"uri": (folder / "a" / "b ü.bin").as_uri(), "sha256": hashlib.sha256(data).hexdigest()}
+    address = f"{server.url}{ROOT}/a/b%20%C3%BC.bin"
+    assert answer.json == {"uri": address, "sha256": hashlib.sha256(data).hexdigest()}
+    assert (folder / "a" / "b ü.bin").read_bytes() == data
     got = server.ask("GET", f"{ROOT}/a/b%20%C3%BC.bin")
     assert (got.status, got.body) == (200, data)
     assert got.headers["content-length"] == "3000000"
@@ -288,6 +290,7 @@ def test_a_checkpoint_names_no_file_but_its_runs(server: Server) -> None:
     """Where a writer says that a checkpoint lies is not believed: its row names a file of the run's."""
     assert server.post(batch("r", 1, start_of())).status == 200
     root = server.get("/api/v1/runs/r")["artifact_uri"]
+    assert root == f"{server.url}{ROOT}"
     file = Staged(path="checkpoints/x.keras", name="x", size=1)
 
     def post(number: int, uri: str) -> int:

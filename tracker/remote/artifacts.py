@@ -36,8 +36,8 @@ class _Stored(msgspec.Struct):
 class HttpArtifacts:
     """ArtifactHome (see `tracker.domain.ports`) over HTTP; StoreUnavailable while the server does not answer.
 
-    `uri` returns an address on the server, known before the server answers; `put` returns the address that the server
-    stores, which is in its own artifact home. `fetch` accepts either.
+    `uri` and `put` return addresses on the server. `fetch` accepts these, and the file's address on the server's disk,
+    which earlier versions of the server returned and which journals may have.
     """
 
     def __init__(self, url: str) -> None:
@@ -128,19 +128,22 @@ class HttpArtifacts:
             raise StoreUnavailable(f"{self._shown} gave an answer that cannot be read: {error}") from error
 
     def _place(self, uri: str) -> tuple[str, str]:
-        """The run and the path of `uri`: an address on the server, or one that the server stored."""
+        """The run and the path of `uri`: an address on the server, or one on the server's disk."""
         parts = urlsplit(uri)
         if parts.scheme in ("http", "https"):
             if found := _OURS.fullmatch(parts.path):
                 return unquote(found["run"]), unquote(found["path"])
             raise ArtifactError(f"{uri!r} is no file on {self._shown}")
-        # An address that the server stored: its home, the run's id, the path.
+        # An address on the server's disk: its home, the run's id, the path.
         if self._home and uri.startswith(f"{self._home}/"):
             run_id, _, path = uri.removeprefix(f"{self._home}/").partition("/")
             return unquote(run_id), unquote(path)
         for index, name in enumerate(names := uri.split("/")):
-            if index > 2 and self._root_of(unquote(name)) == "/".join(names[: index + 1]):
-                self._learn("/".join(names[: index + 1]), f"/{unquote(name)}")
+            if index > 2 and (root := self._root_of(unquote(name))) is not None:
+                if root.startswith("file:"):  # it tells its folders
+                    if root != "/".join(names[: index + 1]):
+                        continue
+                    self._learn(root, f"/{unquote(name)}")
                 return unquote(name), unquote("/".join(names[index + 1 :]))
         raise ArtifactError(f"{uri!r} is no file of a run on {self._shown}")
 

@@ -20,6 +20,7 @@ from tracker.domain.ports import ArtifactHome
 from tracker.server.fair_lock import FairLock
 from tracker.server.long_answers import LongAnswer, Pieces
 from tracker.server.metrics import Metrics
+from tracker.server.own_addresses import OwnAddresses
 from tracker.server.read_concurrency import ReadConcurrency
 from tracker.server.request_body import BodyLimits
 from tracker.server.writer import Writer
@@ -178,7 +179,10 @@ def payload(body: bytes, media_type: str, status: int = 200) -> Response:
 
 
 async def asked(services: Services, request: Request, question: Callable[[], Any], *, long: bool = False) -> Response:
-    """The result of `question` as a response; called and encoded in a thread, as both may be slow. See
-    `Services.ask`."""
+    """The result of `question` as a response; called and encoded in a thread, as both may be slow. See `Services.ask`.
+
+    Files on the server's disk get their addresses on the server.
+    """
     media_type, encode = encoder(request)
-    return payload(await services.ask(lambda: encode(question()), long=long), media_type)
+    own, run = OwnAddresses.of(request), request.path_params.get("run_id", "")
+    return payload(await services.ask(lambda: encode(own.shown(question(), run)), long=long), media_type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 from tracker.domain import errors
+from tracker.server.server_folders import without_folders
 from tracker.server.writer import Busy
 
 TYPE = "application/problem+json"
@@ -94,6 +94,7 @@ def response(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """A problem as a response; `error_code` is MLflow's code for it, on paths of MLflow's clients."""
+    detail = without_folders(detail)
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -119,14 +120,6 @@ async def _refused(request: Request, error: Exception) -> Response:
     return response(error.status, str(error), name, field=error.field, limit=error.limit, headers=error.headers)
 
 
-_STORE = re.compile(r"\b(?:sqlite|postgresql):///?\S+?(?=: |[;,]? |\Z)")
-
-
-def _without_store(text: str) -> str:
-    """A message without the store's address (folder, user, host), which clients must not see."""
-    return _STORE.sub("the store", text)
-
-
 async def _tracker_error(request: Request, error: Exception) -> Response:
     status = next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
     name = next(base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__)
@@ -137,7 +130,7 @@ async def _tracker_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = "1" if isinstance(error, Busy) else str(RETRY_AFTER_S)
     return response(
         status,
-        _without_store(str(error)),
+        str(error),
         name,
         field=getattr(error, "field", ""),
         limit=getattr(error, "limit", ""),

@@ -6,20 +6,23 @@ import contextlib
 import gc
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 from starlette.types import ASGIApp
 
 from tracker import compose
+from tracker.artifacts.local import path_of
 from tracker.domain.catalogue import Logged
 from tracker.domain.extras import how_to_install
 from tracker.domain.frames import Batch
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
 from tracker.plugins import installed
+from tracker.server import server_folders
 from tracker.server.app import Around, create_app
 from tracker.server.gate import Hosts
 from tracker.server.logs import Format, Log
@@ -87,6 +90,7 @@ def run(
         enter(Periodic("tokens", FRESH_S / 2, door.look))
         enter(Periodic("leases", SWEEP_S, store.sweep))
         files = compose.open_artifacts(setup.root)
+        server_folders.hide(_folders(setup))
         enter(Periodic("checkpoints", REMOVE_S, lambda: store.remove_pruned(files)))
         enter(Periodic("memory", LOOK_S, FreedMemory().look))
         if place is not None:
@@ -109,6 +113,14 @@ def run(
         gc.freeze()
         gc.set_threshold(50_000, 20, 1000)
         serve(app, opened)
+
+
+def _folders(setup: Setup) -> Iterator[Path]:
+    """Where the store and the files are."""
+    if (file := compose.sqlite_file(setup.url)) is not None:
+        yield file.parent
+    if setup.root.startswith("file:"):
+        yield path_of(setup.root)
 
 
 def _points(batch: Batch | Logged) -> int:

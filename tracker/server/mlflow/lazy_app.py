@@ -20,6 +20,7 @@ from tracker.server.mlflow.decode import json_object
 from tracker.server.mlflow.endpoints import again
 from tracker.server.read_concurrency import ReadSlots
 from tracker.server.request_body import BodyLimits
+from tracker.server.server_folders import without_folders
 
 log = logging.getLogger("tracker.server")
 
@@ -139,16 +140,21 @@ def _sane(scope: Scope, body: bytes) -> bytes:
 class _Answer:
     """A `send` that adds the headers that prevent content sniffing in browsers.
 
-    It replaces the HTML page of a failed application by an error that MLflow's clients can read.
+    It replaces the HTML page of a failed application by an error that MLflow's clients can read. Errors name no folder
+    of this machine.
     """
 
     def __init__(self, send: Send) -> None:
         self.begun = False
         self._send = send
         self._replaced = False
+        self._error: tuple[Message, list[bytes]] | None = None
 
     async def __call__(self, message: Message) -> None:
         if self._replaced:
+            return
+        if self._error is not None:
+            await self._send_error(message)
             return
         if message["type"] == "http.response.start":
             self.begun = True
@@ -160,7 +166,25 @@ class _Answer:
                 return
             kept = [(name, value) for name, value in message["headers"] if name.lower() not in _HARMLESS]
             message = {**message, "headers": [*kept, *_HARMLESS.items()]}
+            if message["status"] >= 400:
+                self._error = message, []
+                return
         await self._send(message)
+
+    async def _send_error(self, message: Message) -> None:
+        """Send the start and the whole body once all of it is there."""
+        assert self._error is not None
+        start, parts = self._error
+        parts.append(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        body = b"".join(parts)
+        if b"/" in body:
+            body = without_folders(body.decode("utf-8", "replace")).encode()
+            headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            start = {**start, "headers": [*headers, (b"content-length", b"%d" % len(body))]}
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": body})
 
 
 def _plain(scope: Scope, size: int) -> Scope:

@@ -14,6 +14,7 @@ from tracker.domain.errors import QueryTimeout, StoreError, TrackerError
 from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.mlflow_bridge.bridge_errors import mlflow_error
 from tracker.server.problems import RETRY_AFTER_S, Refused
+from tracker.server.server_folders import without_folders
 from tracker.server.writer import Busy
 
 log = logging.getLogger("tracker.server")
@@ -83,6 +84,7 @@ async def answer(send: Send, body: bytes, status: int = 200, headers: Headers | 
 
 def document(code: str, message: str) -> bytes:
     """The body that reports an error."""
+    message = without_folders(message)
     error_answer: dict[str, Any] = {"error_code": code, "message": message}
     if code in _CLASS:
         error_answer["sqlstate"], error_answer["error_class"] = _CLASS[code]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tracker.domain.limits import check_run_id
 from tracker.server.files import DIGEST, Stored, give, take
 from tracker.server.operations import Operation, Services, asked, encoder, payload
+from tracker.server.own_addresses import OwnAddresses
 
 _PATH = "/api/v1/runs/{run_id}/artifacts/{path:path}"
 
@@ -18,7 +20,8 @@ async def put(services: Services, request: Request) -> Response:
     """Store the body under the path; visible when it is whole, and only if its digest is what the header says."""
     stored = await take(services, request, request.path_params["run_id"], request.path_params["path"])
     media_type, encode = encoder(request)
-    return payload(encode(stored), media_type, 201)
+    uri = OwnAddresses.of(request).file(request.path_params["run_id"], stored.uri)
+    return payload(encode(replace(stored, uri=uri)), media_type, 201)
 
 
 async def get(services: Services, request: Request) -> Response:
