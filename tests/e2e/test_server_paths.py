@@ -84,7 +84,7 @@ def recorded(server: Server) -> dict[str, Any]:
 
     def loaded() -> bool:
         try:
-            return ask(server.url, "GET", API + "registered-models/search").status == 200
+            return bool(ask(server.url, "GET", API + "registered-models/search").status == 200)
         except OSError:
             return False
 

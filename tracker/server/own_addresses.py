@@ -48,8 +48,8 @@ class OwnAddresses:
                 return replace(answer, artifact_uri=self.run(own))
             case Checkpoint(uri=uri):
                 return replace(answer, uri=self.file(run_id, uri))
-            case Event(detail=Mapping() as detail) if isinstance(uri := detail.get("uri"), str):
-                return replace(answer, detail={**detail, "uri": self.file(run_id, uri)})
+            case Event(detail=Mapping() as detail) if isinstance(place := detail.get("uri"), str):
+                return replace(answer, detail={**detail, "uri": self.file(run_id, place)})
             case RunPage(runs=runs) | Comparison(runs=runs):
                 return replace(answer, runs=[self.shown(run) for run in runs])
             case list() | tuple() if answer and isinstance(answer[0], Run | Checkpoint | Event):
