@@ -1,4 +1,4 @@
-"""Tracker: Keras `fit()` on the record. The public names; what they promise is said where they are made."""
+"""Tracker, an experiment tracker for Keras. The public names; each is documented where it is defined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users call: start a run, open a store, compare, fetch a checkpoint."""
+"""The public functions: start a run, open a store, compare runs, fetch a checkpoint, ship journals."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ log = logging.getLogger("tracker")
 
 RESUMES: tuple[Resume, ...] = get_args(Resume)
 CLAIM_S = 5.0
-"""How long a start waits for the store to know that a run goes on."""
+"""How many seconds `start_run` waits until the store knows that a run is continued."""
 
 
 def open_store(url: str | None = None) -> RunStore:
-    """The store at `url` (default: TRACKER_STORE, else `sqlite:///tracker.db`), to read from.
+    """Open the store at `url` (default: TRACKER_STORE, else `sqlite:///tracker.db`) for reading.
 
-    `start_run` makes a store that is not there, this does not. Raises NoStore, InvalidStoreUrl, StoreUnavailable,
+    Unlike `start_run` this does not create a missing store. Raises NoStore, InvalidStoreUrl, StoreUnavailable,
     SchemaOutdated or SchemaTooNew.
     """
     settings = Settings.from_environment()
@@ -63,21 +63,21 @@ def start_run(
     store: str | None = None,
     artifacts: str | None = None,
 ) -> Run:
-    """Open a run and return it; a context manager that ends it truthfully.
+    """Start a run and return it; as a context manager it records its own final status.
 
-    `experiment` is TRACKER_EXPERIMENT if it is not given, else `Default`; `name` is TRACKER_RUN_NAME, else made up.
+    `experiment` defaults to TRACKER_EXPERIMENT, else `Default`; `name` to TRACKER_RUN_NAME, else a generated name.
 
-    `resume`: "never" makes a new run (RunExists if `run_id` is taken), "must" continues `run_id` (RunNotFound),
-    "allow" does either, "auto" continues the newest run of this experiment and name that did not finish (one that
-    recorded nothing only if there is no other), else makes a new one. With TRACKER_RUN_ID set, that run is opened, and
-    "never" means "allow".
+    `resume`: "never" creates a run (RunExists if `run_id` is taken), "must" continues `run_id` (RunNotFound), "allow"
+    does either. "auto" continues the newest unfinished run of this experiment and name, else creates one; a run without
+    records is continued only if there is no other. With TRACKER_RUN_ID set, that run is opened, and "never" means
+    "allow".
 
-    A new run needs no store to answer: it is on disk at once and shipped when the store is there. Raises InvalidValue
-    for a bad name or URL, JournalError if nothing can be written; continuing a run asks the store and the journals in
-    TRACKER_HOME that it has not got yet, and raises RunDeleted for one that is deleted.
+    A new run does not need a reachable store: it is written to disk at once and shipped when the store answers. Raises
+    InvalidValue for a bad name or URL, JournalError if nothing can be written. Continuing a run reads the store and the
+    journals in TRACKER_HOME that are not in it yet, and raises RunDeleted for a deleted run.
 
-    A run that is continued keeps what its first process said of its script, commit and command line; each later process
-    is the event `reopened`.
+    A continued run keeps the script, commit and command line of its first process; each later process is recorded as
+    an event `reopened`.
     """
     settings = Settings.from_environment()
     experiment = check_experiment(settings.experiment if experiment is None else experiment)
@@ -99,7 +99,7 @@ def start_run(
     found, progress = continuing.find(settings, url, wish, lambda: _sync_store(settings, url))
     if not lifecycle.open_runs():
         CLOCK.set()
-    if found is not None:  # what comes now is later than what was, whatever this machine's clock says
+    if found is not None:  # new records must be later than the old ones, even if this machine's clock is slow
         CLOCK.advance(max(found.started_ms, found.ended_ms or 0))
     opened_ms = now_ms()
     writer = _open_writer(settings, url, root, found, new_id, new_name, experiment, progress, opened_ms)
@@ -122,7 +122,7 @@ def start_run(
     )
     lifecycle.watch(run)
     if found is not None and settings.mode == "online":
-        run.flush(CLAIM_S)  # from now on nobody else finds it unfinished
+        run.flush(CLAIM_S)  # from now on no other process finds it unfinished
     if params:
         run.log_params(params)
     if tags:
@@ -134,10 +134,10 @@ def start_run(
 
 
 def open_again(run_id: str, name: str, experiment: str, store: str, artifacts: str | None) -> Run:
-    """What an unpickled run is: the one that is open in this process, else opened by its id.
+    """Return the run of an unpickled `Run`: the one with this id that is open in this process, else open it.
 
-    `store` has no password, as what is pickled has none: TRACKER_STORE's and TRACKER_TOKEN's are used where they are of
-    this store. Raises as `start_run` does.
+    Pickles contain no passwords, so `store` has none: those of TRACKER_STORE and TRACKER_TOKEN are used if they belong
+    to this store. Raises as `start_run` does.
     """
     for run in lifecycle.open_runs():
         if run.id == run_id:
@@ -149,10 +149,10 @@ def open_again(run_id: str, name: str, experiment: str, store: str, artifacts: s
 
 
 def compare(run_ids: Iterable[str], *, store: RunStore | str | None = None) -> Comparison:
-    """The runs side by side, in the order given: differing parameters, and metrics at each run's best epoch.
+    """Compare runs, in the order given: parameters that differ, and metrics at each run's best epoch.
 
-    Each of `run_ids` is an id, a prefix of one that no other run has, or a name that no other run has; `store` is an
-    open store, or a URL as `open_store` takes it. Raises RunNotFound, InvalidValue, StoreError.
+    Each of `run_ids` is an id, a unique prefix of one, or a unique name; `store` is an open store, or a URL as for
+    `open_store`. Raises RunNotFound, InvalidValue, StoreError.
     """
     from tracker.query.comparison import compare_facts, facts_of
 
@@ -165,7 +165,7 @@ def compare(run_ids: Iterable[str], *, store: RunStore | str | None = None) -> C
 
 @contextmanager
 def _opened(store: RunStore | str | None) -> Iterator[RunStore]:
-    """`store`, or the one at that URL, which is closed afterwards."""
+    """Yield `store` if it is open, else open the store at this URL and close it afterwards."""
     if store is not None and not isinstance(store, str):
         yield store
         return
@@ -180,21 +180,19 @@ def load_checkpoint(
     to: str | os.PathLike[str] | None = None,
     store: RunStore | str | None = None,
 ) -> Path:
-    """A local copy of a checkpoint, its bytes verified by SHA-256; give it to `keras.models.load_model`.
+    """Fetch a checkpoint, verify its SHA-256 and return its local path, for `keras.models.load_model`.
 
-    `run_id` is a run's id, a prefix of one that no other run has, or a name that no other run has. `which` is "best"
-    (by the run's monitored metric), "best:val_accuracy" (by another one), "latest", an epoch (counted from 0, as the
-    run counts), a tag, or `id:` and a checkpoint's id. What holds a model comes before what holds the state of a
-    training, which is given only where there is nothing else. What a later fit superseded is never the best, but it is
-    still given for its epoch if that has no other.
+    `run_id` is a run's id, a unique prefix of one, or a unique name. `which` is "best" (by the run's monitored metric),
+    "best:val_accuracy" (by another metric), "latest", an epoch (the run's number, from 0), a tag, or `id:` and a
+    checkpoint's id. Models are preferred; a state checkpoint is returned only if no model matches. A superseded
+    checkpoint is never the best, but it is returned for its epoch if that epoch has no other.
 
     `to` is a file, which is replaced, or a folder; None: a file in TRACKER_HOME that is fetched once and verified
-    every time. It keeps the ending by which Keras knows the format (`.keras`, `.weights.h5`, `.h5`); a checkpoint that
-    was a folder (Orbax') is one again. Keras loads with `safe_mode=True` unless told otherwise: leave it so for files
-    of others.
+    every time. The copy keeps the suffix by which Keras recognises the format (`.keras`, `.weights.h5`, `.h5`); an
+    Orbax checkpoint is a folder. Keras loads with `safe_mode=True` by default: keep that for files you do not trust.
 
-    Raises RunNotFound, CheckpointNotFound (saying what there is, and what was pruned), ArtifactError for bytes that
-    are damaged or not there, InvalidValue, StoreError.
+    Raises RunNotFound, CheckpointNotFound (which lists what exists and what was pruned), ArtifactError for bytes that
+    are damaged or missing, InvalidValue, StoreError.
     """
     from tracker.artifacts import copies
 
@@ -208,7 +206,7 @@ def load_checkpoint(
 
 
 def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Checkpoint:
-    """The run's checkpoint that `which` means, as `load_checkpoint` says. Raises CheckpointNotFound, InvalidValue."""
+    """The run's checkpoint selected by `which`, as for `load_checkpoint`. Raises CheckpointNotFound, InvalidValue."""
     from tracker.query.checkpoint_choice import choose
 
     goals = {key: one.goal for key, one in store.metrics(run.id).items()}
@@ -216,10 +214,10 @@ def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Check
 
 
 def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
-    """Ship what dead processes left in TRACKER_HOME, and yield what became of each journal.
+    """Ship the journals of dead processes in TRACKER_HOME, and yield the result for each.
 
-    Journals of SQLite stores go where they belong, those of a file that was moved to where it is now if `store`
-    (default: TRACKER_STORE) names it; those of another server only while `store` names it, since journals keep no
+    A journal of a SQLite store goes to its store; if that file was moved, `store` (default: TRACKER_STORE) must name
+    its new place. A journal of a server is shipped only if `store` names that server, since journals contain no
     passwords.
     """
     settings = Settings.from_environment()
@@ -297,7 +295,7 @@ def _open_writer(
 
 
 def _sync_store(settings: Settings, url: str) -> None:
-    """Ship what dead processes left for this store; what cannot be shipped is said on the log."""
+    """Ship the journals that dead processes left for this store, and log how many points were shipped."""
 
     def connect(header: JournalHeader) -> tuple[Transport, ArtifactHome] | None:
         return compose.journal_route(header.store, header.artifacts, url)

@@ -1,4 +1,4 @@
-"""URL → store, transport, artifacts: the one place that chooses real parts."""
+"""Composition root: the one place that chooses the store, transport and artifact home for a URL."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def store_url(url: str, token: str | None = None) -> str:
     """`url` with a SQLite path made absolute, so that it means the same from any folder.
 
-    A server's gets `token` as its password, unless it names a user. Cheap: imports nothing. Raises InvalidStoreUrl for
-    what can be no store.
+    A server's URL gets `token` as its password, unless it names a user. Cheap: imports nothing. Raises InvalidStoreUrl
+    for a URL that cannot be a store's.
     """
     parsed = parse(url)
     if parsed.is_server and token and parsed.user is None:
@@ -42,7 +42,7 @@ def store_url(url: str, token: str | None = None) -> str:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite store, whose URL is as `store_url` returns it; None for other stores."""
+    """The file of a SQLite store, from a URL that `store_url` returned; None for other stores."""
     if not url.startswith("sqlite:///"):
         return None
     return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
@@ -54,14 +54,14 @@ def is_server(url: str) -> bool:
 
 
 def identity(url: str) -> str:
-    """A store's URL without its password: what journals keep, and what may be shown."""
+    """A store's URL without its password, for journals and for display."""
     return shown(url)
 
 
 def open_sql_store(url: str, *, create: bool = True, recreate: bool = False) -> SqlRunStore:
-    """The store at `url` as `store_url` returns it. What is not there is made, or is NoStore without `create`.
+    """Open the database at `url`, a URL that `store_url` returned; create it if missing, or raise NoStore.
 
-    With `recreate` that holds for a SQLite file that is gone later, too.
+    `create` decides which. With `recreate` a SQLite file that is deleted later is created again, too.
     """
     file = sqlite_file(url)
     if not create and file is not None and not file.exists():
@@ -72,12 +72,12 @@ def open_sql_store(url: str, *, create: bool = True, recreate: bool = False) -> 
 
 
 def open_store(url: str, token: str | None = None) -> RunStore:
-    """The store at `url`, a server asked with `token`; a database's schema is made if there is none."""
+    """Open the store at `url`, a server with `token`; create a database's schema if it has none."""
     return _open_store(store_url(url, token), create=True)
 
 
 def open_existing_store(url: str, token: str | None = None) -> RunStore:
-    """The store at `url` for who reads, a server asked with `token`. NoStore if nothing was recorded there yet."""
+    """Open the store at `url` for reading, a server with `token`. Raises NoStore if nothing was recorded there yet."""
     return _open_store(store_url(url, token), create=False)
 
 
@@ -96,9 +96,9 @@ def _server_store(url: str) -> HttpRunStore:
 
 
 def make_transport(url: str, artifacts: ArtifactHome | None = None) -> Transport:
-    """How batches get to the store at `url`; nothing is opened, and no server asked, before the first.
+    """The transport of batches to the store at `url`; it connects when the first batch is sent.
 
-    With `artifacts`, a database gets runs whose files are there, whatever their journals say.
+    With `artifacts`, runs are stored in a database with their files there, whatever their journals say.
     """
     if is_server(url):
         return StoreTransport(lambda: _server_store(url))
@@ -106,9 +106,9 @@ def make_transport(url: str, artifacts: ArtifactHome | None = None) -> Transport
 
 
 def artifact_root(root: str | None, url: str) -> str:
-    """Where artifacts go, as a URI: `root`, else `tracker-artifacts/` beside the SQLite file, else in this folder.
+    """URI of the folder for artifacts: `root`, else `tracker-artifacts/` next to the SQLite file or in this folder.
 
-    A tracking server keeps the files of its runs itself.
+    A tracking server stores the files of its runs itself: then it is the server's URL.
     """
     if is_server(url):
         if root is not None:
@@ -131,7 +131,7 @@ def artifact_root(root: str | None, url: str) -> str:
 
 
 def open_artifacts(root: str, url: str = "") -> ArtifactHome:
-    """The artifact home at a URI that `artifact_root` returned for the store at `url`, whose password it takes."""
+    """The artifact home at a URI that `artifact_root` returned for the store at `url`, with that URL's password."""
     if is_server(root):
         from tracker.remote.artifacts import HttpArtifacts
 
@@ -140,17 +140,17 @@ def open_artifacts(root: str, url: str = "") -> ArtifactHome:
 
 
 def artifacts_of(store: RunReader) -> ArtifactHome:
-    """Where to fetch the files from that the records of an open store name; a server is asked as `store` asks it."""
+    """The artifact home of the files that an open store's records name; a server's uses the store's connection."""
     if is_server(store.url):
         return cast("HttpRunStore", store).files()
-    return LocalArtifacts(Path("/"))  # its records name files by their whole place
+    return LocalArtifacts(Path("/"))  # a database's records name files by absolute path
 
 
 def journal_route(store: str, artifacts: str, url: str) -> tuple[Transport, ArtifactHome] | None:
-    """How a journal that names `store` and `artifacts` gets to the store at `url`; None if it is another store's.
+    """Transport and artifact home for a journal of `store` and `artifacts`; None unless `url` is that store.
 
-    A SQLite file that was moved since gets it too, with the files in the default folder beside it if they were to go
-    there.
+    A SQLite file that was moved is still that store. Files meant for the default folder go to the one next to its new
+    place.
     """
     if store != identity(url):
         if not _was_moved(store, url):
@@ -161,7 +161,7 @@ def journal_route(store: str, artifacts: str, url: str) -> tuple[Transport, Arti
 
 
 def _was_moved(old: str, new: str) -> bool:
-    """Whether the SQLite file at the URL `new` was at `old` once, where there is none now."""
+    """Whether the SQLite file at the URL `new` was moved from `old`, where no file is now."""
     before, now = sqlite_file(old), sqlite_file(new)
     if before is None or now is None or before.name != now.name or before.exists() or not now.exists():
         return False

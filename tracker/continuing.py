@@ -1,4 +1,4 @@
-"""Which run goes on, and where it stands: what the store says, and the journals that it has not got yet."""
+"""Finds the run to continue and its progress, in the store and in the journals that were not shipped yet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Found = tuple[Run | None, Progress | None]
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeRequest:
-    """What a script asked to go on with: a run by id, or with "auto" one of an experiment and perhaps a name."""
+    """Which run a script wants to continue: one by id, or with "auto" one of an experiment and perhaps a name."""
 
     run_id: str | None
     experiment: str
@@ -42,10 +42,10 @@ class ResumeRequest:
 
 
 def find(settings: Settings, url: str, wanted: ResumeRequest, sync: Callable[[], None]) -> Found:
-    """The run to continue and where it stands; (None, nothing) for a new one, (None, None) if nobody could be asked.
+    """The run to continue and its progress; (None, empty progress) for a new run, (None, None) if the store is away.
 
-    `sync` ships what dead processes left for the store. RunExists, RunNotFound, RunDeleted, InvalidValue; StoreError
-    with "must" for a run that only the store could know.
+    `sync` ships the journals that dead processes left for the store. Raises RunExists, RunNotFound, RunDeleted,
+    InvalidValue; StoreError with "must" for a run that only the store could know.
     """
     if wanted.resume == "must" and wanted.run_id is None:
         raise InvalidValue("run_id", "none was given", limit="resume='must' needs run_id or TRACKER_RUN_ID")
@@ -79,9 +79,9 @@ def find(settings: Settings, url: str, wanted: ResumeRequest, sync: Callable[[],
 
 
 def connect(settings: Settings, url: str, root: str) -> tuple[RunStore, ArtifactHome]:
-    """The store, to be closed, and the home of files at `root`; StoreError if it is away.
+    """Open the store, which the caller closes, and the artifact home at `root`; StoreError if it is away.
 
-    Offline nothing is written but journals: a SQLite file that is not there is not made.
+    In the mode `offline` only journals are written: a missing SQLite file is not created.
     """
     if _has_no_store(settings, url):
         raise StoreUnavailable(f"{compose.identity(url)} is not there, and TRACKER_MODE is offline")
@@ -89,7 +89,7 @@ def connect(settings: Settings, url: str, root: str) -> tuple[RunStore, Artifact
 
 
 def recorded(settings: Settings, url: str, run_id: str) -> Recorded | None:
-    """What journals in TRACKER_HOME say of a run of this store, those of living processes included."""
+    """The run as recorded by journals in TRACKER_HOME for this store, those of living processes included."""
     store = compose.identity(url)
     ours = recorded_runs(settings.home, lambda header: (header.run_id, header.store) == (run_id, store))
     return ours[0] if ours else None
@@ -121,9 +121,9 @@ def _existing(store: RunStore, run_id: str, resume: Resume) -> Run | None:
 
 
 def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> Run | None:
-    """The newest run that ended otherwise than `finished`; one that is running is somebody else's.
+    """The newest run that ended, but not as `finished`; a running one belongs to another process.
 
-    One that recorded nothing (it began while the store was away) hides none that did.
+    A run that recorded nothing (it began while the store was away) is returned only if no other did.
     """
     from tracker.query.filters import quoted
 
@@ -144,7 +144,7 @@ def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> Ru
 
 
 def _say_if_stateless(store: RunStore, stored: Found, left: Sequence[Recorded]) -> None:
-    """Say of a run whose training should have saved a state that it has none, before somebody trains for nothing."""
+    """Warn that a run's state checkpoints could not be saved, before the user trains from the beginning again."""
     run, progress = stored
     if run is None or progress is None or progress.next_epoch == 0:
         return
@@ -161,7 +161,7 @@ def _say_if_stateless(store: RunStore, stored: Found, left: Sequence[Recorded]) 
 
 
 def _left(settings: Settings, url: str, wanted: ResumeRequest) -> Sequence[Recorded]:
-    """The runs that journals have and that could go on, the newest first."""
+    """Runs in journals that could be continued, the newest first."""
     if wanted.run_id is not None:
         found = recorded(settings, url, wanted.run_id)
         if found is not None and wanted.resume == "never":
@@ -173,7 +173,7 @@ def _left(settings: Settings, url: str, wanted: ResumeRequest) -> Sequence[Recor
 
 
 def _is_over(store: RunStore, left: Recorded) -> bool:
-    """Whether the run went on after what its journals say, and ended well or is somebody else's now."""
+    """Whether the run was deleted, or was continued after these journals and has finished or is running now."""
     try:
         run = store.get_run(left.id)
     except RunNotFound:
@@ -183,7 +183,7 @@ def _is_over(store: RunStore, left: Recorded) -> bool:
 
 
 def _newest(left: Sequence[Recorded], stored: Run | None) -> Recorded | None:
-    """The one of the journals that is to go on rather than the one in the store; of those that recorded something."""
+    """The run of the journals to continue instead of the stored one, if any; one with records is preferred."""
     newest = next((run for run in left if run.progress != Progress()), left[0] if left else None)
     if newest is None or stored is None or newest.id == stored.id:
         return newest
@@ -191,7 +191,7 @@ def _newest(left: Sequence[Recorded], stored: Run | None) -> Recorded | None:
 
 
 def _merged(stored: Found, left: Recorded) -> Found:
-    """The run in the store, if it is there, as it stands with what journals have of it besides."""
+    """The stored run, else the one of the journals, with the journals' progress unless the store has more fits."""
     run, progress = stored
     if run is None or run.id != left.id:
         found = Run(

@@ -1,15 +1,15 @@
-"""What a plugin can do: the hooks, each with when and on which thread it is called, and what it may do.
+"""The plugin interface: the hooks, when and on which thread each is called, and what it may do.
 
-A plugin is a module, or an object, with functions of these names marked `@hookimpl`; a class is called for an object. A
-distribution names it in the entry-point group `tracker.plugins`. Each takes as many of the arguments as it wants, by
-name. `@hookimpl(tryfirst=True)` and `trylast=True` order plugins among each other.
+A plugin is a module or an object with functions of these names, marked `@hookimpl`; a class is instantiated. A
+distribution names it in the entry-point group `tracker.plugins`. A function declares only the arguments that it needs,
+by name. `@hookimpl(tryfirst=True)` and `trylast=True` set the order among plugins.
 
-Whatever a hook raises is said once on the log `tracker`, with the plugin and the hook, and counted in `run.problems`;
-it never reaches training, command line or server. A plugin that needs something that is not there raises `Unavailable`
-when it is imported. Hooks of runs are called on one thread of the run's own, one after the other, in the order in which
-things happened: a hook that takes its time delays no training, only other hooks of the run; at the end of a run it is
-waited for `PATIENCE_S` seconds at most. They may use the run as training code does. No hook is called in the mode
-`disabled`, in a forked child, or after its run has ended.
+An exception in a hook is logged once on the logger `tracker`, with the plugin and the hook, and counted in
+`run.problems`; it never reaches training, command line or server. A plugin whose requirements are missing raises
+`Unavailable` when it is imported. Hooks of a run are called on one thread of that run, one after the other, in the
+order of the events. So a slow hook delays only the run's other hooks; the end of a run waits at most `PATIENCE_S`
+seconds for it. Hooks may use the run as training code does. No hook is called in the mode `disabled`, in a forked
+child, or after its run has ended.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _spec = pluggy.HookspecMarker(PROJECT)
 
 
 class Unavailable(ImportError):
-    """The plugin cannot work here, for a reason that is nobody's fault: it is listed as inactive, with this text."""
+    """The plugin cannot work here, which is not an error: it is listed as inactive, with this text."""
 
 
 class Mount(NamedTuple):
-    """An application of a plugin on the server.
+    """An ASGI application that a plugin adds to the server.
 
-    `path` begins with a slash and is nothing of ours; all below it goes to `app`, an ASGI application, which finds what
-    follows `root_path` in `path`. `reads` is the role that GET and HEAD need, `writes` what every other method does,
-    where the server asks for tokens.
+    `path` begins with a slash and is not one of the server's own; requests below it go to `app`, whose scope has
+    `root_path` and the full `path`. On a server with tokens, GET and HEAD need the role `reads`, every other method
+    `writes`.
     """
 
     path: str
@@ -54,43 +54,43 @@ class Mount(NamedTuple):
 
 
 class Hooks:
-    """The hooks."""
+    """Specifications of all hooks."""
 
     @_spec
     def run_started(self, run: Run) -> None:
-        """`tracker.start_run` returned `run`, new or taken up again (`run.resumed`)."""
+        """`tracker.start_run` returned `run`, a new or a continued one (`run.resumed`)."""
 
     @_spec
     def fit_started(self, run: Run, fit: FitInfo) -> None:
-        """A fit began, of Keras or of `run.start_fit`."""
+        """A fit began: `model.fit()` or `run.start_fit`."""
 
     @_spec
     def epoch_ended(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
-        """An epoch was recorded, of a fit or by `run.log_epoch`; numbered as the run counts, with what was taken of its
-        metrics. The mapping is shared by all plugins."""
+        """An epoch was recorded, of a fit or by `run.log_epoch`. `epoch` is the run's number, `metrics` those that were
+        accepted; all plugins share the mapping."""
 
     @_spec
     def checkpoint_saved(self, run: Run, checkpoint: CheckpointInfo) -> None:
-        """The run has a checkpoint's bytes and will publish them. Not called for states to resume from."""
+        """The run has copied a checkpoint's bytes and will publish them. Not called for state checkpoints."""
 
     @_spec
     def fit_ended(self, run: Run, fit: FitInfo, outcome: FitOutcome) -> None:
-        """A fit ended so."""
+        """A fit ended with this outcome."""
 
     @_spec
     def run_ended(self, run: Run, status: RunStatus) -> None:
-        """The run is about to end so, whichever way: what is logged now is still recorded. The last call for a run.
+        """The run is about to end with this status; data logged now is still recorded. The last call for a run.
 
-        It is not called if the process was killed, or if hooks before it took too long.
+        It is not called if the process was killed, or if earlier hooks took too long.
         """
 
     @_spec
     def commands(self) -> Iterable[Any]:  # type: ignore[empty-body]
-        """Click commands, or groups of them, for `tracker`. Called by the command line, in its only thread, if what was
-        typed is no command of ours, or to list commands. A name of ours stays ours."""
+        """Click commands or groups for the command `tracker`. Called by the command line, in its only thread, if the
+        user's command is not built in, or to list commands. A plugin cannot replace a built-in command."""
 
     @_spec
     def server_mounts(self) -> Iterable[Mount | tuple[str, Any]]:  # type: ignore[empty-body]
         """Applications for the tracking server, each a `Mount` or a pair (path, ASGI application), behind the same gate
-        (host, origin, token, role) as all else. Called once in each process of a server, before it answers. They share
-        the server's event loop, so they must not block it, and get no lifespan."""
+        (host, origin, token, role) as the server's routes. Called once in each process of a server, before it answers.
+        The applications share the server's event loop, so they must not block it, and get no lifespan events."""

@@ -1,4 +1,4 @@
-"""Plugins: found by their entry points, loaded once a process, called one by one. None can make anything else fail."""
+"""Plugins: found by entry points, loaded once a process, called one by one. A failing plugin affects nothing else."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
-    """A plugin that is installed, or was meant to be.
+    """A plugin that is installed, or whose distribution has broken metadata.
 
-    `inactive`: it lacks something, which `reason` says; `off`: TRACKER_PLUGINS says so; `failed`: it cannot be loaded.
-    An active one may have a `reason` too: what of it is not called, and why. `hooks` are those that it implements.
+    `inactive`: a requirement is missing, named by `reason`; `off`: TRACKER_PLUGINS disables it; `failed`: it cannot be
+    loaded. The `reason` of an active one says which of its hooks are not called. `hooks` are those that it implements.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Plugin:
 
 
 class Plugins:
-    """The plugins of this process. They are called in the order of their names, but for `tryfirst` and `trylast`."""
+    """The plugins of this process, called in the order of their names unless `tryfirst` or `trylast` is set."""
 
     def __init__(self, found: Iterable[Plugin]) -> None:
         self.found = tuple(found)
@@ -51,9 +51,9 @@ class Plugins:
         self.wanted = frozenset(hook for hook, called in self._called.items() if called)
 
     def call(self, hook: str, failed: Failed, /, **arguments: Any) -> Iterator[tuple[Plugin, Any]]:
-        """Call `hook` of each plugin that has it, and yield what it returns if that is not None.
+        """Call `hook` of each plugin that has it, and yield each result that is not None.
 
-        `failed` hears of each that raised.
+        `failed` is called with each plugin that raised, and its exception.
         """
         for plugin in self._called[hook]:
             try:
@@ -66,13 +66,13 @@ class Plugins:
 
 
 def _turn(hook: str, plugin: Plugin) -> int:
-    """Where among the others this plugin's hook is called."""
+    """Sort key of this plugin's hook: -1 for `tryfirst`, 1 for `trylast`, else 0."""
     (implementation,) = plugin.calls[hook].get_hookimpls()
     return implementation.trylast - implementation.tryfirst
 
 
 class RunObserver:
-    """Tells the plugins what one run does; `report(kind, problem)` hears which of them failed in what."""
+    """Calls the plugins' hooks for one run; `report(kind, problem)` is called for each failure."""
 
     def __init__(self, plugins: Plugins, report: Callable[[str, object], None]) -> None:
         self._plugins = plugins
@@ -84,10 +84,10 @@ class RunObserver:
             self._report(f"plugin {name}.{hook}", f"the plugin {name} failed in its hook {hook}: {described(error)}")
 
         for _ in self._plugins.call(hook, failed, **arguments):
-            pass  # what hooks of runs return says nothing
+            pass  # hooks of runs return nothing of use
 
     def wanted(self) -> Collection[str]:
-        """The hooks that some plugin has."""
+        """The hooks that at least one plugin implements."""
         return self._plugins.wanted
 
 
@@ -97,9 +97,9 @@ _loaded: dict[str, Plugins] = {}
 
 
 def installed(settings: Settings, *, say: bool = True) -> Plugins:
-    """The plugins that are installed, loaded as far as TRACKER_PLUGINS lets them; looked for once a process.
+    """The installed plugins, loaded if TRACKER_PLUGINS allows them; searched for once a process.
 
-    Those that cannot be loaded are said on the log, if `say`.
+    With `say`, those that cannot be loaded are logged.
     """
     with _loading:
         if settings.plugins not in _loaded:
@@ -112,14 +112,14 @@ def installed(settings: Settings, *, say: bool = True) -> Plugins:
 
 def _in_forked_child() -> None:
     global _loading
-    _loading = threading.Lock()  # its owner may not be here
+    _loading = threading.Lock()  # the thread that held it may not exist in this process
 
 
 os.register_at_fork(after_in_child=_in_forked_child)
 
 
 def described(error: BaseException) -> str:
-    """An error in a few words."""
+    """An error's class and message."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
@@ -165,9 +165,9 @@ def _entry_points() -> tuple[list[EntryPoint], list[Plugin]]:
 
 
 def _hooks(loaded: Any) -> tuple[dict[str, pluggy.HookCaller], str]:
-    """The hooks of what an entry point names, in the order of HOOKS, and what of it is not called.
+    """The hooks of a loaded entry point, in the order of HOOKS, and which of its functions are never called.
 
-    Each plugin has a manager of its own: one call of pluggy calls all of a manager, and ends with the first that fails.
+    Each plugin has its own manager: pluggy calls all plugins of a manager, and stops at the first that fails.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hooks)

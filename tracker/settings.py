@@ -1,4 +1,4 @@
-"""The environment, read once into one frozen value and handed down."""
+"""Settings from the environment, read once into one frozen value and passed on as an argument."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ VARIABLES = frozenset(
 _OF_KUBERNETES = re.compile(
     r"TRACKER_(?:\w+_)?(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
 )
-"""What Kubernetes puts into every container beside a service whose name begins with `tracker`."""
+"""Variables that Kubernetes sets in containers for a service whose name begins with `tracker`."""
 _unknown_said: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `TRACKER_*` variables say (see the README for each)."""
+    """Values of the `TRACKER_*` variables (see the README for each)."""
 
     store: str = field(default=DEFAULT_STORE, repr=False)
     artifacts: str | None = None
@@ -58,8 +58,8 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Settings from `environment` (default: the process's); an empty variable counts as unset.
 
-        A variable of the process that is named like a setting and is none is logged, once in a process. Raises
-        InvalidValue for a TRACKER_MODE that is none, and for what is no number or switch where one belongs.
+        Unknown TRACKER_* variables of the process are logged, once each. Raises InvalidValue for an unknown
+        TRACKER_MODE, and for an invalid number or switch.
         """
         env = os.environ if environment is None else environment
         if environment is None:
@@ -83,7 +83,7 @@ class Settings:
         )
 
     def allows_plugin(self, name: str) -> bool:
-        """Whether TRACKER_PLUGINS lets the plugin be: it is `off`, names of those that may, or -names of those not."""
+        """Whether TRACKER_PLUGINS allows the plugin: it is `off`, names to allow, or names with `-` to exclude."""
         words = [word.strip() for word in self.plugins.split(",") if word.strip()]
         if [word.lower() for word in words] == ["off"]:
             return False
@@ -92,7 +92,7 @@ class Settings:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """Variables that are named like a setting and are none, each with the setting that is nearest to it."""
+    """Unknown variables that begin with `TRACKER_`, each with the setting of the most similar name, if any."""
     from difflib import get_close_matches
 
     for name in sorted(environment):

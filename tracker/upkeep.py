@@ -1,6 +1,6 @@
-"""Removing for good what nobody can reach any more: deleted runs, pruned checkpoints, files that never arrived.
+"""Garbage collection: removes deleted runs, pruned checkpoints and partial uploads for good.
 
-Each thing goes by itself, rows and files together, so that whoever kills it in the middle leaves nothing half done.
+Each item is removed by itself, rows and files together, so that a process killed midway leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Kind = Literal["run", "model", "experiment", "checkpoint", "file", "copy"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """One thing that went, or would go: `files` files of `bytes` bytes, `since_ms` of when it was deleted.
+    """One item that was removed, or would be: `files` files of `bytes` bytes, deleted by a user at `since_ms`.
 
     `kind`: a deleted run, logged model or experiment, with its rows; the file of a pruned checkpoint, whose row stays;
-    a file that was on its way and never arrived; a copy in this machine's cache. `kept` says why it stays after all.
+    a file of an upload that was never completed; a copy in this machine's cache. `kept` says why it was not removed.
     """
 
     kind: Kind
@@ -46,12 +46,12 @@ class Collected:
 def collect(
     store: SqlRunStore, root: str, *, older_than_ms: int, cache: Path | None = None, dry_run: bool = False
 ) -> Iterator[Collected]:
-    """Remove what was deleted longer ago than `older_than_ms`, and files that no row needs; yield each thing that goes.
+    """Remove what was deleted longer ago than `older_than_ms`, and files that no row needs; yield each removed item.
 
-    `root` is the URI below which the store's artifacts are. Runs that are alive keep everything. With `dry_run`
-    nothing is changed. Raises ArtifactError while another process does the same, and StoreError.
+    `root` is the URI below which the store's artifacts are. Running runs keep everything. With `dry_run` nothing is
+    changed. Raises ArtifactError while another process does the same, and StoreError.
     """
-    store.sweep()  # a run whose lease ran out is not alive
+    store.sweep()  # marks runs whose lease has expired as lost
     before_ms = now_ms() - older_than_ms
     with _Places(store, root, dry_run=dry_run) as places:
         deleted = store.removal.deleted(before_ms)
@@ -71,7 +71,7 @@ def collect(
 
 
 class _Places:
-    """Where files of a store's runs are, on this machine; a context manager that has these places to itself."""
+    """The folders with files of a store's runs, on this machine; as a context manager it locks them."""
 
     def __init__(self, store: SqlRunStore, root: str, *, dry_run: bool) -> None:
         self._store = store
@@ -91,7 +91,7 @@ class _Places:
         self._stack.close()
 
     def remove(self, one: Deleted, before_ms: int) -> Collected | None:
-        """Remove a run's or a model's rows and files; None if it was restored meanwhile."""
+        """Remove the rows and files of a run or model; None if it was restored meanwhile."""
         place = self._place(one)
         if place is None:
             return _deleted(
@@ -112,7 +112,10 @@ class _Places:
         return _deleted(one, amount)
 
     def pruned(self, without: Container[str]) -> Iterator[Collected]:
-        """Files of pruned checkpoints that no row needs, but for runs that go as a whole; safe beside living runs."""
+        """Remove files of pruned checkpoints that no row needs, but those of the runs `without`, removed as a whole.
+
+        Safe while runs are running.
+        """
         found = [one for one in self._pruned_files() if one.id not in without]
         if not found:
             return
@@ -131,9 +134,9 @@ class _Places:
         ]
 
     def forsaken(self) -> Iterator[Collected]:
-        """What was on its way for a day and did not arrive, and checkpoints that arrived without a row.
+        """Remove uploads that were not completed for a day, and checkpoint files without a row.
 
-        A writer that died between the two has them in its journal, which is shipped with its files.
+        A writer that died between file and row still has both in its journal, and they are shipped from there.
         """
         removal = self._store.removal
         alive = removal.alive()
@@ -141,14 +144,14 @@ class _Places:
             yield _file("file", path, self._dry_run)
         found = {folder.name: trash.by_content(folder / _CHECKPOINTS) for folder in trash.folders(self._root)}
         for run_id in sorted(removal.known(name for name, files in found.items() if files) - alive):
-            # By their names: another way to the same place would make other addresses.
+            # Compared by name: another path to the same folder would give other addresses.
             named = {uri.rpartition("/")[2] for uri in removal.checkpoint_uris(run_id)}
             for path in found[run_id]:
                 if path.name not in named:
                     yield _file("file", path, self._dry_run)
 
     def _place(self, one: Deleted) -> tuple[Path, str] | None:
-        """The folder, and in it the name of the folder, that has the files; None if they are nowhere that is ours."""
+        """Parent folder and name of the folder with the files; None if they are outside of the store's folders."""
         if one.artifact_uri == self._home.uri(one.id):
             return self._root, one.id
         if one.location is not None and one.location.startswith("file:"):
@@ -161,7 +164,7 @@ class _Places:
         return (self._root, one.id) if path.parent.is_dir() and not path.exists() else None  # it has none
 
     def _trash(self, folder: Path) -> Trash:
-        """The trash of a folder, after seeing to what a killed process left in it."""
+        """The trash of a folder, after settling what a killed process left in it."""
         if folder not in self._trashes:
             found = Trash(folder)
             if not self._dry_run:
@@ -171,7 +174,7 @@ class _Places:
         return self._trashes[folder]
 
     def _settle(self, found: Trash, names: list[str]) -> None:
-        """Put back what has an owner, and remove the rest."""
+        """Put back the folders whose run or model still has rows, and remove the others."""
         known = self._store.removal.known(names)
         for name in names:
             if name in known:

@@ -1,1 +1,1 @@
-"""The client inside training code: a run writes a journal, a thread ships it."""
+"""The client in the training process: a run writes a journal, and a thread ships it to the store."""

@@ -1,4 +1,4 @@
-"""How files get into a run's journal as artifacts: their bytes beside it, then their frame. Nothing here raises."""
+"""Logs artifacts: copies their bytes next to the journal, then writes their frames. Nothing here raises."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tracker.domain.frames import ArtifactLogged, Frame, Staged
 from tracker.domain.limits import check_artifact_path
 
 Stage = Callable[[bytes | str, str], Staged | None]
-"""Keeps bytes, or the file at a local path, to be published under a name; None if nothing is recorded."""
+"""Copies bytes, or the file at a local path, to be published under a name; None if nothing is recorded."""
 
 
 class ArtifactLog:
-    """Takes a run's artifacts, from any thread; what cannot be kept is refused, said and counted."""
+    """Logs a run's artifacts, from any thread; those that cannot be copied are refused, logged and counted."""
 
     def __init__(self, intake: Validation, stage: Stage, write: Callable[[Frame], None]) -> None:
         self._intake = intake
@@ -25,11 +25,11 @@ class ArtifactLog:
         self._write = write
 
     def text(self, text: str, path: str) -> None:
-        """Keep a text in UTF-8."""
+        """Log a text as a UTF-8 file."""
         self._intake.checked(lambda: self.file(as_text("text", text).encode("utf-8", "backslashreplace"), path))
 
     def tree(self, local_path: str | os.PathLike[str], path: str | None) -> None:
-        """Keep a file, or each file of a folder, under `path`, else under its own name."""
+        """Log a file, or each file of a folder, under `path` (default: its own name)."""
 
         def keep() -> None:
             source = Path(as_path("local_path", local_path))
@@ -45,7 +45,7 @@ class ArtifactLog:
         self._intake.checked(keep)
 
     def file(self, source: str | bytes, path: str) -> None:
-        """Keep the file at a local path, or bytes."""
+        """Log the file at a local path, or bytes."""
 
         def keep() -> None:
             staged = self._stage(source, check_artifact_path(path))

@@ -1,4 +1,4 @@
-"""Work beside the training: done in order by one thread a run, and waited for before the run is said to have ended."""
+"""Background work of a run: done in order by one thread, and finished before the run's end is recorded."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from queue import Empty, SimpleQueue
 Work = Callable[[], None]
 _Entry = tuple[Work, Future[None], float]
 _NUDGE: _Entry = (lambda: None, Future(), 0.0)
-"""Ends a pause."""
+"""Queue entry that ends a pause."""
 
 
 class Background:
-    """Does what it is given, one thing after the other; its thread starts with the first, and ends after `close`.
+    """Does work items one after the other; its thread starts with the first item, and ends after `close`.
 
-    What raises is told to `report(kind, problem)`, and costs only itself. Not an executor of the standard library: the
-    interpreter joins those without a limit, before any exit path of ours.
+    Exceptions are passed to `report(kind, problem)` and end only their item. This is not an executor of the standard
+    library, because the interpreter joins those without a limit before it runs our exit handlers.
     """
 
     def __init__(self, report: Callable[[str, object], None], *, name: str = "tracker-background") -> None:
@@ -34,10 +34,10 @@ class Background:
         self._done = 0
 
     def do(self, work: Work, *, pause: float = 0.0) -> Future[None]:
-        """Do `work` after what was given before it; the future is done when it is, or cancelled if it is too late.
+        """Do `work` after all earlier items; the future is done when it is, or cancelled after `close`.
 
-        It may wait `pause` seconds, in which more can gather that it does at once; less where anybody waits for it, or
-        something else is given meanwhile.
+        It may start `pause` seconds later, so that it can handle more at once; sooner if a thread waits for it, or
+        another item is added meanwhile.
         """
         done: Future[None] = Future()
         with self._lock:
@@ -52,7 +52,7 @@ class Background:
         return done
 
     def wait(self, timeout: float) -> bool:
-        """Wait until all that was given by now is done, `timeout` seconds at most; True if it is."""
+        """Wait until all items added so far are done, `timeout` seconds at most; True if they are."""
         last = self._last
         if last is None or last.done() or threading.current_thread() is self._thread:
             return True
@@ -66,9 +66,9 @@ class Background:
         return True
 
     def close(self, timeout: float, *, patient: bool = False) -> float:
-        """Wait as `wait` does, take nothing more, and return the seconds that are left of `timeout`.
+        """Wait as `wait` does, accept no more items, and return the seconds that are left of `timeout`.
 
-        With `patient` they begin anew whenever something is done, since what is not done is lost.
+        With `patient` the timeout restarts whenever an item is done, since items that are not done are lost.
         """
         began, seen = time.monotonic(), self._done
         while not (is_done := self.wait(timeout)) and patient and self._done > seen:
@@ -81,7 +81,7 @@ class Background:
         return max(timeout - (time.monotonic() - began), 0.0)
 
     def disown(self) -> None:
-        """In a forked child, which has no thread: take nothing."""
+        """In a forked child, which has no thread: accept nothing."""
         self._lock, self._is_closed, self._last = threading.Lock(), True, None
 
     def _run(self) -> None:
@@ -90,7 +90,7 @@ class Background:
         while taken or not (is_closing and self._queue.empty()):
             entry = taken.popleft() if taken else self._queue.get()
             if entry is None:
-                with self._lock:  # who was just putting something has put it
+                with self._lock:  # a `do` that passed its check has put its item by now
                     is_closing = True
                 continue
             work, done, pause = entry
@@ -105,4 +105,4 @@ class Background:
                 self._done += 1
                 if not done.done():
                     done.set_result(None)
-            del work, done, entry  # not to be held until the next one comes
+            del work, done, entry  # no references while waiting for the next item

@@ -1,4 +1,4 @@
-"""Frames → batches: points by column, everything else in order."""
+"""Makes batches from frames: points in columns, all other items in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tracker.domain.vocabulary import Axis
 
 
 def make_batch(run_id: str, writer: str, frames: Sequence[tuple[int, Frame]]) -> Batch:
-    """One batch of `frames`, which are not empty and in order of their numbers."""
+    """One batch of `frames`, which must not be empty and are sorted by number."""
     items: list[tuple[int, Item]] = []
     blocks = _Blocks()
     for number, frame in frames:
@@ -31,7 +31,7 @@ def make_batch(run_id: str, writer: str, frames: Sequence[tuple[int, Frame]]) ->
 
 
 class _Blocks:
-    """Collects consecutive frames of the same keys, axis and fit into blocks."""
+    """Collects consecutive frames with the same keys, axis and fit into blocks."""
 
     def __init__(self) -> None:
         self._blocks: list[PointBlock] = []
@@ -68,7 +68,7 @@ class _Blocks:
                     numbers=self._numbers,
                     steps=self._steps,
                     ms=self._ms,
-                    # Not zip(*rows): thousands of iterators side by side cost five times as much.
+                    # Not zip(*rows): thousands of parallel iterators take five times as long.
                     values=[[row[key] for row in self._values] for key in self._keys],
                 )
             )

@@ -1,4 +1,4 @@
-"""How checkpoints get into a run's journal: their bytes beside it, then their frame. Nothing here raises."""
+"""Logs checkpoints: copies their bytes next to the journal, then writes their frames. Nothing here raises."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Hold = Callable[[Callable[[], None]], None]
 
 
 class CheckpointLog:
-    """Takes a run's checkpoints, from any thread; what cannot be kept is refused, said and counted.
+    """Logs a run's checkpoints, from any thread; those that cannot be copied are refused, logged and counted.
 
-    `staging` gives the files beside the journal, None if nothing is recorded; `moment` the time of what happens now.
+    `staging` returns the journal's staging folder, None if nothing is recorded; `moment` the time of an event now.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class CheckpointLog:
         ms: int | None,
         hold: Hold | None = None,
     ) -> bool:
-        """Copy the file or folder and record it; `epoch` and `step` as the run counts. True if it will be published.
+        """Copy the file or folder and record it; `epoch` and `step` are the run's. True if it will be published.
 
-        `hold` is given what writes the row, to be called later; None: it is written now.
+        `hold` takes a function that writes the row, to be called later; None: the row is written now.
         """
 
         def keep() -> bool:
@@ -100,7 +100,7 @@ class CheckpointLog:
         return bool(self._intake.checked(keep))
 
     def bound(self, last: int | None, best: int | None) -> None:
-        """Say how many are kept."""
+        """Record the retention: how many checkpoints are kept."""
 
         def say() -> None:
             self._write(CheckpointsKept(ms=now_ms(), last=_count("last", last), best=_count("best", best)))

@@ -1,6 +1,6 @@
-"""The clock by which a process records: set as the system's clock when a run is opened, and only rising from then on.
+"""The clock of recorded times: set from the system clock when a run is opened, and non-decreasing from then on.
 
-Durations are differences of recorded times, so a system clock that is corrected meanwhile must not change them.
+Durations are differences of recorded times, so a correction of the system clock must not change them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 _BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-"""Goes on while the machine sleeps. Where there is none, recorded times fall behind by the time of the sleep."""
+"""A clock that counts while the machine sleeps. Without one, recorded times fall behind by the time of the sleep."""
 
 
 def _ticks_ns() -> int:
@@ -16,9 +16,9 @@ def _ticks_ns() -> int:
 
 
 class Clock:
-    """Milliseconds since the Unix epoch that never fall.
+    """Non-decreasing milliseconds since the Unix epoch.
 
-    `offset_ns` is what the hot path adds to `time.monotonic_ns()`, which is faster than `now_ms()`.
+    The hot path adds `offset_ns` to `time.monotonic_ns()`, which is faster than `now_ms()`.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Clock:
         self.set()
 
     def set(self, *, not_before_ms: int = 0) -> None:
-        """Begin anew as the system's clock, or at `not_before_ms` if that is later."""
+        """Set the clock to the system's time, or to `not_before_ms` if that is later."""
         self._base_ns = max(time.time_ns(), not_before_ms * 1_000_000) - _ticks_ns()
         self.now_ms()
 
     def advance(self, not_before_ms: int) -> None:
-        """Be at `not_before_ms` at least."""
+        """Set the clock to `not_before_ms` if it is earlier."""
         if self.now_ms() < not_before_ms:
             self.set(not_before_ms=not_before_ms)
 

@@ -1,4 +1,4 @@
-"""Copies of a run: `copy.copy`, `copy.deepcopy` and `pickle`."""
+"""Support of runs for `copy.copy`, `copy.deepcopy` and `pickle`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from tracker.client.run import Run
 
 OpenAgain = tuple[Callable[..., "Run"], tuple[Any, ...]]
-"""A function and what to call it with, both picklable; it returns the run."""
+"""A function that returns the run, and its arguments, both picklable."""
 
 
 class Copied:
-    """A copy is the object itself; an unpickled one is the run opened by its id, with its process's settings."""
+    """Mixin: a copy is the object itself; unpickling opens the run by its id, with the settings of that process."""
 
     open_again: OpenAgain | None
 

@@ -1,4 +1,4 @@
-"""One journal's way to the store: read, cut a batch, send, go on; its files beside. Shipper and `sync` both use it."""
+"""Delivery of one journal to the store: batches of frames in order, files separately. For shipper and `sync`."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tracker.query.spans import size
 log = logging.getLogger("tracker")
 
 READ_BYTES = 1024 * 1024
-"""How much of the journal goes into one transaction."""
+"""Bytes of the journal in one transaction."""
 SMALLEST_BYTES = 4 * 1024
-"""The same where something on the way takes no more."""
+"""Smallest number of such bytes, if a server or proxy refuses larger requests."""
 _AGAIN_LARGER = 16
-"""After so many smaller ones, twice as much goes into the next: the limit may have been raised."""
+"""After so many smaller pieces the size is doubled: the limit may have been raised."""
 
 Numbered = tuple[int, Frame]
 
 
 class Delivery:
-    """Delivers a journal: its frames in order, and its files, which hold up nothing but their own rows.
+    """Delivers a journal: its frames in order, and its files, which delay only their own rows.
 
-    `delivered_points` counts the metric points that are stored and committed; `settled` is the last frame number that
-    is stored, or refused for good, or that of a file that `Uploads` has now. A thread may call `upload_all` while
-    another one calls `deliver_frames`.
+    `delivered_points` counts the metric points that are committed; `settled` is the number of the last frame that is
+    stored, refused for good, or passed to `Uploads` as a file. A thread may call `upload_all` while another one calls
+    `deliver_frames`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Delivery:
         self._transport = transport
         self._artifacts = artifacts
         self._uploads = Uploads(journal, run_id, writer, artifacts)
-        # What was read and is not settled, in order: one part, unless the store refused something in it.
+        # Frames that were read and are not settled, in order: one part, unless the store refused one of them.
         self._parts: deque[Sequence[Numbered]] = deque()
         self._acknowledged = 0
         self._piece = READ_BYTES
@@ -68,25 +68,25 @@ class Delivery:
 
     @property
     def files(self) -> int:
-        """How many files wait, of those that were reached."""
+        """How many files wait, of those whose frames were read."""
         return self._uploads.count
 
     @property
     def files_seen(self) -> int:
-        """How many files were reached."""
+        """How many files' frames were read."""
         return self._uploads.seen
 
     @property
     def late(self) -> dict[str, str]:
-        """Why files wait that were tried, by their names beside the journal."""
+        """Why files that were tried still wait, by their names in the journal's folder."""
         return self._uploads.late
 
     def on_stored(self, call: Callable[[], None]) -> None:
-        """`call` when a file's row can be delivered."""
+        """Set a function to call when a file's row can be delivered."""
         self._uploads.on_stored = call
 
     def is_done(self, number: int) -> bool:
-        """Whether all frames up to `number` are settled, their files and the rows of those included."""
+        """Whether all frames up to `number` are settled, with their files and the files' rows."""
         return self.settled >= number and not self._uploads.waits(number)
 
     def renew(self) -> None:
@@ -97,10 +97,10 @@ class Delivery:
             self._begin_anew(error)
 
     def deliver(self) -> bool:
-        """Deliver the next piece, frames before files; False if there is nothing that could be done now.
+        """Deliver the next piece, frames before files; False if nothing could be done now.
 
-        Raises StoreError while the store, or the home of the files, is away: call again. RunNotFound if the store does
-        not know the run and the journal does not start it. Only of a journal that nobody writes to.
+        Raises StoreError while the store or the artifact home is away: call again. RunNotFound if the store does not
+        know the run and the journal does not start it. Only for a journal that no process writes to.
         """
         if self.deliver_frames():
             return True
@@ -108,7 +108,7 @@ class Delivery:
         return self._uploads.upload_all()
 
     def upload_all(self, *, at_once: bool = False) -> bool:
-        """Store the files that wait, as `Uploads.upload_all` does; False if none came any further."""
+        """Store the files that wait, as `Uploads.upload_all` does; False if none made progress."""
         return self._uploads.upload_all(at_once=at_once, is_sparing=not at_once)
 
     def deliver_frames(self) -> bool:
@@ -122,7 +122,7 @@ class Delivery:
             self._send(frames)
         except RequestTooLarge:
             if len(frames) == 1:
-                raise  # it waits, and all after it, until larger requests get through
+                raise  # this frame and all later ones wait until larger requests are accepted
             self._piece, self._small_ones = max(self._piece // 2, SMALLEST_BYTES), 0
             self._parts.popleft()
             self._parts.extendleft(reversed(_halves(frames)))
@@ -139,10 +139,10 @@ class Delivery:
         return True
 
     def skip_known(self, answers: Answers, *, is_earlier: bool = False) -> None:
-        """Ask how far the store has this journal already, so that what is stored is not sent again.
+        """Ask the store how much of this journal it has, so that stored frames are not sent again.
 
-        `answers` are the second frames that the journal has. `is_earlier`: it is of a version that wrote none, and in
-        which files were stored with the frames before and after them.
+        `answers` are the second frames in the journal, which record stored files. `is_earlier`: the journal is of a
+        version that wrote none and stored files together with the frames around them.
         """
         try:
             known = self._transport.send(self._empty_batch()).last
@@ -166,7 +166,7 @@ class Delivery:
         self.settled = self._acknowledged = known
 
     def finish(self) -> None:
-        """Everything is stored: remove the journal, or set it aside if some of it could not be."""
+        """Remove the journal when everything is stored, or rename it if some of it was refused."""
         self.garbage = self._reader.garbage + self._reader.undecodable + self._reader.left_over()
         if keep := bool(self.refused or self.garbage):
             log.error(
@@ -180,7 +180,7 @@ class Delivery:
         return Batch(run_id=self._run_id, writer=self._writer, first=0, last=0, after=self._acknowledged)
 
     def _begin_anew(self, error: RunNotFound | StoreRestored) -> None:
-        """The store knew more of the run than it does now (somebody replaced it): tell it everything again."""
+        """Send everything again: the store has less of the run than it had, since it was replaced or restored."""
         if not self.settled:
             raise error
         log.warning(
@@ -220,7 +220,7 @@ class Delivery:
                 self._uploads.row_stored(frame)
 
     def _remove_pruned(self) -> None:
-        """Let the files go that retention does not keep; what stays is tried again when the next checkpoint comes."""
+        """Remove the files that retention does not keep; failures are tried again with the next checkpoint."""
         try:
             self._transport.remove_pruned(self._run_id, self._artifacts)
             self._removal_failed = ""
@@ -230,7 +230,7 @@ class Delivery:
             self._removal_failed = str(error)
 
     def _split(self, frames: Sequence[Numbered], error: TrackerError) -> Sequence[Sequence[Numbered]]:
-        """Halve what the store refused, until the frame at fault stands alone; the rest goes through."""
+        """Halve the frames that the store refused, until the invalid frame is alone and the others are stored."""
         if len(frames) > 1:
             return _halves(frames)
         [(number, frame)] = frames

@@ -1,4 +1,4 @@
-"""How a run ends: by `finish`, by the end of its `with` block, or by what ends its process."""
+"""Ends a run: by `finish`, at the end of its `with` block, or when its process ends."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tracker.domain.frames import RunEnded
 from tracker.domain.vocabulary import RUN_STATUSES, FitOutcome, RunStatus
 
 Error = BaseException | Mapping[str, str]
-"""An exception that ended a run, or what is kept of it (see `described`)."""
+"""An exception that ended a run, or its description (see `described`)."""
 
 
 class Ending:
-    """The part of `Run` that ends it."""
+    """Mixin of `Run` with the methods that end it."""
 
     status: RunStatus
     preempted: bool
-    """Whether a signal came that a handler of the training's own decides about."""
+    """Whether a signal arrived that a handler of the training script decides about."""
     disowned: bool = False
-    """Whether this process is a forked child of the one whose run it is."""
+    """Whether this process is a forked child of the run's process."""
     _background: Background
     _fit: FitRecorder | None
     _notices: Notices
@@ -37,7 +37,7 @@ class Ending:
     def finish(self, status: RunStatus = "finished", *, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
         """End the run and wait as `flush` does; return how many points and files are still in the journal.
 
-        A second call changes nothing. A run that got SIGTERM meanwhile is not `finished` but `preempted`.
+        A second call changes nothing. A run whose process got SIGTERM meanwhile is `preempted`, not `finished`.
         """
         if status not in RUN_STATUSES or status in ("running", "lost"):
             raise InvalidValue("status", f"{status!r} is not how a run ends", limit=", ".join(RUN_STATUSES[1:-1]))
@@ -49,10 +49,10 @@ class Ending:
         error: Error | None,
         timeout: float = lifecycle.EXIT_TIMEOUT_S,
     ) -> int:
-        """`finish`, with the exception that ended the run if one did."""
+        """End the run as `finish` does, with the exception that ended it, if any."""
         try:
             return self._end(status, error, timeout)
-        except KeyboardInterrupt:  # Ctrl-C meanwhile, perhaps again: the run has a last word, and waits little for it
+        except KeyboardInterrupt:  # Ctrl-C meanwhile: the run's end is still recorded, with a short wait
             with lifecycle.uninterrupted():
                 self._end("interrupted" if status == "finished" else status, error, lifecycle.SIGNAL_TIMEOUT_S)
             raise
@@ -69,7 +69,7 @@ class Ending:
         timeout = self._notices.close(timeout)
         self.status = status
         failure: Mapping[str, str] | None = None
-        if status == "failed":  # else nothing is imported on the way out for it
+        if status == "failed":  # otherwise nothing is imported while the process ends
             failure = described(error) if isinstance(error, BaseException) else error
         try:
             return self._writer.end(
@@ -86,15 +86,15 @@ class Ending:
 
     @property
     def has_open_fit(self) -> bool:
-        """Whether the last fit neither returned nor recorded all its epochs."""
+        """Whether the last fit did not return and did not record all its epochs."""
         return self._fit is not None and not self._fit.ended and not self._fit.is_complete
 
     def outcome_after(self, error: BaseException) -> FitOutcome:
-        """How a fit ended that `error` went through."""
+        """Outcome of a fit that raised `error`."""
         return outcome_of(self._ending(lifecycle.status_after(error), error), error)
 
     def _ending(self, status: RunStatus, error: object) -> RunStatus:
-        """`status`, or `preempted` where a signal came that some handler left by SystemExit or KeyboardInterrupt."""
+        """`status`, or `preempted` if a signal's handler ended the run by SystemExit or KeyboardInterrupt."""
         left = status in ("finished", "interrupted") or isinstance(error, SystemExit)
         return "preempted" if self.preempted and left else status
 

@@ -1,7 +1,7 @@
-"""Exceptions that end a process, a thread or a task of a pool, and that no code of ours is called for.
+"""Finds the exception that ended a process, a thread or a task of a pool, where no `with` block sees it.
 
-Python keeps the exception that it reported last. For the rest some functions of the standard library are wrapped while
-runs are open; each wrapper calls what was there before, and is removed after the last run.
+Python keeps the exception that it reported last. For the other cases some functions of the standard library are wrapped
+while runs are open; each wrapper calls the original function, and is removed after the last run.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _PACKED = (
     ("joblib.externals.loky.process_executor", "_ExceptionWithTraceback"),
     ("loky.process_executor", "_ExceptionWithTraceback"),
 )
-"""What a pool's process calls with the exception of a task, to send it to the process that gave the task."""
+"""Classes that a pool's worker calls with a task's exception, to send it to the process that submitted the task."""
 _code = vars(SystemExit)["code"]
 _last_exit: BaseException | None = None
 _at_start: BaseException | None = None
 _wrappers: list[_Wrapper] = []
 _outermost: FrameType | None = None
-"""The main thread's first frame: that of the script, whose variables live as long as the process anyway."""
+"""The main thread's first frame: that of the script, whose variables live as long as the process, so no leak."""
 
 
 class _Exit(SystemExit):
-    """What `sys.exit` raises in the main thread while runs are open: it knows whether it ended the process.
+    """SystemExit of `sys.exit` in the main thread while runs are open; it detects that it ends the process.
 
-    The interpreter asks for the code when nobody caught the exception, and is the only one who does so from no frame.
+    The interpreter reads `code` when the exception was not caught, and only then there is no calling Python frame.
     """
 
     @property
@@ -51,12 +51,12 @@ class _Exit(SystemExit):
         return SystemExit, self.args
 
 
-_Exit.__name__ = _Exit.__qualname__ = "SystemExit"  # as it is shown
+_Exit.__name__ = _Exit.__qualname__ = "SystemExit"  # for tracebacks and `repr`
 _Exit.__module__ = "builtins"
 
 
 class _Wrapper:
-    """`make(before)` in the place of a function until it is removed."""
+    """Replaces a function by `make(before)` until `remove` is called."""
 
     def __init__(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         self._owner, self._name, self._before = owner, name, getattr(owner, name)
@@ -64,13 +64,13 @@ class _Wrapper:
         setattr(owner, name, self._ours)
 
     def remove(self) -> None:
-        """Put back what was there; who wrapped ours since keeps it, and it only passes on."""
+        """Restore the original function, unless other code has wrapped ours since: then ours only calls it."""
         if getattr(self._owner, self._name) is self._ours:
             setattr(self._owner, self._name, self._before)
 
 
 def begin(note: Callable[[BaseException], None]) -> None:
-    """From now on `note` hears, in its thread, of each exception that ends a thread, or a task in a pool's process."""
+    """Call `note`, in the same thread, for each exception that ends a thread or a task of a pool's worker."""
     global _at_start, _outermost
     if _wrappers:
         return
@@ -111,7 +111,7 @@ def end() -> None:
 
 
 def is_child() -> bool:
-    """Whether this process was made by multiprocessing: it runs that module's finalizers, and perhaps no others."""
+    """Whether multiprocessing started this process: it runs that module's finalizers, perhaps no atexit handlers."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None
 
@@ -119,16 +119,16 @@ def is_child() -> bool:
 def reported() -> BaseException | None:
     """The exception that the interpreter reported last.
 
-    It is set before `sys.excepthook` is called, so it does not matter who else hooked that, or in what order.
+    It is set before `sys.excepthook` is called, so other hooks and their order do not matter.
     """
     error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     return error if isinstance(error, BaseException) else None
 
 
 def of_process() -> BaseException | None:
-    """The exception that ends this process, which is at its end; None for a normal end, and for one that is not known.
+    """The exception that ends this process, called at exit; None for a normal end, or if it is not known.
 
-    In an interactive session an exception that was reported does not end the process.
+    In an interactive session a reported exception does not end the process.
     """
     if _last_exit is not None:
         return _last_exit
@@ -137,9 +137,9 @@ def of_process() -> BaseException | None:
 
 
 def is_unknown() -> bool:
-    """Whether the process, at its end, ends by a SystemExit that `of_process` does not know: raised, not by `sys.exit`.
+    """Whether the process ends by a SystemExit that `of_process` does not know, one not raised by `sys.exit`.
 
-    Then its script was left in the midst.
+    Called at exit. Then the script's frame did not stop at a return instruction.
     """
     script = _outermost
     if script is None or of_process() is not None or is_interactive() or script is _first_frame():
@@ -150,7 +150,7 @@ def is_unknown() -> bool:
 
 
 def is_interactive() -> bool:
-    """Whether this is a session in which the process outlives its errors: a console or a notebook."""
+    """Whether this is a console or a notebook, in which the process survives exceptions."""
     return hasattr(sys, "ps1")
 
 
@@ -164,7 +164,7 @@ def _first_frame() -> FrameType:
 def _exiting(before: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(before)
     def exit(*args: Any, **named: Any) -> Any:
-        # In other threads Python tells SystemExit by its very class.
+        # In other threads Python recognises SystemExit by its exact class.
         if not _wrappers or threading.current_thread() is not threading.main_thread():
             return before(*args, **named)
         try:

@@ -1,4 +1,4 @@
-"""Fits and phases: how Keras' numbers, which begin anew with every `fit()`, become the run's, which go on."""
+"""Records fits: translates Keras' epochs and steps, which restart with every `fit()`, into the run's numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tracker.domain.vocabulary import CheckpointRole, FitOutcome, RunStatus
 
 
 class Position:
-    """Where a run stands; what `Progress` says, moved along as the run is written."""
+    """Current position of a run: `Progress`, updated with each record."""
 
     def __init__(self, progress: Progress) -> None:
         self.fits = progress.fits
@@ -32,9 +32,9 @@ class Position:
         self._moment = 0
 
     def moment(self) -> int:
-        """Milliseconds since the Unix epoch, later than any that was given before.
+        """Milliseconds since the Unix epoch, strictly increasing.
 
-        Events and checkpoints stand in the order of their times: this makes it the order in which they happened.
+        Events and checkpoints are sorted by time, so this keeps them in the order in which they happened.
         """
         self._moment = moment = max(now_ms(), self._moment + 1)
         return moment
@@ -44,10 +44,9 @@ class Position:
     ) -> tuple[int, int]:
         """Begin the next fit; return the run's numbers of its first epoch and of its first optimizer step.
 
-        A fit from epoch 0 in a run that has epochs already begins a phase, numbered on from the last. A later
-        `initial_epoch` continues the phase: what lies at and after it will be superseded. So does one of which
-        `resumed_steps` is known, the run's optimizer steps at the place where it goes on, from epoch 0 too. A fit that
-        plans no epoch at all changes nothing.
+        A fit from epoch 0 begins a new phase, whose numbers go on from the run's last. A later `initial_epoch`
+        continues the phase: points at and after it will be superseded. So does a fit with `resumed_steps` (the run's
+        optimizer steps where it resumes), even from epoch 0. A fit that plans no epoch changes nothing.
         """
         self.fits += 1
         if epochs == 0:
@@ -68,9 +67,9 @@ class Position:
 
 
 def outcome_of(status: RunStatus, error: object = None) -> FitOutcome:
-    """How a fit ended that did not return, of a run that ends so, by `error`; the store says the same of one left open.
+    """Outcome of a fit that did not return when its run ends with `status` and `error`.
 
-    `sys.exit()` in its midst, with no other code than 0, stops it.
+    The store gives an open fit the same outcome. `sys.exit()` during the fit, without a code or with 0, is `stopped`.
     """
     if status == "interrupted" or status == "preempted":
         return status
@@ -78,10 +77,10 @@ def outcome_of(status: RunStatus, error: object = None) -> FitOutcome:
 
 
 class FitRecorder:
-    """One `model.fit()` of a run, in Keras' own numbers: epochs as `on_epoch_end` counts them, steps done in it.
+    """Records one `model.fit()`, in Keras' numbers: epochs as in `on_epoch_end`, steps since the fit began.
 
-    It is over when `end` is called; as a context manager it ends by itself, as its block does. What its methods are
-    given and cannot record they refuse as those of `Run` do: nothing is raised.
+    The fit is over when `end` is called; as a context manager it ends with its block. Its methods refuse what they
+    cannot record as those of `Run` do: nothing is raised.
     """
 
     def __init__(
@@ -146,17 +145,17 @@ class FitRecorder:
         return self._offset + keras_epoch
 
     def moment(self) -> int:
-        """The time of what happens now, to be recorded later; see `Position.moment`."""
+        """The time of an event now that is recorded later; see `Position.moment`."""
         return self._position.moment()
 
     def step(self, steps: int) -> int:
-        """How many steps the optimizer did since the run began, after `steps` of this fit."""
+        """Optimizer steps since the run began, after `steps` steps of this fit."""
         return self.first_step - 1 + steps
 
     def log_epoch(
         self, keras_epoch: int, metrics: Mapping[str, object], *, seconds: float | None = None, steps: int | None = None
     ) -> None:
-        """Record an epoch that ended; `steps` is how many steps the optimizer did in this fit so far."""
+        """Record an epoch that ended; `steps` is the number of optimizer steps of this fit so far."""
         number = self._count("epoch", keras_epoch)
         if number is None:
             return
@@ -176,7 +175,7 @@ class FitRecorder:
             self._log_step(self.step(number), metrics)
 
     def log_event(self, kind: str, keras_epoch: int, detail: Mapping[str, object]) -> None:
-        """Record a decision that was made in Keras' epoch, as this fit's also when it has ended."""
+        """Record an event of Keras' epoch as this fit's, even after the fit has ended."""
 
         def record() -> None:
             name, epoch = check_key("event", kind), self.epoch(check_step("epoch", keras_epoch))
@@ -199,9 +198,9 @@ class FitRecorder:
     ) -> bool:
         """`Run.log_checkpoint` for an epoch of this fit, after `steps` of its steps, saved at `ms` (default: now).
 
-        For any thread, also when the fit has gone on or ended. Rows follow each other in the order of the calls. With
-        `ends_epoch` the row follows that of its epoch, whose values say how good it is; if the fit ends before that,
-        it is written then.
+        Callable from any thread, also when the fit has gone on or ended. Rows are written in the order of the calls.
+        With `ends_epoch` the row is written after that of its epoch, whose metrics decide how good the checkpoint is,
+        or when the fit ends.
         """
         number = self._count("epoch", keras_epoch)
         done = None if steps is None else self._count("steps", steps)
@@ -228,9 +227,9 @@ class FitRecorder:
         )
 
     def _release(self) -> None:
-        """Write the rows that wait for nothing any more, in their order.
+        """Write the rows that are due, in their order.
 
-        Nobody waits for the lock: who has it looks again after leaving it.
+        No thread waits for the lock: the one that has it checks again after releasing it.
         """
         while self._is_due() and self._lock.acquire(blocking=False):
             try:
@@ -243,7 +242,7 @@ class FitRecorder:
         return bool(self._held) and (self.ended or self._held[0][0] <= self._recorded)
 
     def end(self, outcome: FitOutcome) -> None:
-        """The fit is over; a second call does nothing, nor does an outcome that is none."""
+        """End the fit; a second call does nothing, an invalid outcome is refused."""
         if self.ended or self._intake.checked(lambda: one_of("outcome", outcome, get_args(FitOutcome))) is None:
             return
         self.ended = True
@@ -265,11 +264,11 @@ class FitRecorder:
 
     @property
     def reached_step(self) -> int:
-        """How many steps the optimizer did since the run began, as far as this fit knows."""
+        """Optimizer steps since the run began, as far as this fit was told."""
         return self.step(self._steps)
 
     def reached(self, steps: int | None) -> None:
-        """The optimizer has done so many steps of this fit; what is recorded from now on happened after them."""
+        """Set how many optimizer steps of this fit are done; later records happened after them."""
         if steps is not None and (steps := self._count("steps", steps)) is not None and steps > self._steps:
             self._steps = steps
             done = self.first_step - 1 + steps

@@ -1,4 +1,4 @@
-"""Distributions as frames carry them: counts between edges."""
+"""Makes histogram frames: counts between edges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_BINS = 10_000
 
 
 def histogram_of(key: str, values: Any, *, step: int, bins: int, axis: Axis, fit: int) -> HistogramLogged:
-    """The frame of the finite ones among `values`, an array of any shape; InvalidValue for what it cannot be."""
+    """The histogram frame of the finite `values`, an array of any shape; InvalidValue for invalid arguments."""
     import numpy as np
 
     if not isinstance(bins, int) or not 1 <= bins <= MOST_BINS:
@@ -28,7 +28,7 @@ def histogram_of(key: str, values: Any, *, step: int, bins: int, axis: Axis, fit
 def histogram_between(
     key: str, edges: Any, counts: Any, *, step: int, axis: Axis, fit: int, ms: int | None = None
 ) -> HistogramLogged:
-    """The frame of n `counts` between n + 1 finite `edges` that do not fall; InvalidValue for others."""
+    """The histogram frame of n `counts` between n + 1 finite, non-decreasing `edges`; InvalidValue for others."""
     import numpy as np
 
     name, number = check_key("histogram", key), check_step("step", step)

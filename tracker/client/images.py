@@ -1,8 +1,8 @@
-"""Images of a run, kept as MLflow keeps those that it logs with a key and a step, so that its own pages show them.
+"""Logs images of a run in MLflow's format for images with a key and a step, so that MLflow's UI shows them.
 
-Each is two files of the run: the image itself, and a small copy that a grid of images loads. Their names say what they
-are: `images/<key, '/' as '~'>+step+<step>+timestamp+<ms>+<uuid>.png`, and the same with `+compressed.webp` in the end.
-Characters of the key that MLflow's pages would misread are escaped (`tracker/domain/file_names.py`).
+Each image is two files of the run: the image itself, and a small copy for the image grid. Their names are
+`images/<key, '/' as '~'>+step+<step>+timestamp+<ms>+<uuid>.png`, and the same with `+compressed.webp` at the end.
+Characters of the key that MLflow's UI would misread are escaped (`tracker/domain/file_names.py`).
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 4096 * 4096
 SMALL_SIDE = 256
-"""The longer side of the small copy, in pixels; smaller images are drawn larger."""
+"""The longer side of the small copy, in pixels; smaller images are enlarged."""
 WAITING_BYTES = 128 * 1024 * 1024
-"""How much may wait to be compressed in the background; over that it is done at once."""
+"""Bytes that may wait for compression in the background; beyond that, images are compressed at once."""
 SHOWN_TAG = "mlflow.loggedImages"
-"""The tag by which MLflow's pages know that a run has images."""
+"""The tag that tells MLflow's UI that a run has images."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class ImageLog:
-    """Takes a run's images, from any thread; what is no image is refused, said and counted.
+    """Logs a run's images, from any thread; invalid ones are refused, logged and counted.
 
-    `keep` makes an artifact of bytes; `do` does work in the background, and waits for it before the run ends.
+    `keep` stores bytes as an artifact; `do` does work in the background, for which the run's end waits.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class ImageLog:
         self._is_tagged = False
 
     def add(self, image: Any, key: str, step: int, ms: int | None = None, *, at_once: bool = False) -> None:
-        """Take a copy of `image`, an array or the bytes of a PNG file; compress and keep it in the background.
+        """Copy `image`, an array or the bytes of a PNG file; compress and store it in the background.
 
-        `at_once`: for those who are in the background already, and for whose work the run's end waits.
+        `at_once`: for callers that already are in the background, in work for which the run's end waits.
         """
 
         def take() -> None:
@@ -160,7 +160,7 @@ def _small(image: Image) -> bytes:
     scale = SMALL_SIDE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     shown = image if image.mode in ("RGB", "RGBA", "L") else image.convert("RGBA" if "A" in image.mode else "RGB")
-    # A weight is a pixel: what is drawn larger keeps its edges.
+    # Images of weights have one pixel a weight: NEAREST keeps their edges sharp when enlarged.
     small = io.BytesIO()
     shown.resize(size, Resampling.BOX if scale < 1 else Resampling.NEAREST).save(small, "WEBP", quality=90)
     return small.getvalue()

@@ -1,7 +1,7 @@
-"""The journal: one append-only file a (run, writer), numbered and checksummed frames, one `write(2)` a frame.
+"""The journal: one append-only file for each run and writer, of numbered, checksummed frames, one `write(2)` a frame.
 
-The file is locked (flock) by the process that writes it for as long as that process lives, so anybody can tell a dead
-owner's journal from a live one's. Files to publish wait in a folder beside it.
+The process that writes the file locks it (flock) for as long as it lives, so any process can tell a dead owner's
+journal from a live one's. Files to publish wait in a folder next to it.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from tracker.wire.frames import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_
 SUFFIX = ".journal"
 REFUSED = ".refused"
 VERSION = 2
-"""The newest format that we read and the one that we write."""
+"""The format that is written, and the newest one that can be read."""
 HAS_SECOND_FRAMES = 2
-"""From which version on a frame says that a file is stored; before, its row went with the frames around it."""
+"""First version with a frame that records that a file is stored; before, its row was sent with the frames around it."""
 PENDING_BYTES = 8 * 1024 * 1024
-"""How much is kept in memory while the disk takes nothing; twice as much of what carries no points."""
+"""Bytes kept in memory while the disk accepts no writes; twice as many for frames without points."""
 HEADER_BYTES = 64 * 1024
-"""No header is longer."""
+"""Largest size of a header."""
 CLOSE_S = 0.2
-"""How long closing waits for a log call that is just being written."""
+"""Seconds that closing waits for a log call whose frame is being written."""
 
 _open: WeakSet[Journal] = WeakSet()
 
 
 def folder(home: Path) -> Path:
-    """Where the journals of `home` live."""
+    """The folder of the journals of `home`."""
     return home / "journals"
 
 
 class Journal:
-    """The writing end, and the only one: it holds the file's lock until `close`."""
+    """The only writing end of a journal file; it holds the file's lock until `close`."""
 
     def __init__(self, path: Path, fd: int, start: int) -> None:
-        """`start` is where the header ends and the frames begin."""
+        """`start` is the offset at which the header ends and the frames begin."""
         self.path = path
         self.fd = fd
         self.start = start
@@ -65,7 +65,7 @@ class Journal:
 
     @classmethod
     def create(cls, home: Path, header: JournalHeader) -> Journal:
-        """A new journal in `home`; JournalError if it cannot be made there."""
+        """Create a journal in `home`; JournalError if that fails."""
         path = folder(home) / f"{header.run_id}.{header.writer}{SUFFIX}"
         unborn = path.with_suffix(".new")
         try:
@@ -81,7 +81,7 @@ class Journal:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.write(fd, sealed) != len(sealed):
                 raise _disk_full()
-            # It gets its name only now: whoever looks for dead owners' journals never meets one half made.
+            # Renamed only now, so that a search for dead owners' journals never finds an incomplete one.
             unborn.rename(path)
         except OSError as error:
             os.close(fd)
@@ -96,14 +96,15 @@ class Journal:
 
     @property
     def refused_path(self) -> Path:
-        """What the file is called once it is kept for what the store refused."""
+        """The file's path after `finish` kept it because the store refused some of it."""
         return self.path.with_name(self.path.name + REFUSED)
 
     def append(self, frame: Frame, points: int = 0) -> bool:
-        """Write `frame`, of so many metric points, under the next number; never raises.
+        """Write `frame`, which has `points` metric points, under the next number; never raises.
 
         True once it survives the death of this process. False if it cannot be encoded, or if the disk did not take it:
-        then it is kept in memory up to a bound and tried again, or `dropped` is counted up. `on_refusal` hears of it.
+        then it is kept in memory up to a limit and tried again, or `dropped` is counted up. `on_refusal` is called with
+        the error.
         """
         try:
             payload = encode_frame(frame)
@@ -114,8 +115,8 @@ class Journal:
                 return self._append_slowly(payload, points)
             number = self.last_number + 1
             data = seal(payload, number)
-            # A signal handler that logs may have taken the number meanwhile. From here to the write none comes between,
-            # as CPython calls them only after calls and at loops: numbers stand in the file in their order.
+            # A signal handler that logs may have taken the number meanwhile. From here to the write none can run, since
+            # CPython runs handlers only after calls and at loops: numbers are in order in the file.
             if number <= self.last_number:
                 return self.append(frame, points)
             self.last_number = number
@@ -130,10 +131,10 @@ class Journal:
             return self._hold(data, _disk_full())
 
     def retry_pending(self) -> bool:
-        """Write what the disk refused before; True when nothing waits in memory any more."""
+        """Write the frames that the disk refused before; True when none is left in memory."""
         if not self._pending:
             return True
-        # Not waited for: whoever holds the lock may be waiting for us, in a signal handler that interrupted an append.
+        # No waiting: the holder of the lock may be waiting for us, in a signal handler that interrupted an append.
         if not self._lock.acquire(blocking=False):
             return False
         try:
@@ -143,7 +144,7 @@ class Journal:
 
     @property
     def pending(self) -> int:
-        """How many log calls are in memory only, because the disk does not take them."""
+        """How many frames are in memory only, because the disk does not accept them."""
         return len(self._pending)
 
     def _append_slowly(self, payload: bytes, points: int) -> bool:
@@ -187,21 +188,21 @@ class Journal:
         return False
 
     def sync(self) -> None:
-        """Force what was written to the disk itself."""
+        """Flush the file from the system's cache to disk."""
         os.fdatasync(self.fd) if hasattr(os, "fdatasync") else os.fsync(self.fd)
 
     def cut(self, torn: int) -> None:
-        """Cut off the last `torn` bytes, which are no whole frame, so that what follows stays readable."""
-        with suppress(OSError):  # then the reader skips them
+        """Cut off the last `torn` bytes, an incomplete frame, so that later frames stay readable."""
+        with suppress(OSError):  # the reader can skip them
             os.ftruncate(self.fd, os.fstat(self.fd).st_size - torn)
 
     def upgrade(self, header: JournalHeader) -> None:
-        """Write into the file's header that it is of the newest version, so that no earlier one ships it.
+        """Set the newest version in the file's header, so that no earlier version of Tracker ships the file.
 
-        Raises JournalError; the header is whole in any case.
+        Raises JournalError; the header stays valid in any case.
         """
         try:
-            # Not by our own end of the file, which appends wherever it is told to write.
+            # Not with `self.fd`: it is open for appending, so it ignores the offset of a write.
             fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 payload = os.pread(fd, self.start, 0)[HEADER_SIZE:]
@@ -214,9 +215,9 @@ class Journal:
             raise JournalError(f"cannot write {self.path}: {error.strerror}") from error
 
     def finish(self, *, keep: bool) -> None:
-        """Everything is stored: delete the file and its folder and give up the lock.
+        """Delete the file and its folder, since everything is stored, and release the lock.
 
-        With `keep` some of it was refused: both are renamed to end in `.refused`, so that nothing is lost.
+        With `keep`, when some of it was refused, both are renamed to end in `.refused`, so that nothing is lost.
         """
         try:
             if keep:
@@ -230,9 +231,9 @@ class Journal:
             self.close()
 
     def close(self) -> None:
-        """Give up the lock. The file stays."""
-        # Another thread's write must not meet the number of a file that was closed and, by now, is somebody else's.
-        # A signal handler that waits for us may have interrupted that write: then the file stays open.
+        """Release the lock. The file stays."""
+        # Another thread's write must not use the descriptor after it was closed and perhaps reused for another file.
+        # A signal handler that waits here may have interrupted that write: then the file stays open.
         if self._lock.acquire(timeout=CLOSE_S):
             try:
                 self.disown()
@@ -240,22 +241,22 @@ class Journal:
                 self._lock.release()
 
     def disown(self) -> None:
-        """Close our end, which in a forked child leaves the lock to the parent."""
+        """Close the descriptor; in a forked child the parent keeps the lock."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
 
 
 def disown_all() -> None:
-    """In a forked child: let go of every journal, so that the parent's lock ends with the parent."""
+    """In a forked child: close every journal, so that the parent's lock ends with the parent."""
     for journal in list(_open):
         journal.disown()
 
 
 def adopt(path: Path) -> tuple[Journal, JournalHeader] | None:
-    """Take over a dead owner's journal; None while the owner lives, or if somebody else was faster.
+    """Take over a dead owner's journal; None while the owner lives, or if another process took it first.
 
-    Raises JournalError if the file is no journal, OSError if it cannot be opened or locked.
+    Raises JournalError if the file is not a journal, OSError if it cannot be opened or locked.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -263,7 +264,7 @@ def adopt(path: Path) -> tuple[Journal, JournalHeader] | None:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who shipped it before we had the lock removed or renamed it.
+        # Another process may have shipped, and so removed or renamed it, before we had the lock.
         if not os.path.samestat(os.fstat(fd), path.stat()):
             raise FileNotFoundError(path)
         header, start = header_of(path, os.pread(fd, HEADER_BYTES, 0))
@@ -276,7 +277,7 @@ def adopt(path: Path) -> tuple[Journal, JournalHeader] | None:
 
 
 def header_of(path: Path, data: bytes) -> tuple[JournalHeader, int]:
-    """The journal's header and where it ends, from the file's first `HEADER_BYTES`; JournalError if it has none."""
+    """The journal's header and its end offset, from the file's first `HEADER_BYTES`; JournalError if it has none."""
     found = read_header(data)
     if found is None:
         raise JournalError(

@@ -1,4 +1,4 @@
-"""The reading end of a journal: frames in order, in bounded memory, past whatever is no frame."""
+"""Reader of journals: yields frames in order, in bounded memory, and skips bytes that are not frames."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _WINDOW = HEADER_SIZE + MAX_PAYLOAD
 
 
 class JournalReader:
-    """Reads a journal from its beginning, as often as asked, as far as it is written.
+    """Reads a journal from its beginning to what is written so far; each call of `read` continues.
 
-    Bytes that are no frame are skipped and counted in `garbage` once a valid frame follows them. At the end of the
-    file they are the torn last write of a dead process, or a write that is just happening: they stay unread.
-    `undecodable` counts whole frames of a kind that this version does not know.
+    Invalid bytes are skipped and counted in `garbage` once a valid frame follows them. At the end of the file they are
+    the torn last write of a dead process, or a write in progress: they stay unread. `undecodable` counts whole frames
+    of a kind that this version does not know.
     """
 
     def __init__(self, fd: int, offset: int) -> None:
-        """`offset` is where the journal's header ends."""
+        """`offset` is the end of the journal's header."""
         self._fd = fd
         self._offset = offset
         self.last_number = 0
@@ -27,7 +27,7 @@ class JournalReader:
         self.undecodable = 0
 
     def read(self, size: int) -> list[tuple[int, Frame]]:
-        """The next (number, frame) pairs, about `size` bytes of them; empty when there are no more for now."""
+        """The next (number, frame) pairs, about `size` bytes of them; empty when no more are written yet."""
         window = size
         while True:
             data = os.pread(self._fd, window, self._offset)
@@ -39,18 +39,18 @@ class JournalReader:
             window = size if used else self._widen(window)
 
     def left_over(self) -> int:
-        """How many bytes stand after the last whole frame."""
+        """How many bytes follow the last whole frame."""
         return os.fstat(self._fd).st_size - self._offset
 
     def torn(self) -> bool:
-        """Whether what is left over begins as a frame does and breaks off: its writer died over it."""
+        """Whether the bytes left over are the beginning of a frame, whose writer died during the write."""
         head = os.pread(self._fd, HEADER_SIZE, self._offset)
         return len(head) < HEADER_SIZE or self.left_over() < claimed_end(head, 0) <= _WINDOW
 
     def _widen(self, size: int) -> int:
         if size < _WINDOW:
             return min(size * 4, _WINDOW)
-        # The largest frame would have fitted: nothing that begins in the first half is one.
+        # The largest frame would have fitted: no frame begins in the first half.
         self.garbage += size // 2
         self._offset += size // 2
         return size
@@ -63,8 +63,8 @@ class JournalReader:
         if position + HEADER_SIZE > len(data):
             return frames, position
         if not at_end and len(data) < claimed_end(data, position) <= position + _WINDOW:
-            return frames, position  # it goes on behind what was read
-        # Only to the next frame: the window may have grown wide in search of it.
+            return frames, position  # the frame is longer than what was read
+        # Only up to the next frame: the window may have been widened in search of it.
         if found := self._next_frame(data, position + 1):
             self.garbage += found - position
             position = found

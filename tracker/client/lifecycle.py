@@ -1,7 +1,7 @@
-"""How runs end when nobody ends them: at exit, by a signal, in children of multiprocessing.
+"""Ends open runs at exit, on a signal, and in children of multiprocessing.
 
-Nothing is installed before the first run starts, and what was there is put back after the last. A forked child leaves
-its parent's runs to the parent.
+Nothing is installed before the first run starts, and the previous handlers are restored after the last. A forked child
+leaves its parent's runs to the parent.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("tracker")
 
 EXIT_TIMEOUT_S = 30.0
-"""How long runs, all of them together, may take to ship what they have when the process ends."""
+"""Seconds that all open runs together may take to ship their data when the process ends."""
 SIGNAL_TIMEOUT_S = 5.0
 """The same for a process that got SIGTERM or SIGHUP."""
 LATER_S = 5.0
-"""How long what may wait may take when the process ends."""
+"""Seconds that work of `do_later` may take when the process ends."""
 
 _live: dict[int, Run] = {}
 _opened_by: dict[int, int] = {}
 _died: dict[int, tuple[RunStatus, BaseException | Mapping[str, str]]] = {}
-"""By run: how it ended that the thread which opened it, or the task of a pool, died of an exception."""
+"""By run: status and error, if the thread that opened it, or a task of a pool, ended with an exception."""
 _later: list[threading.Thread] = []
 _hooked = False
 _finalized_pid = 0
 
 
 def watch(run: Run) -> None:
-    """End `run` truthfully, whatever happens to this process."""
+    """Record the final status of `run`, however this process ends."""
     global _hooked, _finalized_pid
     if not _hooked:
         _hooked = True
@@ -64,7 +64,7 @@ def watch(run: Run) -> None:
 
 
 def forget(run: object) -> None:
-    """`run` ended."""
+    """Stop watching `run`, which ended."""
     _live.pop(id(run), None)
     _opened_by.pop(id(run), None)
     _died.pop(id(run), None)
@@ -74,12 +74,12 @@ def forget(run: object) -> None:
 
 
 def open_runs(thread: int | None = None) -> list[Run]:
-    """The runs that are open in this process, or those of them that this thread opened, in the order of their start."""
+    """The open runs of this process, or only those that `thread` opened, in the order of their start."""
     return [run for key, run in list(_live.items()) if thread is None or _opened_by.get(key) == thread]
 
 
 def do_later(work: Callable[[], None]) -> None:
-    """Do `work` beside the training; when the process ends it gets a little time more, and is dropped."""
+    """Do `work` on its own thread; when the process ends it has LATER_S seconds left, then it is abandoned."""
 
     def run() -> None:
         try:
@@ -93,7 +93,7 @@ def do_later(work: Callable[[], None]) -> None:
 
 
 def status_after(error: BaseException | None) -> RunStatus:
-    """How a run ended that this exception, if any, went through."""
+    """Status of a run that ended with this exception, or without one."""
     if error is None:
         return "finished"
     if isinstance(error, KeyboardInterrupt):
@@ -107,7 +107,7 @@ def status_after(error: BaseException | None) -> RunStatus:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C, for as long as it takes to write a few last words."""
+    """Ignore Ctrl-C while the end of a run is written."""
     before = None
     if threading.current_thread() is threading.main_thread():
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -119,7 +119,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _note(error: BaseException) -> None:
-    """This thread, or its task, dies of `error`. What is kept of it holds none of its frames."""
+    """Remember that this thread or its task ended with `error`, without a reference to its frames."""
     status = status_after(error)
     kept = (described(error) or {}) if status == "failed" else type(error)(0)
     for run in open_runs(threading.get_ident()):
@@ -136,7 +136,7 @@ def _at_exit() -> None:
 
 
 def _at_end_of_child() -> None:
-    """Called by multiprocessing while the exception that ends the child is on its way."""
+    """Called by multiprocessing while the exception that ends the child is being handled."""
     _end_process(sys.exception())
 
 
@@ -153,12 +153,12 @@ def _end_process(error: BaseException | None) -> None:
 
 
 def _end_all(status: RunStatus, error: BaseException | None, timeout: float) -> None:
-    """End every run of this process, in `timeout` seconds for all of them; at once after a Ctrl-C."""
+    """End every run of this process, within `timeout` seconds for all of them; at once after Ctrl-C."""
     deadline = time.monotonic() + timeout
     for run in list(_live.values()):
         ending: RunStatus = status
         why: BaseException | Mapping[str, str] | None = error
-        if id(run) in _died:  # before the process ended
+        if id(run) in _died:  # its thread or task ended before the process
             ending, why = _died[id(run)]
         elif status == "finished" and error is None:
             ending = _end_of_fit(run)
@@ -171,7 +171,7 @@ def _end_all(status: RunStatus, error: BaseException | None, timeout: float) -> 
 
 
 def _end_of_fit(run: Run) -> RunStatus:
-    """How a run ended of which Python knows no error: as its last fit. One that did not return died of some error."""
+    """Status of a run if Python knows no error: failed or interrupted if its last fit did not return."""
     if not run.has_open_fit:
         return "finished"
     error = exits.reported() if exits.is_interactive() else None
@@ -191,14 +191,14 @@ def _in_forked_child() -> None:
 
 def _on_signal(frame: FrameType | None) -> None:
     if is_leaving(frame):
-        error = sys.exception()  # what ends the child, if anything does
+        error = sys.exception()  # the exception that ends the child, if any
         _end_all(status_after(error), error, SIGNAL_TIMEOUT_S)
     else:
         _end_all("finished" if waits_for_a_task(frame) else "preempted", None, SIGNAL_TIMEOUT_S)
 
 
 def _on_survived_signal(frame: FrameType | None) -> None:
-    """If the process goes on and ends well, it was still preempted."""
+    """Mark the runs as preempted, even if the process goes on and ends normally."""
     if not waits_for_a_task(frame) and not is_leaving(frame):
         for run in list(_live.values()):
             run.preempted = True

@@ -1,4 +1,4 @@
-"""A thread that does its work again and again, later and later while it fails."""
+"""A thread that repeats its work, with exponential backoff while it fails."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from queue import Empty, SimpleQueue
 BACKOFF_S = (0.5, 30.0)
 """The first and the longest pause between attempts while the work fails."""
 _dice = random.Random()
-"""Our own: a training may have seeded the global one, and its course must not depend on whether a store answers."""
+"""Not the global generator: a training may have seeded it, and its results must not depend on the store."""
 
 
 class Loop:
-    """Does `work` at once when it is woken, otherwise `interval` seconds after the last time (None: only when woken).
+    """Does `work` at once when woken, otherwise `interval` seconds after the last time (None: only when woken).
 
-    `work` returns False if it failed for a reason that may pass. `changed` is notified after each attempt.
+    `work` returns False if it failed temporarily. `changed` is notified after each attempt.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Loop:
         self._work = work
         self._changed = changed
         self._interval = interval
-        # Not an Event: a signal handler that waits may interrupt a wait, and only this queue's `put` is re-entrant.
+        # Not an Event: a signal handler may interrupt a wait and wait too, and only this queue's `put` is re-entrant.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._asked = 0
         self._answered = 0
@@ -35,42 +35,42 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin; a second call does nothing."""
+        """Start the thread; a second call does nothing."""
         if self._thread.ident is None:
             self._thread.start()
 
     def wake(self) -> None:
-        """Do the work now, also while it fails."""
+        """Do the work now, even during a backoff."""
         self._wake.put(None)
 
     def ask(self) -> int:
-        """`wake`; what it returns is for `has_answered` and `has_failed`."""
+        """Wake the loop; return a number for `has_answered` and `has_failed`."""
         self._asked += 1
         asked = self._asked
         self.wake()
         return asked
 
     def has_answered(self, asked: int) -> bool:
-        """Whether an attempt is over that began after `ask` returned `asked`."""
+        """Whether an attempt that began after `ask` returned `asked` is over."""
         return self._answered >= asked
 
     def has_failed(self, asked: int) -> bool:
-        """Whether the last of such attempts failed."""
+        """Whether the last such attempt failed."""
         return bool(self._failures) and self.has_answered(asked)
 
     def stop(self) -> None:
-        """Work no more, once the work that is under way is done."""
+        """Stop after the current attempt."""
         self._stopped = True
         self.wake()
 
     def join(self, timeout: float) -> None:
-        """Wait until it has stopped, so many seconds at most."""
+        """Wait until the thread has stopped, `timeout` seconds at most."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread runs."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Which script this process runs, and the commit of the repository that it lies in."""
+"""The script that this process runs, and the checked out commit of its repository."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tracker.domain.limits import SCRIPT_LENGTH
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _MOST = 1_000_000
-"""No file of Git's that names commits is read further than so many bytes."""
+"""Bytes that are read of a Git file at most."""
 
 
 def script() -> str:
-    """The script's path, `python -c` or the like, or the notebook's name."""
+    """The script's path, a command such as `python -c`, or the notebook's name."""
     if is_notebook():
         name = os.environ.get("JPY_SESSION_NAME", "notebook")
     else:
@@ -31,10 +31,10 @@ def is_notebook() -> bool:
 
 
 def commit() -> str:
-    """The commit that is checked out around the script, or else the working directory; empty if there is none.
+    """The commit checked out in the script's repository, else the working directory's; empty if there is none.
 
-    Git's files are read and Git is not run: opening a run does not wait for it, and a repository can name programs that
-    Git starts.
+    Git's files are read instead of running Git: opening a run must not wait for it, and a repository's configuration
+    can name programs that Git starts.
     """
     try:
         first = Path(sys.argv[0] if sys.argv else "")
@@ -45,7 +45,7 @@ def commit() -> str:
 
 
 def _head(git: Path) -> str:
-    if git.is_file():  # of a worktree or a submodule: it names the folder
+    if git.is_file():  # in a worktree or a submodule it contains the folder's path
         git = git.parent / _read(git).removeprefix("gitdir:").strip()
     head = _read(git / "HEAD").strip()
     if not head.startswith("ref:"):

@@ -1,4 +1,4 @@
-"""What a run tells its plugins: beside the training, in order, on a thread that nothing else waits for."""
+"""Notifies plugins of a run's events, in order, on a background thread that delays only the run's end."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from tracker.client.fit_recorder import FitRecorder
 
 PATIENCE_S = 5.0
-"""How long the end of a run waits for hooks of plugins."""
+"""Seconds that the end of a run waits for hooks of plugins."""
 MOST = 10_000
-"""How many notices may wait for a plugin that is slower than the training; what comes on top is not told."""
+"""Notices that may wait for a plugin that is slower than the training; further ones are dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitInfo:
-    """A `model.fit()` that began: its number and phase, counted from 1, and where it begins, as the run counts.
+    """A `model.fit()` that began: its number and phase, counted from 1, and its first epoch, in the run's numbers.
 
-    `epochs` is the epoch that it plans to end before, None if it does not say.
+    `epochs` is the epoch before which it plans to end, None if unknown.
     """
 
     number: int
@@ -33,16 +33,16 @@ class FitInfo:
 
     @classmethod
     def of(cls, fit: FitRecorder) -> Self:
-        """What is told of `fit`."""
+        """The description of `fit` for plugins."""
         return cls(number=fit.number, phase=fit.phase, first_epoch=fit.first_epoch, epochs=fit.planned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointInfo:
-    """A checkpoint that a run took: `epoch`, `step` and `fit` as the run counts, `size` in bytes.
+    """A checkpoint of a run: `epoch`, `step` and `fit` in the run's numbers, `size` in bytes.
 
-    `is_best` is None where the store decides; `best_by` is the metric by which the callback that saved it held it for
-    the best.
+    `is_best` is None if the store decides; `best_by` is the metric by which the callback that saved the checkpoint
+    found it the best.
     """
 
     epoch: int
@@ -56,7 +56,7 @@ class CheckpointInfo:
 
     @classmethod
     def of(cls, frame: Frame) -> Self | None:
-        """What is told of `frame`; None if it is no checkpoint of a model."""
+        """The description of `frame` for plugins; None if it is not a checkpoint of a model."""
         if not isinstance(frame, CheckpointLogged) or frame.role != "model":
             return None
         return cls(
@@ -72,18 +72,18 @@ class CheckpointInfo:
 
 
 class Observer(Protocol):
-    """Who is told what a run does; called on the run's thread for notices. What it raises is reported."""
+    """Receiver of a run's events, called on the run's thread for notices. Its exceptions are reported."""
 
     def __call__(self, hook: str, arguments: Mapping[str, Any]) -> None:
-        """Tell that `hook` happened."""
+        """Handle the event `hook`."""
 
     def wanted(self) -> Collection[str]:
-        """The hooks that anybody wants; asked once, on the same thread, before the first notice."""
+        """The hooks that have a receiver; called once, on the same thread, before the first notice."""
         ...
 
 
 class Notices:
-    """The notices of one run. Without an observer, all that they cost is a look into an empty set."""
+    """Queue of a run's events for its plugins. Without an observer, an event costs one lookup in an empty set."""
 
     def __init__(self, report: Callable[[str, object], None]) -> None:
         self._report = report
@@ -91,13 +91,13 @@ class Notices:
         self._observer: Observer | None = None
         self._has_begun = False
         self._wanted: Collection[str] | None = ()
-        """None while it is not known yet; then everything is told."""
+        """None until the observer is found; meanwhile every event is queued."""
         self._is_over = False
         self._put = 0
         self._told = 0
 
     def begin(self, find: Callable[[], Observer]) -> None:
-        """Tell whom `find` returns from now on; it is called on the thread of the notices."""
+        """Notify the observer that `find` returns, from now on; `find` is called on the thread for notices."""
 
         def look() -> None:
             wanted: Collection[str] = ()
@@ -111,7 +111,7 @@ class Notices:
         self._background.do(look)
 
     def put(self, hook: str, **arguments: Any) -> None:
-        """Tell that `hook` happened, beside the training."""
+        """Queue the event `hook`."""
         wanted = self._wanted
         if wanted is not None and hook not in wanted:
             return
@@ -122,7 +122,7 @@ class Notices:
         self._background.do(lambda: self._tell(hook, arguments))
 
     def close(self, timeout: float) -> float:
-        """Wait for what was put, half of `timeout` and PATIENCE_S at most, tell nothing more; return what is left."""
+        """Wait for queued events, half of `timeout` and PATIENCE_S at most, drop later ones; return the time left."""
         if not self._has_begun:
             return timeout
         patience = min(timeout / 2, PATIENCE_S)
@@ -131,7 +131,7 @@ class Notices:
         return timeout - (patience - left)
 
     def disown(self) -> None:
-        """In a forked child: tell nothing."""
+        """In a forked child: drop all events."""
         self._is_over, self._wanted = True, ()
         self._background.disown()
 

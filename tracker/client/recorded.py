@@ -1,4 +1,4 @@
-"""What journals that are not shipped yet say of their runs: where each stands, and states to resume from."""
+"""Reads runs from journals that are not shipped yet: their progress, and state checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tracker.wire.frames import JournalHeader
 
 @dataclass
 class Recorded:
-    """A run as its journals on this machine have it.
+    """A run as recorded in the journals on this machine.
 
-    `progress` is where it stands, None if they do not begin early enough to say. `is_whole`: the run began in them, so
-    that there is nothing of it elsewhere. `states` are its checkpoints of role "state" whose bytes lie beside a journal
-    (their `uri` is that of the file there), or were stored.
+    `progress` is None if the journals begin too late to know it. `is_whole`: the run began in them, so nothing of it is
+    elsewhere. `states` are its checkpoints of role "state" whose bytes are next to a journal (their `uri` is that of
+    the file there), or were stored.
     """
 
     id: str
@@ -53,7 +53,7 @@ class Recorded:
 def recorded_runs(
     home: Path, is_ours: Callable[[JournalHeader], bool], *, experiment: str | None = None
 ) -> Sequence[Recorded]:
-    """The runs of the journals below `home` that are `is_ours`, of one experiment or of all, the newest first."""
+    """The runs of the journals below `home` whose header passes `is_ours`, of one experiment or all, newest first."""
     runs: dict[str, Recorded] = {}
     for path, header in headers_in(folder(home)):
         if is_ours(header):
@@ -83,11 +83,11 @@ def _read(path: Path, header: JournalHeader, runs: dict[str, Recorded], experime
                     frames = reader.read(READ_BYTES)
                 fold.finish()
     except (OSError, JournalError):
-        return  # shipped meanwhile, or no journal: `sync` says so
+        return  # shipped meanwhile, or not a journal: `sync` reports it
 
 
 def _is_live(path: Path) -> bool:
-    """Whether the process that writes the journal lives, or it is just being shipped."""
+    """Whether the process that writes the journal lives, or another process is shipping it."""
     try:
         adopted = adopt(path)
     except (JournalError, OSError):
@@ -98,7 +98,7 @@ def _is_live(path: Path) -> bool:
 
 
 class _Fold:
-    """Takes the frames of one journal, in order, into what is known of its run."""
+    """Adds the frames of one journal, in order, to its `Recorded` run."""
 
     def __init__(self, run: Recorded, files: Path) -> None:
         self._run = run
@@ -107,7 +107,7 @@ class _Fold:
         self._open: int | None = None
 
     def add(self, frame: Frame) -> None:
-        """The next frame."""
+        """Add the next frame."""
         run = self._run
         run.last_ms = max(run.last_ms, frame.ms)
         match frame:
@@ -128,7 +128,7 @@ class _Fold:
                 pass
 
     def finish(self) -> None:
-        """The journal is at its end."""
+        """End of the journal: a fit that is still open is lost, and states are added to the run."""
         run = self._run
         if self._open is not None and run.status != "running":
             run.fits[self._open] = replace(run.fits[self._open], outcome="lost")
@@ -171,7 +171,7 @@ class _Fold:
             return
         uri = file.as_uri() if file.exists() else frame.uri
         if not uri:
-            return  # its second frame comes, or it is lost
+            return  # its file is not stored yet, or lost
         self._states[frame.file.name] = Checkpoint(
             id=0,
             epoch=frame.epoch,

@@ -1,4 +1,4 @@
-"""What is known of a run later than it was so: read from files, counted beside the training, of a fit that is over."""
+"""Logs data after the fact, with explicit axis, step, fit and time: read from files, or computed in the background."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tracker.domain.vocabulary import Axis
 
 
 class LateLog:
-    """Records at a place, a moment (`ms`) and in a fit (its number, 0 for none) that are given; for any thread.
+    """Records data with an explicit step, time (`ms`) and fit (its number, 0 for none), from any thread.
 
-    `write` takes a frame and the number of its points. What is refused is said and counted, nothing raises.
+    `write` takes a frame and the number of its points. Refused data is logged and counted; nothing raises.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class LateLog:
         self._intake = intake
         self._images = images
         self.file = keep
-        """Makes an artifact of bytes: `file(data, path)`."""
+        """Stores bytes as an artifact: `file(data, path)`."""
         self._write = write
 
     def points(self, axis: Axis, step: int, metrics: Mapping[str, Any], *, fit: int, ms: int) -> None:
@@ -69,7 +69,7 @@ class LateLog:
         profile: str | None = None,
         ms: int,
     ) -> None:
-        """Data that the run used as `context` ("train", "validation"), in MLflow's words; see `DatasetLogged`."""
+        """A data set that the run used as `context` ("train", "validation"); MLflow's fields, see `DatasetLogged`."""
 
         def write() -> None:
             tags = {CONTEXT: context}

@@ -1,6 +1,7 @@
-"""A run as training code holds it. Every log method is one append to the journal; none of them raises.
+"""The class `Run`, with which training code logs. Every log method appends one frame to the journal; none raises.
 
-What cannot be recorded is refused alone: said once a kind on the log `tracker`, counted, and summed up at the end.
+Only the value that cannot be recorded is refused: logged once a kind on the logger `tracker`, counted, and summed up at
+the end.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ from tracker.domain.vocabulary import Axis, CheckpointRole, FitOutcome, RunStatu
 
 _monotonic_ns = time.monotonic_ns
 Connect = Callable[[], tuple[RunStore, ArtifactHome]]
-"""Opens the store of a run, to be closed, and the home of its files; raises StoreError."""
+"""Opens the store of a run, which the caller closes, and the home of its files; raises StoreError."""
 
 
 class Run(Copied, Ending):
-    """One training run; made by `tracker.start_run`. Usable as a context manager, and from many threads."""
+    """One training run, created by `tracker.start_run`. A context manager; usable from many threads."""
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class Run(Copied, Ending):
     # -- metrics -------------------------------------------------------------------------------------------------
 
     def log(self, metrics: Mapping[str, Any], *, step: int | None = None) -> None:
-        """Record numbers at a step of the optimizer, counted from 0 since the run began; None: one after the last."""
+        """Record metrics at an optimizer step, counted from 0 since the run began; None: one after the last."""
         known = self._known_keys
         if type(metrics) is dict and type(step) is int and 0 <= step < 2**63:
             for key, value in metrics.items():
@@ -115,10 +116,10 @@ class Run(Copied, Ending):
         self._log_checked(metrics, self._next_step if step is None else step)
 
     def log_system(self, metrics: Mapping[str, Any]) -> None:
-        """Record numbers about the machine, under keys that begin with `system/`, which is added where it lacks.
+        """Record metrics of the machine, under keys that begin with `system/`, which is added where it is missing.
 
-        Their axis is `time`: the step is milliseconds since the run began, also in a run that is continued; several
-        processes may record into one run. What comes later supersedes nothing.
+        Their axis is `time`: the step is milliseconds since the run began, also in a continued run. Several processes
+        may record into one run. Later points supersede nothing.
         """
         if values := self._intake.at_time(metrics):
             moment = now_ms()
@@ -133,7 +134,7 @@ class Run(Copied, Ending):
             self._write_epoch(number, metrics, lasted, None)
 
     def define_metric(self, key: str, *, goal: Goal, source: GoalSource = "declared") -> None:
-        """Say whether `key` is better small ("min") or large ("max"); it decides what its best value is."""
+        """Declare whether small ("min") or large ("max") values of `key` are better; this decides its best value."""
 
         def frame() -> MetricDefined:
             better, who = one_of("goal", goal, get_args(Goal)), one_of("source", source, get_args(GoalSource))
@@ -142,7 +143,7 @@ class Run(Copied, Ending):
         self._write_checked(frame)
 
     def monitor_metric(self, key: str, *, source: GoalSource = "declared") -> None:
-        """Say which metric decides the run's best epoch (default: val_loss, else loss)."""
+        """Declare which metric decides the run's best epoch (default: val_loss, else loss)."""
 
         def frame() -> MetricMonitored:
             who = one_of("source", source, get_args(GoalSource))
@@ -151,26 +152,26 @@ class Run(Copied, Ending):
         self._write_checked(frame)
 
     def log_histogram(self, key: str, values: Any, *, step: int, bins: int = 30, axis: Axis = "step") -> None:
-        """Record the distribution of the finite ones among `values` (an array of any shape) at a step."""
+        """Record the distribution of the finite `values` (an array of any shape) at a step."""
         fit = self._fit_number
         self._write_checked(lambda: histogram_of(key, values, step=step, bins=bins, axis=axis, fit=fit))
 
     def log_bins(self, key: str, edges: Any, counts: Any, *, step: int, axis: Axis = "step") -> None:
-        """Record a distribution that is counted already: n `counts` between n + 1 finite `edges` that do not fall."""
+        """Record a histogram of n `counts` between n + 1 finite, non-decreasing `edges`."""
         fit = self._fit_number
         self._write_checked(lambda: histogram_between(key, edges, counts, step=step, axis=axis, fit=fit))
 
     # -- parameters, tags, events --------------------------------------------------------------------------------
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Record parameters; nested mappings flatten with dots. The first value of a key stays."""
+        """Record parameters; nested mappings are flattened with dots. The first value of a key is kept."""
         for part in in_frames(self._intake.params(params)):
             self._write(Params(ms=now_ms(), fit=self._fit_number, values=part))
 
     def set_tags(self, tags: Mapping[str, Any], *, overwrite: bool = True) -> None:
-        """Set tags; values become strings, the last one of a key stays.
+        """Set tags; values become strings, and the last value of a key is kept.
 
-        With `overwrite=False` those are left alone that were set through this object before.
+        `overwrite=False` skips keys that were set through this object before.
         """
         good = self._intake.tags(tags)
         if not overwrite:
@@ -180,7 +181,7 @@ class Run(Copied, Ending):
             self._write(Tags(ms=now_ms(), values=part))
 
     def log_event(self, kind: str, *, epoch: int | None = None, step: int | None = None, **detail: Any) -> None:
-        """Record a decision on the run's timeline; `detail` is kept as JSON."""
+        """Record an event on the run's timeline; `detail` is stored as JSON."""
 
         def frame() -> EventLogged:
             return EventLogged(
@@ -197,11 +198,11 @@ class Run(Copied, Ending):
     # -- files ---------------------------------------------------------------------------------------------------
 
     def log_text(self, text: str, path: str) -> None:
-        """Keep `text` as the artifact `path`, in UTF-8."""
+        """Store `text` as the artifact `path`, in UTF-8."""
         self._files.text(text, path)
 
     def log_image(self, array: Any, key: str, *, step: int) -> None:
-        """Keep an image of a step, where the grid of images in MLflow's pages finds it; needs Pillow.
+        """Store an image of a step; MLflow's UI shows it in its image grid. Needs Pillow.
 
         `array` has shape (height, width) or (height, width, 1, 3 or 4), of uint8 or of floats from 0 to 1; or it is
         the bytes of a PNG file. At most 4096 x 4096 pixels. It is copied at once and compressed in the background.
@@ -209,9 +210,9 @@ class Run(Copied, Ending):
         self._images.add(array, key, step)
 
     def log_artifact(self, local_path: str | os.PathLike[str], path: str | None = None) -> None:
-        """Keep a file, or a folder with all in it, as the artifact `path` (default: its own name).
+        """Store a file, or a folder with its files, as the artifact `path` (default: its own name).
 
-        It is copied before this returns, and published behind the training's back.
+        It is copied before this returns, and published in the background.
         """
         self._files.tree(local_path, path)
 
@@ -226,10 +227,10 @@ class Run(Copied, Ending):
         state: Mapping[str, Any] | None = None,
         role: CheckpointRole = "model",
     ) -> bool:
-        """Keep a checkpoint of an epoch, a file or a folder; its row appears once its bytes are stored and verified.
+        """Store a checkpoint of an epoch, a file or a folder; its row appears once its bytes are stored and verified.
 
-        It is copied before this returns: True if it could be. `is_best=None`: best if the epoch is the run's best so
-        far. `state` is what a resume needs besides the file. Of those of role "state" only the newest is kept.
+        It is copied before this returns; True if that succeeded. `is_best=None`: best if the epoch is the run's best so
+        far. `state` is what a resume needs besides the file. Of the role "state" only the newest checkpoint is kept.
         """
         fit = self._fit_number
         return self._checkpoints.add(
@@ -237,11 +238,11 @@ class Run(Copied, Ending):
         )
 
     def keep_checkpoints(self, *, last: int | None = None, best: int | None = None) -> None:
-        """Keep the last and the best so many checkpoints, from now on.
+        """Set the retention from now on: how many of the last and of the best checkpoints keep their files.
 
-        With neither, as by default, only older versions of files that a callback writes over go, those beyond
-        TRACKER_CHECKPOINT_BUDGET. The newest, the best by the monitored metric and those with a tag stay in any case.
-        Of the others the row stays, as `pruned`, and the bytes go.
+        With neither, the default, only older versions of files that a callback overwrites are removed, those beyond
+        TRACKER_CHECKPOINT_BUDGET. The newest, the best by the monitored metric and tagged ones are always kept. The
+        others lose their bytes; their rows stay, as `pruned`.
         """
         self._checkpoints.bound(last, best)
 
@@ -257,15 +258,15 @@ class Run(Copied, Ending):
         resumed_from: int | None = None,
         resumed_steps: int | None = None,
     ) -> FitRecorder:
-        """Begin a fit and return its recorder, which takes epochs and steps in the fit's own numbers from 0 on.
+        """Begin a fit and return its recorder, which counts epochs and steps in the fit's own numbers from 0.
 
-        The recorder is a context manager; otherwise call its `end`. A fit that was left open ended as failed. One that
-        goes on with an earlier one's work says after which of the run's epochs (`resumed_from`) and optimizer steps
-        (`resumed_steps`), and so continues its phase, from epoch 0 too.
+        The recorder is a context manager; otherwise call its `end`. A fit that is still open is ended as failed. A fit
+        that resumes earlier work passes the run's epoch (`resumed_from`) and optimizer steps (`resumed_steps`) after
+        which it goes on; it continues their phase, even from epoch 0.
         """
         if self._fit is not None:
             self._fit.end("failed")
-        # A new phase begins after all steps that there are, those logged by `log` included: it supersedes none.
+        # A new phase begins after all steps so far, those logged by `log` included: it supersedes none of them.
         self._position.steps = max(self._position.steps, self._next_step - 1)
         self._fit = FitRecorder(
             self._position,
@@ -291,12 +292,12 @@ class Run(Copied, Ending):
 
     @property
     def should_stop(self) -> bool:
-        """Whether somebody asked this run to stop; known within a heartbeat, 15 seconds at most."""
+        """Whether a user requested that this run stops; known within a heartbeat, 15 seconds at most."""
         return self._writer.stop_requested
 
     @property
     def next_epoch(self) -> int:
-        """The number of the epoch that comes next, counted from 0 since the run began."""
+        """The number of the next epoch, counted from 0 since the run began."""
         return self._position.next_epoch
 
     @property
@@ -305,24 +306,25 @@ class Run(Copied, Ending):
         return self._writer.all_problems
 
     def report(self, kind: str, problem: str, error: BaseException | None = None) -> None:
-        """Count something that could not be recorded in `problems`, and say it if it is the first of its kind.
+        """Count something that could not be recorded in `problems`, and log it if it is the first of its kind.
 
-        The traceback of `error` is said with it.
+        The traceback of `error` is logged with it.
         """
         self._writer.report(kind, problem, error=error)
 
     def in_background(self, work: Callable[[], None], *, pause: float = 0.0) -> Future[None]:
-        """Do `work`, which may log into this run, beside the training, after what was given before it.
+        """Do `work` in the background, in the order of the calls; it may log into this run.
 
-        `flush` and the run's end wait for it. What it raises is said on the log and counted. The future is cancelled if
-        the run has ended. It may wait `pause` seconds, in which more gathers that it does at once, if nobody waits.
+        `flush` and the run's end wait for it. Its exceptions are logged and counted. The future is cancelled if the run
+        has ended. Unless a caller waits, `work` starts up to `pause` seconds later, to handle more at once.
         """
         return self._background.do(work, pause=pause)
 
     def flush(self, timeout: float = 30.0) -> int:
-        """Wait until all that was logged is stored, at most so many seconds; return how many points and files are not.
+        """Wait until everything logged so far is stored, at most `timeout` seconds; return how many points and files
+        are not.
 
-        Files are waited for as well; points and the run's end never wait for a file.
+        This waits for files, too; points and the run's end never wait for a file.
         """
         began = time.monotonic()
         self._background.wait(timeout)

@@ -1,4 +1,4 @@
-"""The threads that ship a live journal: one its frames, one its files. They sync it to disk and wait out outages."""
+"""Threads that ship a live journal, one its frames and one its files. They sync it to disk and retry after outages."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tracker.domain.vocabulary import HEARTBEAT_MS
 log = logging.getLogger("tracker")
 
 INTERVAL_S = 1.0
-"""How often the journal is looked at."""
+"""Seconds between reads of the journal."""
 SYNC_S = 1.0
-"""How often it is forced to disk while it grows."""
+"""Seconds between syncs to disk while the journal grows."""
 
 
 class Shipper:
     """Owns the journal's delivery until everything is stored, or the process ends.
 
-    `before_start` is done first, again and again while it raises StoreError. `after_start` is done later, on a thread
-    of its own, when the first batch went through: the place for what may wait and may take long.
+    `before_start` is called first, and repeated while it raises StoreError. `after_start` is called on its own thread
+    after the first successful batch: for work that is not urgent and may take long.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Shipper:
         self._after_start = after_start
         self._changed = threading.Condition()
         self._frames = Loop("tracker-shipper", self._ship, self._changed, interval=INTERVAL_S)
-        # Files take long, and fail on their own: their thread starts with the first of them.
+        # Files take long and fail independently: their thread starts with the first file.
         self._files = Loop("tracker-uploads", self._upload, self._changed, interval=None)
         self._closing = False
         self._synced_number = -1
@@ -57,15 +57,15 @@ class Shipper:
         delivery.on_stored(self._frames.wake)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread for frames."""
         self._frames.start()
 
     def drain(self, timeout: float, *, closing: bool = False, give_up_when_away: bool = False) -> bool:
-        """Ship now and wait until all that is written by now is stored, `timeout` seconds at most; True if it is.
+        """Ship now and wait until everything written so far is stored, `timeout` seconds at most; True if it is.
 
-        With `give_up_when_away` the wait ends with a failed attempt at all that is left: the store, or the home of the
-        files, is known to be away. With `closing` the threads end as soon as all is stored, now or later, and the
-        journal is removed.
+        With `give_up_when_away` the wait ends after a failed attempt at everything left: then the store or the artifact
+        home is away. With `closing` the threads end as soon as everything is stored, now or later, and the journal is
+        removed.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -78,7 +78,7 @@ class Shipper:
 
         if not self._wait(lambda: self._delivery.settled >= number, is_away, deadline):
             return False
-        # Only now are all files known: what was tried before does not count.
+        # All files are known only now, so earlier attempts do not count.
         self._asked_for_files = True
         files = self._files.ask()
 
@@ -107,7 +107,7 @@ class Shipper:
     # -- frames --------------------------------------------------------------------------------------------------
 
     def _ship(self) -> bool:
-        """Deliver all frames that there are; False if the store is away."""
+        """Deliver all frames written so far; False if the store is away."""
         self._journal.retry_pending()
         self._sync_to_disk()
         try:
@@ -129,7 +129,7 @@ class Shipper:
             if isinstance(error, RequestTooLarge):
                 self._renew()
             return False
-        except Exception as error:  # a bug of ours: the journal keeps everything, training goes on
+        except Exception as error:  # a bug in Tracker: the journal keeps everything, training goes on
             self._is_away = True
             self._note(error, "shipping %s failed (kept, will retry)", self._journal.path.name, traceback=True)
             return False
@@ -138,7 +138,7 @@ class Shipper:
         return True
 
     def _renew(self) -> None:
-        """Tell that the run lives though its frames wait: what is small gets through."""
+        """Renew the lease though frames wait, since a small request is accepted."""
         if (time.monotonic() - self._sent_at) * 1000 >= HEARTBEAT_MS:
             with suppress(StoreError):
                 self._delivery.renew()
@@ -178,7 +178,7 @@ class Shipper:
         self._synced_number, self._synced_at = number, now
 
     def _note(self, error: Exception, message: str, *args: object, traceback: bool = False) -> None:
-        """Say it once for as long as it stays the same."""
+        """Log an error unless it is the same as the last one."""
         if str(error) != str(self.last_error):
             log.warning(message, *args, exc_info=error if traceback else None)
         self.last_error = error
@@ -186,7 +186,7 @@ class Shipper:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def _upload(self) -> bool:
-        """Store the files that wait; False if some have to wait on."""
+        """Store the files that wait; False if some could not be stored."""
         asked, self._asked_for_files = self._asked_for_files, False
         try:
             self._delivery.upload_all(at_once=asked)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP while runs are open: both end a process, and so its runs, as preempted."""
+"""Handlers of SIGTERM and SIGHUP while runs are open: both end the process and its runs, as preempted."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 _WORKERS = (("multiprocessing.pool", "worker"), ("concurrent.futures.process", "_process_worker"))
-"""The functions in which a process of a pool takes one task after the other."""
+"""The functions in which a pool's worker runs one task after the other."""
 _WAITING = ("multiprocessing.queues", "multiprocessing.connection", "multiprocessing.synchronize")
 
 
 class Handler:
-    """The handler of one signal while runs are open; `before` is what stood there when it was installed.
+    """The handler of one signal while runs are open; `before` is the handler that it replaced.
 
-    Each installation is another one: somebody who came between two of them may pass on to the first, and the second
-    to them.
+    Each installation creates a new handler: other code may install its own between two of ours, which then calls our
+    first one and is called by our second.
     """
 
     def __init__(self, number: signal.Signals, before: Any, signals: Signals) -> None:
@@ -28,8 +28,8 @@ class Handler:
         self._signals = signals
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """End the process as the signal would have; where a handler was there before, it decides what happens."""
-        # A child just forked may get the signal before it has let go of its parent's runs.
+        """End the process as the signal does by default; if there was a handler before, it decides what happens."""
+        # A child just forked may get the signal before it has disowned its parent's runs.
         ours = os.getpid() == self._signals.pid
         if callable(self.before):
             if ours:
@@ -47,8 +47,7 @@ class Handler:
 class Signals:
     """Installs the handlers and removes them.
 
-    `on_end` is called when the process is about to end by a signal, `on_survived` where a handler that was there before
-    decides.
+    `on_end` is called when the process is about to end by a signal, `on_survived` if an earlier handler decides.
     """
 
     def __init__(self, on_end: Callable[[FrameType | None], None], on_survived: Callable[[FrameType | None], None]):
@@ -58,7 +57,7 @@ class Signals:
         self._installed: dict[signal.Signals, Handler] = {}
 
     def install(self) -> None:
-        """Handle those signals that this process neither ignores (`nohup`) nor handles in C code. Main thread only."""
+        """Handle the signals that this process neither ignores (`nohup`) nor handles in C code. Main thread only."""
         self.pid = os.getpid()
         for number in NUMBERS:
             before = signal.getsignal(number)
@@ -72,19 +71,19 @@ class Signals:
             self._installed[number] = handler
 
     def remove(self) -> None:
-        """Put back what was there. Who came after us keeps their handler; ours, below it, then only passes on."""
+        """Restore the previous handlers. One installed after ours stays; ours then only calls the previous one."""
         for number, handler in list(self._installed.items()):
             stands: object = signal.getsignal(number)
             if stands is handler:
                 try:
                     signal.signal(number, handler.before)
                 except ValueError:
-                    return  # not the main thread: it stays for the next run, and passes on
+                    return  # not the main thread: the handler stays for the next run, and calls the previous one
             del self._installed[number]
 
 
 def waits_for_a_task(frame: FrameType | None) -> bool:
-    """Whether the main thread, interrupted in `frame`, is a pool's worker that has nothing to do.
+    """Whether the main thread, interrupted in `frame`, is an idle worker of a pool.
 
     A pool ends such workers by SIGTERM: that is their normal end.
     """
@@ -99,9 +98,9 @@ def waits_for_a_task(frame: FrameType | None) -> bool:
 
 
 def is_leaving(frame: FrameType | None) -> bool:
-    """Whether the main thread, interrupted in `frame`, is a child of multiprocessing that is on its way out.
+    """Whether the main thread, interrupted in `frame`, is a child of multiprocessing that is exiting.
 
-    What it was started for is over; a pool that is closed sends SIGTERM to its workers all the same.
+    Its work is done, but a pool that is closed still sends SIGTERM to its workers.
     """
     leave = getattr(sys.modules.get("multiprocessing.util"), "_exit_function", None)
     while frame is not None:

@@ -1,4 +1,4 @@
-"""Files that wait beside a journal until they are published; how much may wait is bounded."""
+"""Staging folder of a journal: files that wait until they are published, with a limit on their bytes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Staged
 
 MOST_WAITING = 16 * 1024**3
-"""How many bytes may wait, where the disk has room; of what it has, half."""
+"""Bytes that may wait at most; also at most half of the disk's free space."""
 DROPPED = ".dropped"
-"""Ends the name of an empty file in place of one that need not be published any more."""
+"""Suffix of an empty file that replaces one that need not be published any more."""
 _CHUNK = 1024 * 1024
 _WHY = "why"
-"""The file that says why others wait."""
+"""File with the reason why files still wait."""
 
 
 class Staging:
-    """The files beside one journal. Safe for threads: training adds, the shipper settles."""
+    """The staged files of one journal. Thread-safe: training adds files, the shipper settles them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,9 +38,9 @@ class Staging:
         return sum(self._sizes.copy().values())
 
     def keep(self, source: Path | bytes, path: str) -> Staged:
-        """Copy a file, or write bytes, to be published as `path`; JournalError if that fails or is too much.
+        """Copy a file, or write bytes, to be published as `path`; JournalError if that fails or exceeds the limit.
 
-        The copy is taken now because the caller may overwrite or delete the file the moment we return.
+        The copy is made now because the caller may overwrite or delete the file as soon as this returns.
         """
         target = self._new()
         try:
@@ -55,10 +55,11 @@ class Staging:
         return self._kept(target, path)
 
     def keep_checkpoint(self, source: Path, path: str, *, state: bool) -> Staged:
-        """`keep` for a file, or a folder, whose bytes must be those of one moment: with their digest.
+        """Copy a checkpoint, a file or a folder, as `keep` does, with its digest; it must not change meanwhile.
 
         InvalidValue if it changes while it is copied. Of the files of role `state` only the newest needs to be
-        published: an older one makes room if it must; otherwise call `supersede` once the new one is on record.
+        published: an older one is dropped if there is no room for both; otherwise call `supersede` once the new one is
+        recorded.
         """
         target = self._new()
         try:
@@ -73,13 +74,13 @@ class Staging:
         return self._kept(target, path, digest)
 
     def supersede(self, name: str) -> None:
-        """The file of role `state` that is called `name` here is on record: the one before need not be published."""
+        """Drop the previous file of role `state`, since the one called `name` here is recorded."""
         older, self._state = self._state, name
         if older:
             self.drop(older)
 
     def drop(self, name: str) -> None:
-        """The file need not be published. What is known of it survives the process, as its frame does."""
+        """Drop a file that need not be published. The mark for it survives the process, as its frame does."""
         with self._lock:
             if self._sizes.pop(name, None) is not None:
                 with suppress(OSError):
@@ -87,23 +88,23 @@ class Staging:
                     (self.folder / name).unlink(missing_ok=True)
 
     def dropped(self, name: str) -> bool:
-        """Whether `drop` was called for the file, by this process or by one before it."""
+        """Whether `drop` was called for the file, by this process or an earlier one."""
         return (self.folder / f"{name}{DROPPED}").exists()
 
     def settle(self, name: str) -> None:
-        """The file is published and its row committed: remove it."""
+        """Remove a file that is published and whose row is committed."""
         with self._lock:
             self._sizes.pop(name, None)
             with suppress(OSError):
                 (self.folder / name).unlink(missing_ok=True)
 
     def set_aside(self, name: str) -> None:
-        """The file can never be stored: it stays here, and waits no more."""
+        """Stop waiting for a file that can never be stored; it stays in the folder."""
         with self._lock:
             self._sizes.pop(name, None)
 
     def explain(self, why: str) -> None:
-        """Keep for people why files wait on."""
+        """Write down for users why files still wait."""
         with suppress(OSError):
             (self.folder / _WHY).write_text(why)
 
@@ -145,7 +146,7 @@ class Staging:
 
 
 def left_in(folder: Path) -> tuple[int, int, str]:
-    """How many files wait in a folder beside a journal, their bytes, and why, as far as somebody said."""
+    """How many files wait in a journal's staging folder, their bytes, and the reason, if `explain` wrote one."""
     sizes = []
     for one in folder.glob("[0-9]*"):
         with suppress(FileNotFoundError):  # stored meanwhile
@@ -155,7 +156,7 @@ def left_in(folder: Path) -> tuple[int, int, str]:
 
 
 def _shown(path: str) -> str:
-    """`path` as people know it: what is named by its digest has none yet."""
+    """`path` for messages: a digest in it is not known yet."""
     return path.replace("{sha256}", "…")
 
 
@@ -164,7 +165,7 @@ def _copy(source: Path, target: Path) -> str:
 
     digest = hashlib.sha256()
     with source.open("rb") as read, target.open("wb") as write:
-        # Of the file that is open: one that takes its name meanwhile is another.
+        # fstat of the open file: another file may take its name meanwhile.
         before = os.fstat(read.fileno())
         while chunk := read.read(_CHUNK):
             digest.update(chunk)

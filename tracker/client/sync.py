@@ -1,4 +1,4 @@
-"""Shipping what dead processes left behind."""
+"""Ships the journals that dead processes left behind."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tracker.wire.frames import JournalHeader
 log = logging.getLogger("tracker")
 
 Connect = Callable[[JournalHeader], tuple[Transport, ArtifactHome] | None]
-"""Gives the way to a journal's store; None if it is not one to ship to now."""
+"""Connects to a journal's store; None if it is not to be shipped now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synced:
-    """What became of one journal."""
+    """Result of shipping one journal."""
 
     path: Path
     run_id: str
@@ -45,13 +45,13 @@ class Synced:
     refused: int = 0
     garbage: int = 0
     files: int = 0
-    """How many files could not be stored yet; all else of the journal is."""
+    """How many files could not be stored yet; everything else of the journal is stored."""
     error: str | None = None
-    """Why it was left where it is; None if everything is stored."""
+    """Why the journal was left where it is; None if everything is stored."""
 
 
 def ship_run(home: Path, run_id: str, connect: Connect) -> None:
-    """Ship what dead processes left of one run, but for its files: who continues it must come after them.
+    """Ship the journals that dead processes left of one run, without files, before a new process continues the run.
 
     Raises StoreError while the store is away.
     """
@@ -62,10 +62,10 @@ def ship_run(home: Path, run_id: str, connect: Connect) -> None:
 
 
 def sync(home: Path, connect: Connect) -> Iterator[Synced]:
-    """Ship every journal below `home` whose owner is dead, one after the other, and yield what became of each.
+    """Ship every journal below `home` whose owner is dead, one after the other, and yield a result for each.
 
-    Files come after everything else of all journals. A run whose owner died without a word is ended as `lost`, at the
-    time of its last frame. Journals of living owners are not touched; one that cannot be shipped is left as it is.
+    Files are shipped after the frames of all journals. A run whose owner died without ending it is ended as `lost`, at
+    the time of its last frame. Journals of living owners are not touched; one that cannot be shipped is left as it is.
     """
     paths = _oldest_first(folder(home))
     with_files: list[Path] = []
@@ -80,7 +80,7 @@ def sync(home: Path, connect: Connect) -> Iterator[Synced]:
 
 
 def _sync_one(path: Path, connect: Connect, *, files: bool, waits: bool = False) -> Iterator[Synced]:
-    """Ship one journal; with `waits` an outage of its store is raised."""
+    """Ship one journal; with `waits` StoreError is raised while its store is away."""
     try:
         adopted = adopt(path)
     except (JournalError, OSError) as error:
@@ -93,7 +93,7 @@ def _sync_one(path: Path, connect: Connect, *, files: bool, waits: bool = False)
     try:
         if (way := connect(header)) is not None:
             yield _ship(journal, header, *way, files=files)
-    except Exception as error:  # whatever it is, the next journal has its turn
+    except Exception as error:  # any error must not stop the next journals
         if waits and isinstance(error, StoreError):
             raise
         log.warning("journal %s was not shipped and stays where it is: %s", path, error)
@@ -103,7 +103,7 @@ def _sync_one(path: Path, connect: Connect, *, files: bool, waits: bool = False)
 
 
 def headers_in(folder: Path) -> list[tuple[Path, JournalHeader]]:
-    """The journals with their headers, in the order in which they were begun; those that have none are left out."""
+    """The journals with their headers, sorted by creation; those without a valid header are left out."""
     found: list[tuple[Path, JournalHeader]] = []
     for path in folder.glob(f"*{SUFFIX}"):
         try:
@@ -115,7 +115,7 @@ def headers_in(folder: Path) -> list[tuple[Path, JournalHeader]]:
 
 
 def _oldest_first(folder: Path) -> list[Path]:
-    """The journals in the order in which they were begun: of a run that was continued the last word must come last."""
+    """The journals sorted by creation, so that the final status of a continued run comes last."""
     known = [path for path, _ in headers_in(folder)]
     return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.is_file() and path not in known) + known
 
@@ -163,7 +163,7 @@ def _deliver_frames(delivery: Delivery) -> None:
 
 
 def _deliver_files(delivery: Delivery) -> str | None:
-    """Store the files, and their rows; what keeps one of them from it, if anything does."""
+    """Store the files and their rows; return the reason if one could not be stored."""
     try:
         while delivery.deliver():
             pass
@@ -173,7 +173,7 @@ def _deliver_files(delivery: Delivery) -> str | None:
 
 
 def _beginning(header: JournalHeader, artifacts: ArtifactHome) -> Batch:
-    """The first frame of a journal in which it is damaged, as far as the header knows what it said."""
+    """Replacement for the damaged first frame of a journal, from what the header contains."""
     started = RunStarted(
         ms=header.created_ms,
         experiment=DEFAULT_EXPERIMENT,
@@ -186,7 +186,7 @@ def _beginning(header: JournalHeader, artifacts: ArtifactHome) -> Batch:
 
 
 def _end_as_lost(journal: Journal, header: JournalHeader) -> Answers:
-    """Give a journal whose owner died silently its last word, after cutting off a torn last write.
+    """Cut off a torn last write, and end the run as `lost` if its owner died without ending it.
 
     Returns which of its files are stored.
     """

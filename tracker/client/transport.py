@@ -1,4 +1,4 @@
-"""The transport to any store: the batch is handed to it, or sent if it is behind a server, on the shipper's thread."""
+"""The transport of batches to a store, a database or a server, on the shipper's thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tracker.wire.checks import check_batch
 
 
 def at_home(batch: Batch, artifacts: ArtifactHome) -> Batch:
-    """`batch` with the run's files where `artifacts` keeps them."""
+    """`batch` with the run's artifact address in `artifacts`."""
     if not any(isinstance(item, RunStarted) for _, item in batch.items):
         return batch
     root = artifacts.uri(batch.run_id)
@@ -27,9 +27,9 @@ def at_home(batch: Batch, artifacts: ArtifactHome) -> Batch:
 
 
 class StoreTransport:
-    """Opens the store at the first batch, so that a run starts before its store does.
+    """Transport that opens the store at the first batch, so that a run can start while its store is away.
 
-    With `artifacts`, that is where runs have their files, whatever their first frames say.
+    With `artifacts`, runs have their files there, whatever their first frames say.
     """
 
     def __init__(self, open_store: Callable[[], RunStore], artifacts: ArtifactHome | None = None) -> None:
@@ -42,7 +42,7 @@ class StoreTransport:
             try:
                 self._store = self._open_store()
             except InvalidStoreUrl as error:
-                # It was valid when the run began: its folder may come back, and no frame is to blame.
+                # The URL was valid when the run began: its folder may reappear, and the frames are not at fault.
                 raise StoreUnavailable(str(error)) from error
         check_batch(batch)
         return self._store.append(batch if self._artifacts is None else at_home(batch, self._artifacts))
