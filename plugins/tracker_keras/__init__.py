@@ -1,6 +1,6 @@
-"""Keras `fit()` on the record: one callback in the list, nothing else changed. Some of Keras' own, without their traps.
+"""Callbacks that record Keras' `fit()`, and corrected versions of some of Keras' own callbacks.
 
-Nothing is imported until a name is asked for, so that `python -m tracker_keras.demo` can still choose the backend.
+Modules are imported when a name is first used, so that `python -m tracker_keras.demo` can still choose the backend.
 """
 
 from __future__ import annotations

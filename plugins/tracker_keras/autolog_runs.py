@@ -1,4 +1,4 @@
-"""Which run a fit belongs to that brought none, and when that run is over."""
+"""Chooses the run for a fit without a TrackerCallback, and ends the runs that were opened for it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _busy: list[Run] = []
-"""Runs with a fit under way: a run has one at a time."""
+"""Runs with a running fit: a run has one at a time."""
 _here = threading.local()
-"""`fits`: those of this thread that are under way, the innermost last."""
+"""`fits`: the running fits of this thread, the innermost last."""
 
 
 class Recording:
-    """A fit under way; `is_own`: its run is over when it is."""
+    """A running fit; `is_own`: its run ends with it."""
 
     def __init__(self, callback: TrackerCallback, run: Run | None, *, is_own: bool = False) -> None:
         self.callback = callback
@@ -32,7 +32,7 @@ class Recording:
         _stack().append(self)
 
     def end(self, error: BaseException | None) -> None:
-        """The fit returned, or died of `error`."""
+        """The fit returned, or raised `error`."""
         _stack().pop()
         with _lock:
             _busy[:] = [one for one in _busy if one is not self._run]
@@ -41,24 +41,24 @@ class Recording:
 
 
 class Recordings:
-    """Begins the record of one fit after the other, with the options of TrackerCallback."""
+    """Starts the recording of each fit, with the options of TrackerCallback."""
 
     def __init__(self, run: Run | None, new: NewRun, options: dict[str, Any]) -> None:
         self._run = run
         self._new = new
         self._options = options
         self._callbacks: dict[int, TrackerCallback] = {}
-        """One for all fits of a run that is somebody else's, by the run's identity."""
+        """By `id(run)`: one callback for all fits of a run that was not opened here."""
 
     def follow(self, callback: TrackerCallback) -> Recording:
-        """A fit that has this callback already."""
+        """Register a fit that already has this callback."""
         if (run := callback.run) is not None:
             with _lock:
                 _busy.append(run)
         return Recording(callback, run)
 
     def begin(self) -> Recording | None:
-        """A fit that has no callback of ours; None where another process keeps the record."""
+        """Start recording a fit without a TrackerCallback; None if another process is the chief."""
         if not is_chief():
             return None
         with _lock:
@@ -78,7 +78,7 @@ class Recordings:
         return Recording(TrackerCallback(run, **self._options), run, is_own=True)
 
     def _open_run(self) -> Run | None:
-        """The run that was given, else the one that this thread opened last, else the only one there is."""
+        """The given run, else the one that this thread opened last, else the only open one."""
         if self._run is not None:
             return self._run if self._is_free(self._run) else None
         if _stack():
@@ -93,7 +93,7 @@ class Recordings:
         return run.status == "running" and all(one is not run for one in _busy) and not is_opened_here(run)
 
     def _callback(self, run: Run) -> TrackerCallback:
-        """The callback of this run's fits, which knows what the run was told already."""
+        """The callback for all fits of this run; it knows what was already recorded."""
         self._callbacks = {
             key: one for key, one in self._callbacks.items() if one.run is not None and one.run.status == "running"
         }

@@ -1,4 +1,4 @@
-"""Every `fit()` on the record, without a callback in any list."""
+"""Autologging: records every `fit()` without a callback in the user's list."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def autolog(
     name: str | None = None,
     tags: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record every `fit()` of a Keras model from now on, whatever way its callbacks are passed; or stop doing so.
+    """Record every `fit()` of a Keras model from now on, however its callbacks are passed; or stop recording.
 
-    The arguments are those of TrackerCallback. Without a `run` a fit belongs to the run that is open: the one that its
-    own thread opened last, else the only one of the process. If none is, each fit has a run of its own, which ends as
-    the fit does. A fit inside another one's callback has a run of its own too, with the other as its parent in
-    MLflow's pages. A fit whose callbacks have a TrackerCallback already is left to it. `evaluate()` is not recorded.
+    The arguments are those of TrackerCallback. Without a `run` a fit belongs to an open run: the one that its thread
+    opened last, else the only one of the process. If no run is open, each fit gets its own run, which ends with the
+    fit. A fit inside another fit's callback gets its own run too, with the outer run as its parent in MLflow's UI. A
+    fit that already has a TrackerCallback is recorded by that one alone. `evaluate()` is not recorded.
 
-    It may be called again, to change the options; with `disable=True` nothing is recorded any more. Raises InvalidValue
-    as TrackerCallback does.
+    Call it again to change the options; with `disable=True` recording stops. Raises InvalidValue as TrackerCallback
+    does.
     """
     options: dict[str, Any] = {
         "log_batches": log_batches,
@@ -48,7 +48,7 @@ def autolog(
     }
     TrackerCallback(
         run, experiment=experiment, name=name, tags=tags, **options
-    )  # says what cannot be meant, before anything changes
+    )  # raises for invalid arguments, before anything changes
     if disable:
         instrumentation.intercept(None)
         return
@@ -70,7 +70,7 @@ def _record(
 
 
 class _Recorded(FitObserver):
-    """One call of `fit()`, with our callback among its own until it is over."""
+    """One call of `fit()`, with our callback among the user's until the fit is over."""
 
     def __init__(self, recordings: Recordings, guard: Guard) -> None:
         self._recordings = recordings
@@ -81,7 +81,7 @@ class _Recorded(FitObserver):
     def begin(
         self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Find the run and put the callback in; a fit that has one is left to it."""
+        """Find the run and add the callback, unless the fit already has one."""
         position = instrumentation.callbacks_position()
         is_positional = len(args) > position
         given = args[position] if is_positional else kwargs.get("callbacks")
@@ -90,7 +90,7 @@ class _Recorded(FitObserver):
         if self._recording is None or theirs is not None:
             return args, kwargs
         ours = self._recording.callback
-        if isinstance(given, keras.callbacks.CallbackList):  # Keras takes it as it is
+        if isinstance(given, keras.callbacks.CallbackList):  # Keras uses this list itself
             self._list = given
             ours.set_params(given.params)
             ours.set_model(model)
@@ -101,7 +101,7 @@ class _Recorded(FitObserver):
         return args, {**kwargs, "callbacks": [*_elements(given), ours]}
 
     def over(self, error: BaseException | None) -> None:
-        """The fit returned, or died of `error`."""
+        """The fit returned, or raised `error`."""
         if (recording := self._recording) is None:
             return
         with self._guard("ending the record of a fit"):
@@ -111,12 +111,12 @@ class _Recorded(FitObserver):
 
 
 def _elements(callbacks: Any) -> list[Any]:
-    """The callbacks as Keras flattens them; nothing for None and what is empty."""
+    """The callbacks as Keras flattens them; empty for None."""
     return list(keras.tree.flatten(callbacks)) if callbacks else []
 
 
 def _flat(callbacks: Any) -> Iterator[Any]:
-    """All of them, those in a CallbackList too."""
+    """All callbacks, those in a CallbackList too."""
     for one in _elements(getattr(callbacks, "callbacks", callbacks)):
         if isinstance(one, keras.callbacks.CallbackList):
             yield from _flat(one)

@@ -1,4 +1,4 @@
-"""The callback that puts a `fit()` on the record."""
+"""The Keras callback that records a `fit()`."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ instrumentation.install()
 class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Records every `fit()` that it is passed to: epochs, learning rate, hyperparameters, model, outcome.
 
-    `run` is what `tracker.start_run()` returned. Without one the callback opens a run at its first `fit()`, as the
-    environment says (`TRACKER_STORE` …), and keeps it: later fits and evaluations with the same callback object
-    belong to it too, until the process ends or a later callback opens the next run after this one was dropped.
+    `run` is the run that `tracker.start_run()` returned. Without one the callback opens a run at its first `fit()`,
+    configured by the environment (`TRACKER_STORE` …). Later fits and evaluations with the same callback object belong
+    to it too, until the process ends, or until another callback opens a run after this one was deleted.
     `experiment`, `name` and `tags` are those of the run that the callback opens.
 
-    `log_batches=n` records the batch logs (`batch/loss` …; Keras gives running means of the epoch) whenever n
-    optimizer steps are done. Otherwise no batch hook is defined, and JAX' asynchronous dispatch is as it was.
+    `log_batches=n` records the batch logs (`batch/loss` …, Keras' running means of the epoch) every n optimizer
+    steps. Otherwise no batch hook is defined, so JAX' asynchronous dispatch is not affected.
 
-    An epoch's `learning_rate` is the one that it was trained with: as it stood before the epoch's first batch, or the
-    last step's where the optimizer follows a LearningRateSchedule. A MultiOptimizer has `learning_rate_<name>` each.
-    Seconds are from the begin of the epoch to its end, validation included.
+    An epoch's `learning_rate` is the one that it was trained with: the rate before the epoch's first batch, or the
+    last step's if the optimizer follows a LearningRateSchedule. A MultiOptimizer has a `learning_rate_<name>` each.
+    An epoch's seconds include its validation.
 
-    `resume=True`: a `fit()` of a run that goes on (`tracker.start_run(…, resume="auto")`) begins where the same script
-    was when it died: weights, optimizer, learning rate, epoch, and what EarlyStopping, ReduceLROnPlateau,
-    ModelCheckpoint and their subclasses knew. `fit(epochs=n)` counts what was trained before. The state is saved at
-    the end of each epoch; `checkpoint=n` saves it every n optimizer steps instead, and lets a training go on in the
-    middle of an epoch where its data comes in the same order again. `checkpoint` without `resume` only saves it. What
-    keeps a training from being resumed is raised at once, before its first epoch: a store that does not answer, a
-    model that is not the one that was saved, a run that trained several.
+    `resume=True`: a `fit()` of a continued run (`tracker.start_run(…, resume="auto")`) begins where the same script
+    ended: weights, optimizer, learning rate, epoch, and the state of EarlyStopping, ReduceLROnPlateau,
+    ModelCheckpoint and their subclasses are restored. `fit(epochs=n)` includes the epochs trained before. The state is
+    saved at the end of each epoch; `checkpoint=n` saves it every n optimizer steps instead, so that a training can
+    resume within an epoch if its data has the same order again. `checkpoint` without `resume` only saves the state. An
+    error that prevents resuming is raised before the first epoch: the store does not answer, the model differs from
+    the saved one, or the run trained several models.
 
-    `histograms=n` records how the weights are spread at the end of Keras' epochs 0, n, 2n …, under their paths
-    (`dense/kernel`). What a TensorBoard callback in the list writes is recorded too
+    `histograms=n` records the distribution of the weights at the end of Keras' epochs 0, n, 2n …, under their paths
+    (`dense/kernel`). The output of a TensorBoard callback in the list is recorded too
     (`tracker_keras.tensorboard_events.event_record`).
 
-    `evaluate()` with this callback is recorded as `evaluate/<name>` at the epoch that the model was at, and as the
-    event `evaluated`; the validation inside `fit()` is in the epoch's `val_` metrics alone. In a multi-worker training
-    only the chief records.
+    `evaluate()` with this callback is recorded as `evaluate/<name>` at the model's last epoch, and as the event
+    `evaluated`; the validation inside `fit()` is only in the epoch's `val_` metrics. In a multi-worker training only
+    the chief records.
 
-    When somebody asked the run to stop, the fit ends with its epoch, or with `log_batches` at once.
+    After a stop request the fit ends with its epoch, or with `log_batches` at once.
 
-    A copy (`copy.deepcopy`, as KerasTuner and scikit-learn make them) records into the same run; one without a run
-    opens its own. An unpickled one opens the run by its id as its first `fit()` begins.
+    A copy (`copy.deepcopy`, used by KerasTuner and scikit-learn) records into the same run; a copy without a run opens
+    its own. An unpickled one opens the run by its id when its first `fit()` begins.
 
-    No error of tracking reaches the training: each kind is said once on the log `tracker`, and all are counted in
-    `guard.errors` and `run.problems` ("error while …"). Raises InvalidValue for arguments that cannot be meant.
+    No error of tracking reaches the training: each kind is logged once on the logger `tracker`, and all are counted in
+    `guard.errors` and `run.problems` ("error while …"). Raises InvalidValue for invalid arguments.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         self._new_run.require_same(run)
         if not isinstance(log_batches, int) or isinstance(log_batches, bool) or log_batches < 0:
             raise InvalidValue("log_batches", f"{log_batches!r}", limit="0 for none, or a number of optimizer steps")
-        instrumentation.install()  # again, where another tool has put it aside
+        instrumentation.install()  # again, in case another tool has replaced the wrappers
         self._going_on = GoingOn(resume=resume, checkpoint=checkpoint)
         self.guard = Guard(run)
         self._run = run
@@ -102,21 +102,21 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         self._description: Description | None = None
         self._fit: ObservedFit | None = None
         self._call: FitCall | None = None
-        """The fit that this object's own hooks tell of, where no list of callbacks is known."""
+        """The fit reported by this object's own hooks, if no CallbackList is known."""
         self._aside: tuple[FitCall, ...] = ()
-        """Fits inside or beside the one that is recorded, which have this object among their callbacks too."""
+        """Fits inside or parallel to the recorded one that also have this object among their callbacks."""
         self._define_batch_hook()
         if run is not None:
             with self.guard("preparing to work beside the training"):
-                run.in_background(lambda: None)  # its thread starts with the first work, and who starts one waits
+                run.in_background(lambda: None)  # starts the thread now, since starting it takes time
 
     @property
     def run(self) -> Run | None:
-        """The run that is recorded into; None before the callback opened it."""
+        """The run of the recorded fits; None before the callback opened it."""
         return self._run
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """A fit begins. Raises what keeps a training from being resumed, and nothing else."""
+        """A fit begins. Raises only errors that prevent resuming."""
         call = fit_call.begun_by(self._model)
         run = self._opened_run()
         if run is not None and self._stands_aside(run, call):
@@ -133,12 +133,12 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
     @guarded("ending the record of the fit before")
     def _leave_fit(self) -> None:
         if self._fit is not None and not self._fit.call.is_seen:
-            self._fit.call.end(None)  # a loop that never said that it was over
+            self._fit.call.end(None)  # a custom loop that never called `on_train_end`
         self._fit, self._call = None, None
         self._is_in_fit(False)
 
     def _stands_aside(self, run: Run, call: FitCall) -> bool:
-        """Whether `run` is in the middle of a fit, which another one would end: that one is not recorded."""
+        """Whether `run` already has a running fit, so that this one is not recorded."""
         with self.guard("asking for the fit that is under way"):
             other = fit_under_way(run)
             if other is None:
@@ -157,7 +157,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
     def _observe(self, run: Run, call: FitCall) -> None:
         if self._description is None:
             self._description = Description(run, self.guard)
-        opened = self._opened  # not the callback itself, which would outlive its last use
+        opened = self._opened  # not `self`: a reference to the callback would keep it alive
         self._fit = ObservedFit(
             run,
             call,
@@ -172,7 +172,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         call.observe(self._fit)
         self._is_in_fit(True)
 
-    # Keras' lists of callbacks tell what happens in a fit. Where no list is known, these hooks do.
+    # The events of a fit come from Keras' CallbackList. If no list is known, these hooks report them.
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch begins."""
@@ -198,14 +198,14 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
 
     @guarded("recording an evaluation")
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """An evaluation ended. One that is part of a fit uses the fit's list of callbacks, and is no event."""
+        """An evaluation ended. The validation of a fit uses the fit's list of callbacks, and is not recorded."""
         if fit_call.current() is not None or self._called_directly() is not None:
             return
         if (run := self._open()) is not None:
             log_evaluation(run, self._model, logs or {})
 
     def _parts(self) -> list[MakePart]:
-        """What is recorded of a fit besides its epochs and decisions."""
+        """Observers that record more of a fit than its epochs and decisions."""
         return [Checkpoints, Data, TensorBoards, *weight_histograms(self._histograms), *self._going_on.parts()]
 
     def _opened_run(self) -> Run | None:
@@ -214,7 +214,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         return None
 
     def _open(self) -> Run | None:
-        """The run, opened if need be; None where another process keeps the record."""
+        """The run, opened if necessary; None if another process is the chief."""
         if not is_chief():
             return None
         if self._pickled_run is not None:
@@ -232,9 +232,9 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             self._opened.in_fit = in_fit
 
     def _define_batch_hook(self) -> None:
-        """Define the batch hook on this object; the class has none, so that Keras sees none where none is asked for.
+        """Define the batch hook on this object; the class has none, so that Keras calls none without `log_batches`.
 
-        It takes the step from its argument and may run in any thread and order, and says so to Keras.
+        The hook reads the step from its argument, so it may run in any thread and order: `async_safe` says so to Keras.
         """
         if not self._log_batches:
             return
@@ -252,10 +252,10 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             self.guard.caught("logging a batch", error)
 
     def _is_of(self, fit: ObservedFit) -> bool:
-        """Whether the batch that Keras calls for is one of `fit`; the threads in which JAX' hooks run do not say."""
+        """Whether Keras' batch hook was called for `fit`; unknown in the threads in which JAX' hooks run."""
         self._aside = tuple(call for call in self._aside if not call.is_over)
         return fit.call.is_current and (bool(fit_call.calls_here()) or not self._aside)
 
     def _log_batch_and_theirs(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._log_batch(batch, logs)
-        type(self).on_train_batch_end(self, batch, logs)  # what a subclass defined
+        type(self).on_train_batch_end(self, batch, logs)  # a subclass's hook

@@ -1,4 +1,4 @@
-"""EarlyStopping as Keras has it, without being taken in by NaN."""
+"""Keras' EarlyStopping, corrected for NaN."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tracker_keras.improvement import NanIsNoBest
 
 
 class EarlyStopping(NanIsNoBest, keras.callbacks.EarlyStopping):  # type: ignore[misc]  # Keras has no types
-    """`keras.callbacks.EarlyStopping`, with its arguments and attributes; what it decides is recorded in the same way.
+    """`keras.callbacks.EarlyStopping`, with its arguments and attributes; its decisions are recorded in the same way.
 
-    NaN is no best: Keras' own takes a first NaN for the best value, which nothing is better than ever after. Here an
-    epoch with NaN is one without an improvement, and the first number after it is one.
+    NaN is never the best: Keras' own takes a first NaN as the best value, and then finds no improvement any more. Here
+    an epoch with NaN is no improvement, and the first number after it is one.
     """

@@ -1,4 +1,4 @@
-"""What is better, for callbacks that watch a metric: NaN never is."""
+"""Comparison of a monitored metric's values in which NaN is never an improvement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class NanIsNoBest:
-    """Before a Keras callback that monitors: a value of NaN is no improvement, and any number is one over NaN."""
+    """Mixin, before a Keras callback that monitors: NaN is never an improvement, and any number improves on NaN."""
 
     def _is_improvement(self, monitor_value: Any, reference_value: Any) -> bool:
         if math.isnan(float(monitor_value)):

@@ -1,4 +1,4 @@
-"""LearningRateScheduler as Keras has it, for schedules as people write them."""
+"""Keras' LearningRateScheduler, for schedules that return any kind of number."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tracker_keras.record.optimizers import unwrapped
 
 
 class LearningRateScheduler(keras.callbacks.LearningRateScheduler):  # type: ignore[misc]  # Keras has no types
-    """`keras.callbacks.LearningRateScheduler`, with its arguments; what it decides is recorded in the same way.
+    """`keras.callbacks.LearningRateScheduler`, with its arguments; its decisions are recorded in the same way.
 
-    `schedule(epoch, rate)`, or `schedule(epoch)`, may return any number: an int, one of NumPy, a tensor of one element
-    (Keras' own takes floats only). What it raises is raised: Keras' own takes any TypeError for a sign that the
-    function wants the epoch alone, and calls it again. Raises ValueError for what is no number.
+    `schedule(epoch, rate)`, or `schedule(epoch)`, may return any number: an int, a NumPy number, a tensor of one
+    element (Keras' own accepts only floats). Exceptions of the schedule propagate: Keras' own takes any TypeError as a
+    sign that the function takes only the epoch, and calls it again. Raises ValueError if the result is not a number.
     """
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Ask the schedule for the rate of each optimizer, and set it."""
+        """Set the rate of each optimizer from the schedule."""
         optimizer = unwrapped(self.model.optimizer)
         several = getattr(optimizer, "optimizers", None)
         for one in several or [optimizer]:
@@ -31,7 +31,7 @@ class LearningRateScheduler(keras.callbacks.LearningRateScheduler):  # type: ign
             if self.verbose > 0:
                 name = f"{one.name} " if several else ""
                 line = f"\nEpoch {epoch + 1}: LearningRateScheduler setting {name}learning rate to {rate}."
-                print(line, flush=True)  # where Keras prints it, too
+                print(line, flush=True)  # to stdout, as Keras does
 
     def _scheduled(self, epoch: int, rate: float) -> float:
         given = (epoch, rate) if _takes(self.schedule, epoch, rate) or not _takes(self.schedule, epoch) else (epoch,)
@@ -46,7 +46,7 @@ class LearningRateScheduler(keras.callbacks.LearningRateScheduler):  # type: ign
 
 
 def _takes(schedule: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether `schedule` can be called with these; of what does not say (some of C's functions) it is assumed."""
+    """Whether `schedule` accepts these arguments; assumed for functions without a signature (some C functions)."""
     try:
         inspect.signature(schedule).bind(*arguments)
     except TypeError:

@@ -1,4 +1,4 @@
-"""ModelCheckpoint as Keras has it, without its traps."""
+"""Keras' ModelCheckpoint, with atomic files, retention, and checks of its logs."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from tracker_keras.record.optimizers import iterations
 from tracker_keras.record.workers import is_alone, is_chief
 
 log = logging.getLogger("tracker")
-instrumentation.install()  # whether a fit holds validation is known of those that begin from now on
+instrumentation.install()  # needed to know whether a fit has validation
 
 
 class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ignore[misc]  # Keras has no types
-    """`keras.callbacks.ModelCheckpoint`, with its arguments, attributes and messages, and two arguments more.
+    """`keras.callbacks.ModelCheckpoint`, with its arguments, attributes and messages, and two more arguments.
 
-    `keep_last=n` and `keep_best=n` delete those of its own files that are neither among the last n nor among the best
-    n by `monitor`; the newest and the best stay in any case. Beside a TrackerCallback the run's catalogue keeps as
-    many, where every ModelCheckpoint of the fit says how many.
+    `keep_last=n` and `keep_best=n` delete its own files that are neither among the last n nor among the best n by
+    `monitor`; the newest and the best are always kept. With a TrackerCallback, if every ModelCheckpoint of the fit has
+    such a limit, the run's catalogue keeps as many.
 
-    - A file is written beside its place, hidden, and renamed: a killed process leaves the old one whole. That takes
-      room for both, until the training ends. What is not a local path (`gs://…`) is written as Keras does.
-    - The best value so far, and the list of its files, are in `.<file name>.saved.json` beside the file. Another
-      process goes on from there, if the file is unchanged and the model has the same shape: delete it to begin anew.
-      In the process that wrote it, a training that begins at epoch 0 with a fresh optimizer begins anew.
-    - `save_best_only` works with `save_freq=n`. Where the logs of batches lack what is needed (`val_loss`), it is
-      judged and saved as the epoch ends.
-    - A `monitor`, or a placeholder of the path, that the logs lack is an error at the end of the first epoch, which
-      says what they have. An epoch that had no validation (`validation_freq`) is passed over, and that is said once.
+    - A file is written to a hidden temporary file and renamed: a killed process leaves the old one intact. Until the
+      training ends this takes space for both. Paths that are not local (`gs://…`) are written as Keras does.
+    - The best value so far and the list of its files are in `.<file name>.saved.json` next to the file. A later
+      process continues from it if the file is unchanged and the model has the same shape: delete it to start over. In
+      the process that wrote it, a training from epoch 0 with a fresh optimizer starts over.
+    - `save_best_only` works with `save_freq=n`. If the batch logs lack a needed value (`val_loss`), the model is judged
+      and saved at the end of the epoch.
+    - A `monitor` or a placeholder of the path that the logs lack is an error at the end of the first epoch; the message
+      lists what they have. An epoch without validation (`validation_freq`) is skipped, which is logged once.
     - NaN is never the best.
-    - In a multi-worker training all save, as collectives need it, and only the chief's file comes to its place.
+    - In a multi-worker training all workers save, since collectives need it; only the chief's file is kept.
 
-    Raises InvalidValue, a ValueError, for arguments that cannot be meant and for what the logs lack.
+    Raises InvalidValue, a ValueError, for invalid arguments and for values that the logs lack.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         self._first_epoch: int | None = None
         self._began_trained = False
         self.is_put_back = False
-        """Whether a resumed training put back what this knew."""
+        """Whether a resumed training restored this callback's state."""
         self._places: set[Path] = set()
         self._seen: set[str] = set()
         self._said: set[str] = set()
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """A fit begins; as with Keras' own, what was the best in an earlier one still is."""
+        """A fit begins; as in Keras' own, the best value of an earlier fit is kept."""
         super().on_train_begin(logs)
         self._began_trained = iterations(self.model) > 0
         self.is_put_back = False
@@ -108,7 +108,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         self._seen, self._said = set(), set()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """The fit returns: what was kept to be written over is deleted."""
+        """The fit returns: delete the spare files, which were kept to be overwritten."""
         super().on_train_end(logs)
         for path in self._places:
             release(path)
@@ -123,7 +123,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
             self._began_trained = self._began_trained or epoch > 0
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Save as the epoch ends, if that is asked for, or if its batches could not be judged."""
+        """Save at the end of the epoch, if configured so, or if its batches could not be judged."""
         self.is_in_epoch = False
         if self.save_freq == "epoch":
             self._save_model(epoch=epoch, batch=None, logs=logs)
@@ -152,7 +152,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         else:
             self._replace(Path(os.path.realpath(path)), logs.get(self.monitor))
         if self.verbose > 0:
-            print(f"\nEpoch {epoch + 1}: finished saving model to {path}", flush=True)  # where Keras prints it, too
+            print(f"\nEpoch {epoch + 1}: finished saving model to {path}", flush=True)  # to stdout, as Keras does
 
     def _should_save_model(self, epoch: int, batch: int | None, logs: Mapping[str, Any], filepath: str) -> bool:
         if self.save_best_only or self._keeps:
@@ -184,23 +184,23 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
             self.model.save(path, overwrite=True)
 
     def _take_up(self) -> None:
-        """At the first file: the best so far is the better one of what the ledger says and what we began with."""
+        """At the first file: set the best value to the better one of the ledger's and the initial one."""
         if self._ledger is not None or not self._is_local:
             return
         if self.monitor_op is None:
             try:
                 self._set_monitor_op()
-            except ValueError:  # which way is better is not known
+            except ValueError:  # the metric's direction is not known
                 if self._judges:
                     raise
         goal: Goal | None = None if self.monitor_op is None else "max" if self.monitor_op == ops.greater else "min"
         home, shape = Ledger.home_of(self.filepath), shape_of(self.model.weights)
         self._ledger = Ledger(home=home, monitor=self.monitor, goal=goal, shape=shape)
-        if not is_alone():  # others may not see this disk, and must decide as we do
+        if not is_alone():  # other workers may not see this disk, and all must decide alike
             return
         found = self._ledger.take_up(as_well_own=self._began_trained, with_files=self._began_trained)
         if found is not None and self.is_put_back:
-            # The epoch that wrote the file may be trained again: as good as then must do, or it would not be on record.
+            # The epoch that wrote the file may be trained again: an equal value must count, or it is not recorded.
             found = float(np.nextafter(np.float32(found), np.float32(-np.inf if goal == "max" else np.inf)))
         if found is not None and self.save_best_only and self._is_improvement(found, self.best):
             self.best = found
@@ -216,7 +216,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
     # -- what the logs lack --------------------------------------------------------------------------------------
 
     def _pass_over(self, lacking: list[str], epoch: int, logs: Mapping[str, Any]) -> None:
-        """Say why nothing is saved now, or raise if it never will be."""
+        """Log why nothing is saved now, or raise if nothing ever will be."""
         names, there = ", ".join(lacking), ", ".join(sorted(logs)) or "nothing"
         if self.is_in_epoch:
             self._is_due = True
@@ -240,14 +240,14 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         raise InvalidValue("monitor" if self._judges and self.monitor in lacking else "filepath", problem, limit=remedy)
 
     def _say(self, what: str) -> None:
-        """Once a fit and kind of thing."""
+        """Log a warning, once for each fit and kind of problem."""
         if (kind := what[:8]) not in self._said:
             self._said.add(kind)
             log.warning("ModelCheckpoint(%s): %s", self.filepath, what)
 
 
 def _number(value: Any) -> float | None:
-    """What can be compared; NaN cannot."""
+    """`value` as a float that can be compared; None for NaN and other values."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Keras' TensorBoard callback without its traps."""
+"""Keras' TensorBoard callback, without TensorFlow and with continuous steps."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ Hear = Callable[[EventSource, Any], None]
 
 
 class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras has no types
-    """`keras.callbacks.TensorBoard`, with the same arguments, files and tags, and without what bites there.
+    """`keras.callbacks.TensorBoard`, with the same arguments, files and tags, and these differences.
 
-    - No TensorFlow: the events are written by a thread of its own, weights are counted there, and the training waits
-      for a copy of them alone. It needs the package `tensorboard`. Two things are still TensorFlow's, and need it as
-      Keras' own does: profiles with its backend, and `tf.summary` calls of a model's own, which go into the same file
-      when `update_freq` is not "epoch" with its backend.
-    - The step of what is logged for batches goes on from fit to fit, as the optimizer's iterations do, where Keras'
-      begins anew and overlaps; with `TrackerCallback` in the list it is the run's step, and epochs have the run's
-      numbers. With `steps_per_execution` it counts steps, not calls, and batches are logged whenever a multiple of
-      `update_freq` is crossed.
-    - With `update_freq="epoch"` no batch hook is defined: JAX dispatches as if the callback was not there.
-    - `profile_batch` on a backend without a profiler is said, and the training goes on.
-    - A model that was built from layers or inputs is drawn, whatever its class is called.
+    - TensorFlow is not needed: a thread writes the events and computes the histograms of weights, and the training
+      waits only for a copy of the weights. The package `tensorboard` is needed. With the TensorFlow backend two
+      features still use TensorFlow: profiles, and a model's own `tf.summary` calls, which go into the same file if
+      `update_freq` is not "epoch".
+    - The step of batch logs continues from fit to fit, as the optimizer's iterations do, where Keras' own restarts and
+      overlaps. With `TrackerCallback` in the list it is the run's step, and epochs have the run's numbers. With
+      `steps_per_execution` it counts steps, not calls, and batches are logged whenever a multiple of `update_freq` is
+      crossed.
+    - With `update_freq="epoch"` no batch hook is defined, so JAX' asynchronous dispatch is not affected.
+    - `profile_batch` on a backend without a profiler is logged, and the training goes on.
+    - The graph of a model that was built from layers or inputs is written, whatever its class.
 
-    What it writes without TensorFlow TrackerCallback takes as it is written, and reads no file back.
+    TrackerCallback records events that are written without TensorFlow directly, without reading the files.
     """
 
     def __init__(
@@ -83,18 +83,18 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
 
     @property
     def summary(self) -> Any:
-        """Where summaries are written: TensorFlow's module, or what stands in for it."""
+        """The module that writes summaries: TensorFlow's, or our replacement."""
         return super().summary if self._needs_tensorflow else self._summaries
 
     @property
     def hands_over(self) -> bool:
-        """Whether what is written is told to who follows, and need not be read from files."""
+        """Whether events are passed to the function given to `follow`, so that no file needs to be read."""
         return not self._needs_tensorflow
 
     def follow(self, step: int, epoch: int, hear: Hear) -> None:
-        """The fit is part of a run: it has done `step` steps before it, and `epoch` is its number of Keras' epoch 0.
+        """Use the run's numbers: `step` steps were done before the fit, and `epoch` is the number of Keras' epoch 0.
 
-        `hear` is told of what is written without TensorFlow.
+        `hear` is called with each event that is written without TensorFlow.
         """
         self._run_step, self._first_epoch = step, epoch
         if not self._begins_fit:
@@ -103,22 +103,22 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
             self._hear = hear
 
     def set_model(self, model: Any) -> None:
-        """Keras builds a list of callbacks, for a `fit()` or an `evaluate()`, perhaps in the middle of a fit."""
+        """Keras builds a list of callbacks, for a `fit()`, or for an `evaluate()`, which may be inside a fit."""
         self._close_writers()
         os.makedirs(self.log_dir, exist_ok=True)
         super().set_model(model)
         self._should_write_train_graph = bool(self.write_graph) and self._needs_tensorflow
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """A fit begins; how many steps were done before it is asked when its first epoch begins."""
-        self._hear, self._run_step, self._first_epoch = None, None, 0  # of a fit that died
+        """A fit begins; the number of earlier steps is read when its first epoch begins."""
+        self._hear, self._run_step, self._first_epoch = None, None, 0  # may be left from a fit that died
         before = self._global_train_batch
         super().on_train_begin(logs)
         self._global_train_batch = before
         self._is_in_fit = self._begins_fit = True
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """An epoch begins; by the first one whatever was to be restored is."""
+        """An epoch begins; before the first one any restored state is in place."""
         if self._begins_fit:
             self._begins_fit = False
             before = self._global_train_batch
@@ -130,12 +130,12 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Steps begin; where TensorFlow writes, the model's own summaries are at the first of them."""
+        """Steps begin; if TensorFlow writes, the model's own summaries have the first of these steps."""
         self._global_train_batch = self._epoch_step + batch
         super().on_train_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Steps have ended, the last of them with index `batch`; in an epoch's last call that may be too many."""
+        """Steps ended, the last with index `batch`, which may exceed the epoch's steps in its last call."""
         steps = (self.params or {}).get("steps")
         done = self._epoch_step + (batch + 1 if steps is None else min(batch + 1, steps))
         self._global_train_batch = done
@@ -144,21 +144,21 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
         self._step_before = done
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """An evaluation ended; of one that is no part of a fit, this is the end."""
+        """An evaluation ended; if it is not part of a fit, the writers are closed."""
         super().on_test_end(logs)
         if not self._is_in_fit:
             self._close_writers()
             self._writers: dict[str, Any] = {}
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """The fit returns; all that was written is in its files, and with who follows, when this returns."""
+        """The fit returns; when this returns, all events are in the files and were passed to `hear`."""
         super().on_train_end(logs)
         self._is_in_fit, self._hear, self._run_step, self._first_epoch = False, None, None, 0
 
     # -- how the parts of Keras' callback write ------------------------------------------------------------------
 
     def _recording(self, before: int, done: int) -> contextlib.AbstractContextManager[Any]:
-        """Batches are written meanwhile if a multiple of `update_freq` lies between these steps."""
+        """A context in which batch logs are written if a multiple of `update_freq` is between these steps."""
         if self.update_freq == "epoch":
             return contextlib.nullcontext()
         is_due = done // self.update_freq > before // self.update_freq
@@ -184,7 +184,7 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 architecture = self.model.to_json()
-        except Exception as error:  # a subclassed model need not be able to say what it is made of
+        except Exception as error:  # a subclassed model need not be serialisable
             log.debug("%s cannot be drawn: %s", type(self.model).__name__, error)
             return
         if "layers" in json.loads(architecture).get("config", ()):
@@ -202,14 +202,14 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
         super()._log_embeddings(epoch)
 
     def _define_no_batch_hooks(self) -> None:
-        """Leave Keras nothing to call for each batch: it asks the object which hooks are its base class's."""
+        """Replace batch hooks by the base class's, which Keras recognises and does not call for each batch."""
         base = keras.callbacks.Callback
         for name in ("on_train_batch_begin", "on_train_batch_end", "on_test_batch_begin", "on_test_batch_end"):
             if getattr(type(self), name) is getattr(TensorBoard, name):
                 self.__dict__[name] = MethodType(getattr(base, name), self)
 
     def _heard(self, folder: str, event: Any) -> None:
-        """On the thread of a writer."""
+        """Pass an event to `hear`; called on the thread of a writer."""
         if (hear := self._hear) is not None:
             with self.guard("recording TensorBoard's events"):
                 name = os.path.relpath(folder, self.log_dir).replace(os.sep, "/")

@@ -1,3 +1,3 @@
-"""Two plugins of Tracker: what the machine does while a run trains (`metrics`), and where it trains (`environment`)."""
+"""Two plugins of Tracker: system metrics of a training (`metrics`), and its environment (`environment`)."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plugin `environment`: where a run took place, and with which code, as tags and the artifacts `environment/…`."""
+"""The plugin `environment`: records host, packages and code of a run, as tags and the artifacts `environment/…`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @hookimpl(trylast=True)
 def run_started(run: Run) -> None:
-    """Record it: what is known at once first, then what git and the packages' folders say.
+    """Record the environment of a run: the process and machine first, then git's state and the packages.
 
-    The tags are those in which MLflow's UI looks for user, source and commit; tags that the run was given itself stay.
-    A process that opens the run again and a worker beside the chief have artifacts of their own, and set no tags: those
-    are the first process's.
+    The tags are those in which MLflow's UI looks for user, source and commit; tags that the user set are kept. A
+    process that continues the run and a worker other than the chief write artifacts of their own and set no tags: the
+    tags describe the first process.
     """
     worker = worker_name()
     folder = "environment"
@@ -54,14 +54,14 @@ def run_started(run: Run) -> None:
 
 
 def _code(*, with_diff: bool) -> Code | None:
-    """The working tree of the script that runs, else the one around the working directory."""
+    """The git state of the script's working tree, else of the working directory's."""
     script, here = host_info.code_folder(), Path.cwd()
     code = state_of(script, with_diff=with_diff)
     return state_of(here, with_diff=with_diff) if code is None and here != script else code
 
 
 def _log_bytes(run: Run, content: bytes, path: str) -> None:
-    """Keep bytes, in whatever encoding their files had, as an artifact."""
+    """Log bytes, whatever their encoding, as an artifact."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()

@@ -1,4 +1,4 @@
-"""What git says of the code that runs: asked so that it neither waits for anybody, nor changes or runs anything."""
+"""Reads the git state of the running code, without prompts, without changes, and without running other programs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from typing import IO
 from tracker_system.masking import without_credentials
 
 BUDGET_S = 10.0
-"""How long git may take in all for one run."""
+"""Seconds that all git commands of one run may take together."""
 HDF5_S = 0.2
-"""How long a moment without open HDF5 files is waited for."""
+"""Seconds to wait until no HDF5 file is open."""
 DIFF_BYTES = 5_000_000
 STATUS_BYTES = 1_000_000
 UNTRACKED = 1000
-"""How many untracked files are named."""
+"""How many untracked files are listed at most."""
 
 _SETTINGS = {
     "core.fsmonitor": "false",  # may be a program
@@ -44,11 +44,11 @@ _KEPT = ("HOME", "PATH", "XDG_CONFIG_HOME", "USER", "LOGNAME", "TMPDIR", "SYSTEM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """The state of a working tree; times and sizes as everywhere.
+    """The state of a working tree.
 
-    `commit` and `branch` are None before the first commit and off any branch. `diff` is what is not committed, tracked
-    files only, as `git apply` takes it; if it were over DIFF_BYTES, binary files and then whole files at its end are
-    left out, and `diff_is_whole` is False. `untracked` names files that git does not know, UNTRACKED at most.
+    `commit` is None before the first commit, `branch` off any branch. `diff` has the uncommitted changes of tracked
+    files, for `git apply`; if it is larger than DIFF_BYTES, binary files and then whole files at its end are left out,
+    and `diff_is_whole` is False. `untracked` lists untracked files, UNTRACKED at most.
     """
 
     root: str
@@ -62,7 +62,7 @@ class Code:
 
 
 class GitFailed(Exception):
-    """Git is not there, does not answer in time, or refuses."""
+    """Git is not installed, does not finish in time, or fails."""
 
 
 def state_of(folder: Path, *, with_diff: bool, budget: float = BUDGET_S) -> Code | None:
@@ -98,7 +98,7 @@ def state_of(folder: Path, *, with_diff: bool, budget: float = BUDGET_S) -> Code
 
 
 def _diff(git: _Git) -> tuple[bytes, bool]:
-    """What is not committed, and whether that is all: if it is too much, then without binary files, then cut."""
+    """The uncommitted changes and whether they are complete; too large ones lose binary files, then are cut."""
     how = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
     diff, fits = git.read(DIFF_BYTES, *how, "--binary")
     if fits:
@@ -108,18 +108,18 @@ def _diff(git: _Git) -> tuple[bytes, bool]:
 
 
 class _Git:
-    """Git in one folder, until a deadline."""
+    """Runs git in one folder, until a deadline."""
 
     def __init__(self, folder: Path, deadline: float) -> None:
         self._folder = folder
         self._deadline = deadline
 
     def ask(self, *arguments: str, may_fail: bool = False) -> bytes:
-        """All that it prints. Raises GitFailed."""
+        """Run git and return its output. Raises GitFailed."""
         return self.read(STATUS_BYTES, *arguments, may_fail=may_fail)[0]
 
     def read(self, most: int, *arguments: str, may_fail: bool = False) -> tuple[bytes, bool]:
-        """What it prints, `most` bytes of it, and whether that is all. Raises GitFailed."""
+        """Run git; return up to `most` bytes of its output, and whether that is all. Raises GitFailed."""
         with tempfile.TemporaryFile() as said:
             return self._read(most, arguments, may_fail, said)
 
@@ -160,9 +160,9 @@ class _Git:
 def _no_hdf5_file_open() -> Iterator[None]:
     """Wait until the process has no HDF5 file open, and keep it from opening one.
 
-    HDF5 locks a file that it writes. A child has the lock too, from its fork until it runs its program, and a
-    ModelCheckpoint that writes the file again meanwhile would raise out of the training. Popen returns when the program
-    runs. Files that stay open (data that is trained on) are waited for no longer than HDF5_S.
+    HDF5 locks a file that it writes. A child process shares the lock from its fork until its program starts, and a
+    ModelCheckpoint that writes the file again meanwhile would raise in the training. Popen returns when the program
+    has started. The wait for files that stay open (training data) ends after HDF5_S.
     """
     objects, files = sys.modules.get("h5py._objects"), sys.modules.get("h5py.h5f")
     if objects is None or files is None:
@@ -174,7 +174,7 @@ def _no_hdf5_file_open() -> Iterator[None]:
             if not files.get_obj_count(files.OBJ_ALL, files.OBJ_FILE) or time.monotonic() >= deadline:
                 yield
                 return
-        time.sleep(0.002)  # h5py tells nobody that a file was closed
+        time.sleep(0.002)  # h5py has no notification when a file is closed
 
 
 @contextlib.contextmanager
@@ -195,13 +195,13 @@ def _killed_at(deadline: float, process: subprocess.Popen[bytes]) -> Iterator[th
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End it and what it started, which may hold its pipes open."""
+    """Kill the process and its children, which may hold its pipes open."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours but where things are: no GIT_DIR of a hook that we run in, and nobody to be asked."""
+    """Git environment without inherited GIT_* variables (such as GIT_DIR in a git hook) or prompts."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return kept | {
         "LC_ALL": "C",

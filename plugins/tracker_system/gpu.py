@@ -1,4 +1,4 @@
-"""NVIDIA GPUs, as their driver tells them through nvidia-ml-py (NVML)."""
+"""Reads NVIDIA GPUs from their driver through nvidia-ml-py (NVML)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MEGA = 1e6
 
 
 class Gpus:
-    """All NVIDIA GPUs of the machine, by the driver's numbers; none where there is no driver or no nvidia-ml-py.
+    """All NVIDIA GPUs of the machine, in the driver's order; none without a driver or nvidia-ml-py.
 
-    Close it; a context manager.
+    A context manager; otherwise call `close`.
     """
 
     def __init__(self, nvml: Any = None) -> None:
@@ -22,19 +22,19 @@ class Gpus:
         self._handles: list[Any] = []
         try:
             if nvml is None:
-                ctypes.CDLL("libnvidia-ml.so.1")  # a cheap look first: most machines have no driver
+                ctypes.CDLL("libnvidia-ml.so.1")  # a cheap check first: most machines have no driver
 
                 import pynvml
 
                 self._nvml = pynvml
             self._nvml.nvmlInit()
-        except Exception:  # not installed, no driver, one of another version, no permission: there is nothing to read
+        except Exception:  # not installed, no driver, a wrong version, no permission: no GPU can be read
             self._nvml = None
             return
         try:
             count = self._nvml.nvmlDeviceGetCount()
             self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        except Exception:  # one that fell off the bus
+        except Exception:  # a GPU fell off the bus
             self._handles = []
 
     def __enter__(self) -> Self:
@@ -44,7 +44,7 @@ class Gpus:
         self.close()
 
     def names(self) -> list[str]:
-        """What the GPUs are called."""
+        """The product names of the GPUs."""
         names = []
         for handle in self._handles:
             name = self._asked(partial(self._nvml.nvmlDeviceGetName, handle))
@@ -52,7 +52,7 @@ class Gpus:
         return names
 
     def read(self) -> dict[str, float]:
-        """Utilisation, memory, temperature and power of each; what one does not tell is missing."""
+        """Utilisation, memory, temperature and power of each; values that a GPU does not report are missing."""
         found: dict[str, float] = {}
         for number, handle in enumerate(self._handles):
             for name, value in self._read_one(handle).items():
@@ -60,7 +60,7 @@ class Gpus:
         return found
 
     def close(self) -> None:
-        """Let go of the driver."""
+        """Shut NVML down."""
         if self._nvml is not None:
             self._asked(self._nvml.nvmlShutdown)
         self._nvml, self._handles = None, []
@@ -83,7 +83,7 @@ class Gpus:
         return found
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
-        """What the driver answers; None if it does not say."""
+        """The driver's answer; None if it fails."""
         try:
             return ask()
         except Exception:

@@ -1,4 +1,4 @@
-"""Where a run takes place: the process, the machine, and the person. Environment variables are never recorded."""
+"""Describes the process, machine and user of a run. Environment variables are never recorded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIGA = 1e9
 
 
 def process() -> dict[str, Any]:
-    """This process: what was called, where, by whom."""
+    """Description of this process: command, working directory, user, Python."""
     return {
         "source": source()[1],
         "command": masked(sys.orig_argv, is_code=bool(sys.argv) and sys.argv[0] == "-c"),
@@ -36,7 +36,7 @@ def process() -> dict[str, Any]:
 
 @functools.cache
 def machine() -> dict[str, Any]:
-    """This machine, which is looked at once."""
+    """Description of this machine, read once a process."""
     system = os.uname()
     with Gpus() as gpus:
         gpu_names = gpus.names()
@@ -53,7 +53,7 @@ def machine() -> dict[str, Any]:
 
 
 def user() -> str:
-    """Who runs this, by name, or by number where there is no name."""
+    """The user's name, or the user id if there is no name."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -61,7 +61,7 @@ def user() -> str:
 
 
 def source() -> tuple[str, str]:
-    """What runs, as MLflow's source type and name: a script, a notebook, or what Python was told."""
+    """MLflow's source type and name: of the script, the notebook, or a command such as `python -c`."""
     if is_notebook():
         return "NOTEBOOK", os.environ.get("JPY_SESSION_NAME", "notebook")
     first = sys.argv[0] if sys.argv else ""
@@ -103,7 +103,7 @@ def _memory_gigabytes() -> float | None:
 
 
 def _driver_gpus() -> list[str]:
-    """The NVIDIA GPUs that the Linux driver names, where nvidia-ml-py is not installed."""
+    """Names of NVIDIA GPUs from the Linux driver's files in /proc, if nvidia-ml-py is not installed."""
     names = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         try:

@@ -1,4 +1,4 @@
-"""CPU, memory, disk and network, as psutil tells them; in MLflow's names where it has one."""
+"""Reads CPU, memory, disk and network with psutil, under MLflow's metric names where it has them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import psutil
 
 Reading = Callable[[], dict[str, float]]
-"""Reads numbers by name; may raise where the machine does not tell."""
+"""Reads metrics by name; may raise if the machine does not provide them."""
 MEGA = 1e6
 
 
 def readings() -> Iterator[Reading]:
-    """What can be read here. Rates and shares are over the time since the reading before, and missing in the first."""
+    """All readings. Rates and utilisation are over the time since the last reading, and missing in the first."""
     yield _Cpu()
     yield _memory
     yield _disk
@@ -24,7 +24,7 @@ def readings() -> Iterator[Reading]:
 
 
 class _Cpu:
-    """Shares of all cores together (the machine) and of one core (this process and what it computes with)."""
+    """CPU utilisation of the machine (of all cores) and of this process (of one core), and its memory."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -49,7 +49,7 @@ def _memory() -> dict[str, float]:
 
 
 def _disk() -> dict[str, float]:
-    """Of the disk of the working directory."""
+    """Usage of the disk of the working directory."""
     usage = psutil.disk_usage(os.getcwd())
     return {
         "disk_usage_percentage": float(usage.percent),
@@ -59,7 +59,7 @@ def _disk() -> dict[str, float]:
 
 
 class _Rates:
-    """Two counters of bytes as megabytes a second."""
+    """Rates of two byte counters, in megabytes a second."""
 
     def __init__(self, into: str, out: str, read: Callable[[], Any], into_field: str, out_field: str) -> None:
         self._names = {f"{into}_megabytes_per_second": into_field, f"{out}_megabytes_per_second": out_field}
@@ -80,7 +80,7 @@ class _Rates:
 
 
 class _Network:
-    """Megabytes since the first reading, as MLflow counts them, and a second."""
+    """Network traffic: megabytes since the first reading, as MLflow counts them, and megabytes a second."""
 
     def __init__(self) -> None:
         self._begin: Any = None

@@ -1,4 +1,4 @@
-"""Command lines without their secrets: what looks like one is replaced, rather once too often than too seldom."""
+"""Masks secrets in command lines: everything that looks like one is replaced, at the cost of false positives."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _SECRET = frozenset(
 )
 """Words of a name whose value is a secret."""
 _SECRET_LAST = frozenset("pass pw auth sig signature key".split())
-"""The same of the last word."""
+"""Words at the end of a name whose value is a secret."""
 _KEYS = frozenset("api access private secret encryption account storage license signing ssh master service".split())
-"""Words that make `key` beside them a secret."""
+"""Words before `key` that make it a secret."""
 _USERS = frozenset("u user username login userpwd account".split())
 """Last words of a name whose value may be `user:password`."""
 _HARMLESS = frozenset(
     "id ids run commit sha sha256 hash rev revision digest checksum uuid checkpoint path file dir folder name".split()
 )
-"""Words of a name whose value may look random and is none."""
+"""Words of a name whose value may look random and is not a secret."""
 _ISSUED = re.compile(
     r"(?:hf_|sk-|sk_live_|rk_live_|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|AKIA|ASIA|AIza|ya29\.|pypi-|npm_|trk_|"
     r"dckr_pat_|SG\.|dop_v1_|eyJ)[\w.~+/=-]{12,}"
 )
-"""Tokens that say whose they are."""
+"""Tokens with the known prefix of a service."""
 _COMMAND = re.compile(r"-[A-Za-z]*c")
 _BARE = re.compile(r"[A-Za-z][\w-]*")
 _USER = re.compile(r"(?P<user>[\w.+%-]+):(?!//)[^\s@]+(?=@[\w.-])")
@@ -42,23 +42,23 @@ _HEADER = re.compile(r"\b(Bearer|Basic|Token)\s+[\w.~+/=-]{4,}", re.IGNORECASE)
 _PAIR = re.compile(r"(?P<name>[\w.-]{2,64})(?P<sep>[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"',;&}\]]+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _WHOLE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*@.*", re.DOTALL)
-"""An argument that is one URL, with credentials in it that may have spaces and quotes."""
+"""An argument that is one URL with credentials, which may contain spaces and quotes."""
 _BEHIND_HOST = re.compile(r"[/?#]")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PIECE = re.compile(r"[A-Za-z0-9+]{16,}={0,2}")
 _LONG = 20
 _ENTROPY = 3.0
-"""Bits a character from which on a long piece of letters and digits counts as random; English has some 2 at that length
-once repeated, 20 hex digits 3.2 and more."""
+"""Bits a character from which a long piece of letters and digits counts as random; English of this length with
+repetitions has about 2, 20 hex digits have 3.2 and more."""
 
 
 def masked(arguments: Sequence[str], *, is_code: bool = False) -> list[str]:
-    """A command line, argument by argument, with MASK for what is, or may well be, a secret.
+    """The arguments of a command line, with MASK in place of each actual or probable secret.
 
-    That is: the value of an option, of a `key=value` or of a bare word whose name says so; what follows `-p`, also
-    without a space; the password of `user:password`, before a host or as a user's option; passwords and signatures in
-    URLs; what follows `Bearer`; tokens of known makes; long random-looking values whose name does not say that they
-    are harmless. With `is_code` the argument behind the first `-c` is a program, and stays out.
+    Masked are: the value of an option, a `key=value` or a bare word with a secret's name; the value of `-p`, with or
+    without a space; the password of `user:password`, before a host or as a user option's value; passwords and
+    signatures in URLs; the value after `Bearer`; tokens with known prefixes; long random-looking values, unless their
+    name is known to be harmless. With `is_code` the argument after the first `-c` is a program, and is left out.
     """
     found: list[str] = []
     name = ""
@@ -73,7 +73,7 @@ def masked(arguments: Sequence[str], *, is_code: bool = False) -> list[str]:
             continue
         is_option = argument.startswith("-") and len(argument) > 1
         if argument.startswith("-p") and len(argument) > 2:
-            found.append(f"-p{MASK}")  # as mysql and others take it
+            found.append(f"-p{MASK}")  # the form of mysql and others
             name = ""
             continue
         match = _FLAG.fullmatch(argument)
@@ -92,7 +92,7 @@ def masked(arguments: Sequence[str], *, is_code: bool = False) -> list[str]:
 
 
 def without_credentials(url: str) -> str:
-    """A URL without user, password and secrets in its query; also `user:password@host:path`, as git takes it."""
+    """A URL without user, password and secrets in its query; also git's form `user:password@host:path`."""
     if "://" not in url:
         user, at, rest = url.partition("@")
         return f"{user}@{rest}" if at and ":" not in user else rest if at else url
@@ -100,7 +100,7 @@ def without_credentials(url: str) -> str:
 
 
 def _without_secrets(url: str, shown: Callable[[str], str]) -> str:
-    """`url` without secrets in its query, and with `shown` of what stands before the `@`."""
+    """`url` without secrets in its query, and with `shown(text)` in place of the text before the `@`."""
     scheme, _, rest = url.partition("://")
     authority = _BEHIND_HOST.split(rest, maxsplit=1)[0]
     who = ""
@@ -137,7 +137,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _named(name: str, value: str) -> str:
-    """The value of the option or key `name`."""
+    """The value of the option or key `name`, masked."""
     if not value:
         return value
     if name in ("-p", "-P") or _is_secret(name):
@@ -149,7 +149,7 @@ def _named(name: str, value: str) -> str:
 
 
 def _value(text: str, name: str) -> str:
-    """The value of something whose name does not say that it is a secret."""
+    """A value whose name is not a secret's, with secrets in it masked."""
     text = _url(text) if _WHOLE_URL.fullmatch(text) else _URL.sub(lambda match: _url(match[0]), text)
     text = _USER.sub(lambda match: f"{match['user']}:{MASK}", text)
     text = _ISSUED.sub(MASK, text)
@@ -163,7 +163,7 @@ def _value(text: str, name: str) -> str:
 def _url(url: str) -> str:
     def shown(who: str) -> str:
         named, colon, _ = who.partition(":")
-        # What stands alone before the @ may be a name or a token.
+        # Text without a colon before the @ may be a user's name or a token.
         return f"{named}:{MASK}@" if colon else f"{MASK}@"
 
     return _without_secrets(url, shown)
@@ -178,6 +178,6 @@ def _is_random(text: str) -> bool:
     if not (any(c.isdigit() for c in text) and any(c.isalpha() for c in text)):
         return False
     if len(text) < _LONG and not (any(c.isupper() for c in text) and any(c.islower() for c in text)):
-        return False  # short ones are names and dates more often, unless they mix everything
+        return False  # short pieces are more often names and dates, unless they mix cases and digits
     shares = [count / len(text) for count in Counter(text).values()]
     return -sum(share * math.log2(share) for share in shares) >= _ENTROPY

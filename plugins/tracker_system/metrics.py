@@ -1,4 +1,4 @@
-"""The plugin `system`: CPU, memory, disk, network and NVIDIA GPUs as series `system/…` on the axis `time`."""
+"""The plugin `system`: records CPU, memory, disk, network and NVIDIA GPUs as series `system/…` on the axis `time`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from tracker.client.run import Run
 
 _samplers: dict[int, Sampler] = {}
-"""By the identity of their runs, which they hold."""
+"""By `id(run)`; each sampler keeps its run alive, so the ids stay unique."""
 
 
 @hookimpl(tryfirst=True)
 def run_started(run: Run) -> None:
-    """Read the machine from now on, every TRACKER_SYSTEM_INTERVAL seconds.
+    """Start recording system metrics, every TRACKER_SYSTEM_INTERVAL seconds.
 
-    Workers beside the chief of a training write under their own names (`system/worker-1/…`).
+    Workers other than the chief record under their own names (`system/worker-1/…`).
     """
     worker = worker_name()
 
@@ -42,7 +42,7 @@ def run_started(run: Run) -> None:
 
 @hookimpl(trylast=True)
 def run_ended(run: Run) -> None:
-    """Read it a last time."""
+    """Record system metrics a last time and stop."""
     sampler = _samplers.pop(id(run), None)
     if sampler is not None:
         sampler.stop()

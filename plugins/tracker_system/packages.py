@@ -1,4 +1,4 @@
-"""Which packages are installed."""
+"""Lists the installed packages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FOLDER = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.(?:dist-info|egg-info)"
 
 @functools.cache
 def installed_packages() -> str:
-    """The packages on the path of modules as lines `name==version`, sorted: what pip calls a requirements file.
+    """The packages on `sys.path` as sorted lines `name==version`, in pip's requirements format.
 
-    Their folders' names say both; to read the metadata of hundreds would cost a training a tenth of a second.
+    Name and version are taken from the folders' names; reading the metadata of hundreds would take 0.1 s.
     """
     found: dict[str, str] = {}
     for folder in sys.path:
@@ -27,7 +27,7 @@ def installed_packages() -> str:
         for entry in entries:
             if entry.endswith((".dist-info", ".egg-info")):
                 name, version = _of(Path(folder or ".") / entry)
-                # What is first on the path is what is imported.
+                # The first one on the path is imported.
                 found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), f"{name}=={version}")
     return "".join(f"{line}\n" for _, line in sorted(found.items()))
 

@@ -1,4 +1,4 @@
-"""A thread that reads the machine now and then, and cannot hurt what trains beside it."""
+"""A thread that reads system metrics periodically; its errors do not reach the training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tracker_system.machine import Reading, readings
 log = logging.getLogger("tracker")
 
 END_S = 1.0
-"""How long `stop` waits for a reading that hangs; and how soon it ends by itself once its run has ended."""
+"""Seconds that `stop` waits for a reading that hangs; also how soon the thread ends after its run has ended."""
 
 
 class Sampler:
-    """Reads at once, every `interval` seconds, and when it is told to stop, and gives what it read to `take`.
+    """Reads at once, every `interval` seconds, and on `stop`, and passes the metrics to `take`.
 
-    A reading that raises is said once on the log and left out from then on. It stops by itself when `is_over`.
+    A reading that raises is logged once and left out from then on. The thread ends by itself when `is_over`.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="tracker-system", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read once more, and end; returns when it has ended, after END_S at the latest."""
+        """Read once more and stop; returns when the thread has ended, after END_S at the latest."""
         self._stopped.set()
         self._thread.join(END_S)
 

@@ -1,4 +1,4 @@
-"""Which worker of a training on several processes this one is."""
+"""The name of this process among the workers of a distributed training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "JAX_PROCESS_ID", "SLURM_P
 
 
 def worker_name(environment: Mapping[str, str] | None = None) -> str:
-    """`worker-1` … in all but the chief of a training; "" in the chief, and where there is one process.
+    """`worker-1` … in all workers but the chief; "" in the chief, or if there is only one process.
 
-    What launchers say is read from the environment: `TF_CONFIG`, else the rank that torchrun, MPI or Slurm set.
+    It is read from the launcher's environment variables: `TF_CONFIG`, else the rank that torchrun, MPI or Slurm set.
     """
     env = os.environ if environment is None else environment
     try:

@@ -1,1 +1,1 @@
-"""Where files of runs live."""
+"""Artifact homes: storage of runs' files."""

@@ -1,4 +1,4 @@
-"""Copies of checkpoints on this machine: verified before anybody reads them, and whole or not there at all."""
+"""Local copies of checkpoints: verified before use, and created atomically."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Told = Callable[[int], None] | None
 
 
 def cache_of(store: str, home: Path) -> Path:
-    """The folder in TRACKER_HOME for copies that nobody asked to have elsewhere, by the SHA-256 of their bytes.
+    """The cache folder of a store in TRACKER_HOME, for copies named by the SHA-256 of their bytes.
 
-    `store` is the store's URL without its password. Each has a folder of its own, so that `tracker gc` of one leaves
-    the copies of others alone.
+    `store` is the store's URL without its password. Each store has its own folder, so that `tracker gc` of one does not
+    remove the copies of others.
     """
     import hashlib
 
@@ -31,25 +31,25 @@ def cache_of(store: str, home: Path) -> Path:
 
 
 def place(checkpoint: Checkpoint, run_id: str, to: str | os.PathLike[str]) -> Path:
-    """Where a copy goes that is wanted at `to`: there, or in it if that is a folder."""
+    """The path of a copy to `to`: this path, or a file in it if it is a folder."""
     path = Path(to).absolute()
     is_folder = path.is_dir() or os.fspath(to).endswith(os.sep)
     return path / file_name(checkpoint, run_id) if is_folder else path
 
 
 def file_name(checkpoint: Checkpoint, run_id: str) -> str:
-    """What a copy is called in a folder: the run, the epoch, and the ending by which Keras knows the format.
+    """The name of a copy in a folder: the run, the epoch, and the suffix by which Keras recognises the format.
 
-    InvalidValue if the record, which comes from a store that others may have written, would name another place.
+    InvalidValue if the record, which is from a store that others can write to, would give a path elsewhere.
     """
     state = "-state" if checkpoint.role == "state" else ""
     return f"{check_run_id(run_id)}-epoch-{checkpoint.epoch:d}{state}{_ending(checkpoint)}"
 
 
 def copy(home: ArtifactHome, checkpoint: Checkpoint, target: Path, told: Told = None) -> Path:
-    """The checkpoint as `target`, replacing what is there; `told` hears how many bytes there are so far.
+    """Fetch the checkpoint to `target`, which is replaced; `told` is called with the number of bytes copied so far.
 
-    A folder that was kept as an archive is one again. ArtifactError if the bytes are gone or not those recorded.
+    The archive of a folder is unpacked. ArtifactError if the bytes are missing or differ from those recorded.
     """
     if not folder_archive.is_archive(checkpoint.format):
         return home.fetch(checkpoint.uri, target, sha256=checkpoint.sha256, size=checkpoint.size, told=told)
@@ -63,9 +63,9 @@ def copy(home: ArtifactHome, checkpoint: Checkpoint, target: Path, told: Told = 
 
 
 def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told = None) -> Path:
-    """The checkpoint as a file, or a folder, below `cache`: fetched unless it is there with the bytes recorded.
+    """The checkpoint as a file or folder below `cache`: fetched unless it is there with the recorded bytes.
 
-    InvalidValue as `file_name` says.
+    InvalidValue as in `file_name`.
     """
     archive = folder_archive.is_archive(checkpoint.format)
     digest = check_sha256("sha256", checkpoint.sha256)
@@ -73,7 +73,7 @@ def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told =
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if _digest(file) == digest:
-            os.utime(file)  # `tracker gc` goes by it
+            os.utime(file)  # `tracker gc` removes copies by their time of last use
         else:
             home.fetch(checkpoint.uri, file, sha256=digest, size=checkpoint.size, told=told)
     except OSError as error:
@@ -84,12 +84,12 @@ def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told =
 
 
 def is_folder(checkpoint: Checkpoint) -> bool:
-    """Whether a copy of it is a folder."""
+    """Whether a copy of the checkpoint is a folder."""
     return folder_archive.is_archive(checkpoint.format)
 
 
 def suits(checkpoint: Checkpoint, path: Path) -> bool:
-    """Whether Keras, which goes by the name's ending, would read the checkpoint's format at `path`."""
+    """Whether the suffix of `path` is the one by which Keras recognises the checkpoint's format."""
     ending = _ending(checkpoint)
     return ending not in _ENDINGS or path.name.endswith(ending)
 

@@ -1,4 +1,4 @@
-"""Folders that are kept as one file: a zip archive, unpacked into nothing but files and folders below a new folder."""
+"""Unpacks the zip archives of checkpoint folders, safely: only files and folders below a new folder are created."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tracker.domain.limits import check_safe_path
 from tracker.domain.vocabulary import FOLDER_ARCHIVE, ORBAX_ARCHIVE
 
 ENDING = ".zip"
-"""What the format of a checkpoint ends in that was a folder: `.orbax.zip`, `.dir.zip`."""
+"""Suffix of the formats of checkpoint folders: `.orbax.zip`, `.dir.zip`."""
 _PART = ".part-"
 
 
 def is_archive(format: str) -> bool:
-    """Whether a checkpoint of this format is a folder in an archive."""
+    """Whether a checkpoint of this format is an archived folder."""
     return format in (ORBAX_ARCHIVE, FOLDER_ARCHIVE)
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack `archive` as `folder`, whole or not at all; what is there is replaced unless it is the same already.
+    """Unpack `archive` as `folder`, atomically; an existing folder is replaced unless it already has the same content.
 
-    ArtifactError for an archive that is damaged, names a place elsewhere or something else than a file, or has no room.
+    ArtifactError for an archive that is damaged, has a path outside of it or a special file, or needs too much space.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -42,7 +42,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def _members(opened: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
-    """The files and empty folders in the archive, each with the place below the folder."""
+    """The files and empty folders in the archive, each with its path below the folder."""
     for one in opened.infolist():
         kind = stat.S_IFMT(one.external_attr >> 16)
         try:
@@ -76,7 +76,7 @@ def _unpack(opened: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, str]],
 
 
 def _publish(new: Path, folder: Path, is_there: Callable[[], bool]) -> None:
-    """Give `new` the name of `folder`; what has it goes, unless another process was faster with the same."""
+    """Rename `new` to `folder`, removing an existing one, unless another process has unpacked the same meanwhile."""
     while True:
         try:
             return os.rename(new, folder)
@@ -92,7 +92,7 @@ def _publish(new: Path, folder: Path, is_there: Callable[[], bool]) -> None:
 
 
 def _is_unpacked(opened: zipfile.ZipFile, members: list[tuple[zipfile.ZipInfo, str]], folder: Path) -> bool:
-    """Whether every file in `folder` is as the archive has it, and there is no other."""
+    """Whether `folder` has exactly the files of the archive, with the same bytes."""
     wanted = {path: one for one, path in members if not one.is_dir()}
     with suppress(FileNotFoundError, NotADirectoryError):  # another process may be replacing it
         found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}

@@ -1,4 +1,4 @@
-"""Artifacts in a local folder: `<root>/<run id>/<path>`. A file is there whole or not at all."""
+"""Artifact home in a local folder: `<root>/<run id>/<path>`. Files are created atomically."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NAME_AT_FAULT = frozenset(
 
 
 def is_name_at_fault(error: BaseException | None) -> bool:
-    """Whether a file system that fails so will never take a file of this name, however often it is asked.
+    """Whether this error means that the file system will never accept a file of this name, so retries are useless.
 
-    A file stands where a folder would have to be, or a folder where the file would; or it has no such names.
+    A file exists where a folder would have to be, or a folder in place of the file, or the name is not allowed.
     """
     return isinstance(error, UnicodeError) or (isinstance(error, OSError) and error.errno in _NAME_AT_FAULT)
 
@@ -50,7 +50,7 @@ class LocalArtifacts:
                 target = folder / path.replace("{sha256}", digest)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(part, target)
-            finally:  # also where both are names of one file already: then nothing was replaced
+            finally:  # if both already name the same file, `os.replace` does nothing and keeps `part`
                 part.unlink(missing_ok=True)
         except (OSError, UnicodeError) as error:
             problem = f"cannot store {path!r} in {folder}: {getattr(error, 'strerror', None) or error}"
@@ -103,7 +103,7 @@ _PART = ".part-"
 
 
 def _replace(part: Path, target: Path) -> None:
-    """Give `part` the name `target`; it is gone if that cannot be. OSError."""
+    """Rename `part` to `target`; if that fails `part` is removed. OSError."""
     try:
         os.replace(part, target)
     except OSError:
@@ -112,7 +112,7 @@ def _replace(part: Path, target: Path) -> None:
 
 
 def _link(source: Path, folder: Path) -> tuple[Path, str] | None:
-    """Give `source` another name in `folder`, as `_copy` makes a copy; None where there can be no link."""
+    """Hard-link `source` into `folder`, in place of `_copy`; None if that is not possible."""
     import hashlib
     import secrets
 
@@ -120,12 +120,12 @@ def _link(source: Path, folder: Path) -> tuple[Path, str] | None:
     try:
         os.link(source, part, follow_symlinks=False)
     except OSError:
-        return None  # another disk, or one that has no links
+        return None  # another file system, or one without hard links
     try:
         with open(part, "rb") as read:
             digest = hashlib.file_digest(read, "sha256").hexdigest()
             os.fsync(read.fileno())
-        os.utime(part)  # its age as a file of this folder, which is what a collection of forsaken ones looks at
+        os.utime(part)  # garbage collection removes abandoned files by their age in this folder
         os.chmod(part, 0o644)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -136,9 +136,9 @@ def _link(source: Path, folder: Path) -> tuple[Path, str] | None:
 def _copy(
     source: Path, folder: Path, told: Callable[[int], None] | None = None, size: int | None = None
 ) -> tuple[Path, str]:
-    """Copy `source` to a new file in `folder`, on disk when this returns; return it and the SHA-256 of its bytes.
+    """Copy `source` to a new file in `folder`, synced to disk; return its path and the SHA-256 of its bytes.
 
-    OSError, ArtifactError if it is no regular file, or has more than `size` bytes.
+    OSError; ArtifactError if it is not a regular file, or has more than `size` bytes.
     """
     import hashlib
     import tempfile
@@ -164,7 +164,7 @@ def _copy(
 
 
 def _regular(path: Path) -> BinaryIO:
-    """The file at `path`, opened to be read. OSError; ArtifactError for what has no end, or makes its reader wait."""
+    """Open the regular file at `path` for reading. OSError; ArtifactError for devices, pipes and the like."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -176,7 +176,7 @@ def _regular(path: Path) -> BinaryIO:
 
 
 def path_of(uri: str) -> Path:
-    """The local path that a `file:` URI names; ArtifactError for any other."""
+    """The local path of a `file:` URI; ArtifactError for any other URI."""
     parts = urlsplit(uri)
     if parts.scheme != "file":
         raise ArtifactError(f"{uri!r} is not a file: URI")

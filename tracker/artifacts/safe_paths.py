@@ -1,6 +1,6 @@
-"""Files below a local root whose names come from anybody: no symbolic link is followed on the way, whoever made it.
+"""File access below a local root with untrusted paths: no symbolic link is followed.
 
-Each step of a path is opened relative to the folder before it, so that nothing can be swapped in between.
+Each part of a path is opened relative to the folder before it, so that no part can be swapped meanwhile.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tracker.domain.limits import check_run_id, check_safe_path
 from tracker.domain.records import Entry
 
 _INCOMING = ".incoming"
-"""The folder of what is on its way; no run has an id that begins so."""
+"""The folder of incomplete uploads; no run's id begins with a dot."""
 _FORSAKEN_S = 24 * 3600.0
-"""After so long without a byte its sender and its server are gone."""
+"""Seconds without a write after which an upload counts as abandoned."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def incoming(root: Path) -> Path:
-    """The folder for what is on its way below `root`, on the same disk; what dead servers left there is removed."""
+    """The folder for incomplete uploads below `root`, on the same disk; abandoned files in it are removed."""
     folder = root / _INCOMING
     folder.mkdir(parents=True, exist_ok=True)
     forsaken = time.time() - _FORSAKEN_S
@@ -41,9 +41,9 @@ def incoming(root: Path) -> Path:
 
 
 def adopt(root: Path, run_id: str, path: str, part: Path) -> str:
-    """Make `part`, whose bytes are on disk, the run's file at `path`; return its URI. OSError, InvalidValue for links.
+    """Rename `part`, which is synced to disk, to the run's file at `path`; return its URI.
 
-    What was there is replaced. When this returns the name is on disk too.
+    An existing file is replaced. When this returns the new name is on disk too. OSError; InvalidValue for links.
     """
     names = _names(run_id, path)
     with _folder(root, names[:-1], make=True) as folder:
@@ -55,7 +55,7 @@ def adopt(root: Path, run_id: str, path: str, part: Path) -> str:
 
 
 def open_file(root: Path, run_id: str, path: str) -> BinaryIO:
-    """The run's file at `path`, opened to be read. FileNotFoundError and its like; InvalidValue for links."""
+    """Open the run's file at `path` for reading. OSError such as FileNotFoundError; InvalidValue for links."""
     names = _names(run_id, path)
     with _folder(root, names[:-1]) as folder:
         _refuse_link(folder, names[-1])
@@ -70,7 +70,7 @@ def open_file(root: Path, run_id: str, path: str) -> BinaryIO:
 
 
 def check(root: Path, run_id: str, path: str) -> None:
-    """InvalidValue if a link stands on the way to the run's `path`, as far as it is there."""
+    """Raise InvalidValue if an existing part of the run's `path` is a link."""
     names = _names(run_id, path)
     with suppress(FileNotFoundError), _folder(root, names[:-1]) as folder:
         _refuse_link(folder, names[-1])
@@ -82,7 +82,7 @@ def _names(run_id: str, path: str) -> list[str]:
 
 @contextmanager
 def _folder(root: Path, names: Sequence[str], *, make: bool = False) -> Iterator[int]:
-    """The folder that `names` lead to, as a handle; with `make` those that are missing are made."""
+    """Yield a descriptor of the folder at `names`; with `make` missing folders are created."""
     if make:
         root.mkdir(parents=True, exist_ok=True)
     handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -110,7 +110,7 @@ def _enter(folder: int, name: str, make: bool) -> int:
 
 
 def _sync(folder: int) -> None:
-    """The names in the folder to disk, where there is a way."""
+    """Sync the folder's names to disk, if the file system can."""
     try:
         os.fsync(folder)
     except OSError as error:
@@ -119,14 +119,14 @@ def _sync(folder: int) -> None:
 
 
 def _refuse_link(folder: int, name: str) -> None:
-    """Say what is wrong with a link; that it is not followed is O_NOFOLLOW's work."""
+    """Raise a clear error for a link; O_NOFOLLOW is what prevents that it is followed."""
     with suppress(FileNotFoundError):
         if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise InvalidValue("path", f"{name!r} is a symbolic link, which may lead anywhere", limit="none")
 
 
 def entries(root: Path, run_id: str, path: str) -> list[Entry]:
-    """What lies directly in the run's folder at `path` ("" for its root), by path; links are left out."""
+    """The entries of the run's folder at `path` ("" for its root), sorted by path; links are left out."""
     names = _names(run_id, path) if path else [check_run_id(run_id)]
     found: list[Entry] = []
     try:
@@ -143,7 +143,7 @@ def entries(root: Path, run_id: str, path: str) -> list[Entry]:
 
 
 def remove(root: Path, run_id: str, path: str) -> None:
-    """Remove the run's file or folder at `path`, "" for all; nothing if it is not there. Links go, unfollowed."""
+    """Remove the run's file or folder at `path`, "" for all; a missing one is ignored. Links are not followed."""
     *above, name = _names(run_id, path) if path else [check_run_id(run_id)]
     with suppress(FileNotFoundError, NotADirectoryError), _folder(root, above) as folder:
         try:

@@ -1,7 +1,7 @@
-"""Folders of files that are removed for good: set aside by one rename first, so that it can be taken back.
+"""Trash for folders that are removed for good: a rename sets them aside first, so that it can be undone.
 
-Who removes what a folder belongs to sets the folder aside, commits that its owner is gone, and empties the trash. If
-it is killed between the two, whoever looks next knows by the owner whether the folder goes or comes back.
+The process that removes a run sets its folder aside, commits the removal of its rows, and empties the trash. If it is
+killed midway, the next process sees from the rows whether the folder is to be removed or put back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Self
 from tracker.domain.errors import ArtifactError
 
 FORSAKEN_S = 24 * 3600.0
-"""After so long without a byte, nobody writes to what was on its way."""
+"""Seconds without a write after which an incomplete file counts as abandoned."""
 _TRASH = ".removed"
 _INCOMING = ".incoming"
 _PART = ".part-"
@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}(?![0-9a-f])")
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How many files, and how many bytes they have."""
+    """A number of files, and their bytes."""
 
     files: int = 0
     bytes: int = 0
@@ -40,7 +40,7 @@ class Amount:
 
 
 class Trash:
-    """What is set aside below `root`, a local folder. One process at a time has it, see `opened`."""
+    """The folders that are set aside below `root`, a local folder. One process at a time may use it, see `opened`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -48,7 +48,7 @@ class Trash:
 
     @contextmanager
     def opened(self) -> Iterator[Self]:
-        """Have it for the length of the block; ArtifactError while another process does."""
+        """Lock the trash during the block; ArtifactError while another process has it."""
         if not self.root.is_dir():
             yield self
             return
@@ -66,13 +66,13 @@ class Trash:
             os.close(handle)
 
     def names(self) -> list[str]:
-        """What is in it."""
+        """The names of the folders in the trash."""
         with suppress(FileNotFoundError):
             return sorted(os.listdir(self._folder))
         return []
 
     def set_aside(self, name: str) -> None:
-        """Put the folder `name` of the root into it, for good when this returns; nothing if there is none."""
+        """Move the folder `name` of the root into the trash, synced to disk; a missing one is ignored."""
         if not os.path.lexists(self.root / name):
             return
         with _file_errors(f"cannot remove {self.root / name}"):
@@ -82,22 +82,22 @@ class Trash:
                 _sync(folder)
 
     def put_back(self, name: str) -> None:
-        """Take the folder `name` out again, if it is there, unless there is one in its place."""
+        """Move the folder `name` back, if it is in the trash, unless a new one has taken its place."""
         with _file_errors(f"cannot put {self.root / name} back"):
             if os.path.lexists(self._folder / name) and not os.path.lexists(self.root / name):
                 os.rename(self._folder / name, self.root / name)
 
     def amount(self, name: str) -> Amount:
-        """How much the folder `name` in it holds."""
+        """Files and bytes of the folder `name` in the trash."""
         return amount(self._folder / name)
 
     def empty(self, name: str) -> None:
-        """Remove the folder `name` in it."""
+        """Remove the folder `name` in the trash."""
         remove(self._folder / name)
 
 
 def amount(path: Path) -> Amount:
-    """How much there is at `path`, a file or a folder with all below; links count as nothing and are not followed."""
+    """Files and bytes at `path`, a file or a whole folder; links are neither counted nor followed."""
     total = Amount()
     with _file_errors(f"cannot look into {path}"), suppress(FileNotFoundError):
         state = os.lstat(path)
@@ -114,9 +114,9 @@ def amount(path: Path) -> Amount:
 
 
 def forsaken(root: Path, *, spared: Callable[[str], bool]) -> Iterator[Path]:
-    """Files below the root, and below each of its folders, that were on their way and that nobody writes any more.
+    """Abandoned incomplete files in the root's folder for uploads and in each of its runs' folders.
 
-    Folders whose name is `spared` are not looked into.
+    Folders whose name is `spared` are skipped.
     """
     before = time.time() - FORSAKEN_S
     yield from (Path(file.path) for file in _files(root / _INCOMING) if _older(file, before))
@@ -128,20 +128,20 @@ def forsaken(root: Path, *, spared: Callable[[str], bool]) -> Iterator[Path]:
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders of runs and logged models below the root, links left out."""
+    """The folders of runs and logged models below the root, without links."""
     return [
         Path(one.path) for one in _files(root) if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")
     ]
 
 
 def by_content(folder: Path) -> list[Path]:
-    """Files in the folder that are named by the SHA-256 of their bytes, and are a day old."""
+    """Files in the folder that are named by the SHA-256 of their bytes, and are older than a day."""
     before = time.time() - FORSAKEN_S
     return [Path(file.path) for file in _files(folder) if _DIGEST.match(file.name) and _older(file, before)]
 
 
 def unused(cache: Path, before_ms: int) -> Iterator[Path]:
-    """Copies in the cache that nobody asked for since that moment, and what was left on its way."""
+    """Copies in the cache that were not used since `before_ms`, and abandoned incomplete ones."""
     for shelf in _files(cache):
         if not shelf.is_dir(follow_symlinks=False):
             continue
@@ -155,7 +155,7 @@ def unused(cache: Path, before_ms: int) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all below; links are not followed. ArtifactError."""
+    """Remove a file or a whole folder; links are not followed. ArtifactError."""
     with _file_errors(f"cannot remove {path}"), suppress(FileNotFoundError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
             shutil.rmtree(path)
@@ -176,7 +176,7 @@ def _older(file: os.DirEntry[str], before: float) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """The names in the folder to disk, where there is a way."""
+    """Sync the folder's names to disk, if the file system can."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):

@@ -1,9 +1,9 @@
-"""The files of one journal on their way to the artifact home: each on its own, and none before anything but its row.
+"""Uploads the files of one journal to the artifact home, independently; a file delays only its own row.
 
-A journal has a frame for each file that waits beside it. Once the file is stored, a second frame of the same name, with
-the address (`uri`) filled in, is appended to the journal. That one is what the store is told, in the order of the
-journal's numbers as everything else: so a row never comes before its bytes, and is stored exactly once however long its
-file took. A file whose second frame is in the journal is stored, whoever died meanwhile.
+A journal has a frame for each file in its staging folder. Once the file is stored, a second frame of the same name,
+with the address (`uri`) filled in, is appended to the journal. The store gets this second frame, in the order of the
+journal's numbers like all others: so a row is never stored before its bytes, and exactly once however long its file
+took. A file whose second frame is in the journal is stored, whichever process died meanwhile.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ log = logging.getLogger("tracker")
 
 FileFrame = ArtifactLogged | CheckpointLogged
 _HOME_IS_AWAY = 2
-"""After so many files in a row for which the home did not answer, the others are not tried either."""
+"""After so many consecutive files for which the home did not answer, the others are not tried."""
 PAUSE_S = (0.5, 30.0)
 """The first and the longest pause between attempts at one file."""
 _SPARED_S = 30.0
-"""How long files that are half as large or larger wait after one for which a request was too large."""
+"""Seconds that files of at least half the size wait after one whose request was too large."""
 _EARLIER = "-"
-"""The address of a file of which nothing more is known than that an earlier version stored it."""
+"""The address of a file that an earlier version stored, whose real address is not known."""
 
 
 @dataclass
 class Answers:
-    """The second frames that a journal has, by the names of their files beside it.
+    """The second frames in a journal, by the names of their staged files.
 
-    `rows`: numbers of those that are rows for the store; `stored`: files that have no row, or none that is missing.
-    `void`: numbers of rows that count no more, since their file was to be stored once more.
+    `rows`: numbers of the frames that are rows for the store; `stored`: files without a row, or whose row is stored.
+    `void`: numbers of rows that are obsolete, since their file was to be stored again.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Answers:
     void: set[int] = field(default_factory=set)
 
     def add(self, number: int, frame: Frame) -> None:
-        """The next frame of the journal."""
+        """Add the next frame of the journal."""
         if not isinstance(frame, ArtifactLogged | CheckpointLogged):
             return
         name = frame.file.name
@@ -63,22 +63,22 @@ class Answers:
 
 @dataclass(eq=False)
 class Upload:
-    """A file that waits: the number of its first frame, and that frame."""
+    """A file that waits: the number of its first frame, and this frame."""
 
     number: int
     item: FileFrame
     is_stored: bool = False
-    """Its bytes are stored and its second frame is in the journal; the store has yet to be told."""
+    """Whether its bytes are stored and its second frame is in the journal, but not yet in the store."""
     pause_s: float = 0.0
-    """How long it waits from its last failure to the next attempt, at `retry_at` of the monotonic clock."""
+    """Seconds from its last failure to the next attempt, at `retry_at` of the monotonic clock."""
     retry_at: float = 0.0
 
 
 class Uploads:
-    """Stores the files of a journal. `add` and what follows it are called in the order of the journal's frames.
+    """Stores the files of a journal. `add` and the methods after it are called in the order of the journal's frames.
 
-    Safe for one thread that ships frames beside one that calls `upload_all`. `seen` counts the files that came to be
-    stored, `refused` those that can never be stored; `late` says of each that could not be stored now why.
+    Safe for one thread that ships frames and another one that calls `upload_all`. `seen` counts the files that were
+    added, `refused` those that can never be stored; `late` has the reason for each that could not be stored yet.
     """
 
     def __init__(self, journal: Journal, run_id: str, writer: str, home: ArtifactHome) -> None:
@@ -98,20 +98,20 @@ class Uploads:
         """Called when the journal has a new row to deliver."""
 
     def know(self, answers: Answers) -> None:
-        """Of an adopted journal: which second frames are in it."""
+        """Set the second frames that an adopted journal already has."""
         self._answers = answers
 
     @property
     def count(self) -> int:
-        """How many files are not stored, or their rows not."""
+        """How many files wait to be stored, or for their rows."""
         return len(self._waiting)
 
     def waits(self, until: int) -> bool:
-        """Whether a file waits whose frame has the number `until` or a lower one."""
+        """Whether a file waits whose frame's number is at most `until`."""
         return any(number <= until for number in self._waiting.copy())
 
     def is_row(self, number: int, frame: Frame) -> bool:
-        """Whether the frame is one for the store: all but those of files that are only to be stored."""
+        """Whether the frame is sent to the store: all but those of files without a row, or not stored yet."""
         if isinstance(frame, ArtifactLogged):
             return False
         if isinstance(frame, CheckpointLogged):
@@ -119,14 +119,14 @@ class Uploads:
         return True
 
     def add(self, number: int, item: FileFrame) -> None:
-        """The first frame of a file comes next in the journal."""
+        """Add a file, whose first frame is next in the journal."""
         if not self._names_a_file(number, item):
             return
         with self._lock:
             if isinstance(item, ArtifactLogged):
                 self._replace(item.file.path)
             if (known := self._named(item)) is not None:
-                known.item = item  # it is to be stored once more, under another name
+                known.item = item  # to be stored again, under another name
             elif item.file.name in self._answers.stored:
                 self._journal.staging.settle(item.file.name)
             else:
@@ -134,13 +134,13 @@ class Uploads:
                 self.seen += 1
 
     def add_earlier(self, number: int, item: FileFrame) -> None:
-        """A version that knew no second frames stored the file, and its row if it has one: write that down."""
+        """Record that an earlier version, which wrote no second frames, stored the file and its row."""
         if not item.uri and item.file.name not in self._answers.stored and self._names_a_file(number, item):
             self._journal.append(ArtifactLogged(item.ms, item.file, _EARLIER))
             self._journal.staging.settle(item.file.name)
 
     def _names_a_file(self, number: int, item: FileFrame) -> bool:
-        """Whether the frame is one of ours: in a journal that somebody made, it could name any file."""
+        """Whether the frame names a staged file: in a forged journal it could name any file."""
         try:
             check_item(f"frame {number}", item)
         except InvalidValue as error:
@@ -150,20 +150,20 @@ class Uploads:
         return True
 
     def row_stored(self, item: CheckpointLogged) -> None:
-        """The store has the row of the file: nothing of it waits any more."""
+        """The row of the file is stored: remove it from the waiting files."""
         with self._lock:
             if (one := self._named(item)) is not None:
                 self._done(one)
 
     def row_refused(self, item: CheckpointLogged) -> None:
-        """The store will never take the row: its file stays beside the journal."""
+        """The store refused the row for good: its file stays in the staging folder."""
         with self._lock:
             if (one := self._named(item)) is not None:
                 del self._waiting[one.number]
                 self._journal.staging.set_aside(item.file.name)
 
     def again(self, item: CheckpointLogged) -> None:
-        """The stored file was removed before its row came: it is to be stored once more, under another name."""
+        """The stored file was removed before its row was stored: store it again, under another name."""
         with self._lock:
             if (one := self._named(item)) is not None:
                 path = f"checkpoints/{{sha256}}-{self._writer}-{one.number}{item.format}"
@@ -176,13 +176,13 @@ class Uploads:
         return next((one for one in self._waiting.values() if one.item.file.name == item.file.name), None)
 
     def _replace(self, path: str) -> None:
-        """An artifact comes for `path`: one that waits for the same place need not be stored any more."""
+        """Drop waiting artifacts for `path`, since a newer one replaces them."""
         for one in list(self._waiting.values()):
             if isinstance(one.item, ArtifactLogged) and one.item.file.path == path:
                 self._done(one)
 
     def begin_anew(self) -> None:
-        """The journal is read again from its beginning, for a store that knows nothing of it."""
+        """Reset, since the journal is read again from its beginning for a store that has nothing of it."""
         with self._lock:
             self._void = self._journal.last_number
             self._answers = Answers()
@@ -191,11 +191,11 @@ class Uploads:
             self.refused = 0
 
     def upload_all(self, *, at_once: bool = False, is_sparing: bool = False) -> bool:
-        """Try the files that wait, in order; True if anything came of it.
+        """Try the files that wait, in order; True if any was stored or refused.
 
-        One that cannot be stored now holds up no other: it stays in `late`, and is tried again after a pause, or with
-        `at_once`. With `is_sparing` one that is too large for a request stands for others that are as large: they are
-        tried in turn. StoreError if the home is away.
+        A file that cannot be stored now delays no other: it stays in `late`, and is tried again after a pause, or with
+        `at_once`. With `is_sparing`, after a file that is too large for a request others of similar size are not tried
+        for some time. StoreError if the home is away.
         """
         came, away, now = False, 0, time.monotonic()
         waiting = [one for one in list(self._waiting.values()) if not one.is_stored]
@@ -224,13 +224,13 @@ class Uploads:
             except TrackerError as error:
                 self._refuse(one, error)
                 came, away = True, 0
-            except Exception as error:  # a bug of ours, or of a disk: whatever it is, the next file has its turn
+            except Exception as error:  # a bug or a failing disk: must not stop the next files
                 self._is_late(one, error)
                 away = 0
         return came
 
     def _upload(self, one: Upload) -> None:
-        """Store one file and write its second frame. Raises what `ArtifactHome.put` does."""
+        """Store one file and write its second frame. Raises as `ArtifactHome.put` does."""
         item, staging = one.item, self._journal.staging
         if staging.dropped(item.file.name):
             self._finish(one, None)
@@ -240,7 +240,7 @@ class Uploads:
         except TrackerError:
             if not staging.dropped(item.file.name):
                 raise
-            self._finish(one, None)  # while it was on its way
+            self._finish(one, None)  # dropped during the upload
 
     def _stored(self, one: Upload) -> FileFrame:
         item = one.item
@@ -255,7 +255,7 @@ class Uploads:
         return _answer(item, item.file.path, digest, uri)
 
     def _stored_before(self, item: FileFrame) -> FileFrame | None:
-        """The second frame of a file that does not wait any more, but lies where it belongs."""
+        """The second frame of a file that is no longer staged but already in the artifact home, else None."""
         if (self._journal.files / item.file.name).exists():
             return None
         path = item.file.path.replace("{sha256}", item.file.sha256)
@@ -267,9 +267,9 @@ class Uploads:
         with self._lock:
             self.late.pop(one.item.file.name, None)
             if self._waiting.get(one.number) is not one:
-                return  # replaced, or to be stored anew
+                return  # replaced, or to be stored again
             if answer is not None:
-                # False says that the disk takes nothing now: the frame is in memory, and written when it does.
+                # False means that the disk accepts no writes now: the frame is in memory, and written later.
                 self._journal.append(answer)
             if isinstance(answer, CheckpointLogged):
                 one.is_stored = True

@@ -1,4 +1,4 @@
-"""What training code hands over, as frames may carry it: the good is kept, each bad value is refused alone."""
+"""Validates what training code logs and converts it for frames: each invalid value is refused alone."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SYSTEM = "system/"
 
 
 class Validation:
-    """Checks what one run is given; nothing here raises, `report(kind, problem, mistake)` hears what was refused:
-    equal mistakes need not be said again.
+    """Validates what is logged to one run. Nothing here raises: `report(kind, problem, mistake)` is called for each
+    refusal; equal mistakes need not be logged again.
 
-    A metric's key is one series, of steps or of epochs: `step_keys` and `epoch_keys` are those known so far.
+    A metric's key is one series, of steps or of epochs: `step_keys` and `epoch_keys` are the keys known so far.
     """
 
     def __init__(self, report: Callable[[str, object, str], None]) -> None:
@@ -46,12 +46,12 @@ class Validation:
         return self._numbers(metrics, self.epoch_keys, self.step_keys)
 
     def at_time(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Metrics of a moment, as floats, under keys that begin with `system/`."""
+        """Metrics of a time, as floats, under keys that begin with `system/`."""
         numbers = self._numbers(metrics, self._time_keys, ())
         return {key if key.startswith(SYSTEM) else SYSTEM + key: value for key, value in numbers.items()}
 
     def other_metrics(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Metrics that are told beside something else and are no points, as floats."""
+        """Metrics that belong to another record and are not points, as floats."""
         return self._numbers(metrics, self.epoch_keys | self.step_keys, ())
 
     def params(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,11 +83,11 @@ class Validation:
             return None
 
     def refuse(self, error: Exception) -> None:
-        """Report what cannot be recorded, and of which call; each mistake of each call is another to be said."""
+        """Report what cannot be recorded, with the log method that was called; each method and mistake counts alone."""
         kind = error.field if isinstance(error, InvalidValue) else type(error).__name__
         problem = str(error) if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}"
         call = _call()
-        # A kind with a quote names its key, whose values may be wrong in as many ways as there are steps.
+        # A kind with a quote contains a key: its values may be wrong in a different way at each step.
         mistake = kind if "'" in kind else f"{kind} {re.sub('[0-9]+', '0', problem)}"
         self._report(kind, f"{call}: {problem}" if call else problem, f"{call} {mistake}")
 
@@ -141,7 +141,7 @@ def as_path(field: str, value: object) -> str | os.PathLike[str]:
 
 
 def shown(value: object) -> str:
-    """`value` as a message shows it, whatever its own `__repr__` does."""
+    """`value` for a message, even if its `__repr__` fails."""
     try:
         text = repr(value)
     except Exception:
@@ -150,7 +150,7 @@ def shown(value: object) -> str:
 
 
 def _call() -> str:
-    """The method of a run or a fit that the caller's code called, "" if it was none. Only asked where it went wrong."""
+    """The method of a run or fit that the user's code called, "" if none. Slow, so only used for errors."""
     frame, name = sys._getframe(1), ""
     while frame is not None:
         owner, _, method = frame.f_code.co_qualname.rpartition(".")

@@ -1,4 +1,4 @@
-"""What callers give, as frames carry it, where the limits of the domain do not already say how."""
+"""Conversions of callers' values for frames, in addition to those of `tracker.domain.limits`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import as_json, check_format, json_size
 
 TRACEBACK_LENGTH = 20_000
-"""How many characters of a traceback are kept, its end, where the error is; and of a message, its beginning."""
+"""Characters that are kept of a traceback (its end, where the error is) and of a message (its beginning)."""
 
 FRAME_BYTES = 1024 * 1024
-"""How much one frame of parameters or tags carries; servers read items of up to 4 MiB."""
+"""Bytes in one frame of parameters or tags; servers accept items of up to 4 MiB."""
 
 _T = TypeVar("_T")
 
@@ -28,9 +28,9 @@ def one_of(field: str, value: _T, choices: tuple[object, ...]) -> _T:
 
 
 def checkpoint_format(path: Path) -> str:
-    """`.keras`, `.weights.h5`, `.h5`, or what else the file's name ends in; for a folder that of its archive.
+    """`.keras`, `.weights.h5`, `.h5`, or another suffix of the file's name; for a folder the suffix of its archive.
 
-    Empty where the ending is none that a file elsewhere can have.
+    Empty if the suffix is not allowed in artifact names.
     """
     if path.is_dir():
         return archive_format(path)
@@ -44,7 +44,7 @@ def checkpoint_format(path: Path) -> str:
 
 
 def in_frames(values: dict[str, _T]) -> Iterator[dict[str, _T]]:
-    """`values` in parts that a frame can carry: about 1 MiB of JSON each, or one value that is larger."""
+    """`values` in parts that fit into a frame: about 1 MiB of JSON each, or one value that is larger."""
     part: dict[str, _T] = {}
     total = 0
     for key, value in values.items():
@@ -59,12 +59,12 @@ def in_frames(values: dict[str, _T]) -> Iterator[dict[str, _T]]:
 
 
 def described(error: BaseException | None) -> dict[str, str] | None:
-    """What is kept of the exception that failed a run: its type, message and traceback."""
+    """The record of the exception that failed a run: its type, message and traceback."""
     if error is None:
         return None
     try:
         message = str(error)
-    except Exception:  # somebody's own `__str__`
+    except Exception:  # a user's `__str__` failed
         message = "(its message cannot be shown)"
     if len(message) > TRACEBACK_LENGTH:
         message = f"{message[:TRACEBACK_LENGTH]}… ({len(message)} characters)"

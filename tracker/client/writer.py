@@ -1,4 +1,4 @@
-"""One writer of one run: its journal, the shipper behind it, and an account of what went wrong."""
+"""One writer of one run: its journal, its shipper, and the count of its problems."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ log = logging.getLogger("tracker")
 
 Write = Callable[[Frame, int], object]
 MOST_SAID = 30
-"""How many different problems of a run are said."""
+"""How many different problems of a run are logged."""
 
 
 class RunWriter:
-    """The way of a run's frames to disk and store. Without a journal (mode `disabled`) it takes and keeps nothing.
+    """Writes a run's frames to disk and store. Without a journal (mode `disabled`) it discards them.
 
-    `write` is the hot path: bound to the journal itself while all is well, exchanged when the run ends or when this
-    process turns out to be a forked child, so that the common call tests for neither.
+    `write` is the hot path: it is the journal's `append`, and is replaced when the run ends or in a forked child, so
+    that the common call needs to test for neither.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RunWriter:
         self._delivery = delivery
         self._shipper = shipper
         self.ended = False
-        """Whether the run ended here, or was never this process's."""
+        """Whether the run ended here, or belongs to the parent process."""
         # Re-entrant: a signal handler may end the run while the same thread is ending it.
         self._ending = threading.RLock()
         self.problems: Counter[str] = Counter()
@@ -51,12 +51,12 @@ class RunWriter:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the store passed on a request to stop."""
+        """Whether the store returned a request to stop."""
         return self._delivery is not None and self._delivery.stop_requested
 
     @property
     def all_problems(self) -> dict[str, int]:
-        """How often something could not be recorded, by kind; `refused` is what the store or its files did not take."""
+        """How often something could not be recorded, by kind; `refused` counts what store or artifact home refused."""
         refused = self._delivery.refused if self._delivery else 0
         return {**self.problems, **({"refused": refused} if refused else {})}
 
@@ -77,9 +77,9 @@ class RunWriter:
         return self._journal.staging.count if self._journal is not None else 0
 
     def report(self, kind: str, problem: object, mistake: str = "", *, error: BaseException | None = None) -> None:
-        """Count a problem, and say it if it is the first of its kind, or the first time of this mistake.
+        """Count a problem, and log it if it is the first of its kind, or the first time of this mistake.
 
-        `error` is a bug, whose traceback is said with it.
+        `error` is a bug; its traceback is logged too.
         """
         self.problems[kind] += 1
         if (mistake := mistake or kind) in self._said or len(self._said) > MOST_SAID:
@@ -92,7 +92,7 @@ class RunWriter:
             log.warning("run %s: %s (said once, then counted)", self.run_id, problem, exc_info=error)
 
     def stage(self, source: bytes | str, path: str) -> Staged | None:
-        """Keep a file (a local path) or bytes until it is published; None in mode `disabled`. Raises JournalError."""
+        """Stage a file (a local path) or bytes to be published; None in mode `disabled`. Raises JournalError."""
         from pathlib import Path
 
         staging = self.staging
@@ -100,11 +100,11 @@ class RunWriter:
 
     @property
     def staging(self) -> Staging | None:
-        """The files beside the journal; None where nothing is recorded, or not any more."""
+        """The journal's staging folder; None if nothing is recorded, or the run has ended."""
         return None if self._journal is None or self.ended else self._journal.staging
 
     def flush(self, timeout: float) -> int:
-        """Wait until all is stored, `timeout` seconds at most; return how many points and files are not."""
+        """Wait until everything is stored, `timeout` seconds at most; return how many points and files are not."""
         if self._shipper is not None and not self.ended and not self._shipper.drain(timeout):
             self._say_what_is_left()
         return self.left
@@ -118,7 +118,7 @@ class RunWriter:
         with self._ending:
             if self.ended:
                 return self.left
-            # In this order, whatever interrupts it: a run that is said to have ended has its last word on disk.
+            # In this order, since a signal may interrupt it: when `ended` is set the last frame must be on disk.
             self.write(frame, 0)
             self.ended = True
             self.write = self._refuse
@@ -135,7 +135,7 @@ class RunWriter:
         return self.left
 
     def disown(self) -> None:
-        """In a forked child: neither write nor end what is the parent's."""
+        """In a forked child: neither write nor end the parent's run."""
         self.write = self._ignore_in_child
         self.ended = True
         self._shipper = None

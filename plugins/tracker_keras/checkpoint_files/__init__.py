@@ -1,1 +1,1 @@
-"""Files that callbacks save, kept in the run's catalogue."""
+"""Checkpoint files that callbacks save, and their copies in the run's catalogue."""

@@ -1,4 +1,4 @@
-"""A file that takes another's place in one moment, without holding up who writes it for longer than writing takes."""
+"""Atomic replacement of a file, which takes its caller no longer than writing the file."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _RENAME_EXCHANGE = 2
 _numbers = itertools.count()
 _lock = threading.Lock()
 _replaced: dict[Path, list[Path]] = {}
-"""What was at a place before, as long as what is there now is not known to be on disk."""
+"""By path: replaced files, kept until the new file is synced to disk."""
 _spares: dict[Path, Path | None] = {}
-"""By place, where that is wanted: what was there before and is written over next. New pages of memory for a file cost
-up to as much as writing it."""
+"""By path, with `keeps_spare`: the replaced file, to be overwritten next. Allocating new pages for a file takes up to
+as long as writing it."""
 
 
 @contextmanager
 def replacing(path: Path, *, keeps_spare: bool = False) -> Iterator[Path]:
-    """A place beside `path`, with its ending, whose file takes the place of `path` as the block ends without an error.
+    """Yield a temporary path next to `path`, with its suffix; its file replaces `path` if the block does not raise.
 
-    At every moment the old file is there whole, or the new one, whenever the process is killed. The old one is deleted
-    behind the caller's back, once the new one is forced to disk: both take as long as writing it did.
+    At every moment either the old file or the new one is complete, even if the process is killed. The old one is
+    deleted in the background, once the new one is synced to disk: both take as long as writing it did.
 
-    With `keeps_spare` it is kept instead, hidden, until `release`, to be written over by the file after next, if nobody
-    has it open and it has no other name.
+    With `keeps_spare` the old file is kept instead, hidden, until `release`. It is overwritten by the file after next,
+    if no process has it open and it has no other name.
     """
     with _lock:
         spare = _spares.pop(path, None)
@@ -62,7 +62,7 @@ def replacing(path: Path, *, keeps_spare: bool = False) -> Iterator[Path]:
 
 
 def release(path: Path) -> None:
-    """No file will take the place of `path` soon: delete the spare one."""
+    """Delete the spare file of `path`, since no replacement will follow soon."""
     with _lock:
         spare = _spares.pop(path, None)
     if spare is not None:
@@ -70,7 +70,7 @@ def release(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes of this host left in the middle of `replacing`."""
+    """Remove temporary files that killed processes of this host left in `folder`."""
     for left in folder.glob(f".*{_mark()}*"):
         pid = left.name.rpartition(_mark())[2].partition("-")[0]
         if not _lives(pid):
@@ -78,7 +78,7 @@ def sweep(folder: Path) -> None:
 
 
 def delete(path: str | Path) -> None:
-    """Delete a file; that it cannot be is said on the log."""
+    """Delete a file; a failure is logged."""
     try:
         os.remove(path)
     except FileNotFoundError:
@@ -88,14 +88,14 @@ def delete(path: str | Path) -> None:
 
 
 def _settle(path: Path) -> None:
-    """Force to disk what is at `path`, and delete what was there before, until nothing else is put there meanwhile."""
+    """Sync `path` to disk and delete the files that it replaced, until it is not replaced meanwhile."""
     while True:
         with _lock:
             if not (old := _replaced[path]):
                 del _replaced[path]
                 return
             _replaced[path] = []
-        with suppress(OSError):  # it may have been deleted again; on some disks nothing can be forced
+        with suppress(OSError):  # the file may have been deleted, or the file system cannot sync
             file = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(file)
@@ -115,7 +115,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _is_ours_alone(path: Path) -> bool:
-    """Whether the file has no other name, and nobody reads it: Linux grants a lease for writing only then."""
+    """Whether the file has no other name and is not open elsewhere: Linux grants a write lease only then."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -128,7 +128,7 @@ def _is_ours_alone(path: Path) -> bool:
 
 
 def _forget_spares() -> None:
-    """In a forked child, whose they are not."""
+    """In a forked child: forget the parent's spare files."""
     global _lock
     _lock = threading.Lock()
     _spares.clear()
@@ -145,9 +145,9 @@ atexit.register(_delete_spares)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two files in one step; False where that cannot be, for one because `other` is not there.
+    """Swap two files atomically; False if that is not possible, for example if `other` does not exist.
 
-    `os.replace` would do. But ext4 then writes all of the new file before it returns, longer than the save itself.
+    `os.replace` would also work, but on ext4 it writes the whole new file to disk first, longer than the save itself.
     """
     rename = _renameat2()
     return rename is not None and rename(_AT_FDCWD, bytes(one), _AT_FDCWD, bytes(other), _RENAME_EXCHANGE) == 0
@@ -155,7 +155,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @functools.cache
 def _renameat2() -> Callable[..., Any] | None:
-    """Linux' own call, which Python does not offer; None elsewhere."""
+    """Linux' system call, which Python does not offer; None on other systems."""
     try:
         call = ctypes.CDLL(None).renameat2
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""The files that callbacks beside ours save in a fit, kept in the run's catalogue as they were when they were saved."""
+"""Records the checkpoint files that other callbacks save in a fit, as they were when they were saved."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ log = logging.getLogger("tracker")
 
 @dataclass(kw_only=True)
 class SavedCheckpoint:
-    """What was saved: the file or folder, in which of Keras' epochs, and after which batch (None: as it ended).
+    """A saved file or folder, with Keras' epoch and the batch after which it was saved (None: at the epoch's end).
 
-    `best_by` is the metric by which the callback held it for the best. `is_versioned`: where the same path is saved
-    again, this is an older version of it. `ends_epoch` says that the batch, if one is
-    given, was the last of its epoch.
+    `best_by` is the metric by which the callback found it the best. `is_versioned`: if the same path is saved again,
+    this becomes an older version of it. `ends_epoch`: the batch, if given, was the last of its epoch.
     """
 
     path: str
@@ -49,14 +48,14 @@ class SavedCheckpoint:
     role: CheckpointRole = "model"
     state: Mapping[str, Any] = field(default_factory=dict)
     placed: Callable[[], AbstractContextManager[Path]] | None = None
-    """Waits for what is saved in the background, and gives what is to be kept of it."""
+    """Waits for a save in the background, and yields the path to copy."""
 
 
 class Checkpoints(Part):
-    """Watches ModelCheckpoint (Keras', ours, anybody's subclass), BackupAndRestore and OrbaxCheckpoint.
+    """Watches ModelCheckpoint (Keras', ours, and subclasses), BackupAndRestore and OrbaxCheckpoint.
 
-    Nothing is put around hooks that run for each batch: the methods that save are watched. The file is copied beside
-    the training; whoever is about to write over it, or to delete it, is held until that is done.
+    Only the methods that save are wrapped, not the hooks for each batch. The file is copied in the background; a
+    callback that is about to overwrite or delete it waits until the copy is made.
     """
 
     def __init__(self, fit: ObservedFit) -> None:
@@ -70,14 +69,14 @@ class Checkpoints(Part):
                 self._look_at(callback)
 
     def begin(self, initial_epoch: int) -> None:
-        """Where every ModelCheckpoint of the fit says how many it keeps, the run keeps as many."""
+        """If every ModelCheckpoint of the fit has a limit, set the run's retention to their sum."""
         bounds = [(getattr(one, "keep_last", None), getattr(one, "keep_best", None)) for one in self._savers]
         if bounds and all(last or best for last, best in bounds):
             last, best = (sum(count or 0 for count in counts) or None for counts in zip(*bounds, strict=True))
             self.fit.run.keep_checkpoints(last=last, best=best)
 
     def keep(self, saved: SavedCheckpoint) -> None:
-        """Have a copy of what was saved put on record."""
+        """Copy a saved checkpoint in the background and record it."""
         recorder, stamp = self.fit.recorder, Stamp.of(saved.path)
         if stamp is None and saved.placed is None:
             self._say(saved.path, "is not there as a local file")
@@ -126,14 +125,14 @@ class Checkpoints(Part):
             self._watch_model_checkpoint(callback)
             self._savers.append(callback)
         elif isinstance(callback, known.BackupAndRestore):
-            if not getattr(self.fit, "saves_state", False):  # of states only the newest is kept: ours says more
+            if not getattr(self.fit, "saves_state", False):  # only the newest state is kept, and ours has more in it
                 self._watch_backup(callback)
         elif isinstance(callback, getattr(known, "OrbaxCheckpoint", ())):
             self._watch_orbax(callback)
             self._savers.append(callback)
 
     def _watch_model_checkpoint(self, callback: Any) -> None:
-        """It asks for the path, then whether to save, then saves: a subclass may leave out what it does itself."""
+        """Watch a ModelCheckpoint: it gets the path, decides, then saves; a subclass may skip the first two."""
         attempt = _Attempt()
         asks = type(callback)._save_model in (keras.callbacks.ModelCheckpoint._save_model, ModelCheckpoint._save_model)
 
@@ -182,7 +181,7 @@ class Checkpoints(Part):
 
         def after(*_: Any) -> None:
             counted, batch = callback._current_epoch, callback._last_batch_seen
-            ended = callback.save_freq == "epoch"  # what it counts is then the epoch that comes next
+            ended = callback.save_freq == "epoch"  # then `_current_epoch` is the next epoch
             self.keep(
                 SavedCheckpoint(
                     path=callback._weights_path,
@@ -199,7 +198,7 @@ class Checkpoints(Part):
             self.fit.watch.around(callback, "on_train_end", before_all)
 
     def _watch_orbax(self, callback: Any) -> None:
-        """It writes in the background, and deletes what is beyond its `max_to_keep` as it saves."""
+        """Watch an OrbaxCheckpoint: it writes in the background, and deletes those beyond `max_to_keep` as it saves."""
 
         def before(*_: Any) -> None:
             pending_copies.wait_for(callback.directory)
@@ -224,12 +223,12 @@ class Checkpoints(Part):
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _is_last(self, batch: int) -> bool:
-        """Whether the epoch ends with this batch; of data whose length Keras does not know, nobody can say."""
+        """Whether the epoch ends with this batch; False if Keras does not know the data's length."""
         steps = self.fit.steps_per_epoch
         return steps is not None and batch + 1 >= steps
 
     def _averaged(self) -> dict[str, bool]:
-        """Whether the model's weights are the moving averages (EMA) at this moment; nothing where that is not known."""
+        """`ema`: whether the model now has the moving averages (EMA) of its weights; empty if that is not known."""
         if self._swapping:
             return {"ema": any(one._ema_weights_in_model for one in self._swapping)}
         optimizer = unwrapped(getattr(self.fit.model, "optimizer", None))
@@ -240,7 +239,7 @@ class Checkpoints(Part):
         return {}
 
     def _say(self, path: str, problem: str) -> None:
-        """Once each."""
+        """Log a problem, once each."""
         if problem not in self._said:
             self._said.add(problem)
             log.warning("the checkpoint %s %s; it is not in the run's catalogue", path, problem)
@@ -248,7 +247,7 @@ class Checkpoints(Part):
 
 @dataclass
 class _Attempt:
-    """One call of `_save_model`: where, what lay there, and whether it was decided to save (None: nobody asked)."""
+    """One call of `_save_model`: its path, the stamp before it, and the decision to save (None: not asked)."""
 
     path: str | None = None
     batch: int | None = None
@@ -257,6 +256,6 @@ class _Attempt:
     answer: bool | None = None
 
     def saved(self) -> bool:
-        """Whether it saved, as it says itself, or else as the file does."""
+        """Whether the call saved: its own decision, else whether the file changed."""
         assert self.path is not None
         return Stamp.of(self.path) != self.before if self.answer is None else self.answer

@@ -1,4 +1,4 @@
-"""A step that OrbaxCheckpoint saved, as a folder that `keras.models.load_model` takes."""
+"""Makes a folder that `keras.models.load_model` accepts from one step of an OrbaxCheckpoint."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 @contextmanager
 def step_alone(step: Path, written: Callable[[], object]) -> Iterator[Path]:
-    """A folder with the folder `step` in it and nothing else, for the length of the block.
+    """Yield a temporary folder that contains only the folder `step`.
 
-    Keras takes the folder of all steps, not that of one. `written` returns when Orbax, which writes in the background,
-    is done with it. The files are linked: Orbax never writes into them again, and only takes their names away.
+    Keras loads the folder that contains the steps, not that of one. `written` waits until Orbax has written the step in
+    the background. The files are hard-linked: Orbax never changes them again, it only deletes their names.
     """
     written()
     with tempfile.TemporaryDirectory(prefix=f".{step.parent.name}-", dir=step.parent.parent) as folder:

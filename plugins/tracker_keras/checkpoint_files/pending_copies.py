@@ -1,8 +1,8 @@
-"""Files that are kept as they are now, though somebody writes over them soon.
+"""Pending copies of checkpoint files, which must be made before the files are overwritten.
 
-A copy is made beside the training. Keras' own callbacks truncate the file that they saved last and write into it again,
-or delete it; whoever does so waits here first, for as long as the copy is not made. Any fit of this process may be the
-one that does, so what is pending is known to all.
+Copies are made in the background. Keras' own callbacks overwrite or delete the file that they saved last; the wrappers
+around them wait here first until the copy is made. Any fit of this process may overwrite a file, so the pending copies
+are global.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 log = logging.getLogger("tracker")
 
 LONGEST_WAIT_S = 30.0
-"""After that the training goes on, at the cost of the copy."""
+"""After that the training goes on, and the copy is lost."""
 
 Work = Callable[[], None]
 
@@ -30,7 +30,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells a file, or a folder, from one that was written in its place."""
+    """Identifies the version of a file or folder, to detect that it was replaced or overwritten."""
 
     device: int
     inode: int
@@ -39,7 +39,7 @@ class Stamp:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Stamp | None:
-        """The stamp of what lies there; None if nothing does, or nothing that a local path can name."""
+        """The stamp of the file or folder at `path`; None if it does not exist or is not a local path."""
         try:
             found = os.stat(path)
         except (OSError, ValueError):
@@ -48,7 +48,7 @@ class Stamp:
 
 
 def keep(path: Path, work: Work, in_background: Callable[[Work], Future[None]]) -> None:
-    """Have `work`, which copies the file or folder at `path`, done beside the training; `wait_for` knows of it."""
+    """Start `work`, which copies the file or folder at `path`, in the background; `wait_for` waits for it."""
     done = in_background(work)
     with _lock:
         _pending.setdefault(path, set()).add(done)
@@ -56,9 +56,9 @@ def keep(path: Path, work: Work, in_background: Callable[[Work], Future[None]]) 
 
 
 def wait_for(path: str | os.PathLike[str], longest_s: float = LONGEST_WAIT_S) -> bool:
-    """Wait until every copy of the file, or of what lies below the folder, is made; False if it took too long.
+    """Wait until every copy of the file, or of files in the folder, is made; False if it took too long.
 
-    That is said on the log: the copy is then of something else, which it notices itself.
+    A timeout is logged; the copy then finds that the file has changed.
     """
     if not _pending:
         return True
@@ -89,7 +89,7 @@ def _forget(path: Path, done: Future[None]) -> None:
 
 
 def _disown() -> None:
-    """A forked child has not the thread that makes the copies."""
+    """In a forked child, which has no thread that makes the copies: forget them."""
     global _lock
     _lock = threading.Lock()
     _pending.clear()

@@ -1,4 +1,4 @@
-"""What a ModelCheckpoint wrote, remembered beside its files, so that another process can go on where one stopped."""
+"""A ModelCheckpoint's ledger: its best value and files, stored next to them so that a later process can continue."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tracker_keras.checkpoint_files import pending_copies
 from tracker_keras.checkpoint_files.atomic_replace import delete
 
 _PROCESS = uuid.uuid4().hex
-"""This process, told apart from those before it."""
+"""Identifies this process, unlike a pid also among earlier ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedFile:
-    """A file as it was written; `value` is the monitored metric's, None if it had none. `path` is absolute."""
+    """A written file; `value` is the monitored metric's, None if there was none. `path` is absolute."""
 
     path: str
     value: float | None
@@ -31,12 +31,12 @@ class SavedFile:
 
     @classmethod
     def at(cls, path: Path, value: float | None) -> SavedFile:
-        """The file that lies there now."""
+        """A record of the file at `path` as it is now."""
         found = path.stat()
         return cls(path=str(path), value=value, size=found.st_size, mtime_s=int(found.st_mtime))
 
     def is_there(self) -> bool:
-        """Whether nobody deleted it or wrote over it since."""
+        """Whether the file was neither deleted nor overwritten since."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -46,9 +46,9 @@ class SavedFile:
 
 @dataclass(slots=True, kw_only=True)
 class Ledger:
-    """The best value and the files of one path pattern: `.<pattern>.saved.json` beside the files, replaced as a whole.
+    """The best value and the files of one path pattern: `.<pattern>.saved.json` next to the files, replaced atomically.
 
-    What another metric, goal or shape of model left there is not gone on with.
+    A ledger with another metric, goal or shape of model is ignored.
     """
 
     home: Path
@@ -60,15 +60,15 @@ class Ledger:
 
     @staticmethod
     def home_of(pattern: str) -> Path:
-        """Where it lies: in the deepest folder whose name has no placeholder."""
+        """The ledger's path: in the deepest folder whose path has no placeholder."""
         parts = Path(os.path.abspath(pattern)).parts
         fixed = next(index for index, part in enumerate(parts) if index == len(parts) - 1 or fields_of(part))
         return Path(*parts[:fixed]) / f".{'_'.join(parts[fixed:])}.saved.json"
 
     def take_up(self, *, as_well_own: bool, with_files: bool) -> float | None:
-        """Go on from what lies there, if it fits, and return its best; `as_well_own`: also from this process's own.
+        """Load the ledger on disk, if it matches, and return its best; `as_well_own`: even if this process wrote it.
 
-        A best whose file is gone, or was written over, counts no more. Files are taken, to be pruned, `with_files`.
+        The best is dropped if its file was deleted or overwritten. `with_files` also loads the files, to be pruned.
         """
         try:
             found = json.loads(self.home.read_text())
@@ -84,12 +84,12 @@ class Ledger:
         return self.best
 
     def add(self, path: Path, value: float | None) -> None:
-        """The file was written just now."""
+        """Add a file that was just written."""
         self.files = [one for one in self.files if one.path != str(path)]
         self.files.append(SavedFile.at(path, value))
 
     def prune(self, last: int | None, best: int | None) -> None:
-        """Delete what is beyond the last and the best so many; the newest and the best stay in any case."""
+        """Delete files that are not among the `last` last or `best` best; the newest and the best are always kept."""
         if last is None and best is None:
             return
         judged = [(one.value, one.path) for one in self.files if one.value is not None and self.goal is not None]
@@ -102,7 +102,7 @@ class Ledger:
         self.files = [one for one in self.files if one.path in kept]
 
     def write(self) -> None:
-        """Replace the ledger on disk."""
+        """Replace the ledger on disk, atomically."""
         text = json.dumps(
             {
                 "monitor": self.monitor,
@@ -124,6 +124,6 @@ def fields_of(pattern: str) -> set[str]:
 
 
 def shape_of(weights: Iterable[Any]) -> str:
-    """What tells models of another architecture apart: a digest of their weights' shapes."""
+    """A digest of the weights' shapes, to recognise a model of another architecture."""
     shapes = " ".join(str(tuple(weight.shape)) for weight in weights)
     return hashlib.sha256(shapes.encode()).hexdigest()[:16]
