@@ -1,1 +1,1 @@
-"""One `fit()` as a run records it: epochs, decisions, description."""
+"""Recording of one `fit()`: epochs, decisions, description."""

@@ -1,4 +1,4 @@
-"""Which fit a run records at the moment: it has one at a time."""
+"""The running fit of each run: a run records one fit at a time."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _last: WeakKeyDictionary[Run, ref[ObservedFit]] = WeakKeyDictionary()
 
 
 def enter(run: Run, fit: ObservedFit) -> None:
-    """From now on `fit` is the one that `run` records."""
+    """Make `fit` the one that `run` records."""
     _last[run] = ref(fit)
 
 
 def fit_under_way(run: Run) -> ObservedFit | None:
-    """The fit of `run` whose `fit()` has neither returned nor died, whichever thread called it."""
+    """The running fit of `run`, in any thread, whose `fit()` has neither returned nor raised."""
     known = _last.get(run)
     fit = known() if known is not None else None
     return fit if fit is not None and not fit.is_over and fit.call.is_under_way else None
 
 
 def say_aside(run: Run, fit: ObservedFit, call: FitCall) -> None:
-    """Say that `call` is not recorded, since `fit` is under way."""
+    """Report that `call` is not recorded, since `fit` is running."""
     if fit.call is call:
         run.report(
             "second_callback",

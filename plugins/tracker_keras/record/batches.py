@@ -1,4 +1,4 @@
-"""Which batches are logged, and at which step, when hooks come every few steps, late, and out of order."""
+"""Logs of batches at the right steps, although hooks may be called every few steps, late, and out of order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tracker.client.run import Run
 
 _GATHER_S = 0.1
-"""How long batch logs gather before they are written."""
+"""Seconds that batch logs are collected before they are written."""
 Write = Callable[[int, Mapping[str, Any]], None]
 """Writes the logs of a batch at a step, counted in optimizer steps done in this fit."""
 
@@ -21,12 +21,12 @@ Write = Callable[[int, Mapping[str, Any]], None]
 class BatchLog:
     """Writes a fit's batch logs whenever a multiple of `every` optimizer steps is crossed.
 
-    With `steps_per_execution` = N the hook comes once per N steps, with the index of the last; in an epoch's last
-    call that index may lie beyond what was trained. So the latest call waits until the next one shows that it was
-    full, or the end of the epoch says how many steps there were. With JAX hooks run in several threads, in any
-    order: the step is taken from the call's own argument.
+    With `steps_per_execution` = N Keras calls the hook once per N steps, with the index of the last; in an epoch's last
+    call that index may exceed the trained steps. So the latest call is held until the next one shows that it was full,
+    or the end of the epoch gives the number of steps. With JAX hooks run in several threads, in any order: the step is
+    taken from the call's argument.
 
-    `offset` is how many steps the run had before this fit, so that multiples are those of the run's steps.
+    `offset` is the number of steps of the run before this fit, so that multiples are of the run's steps.
     """
 
     def __init__(self, every: int, steps_per_execution: int, write: Write, *, offset: int = 0) -> None:
@@ -41,12 +41,12 @@ class BatchLog:
 
     @property
     def seen(self) -> int:
-        """Steps of this fit up to the latest call, which may be too many only with `steps_per_execution` > 1."""
+        """Steps of this fit up to the latest call; may be too many only with `steps_per_execution` > 1."""
         return self._before + self._seen
 
     @property
     def exact(self) -> bool:
-        """Whether every call stands for one step."""
+        """Whether every call is for one step."""
         return self._size == 1
 
     def begin_epoch(self, steps: int) -> None:
@@ -64,7 +64,7 @@ class BatchLog:
                     full, self._waiting = self._waiting, (done, logs)
                 else:
                     full = (done, logs)
-        if self._size == 1:  # the same, in as little time as can be
+        if self._size == 1:  # a faster path for the common case
             end = self._before + done
             if (self._offset + end) % self._every == 0:
                 self._write(end, logs)
@@ -87,11 +87,11 @@ class BatchLog:
 
 
 class BatchWriter:
-    """Writes a fit's batch logs into the run as `batch/<key>`, a little later, so that a step costs microseconds.
+    """Writes a fit's batch logs into the run as `batch/<key>`, in the background, so that a step costs microseconds.
 
-    After a training step the processor's caches hold nothing of ours, and all that runs there takes ten times as long
-    as elsewhere. So the training thread only puts the logs on a list, and the run's background thread writes those of
-    a tenth of a second together. Until then only the memory of the process has them.
+    Code on the training thread runs with cold CPU caches and takes ten times as long as elsewhere. So the training
+    thread only appends the logs to a list, and the run's background thread writes those of 0.1 s together. Until then
+    they are only in memory.
     """
 
     def __init__(self, run: Run, recorder: FitRecorder) -> None:
@@ -101,7 +101,7 @@ class BatchWriter:
         self._is_due = False
 
     def __call__(self, step: int, logs: Mapping[str, Any]) -> None:
-        """The logs after `step` optimizer steps of the fit; from any thread."""
+        """Add the logs after `step` optimizer steps of the fit; from any thread."""
         self._recorder.reached(step)
         self._waiting.append((step, time(), {**logs}))
         if not self._is_due:
@@ -111,7 +111,7 @@ class BatchWriter:
                 self._is_due = False
 
     def _write(self) -> None:
-        self._is_due = False  # before the list is emptied: what comes from now on has its own turn
+        self._is_due = False  # before the list is emptied: later logs schedule a new write
         recorder, log = self._recorder, self._run.late.points
         while self._waiting:
             step, seconds, logs = self._waiting.popleft()

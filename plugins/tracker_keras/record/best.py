@@ -1,4 +1,4 @@
-"""When the metric that counts was better than ever before in the run."""
+"""Finds the epochs in which a run's monitored metric improved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Improvements:
-    """The values of a run's monitored metric that were its best when they came, with their epochs in order."""
+    """The improvements of a run's monitored metric: epochs, in order, and values that were the best so far."""
 
     def __init__(self) -> None:
         self._metric: str | None = None
@@ -22,27 +22,27 @@ class Improvements:
 
     @property
     def metric(self) -> str | None:
-        """Of which metric they are; None before the first."""
+        """The monitored metric; None before the first value."""
         return self._metric
 
     def begin(self, first_epoch: int) -> None:
-        """A fit begins at this epoch of the run: what was trained there before is superseded."""
+        """A fit begins at this epoch of the run: improvements from there on are superseded."""
         self._best = [(epoch, value) for epoch, value in self._best if epoch < first_epoch]
 
     def last(self) -> dict[str, Any] | None:
-        """The best so far, as JSON that `put_back` takes in another process."""
+        """The best so far, as JSON for `put_back` in another process."""
         if self._metric is None or not self._best:
             return None
         epoch, value = self._best[-1]
         return {"metric": self._metric, "epoch": epoch, "value": value}
 
     def put_back(self, last: Mapping[str, Any] | None) -> None:
-        """Know what another process knew of the run, if nothing is known here."""
+        """Restore the best of another process, if there is none here."""
         if last is not None and not self._best:
             self._metric, self._best = last["metric"], [(last["epoch"], float(last["value"]))]
 
     def add(self, metric: str, goal: Goal, epoch: int, value: Any) -> dict[str, Any] | None:
-        """{metric, from, to} if `value` is the best so far; another metric than before begins anew."""
+        """{metric, from, to} if `value` is the best so far; a different metric resets the improvements."""
         if not isinstance(value, (int, float)) or math.isnan(value):
             return None
         if metric != self._metric:
@@ -55,7 +55,7 @@ class Improvements:
 
 
 def improvements_of(run: Run) -> Improvements:
-    """Those of `run`, whichever of its callbacks asks. What the run did in another process is not known."""
+    """The improvements of `run`, shared by its callbacks, without those of other processes."""
     return _of_runs.setdefault(run, Improvements())
 
 

@@ -1,4 +1,4 @@
-"""How the callbacks beside ours were configured."""
+"""Reads the configuration of the other callbacks of a fit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _BY_KERAS = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
 
 
 def configurations(callbacks: Iterable[Any]) -> dict[str, Any]:
-    """Parameters `callbacks` (the classes, in their order) and `callbacks.<class>.<argument>` for what each was given.
+    """Parameters `callbacks` (the classes, in their order) and `callbacks.<class>.<argument>` for their arguments.
 
-    Callbacks have no `get_config`; what counts as configuration are the arguments of their constructors that they keep
-    under the same name, and that are plain values or functions (by name). A second callback of a class is `<class>_2`.
-    Those that Keras adds by itself are left out.
+    Callbacks have no `get_config`, so the configuration is the constructor's arguments that are stored under the same
+    name and are plain values or functions (recorded by name). A second callback of a class is `<class>_2`. Callbacks
+    that Keras adds itself are left out.
     """
     found: dict[str, Any] = {}
     names: list[str] = []
@@ -32,7 +32,7 @@ def configurations(callbacks: Iterable[Any]) -> dict[str, Any]:
 
 
 def _arguments(kind: type) -> Iterator[str]:
-    """The arguments of the constructors of a class and those it is made of, without hooks (LambdaCallback's)."""
+    """The constructors' arguments of a class and its base classes, without hooks (LambdaCallback's)."""
     seen = set()
     for one in kind.__mro__:
         if one is keras.callbacks.Callback:
@@ -45,9 +45,9 @@ def _arguments(kind: type) -> Iterator[str]:
 
 
 def _value(argument: str, value: Any) -> Any:
-    """`value` if it says something as a parameter, else None; of a function its name."""
+    """`value` as a parameter, a function by its name; None if it cannot be one."""
     if argument == "min_delta" and isinstance(value, (int, float)):
-        return abs(value)  # Keras turns its sign once it knows the metric's direction
+        return abs(value)  # Keras flips its sign once it knows the metric's direction
     if isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(one, (bool, int, float, str)) for one in value):

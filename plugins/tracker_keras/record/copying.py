@@ -1,4 +1,4 @@
-"""Copies of a TrackerCallback: `copy.deepcopy` (KerasTuner, scikit-learn's `clone`) and `pickle` (other processes)."""
+"""Copying of a TrackerCallback: `copy.deepcopy` (KerasTuner, scikit-learn's `clone`) and `pickle` (other processes)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tracker.client.run import Run
 
-# What a callback knows of the fit that is under way; a copy is for another one.
+# State of the running fit, which a copy does not share.
 _OF_A_FIT: dict[str, Any] = {
     "_model": None,
     "params": None,
@@ -26,10 +26,10 @@ _OF_A_FIT: dict[str, Any] = {
 
 
 class Copyable:
-    """Has the settings of the original, and its run: the same object, or opened by its id where it was unpickled.
+    """Mixin: a copy has the original's settings and its run, the same object or, if unpickled, opened by its id.
 
-    An unpickled callback opens the run as its first `fit()` begins, so that to load a file touches no run. One that
-    had no run yet opens its own.
+    An unpickled callback opens the run when its first `fit()` begins, so that loading a file touches no run. One
+    without a run opens its own.
     """
 
     _run: Run | None
@@ -56,4 +56,4 @@ class Copyable:
         self._define_batch_hook()
 
     def _define_batch_hook(self) -> None:
-        """Hooks that were defined on the object are bound to it."""
+        """Define hooks on the object again: those of the original are bound to the original."""

@@ -1,4 +1,4 @@
-"""What the stock callbacks beside ours decide in a fit, seen at the moment they decide it."""
+"""Records the decisions of Keras' own and users' callbacks in a fit at the moment they are made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Decisions:
-    """Watches the callbacks beside ours in `fit`, wherever in the list they stand, and tells what they decide."""
+    """Watches the other callbacks of `fit`, at any position in the list, and records their decisions."""
 
     def __init__(self, fit: ObservedFit, watch: Watch, guard: Guard) -> None:
         self._fit = fit
@@ -42,7 +42,7 @@ class Decisions:
                 self._look_at(callback)
 
     def stop(self, by: FitOutcome) -> bool:
-        """Stop the fit as Keras' own callbacks do; False if it is stopped already. JAX' batch hooks run in threads."""
+        """Stop the fit as Keras' own callbacks do; False if stopped. Locked: JAX runs batch hooks in threads."""
         with self._lock:
             if self._is_stopped():
                 return False
@@ -51,7 +51,7 @@ class Decisions:
         return True
 
     def end_epoch(self, epoch: int, logs: Mapping[str, Any], rates: Mapping[str, float]) -> None:
-        """Our own hook at the end of `epoch`, which was trained with these rates."""
+        """Record decisions at the end of `epoch`, which was trained with these rates."""
         self.rates.end_epoch(epoch, rates)
         kept = {one.best_epoch for one in self._stoppings}
         self._metrics = {number: one for number, one in self._metrics.items() if number in kept}
@@ -67,24 +67,24 @@ class Decisions:
             self._tell_stop(stoppers(self._callbacks), epoch)
 
     def epoch_ends(self, epoch: int) -> None:
-        """No callback has heard yet that `epoch` ended: who stopped the training already did so before."""
+        """Called before the callbacks' `on_epoch_end`: a training that is stopped now was stopped during `epoch`."""
         self._was_stopped = self._is_stopped() and self._stopped_by is None
 
     def train_ended(self) -> None:
-        """All callbacks are through: EarlyStopping has restored what it keeps."""
+        """Called after the callbacks' `on_train_end`, in which EarlyStopping restores weights."""
         for stopping in self._stoppings:
             self._restored(stopping)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """The metrics of the epochs whose weights an EarlyStopping keeps, and of the last, by Keras' number."""
+        """The metrics of the last epoch and of those whose weights an EarlyStopping keeps, by Keras' number."""
         return {str(epoch): dict(metrics) for epoch, metrics in self._metrics.items()}
 
     def metrics_of(self, known: Mapping[str, Mapping[str, Any]]) -> None:
-        """Know what `metrics` said in another process."""
+        """Restore the result of `metrics` from another process."""
         self._metrics = {int(epoch): dict(metrics) for epoch, metrics in known.items()} | self._metrics
 
     def outcome(self) -> FitOutcome:
-        """How a fit that returned ended: by EarlyStopping or a request, else its last loss, else who stopped it."""
+        """Outcome of a fit that returned: by EarlyStopping or a request, else NaN loss, else another stop."""
         if self._stopped_by is not None:
             return self._stopped_by
         if self._has_nan:
@@ -103,7 +103,7 @@ class Decisions:
             self._watch_stopping(callback)
         elif isinstance(callback, known.TerminateOnNaN):
             self._terminates_on_nan = True
-            if getattr(callback, "raise_error", False):  # no other: a hook of ours would be called for each batch
+            if getattr(callback, "raise_error", False):  # only then, since the hook is called for each batch
                 self._watch.around(callback, "on_batch_end", failed=lambda _: self._raised())
         elif ends_epochs(callback):
             self._watch_others(callback)
@@ -124,7 +124,7 @@ class Decisions:
         def before(epoch: int, _: Mapping[str, Any]) -> None:
             nonlocal may_cut
             may_cut = not is_keras_own or callback.wait + 1 >= callback.patience
-            if may_cut:  # to ask for a rate is what costs most here
+            if may_cut:  # reading a rate is the most expensive part here
                 self._fit.count_steps()
                 self.rates.look(epoch)
 
@@ -178,7 +178,7 @@ class Decisions:
         }
 
     def _restored(self, stopping: Any) -> None:
-        """EarlyStopping restores as the fit returns, whether it stopped it or not."""
+        """Record restored weights: EarlyStopping restores them when the fit returns, even if it did not stop it."""
         if stopping.restore_best_weights and stopping.best_weights is not None:
             epoch = stopping.best_epoch
             detail = {"epoch": self._fit.epoch(epoch), "metrics": self._metrics.get(epoch, {})}
@@ -192,7 +192,7 @@ class Decisions:
             self._fit.decided("stopped", epoch, {"by": by})
 
     def _raised(self) -> None:
-        """TerminateOnNaN(raise_error=True) ends the fit with an error; Keras calls no other hook any more."""
+        """End the record when TerminateOnNaN(raise_error=True) raises, since Keras then calls no other hook."""
         self._tell_nan(self._fit.current_epoch, math.nan, True)
         self._stopped_by = "nan"
         self._fit.finish()
@@ -208,5 +208,5 @@ class Decisions:
 
 
 def _plain(value: Any) -> Any:
-    """A number of any library as Python's."""
+    """A number of any library as a Python number."""
     return value if value is None or isinstance(value, (int, float)) else float(value)

@@ -1,4 +1,4 @@
-"""What a run is told about the model and its training; each thing once, however many fits there are."""
+"""Records the description of a model and its training, each fact once, however many fits there are."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ log = logging.getLogger("tracker")
 
 
 def describe(run: Run, model: Any) -> None:
-    """Record the model of a training loop of your own as a fit's is: hyperparameters, sizes, summary, architecture.
+    """Record the model of a custom training loop: hyperparameters, sizes, summary, architecture.
 
-    What `compile()` was not told (optimizer, loss) is not known. A model that is not built yet has no sizes, summary
-    and architecture. Nothing is raised: what cannot be read is said on the log `tracker`.
+    Optimizer and loss are known only if they were passed to `compile()`. A model that is not built yet has no sizes,
+    summary and architecture. Nothing is raised: read errors are logged on the logger `tracker`.
     """
     guard = Guard(run)
     with guard("describing the model"):
@@ -40,9 +40,9 @@ def describe(run: Run, model: Any) -> None:
 
 
 class Description:
-    """Parameters, goals and the model's files, sent to `run` only where they differ from what it was told last.
+    """Parameters, goals and the model's files, logged to `run` only if they differ from what was logged last.
 
-    A difference is a fact of the fit that brings it, and the store keeps it under that fit.
+    The store keeps a different value under the fit that logged it.
     """
 
     def __init__(self, run: Run, guard: Guard) -> None:
@@ -57,11 +57,11 @@ class Description:
         self._is_resumed = False
 
     def resumed(self) -> None:
-        """The next fit's optimizer has the rate that its state was saved with, which nobody chose."""
+        """Leave out the next fit's learning rate: it is restored from a saved state, not a setting."""
         self._is_resumed = True
 
     def fit(self, model: Any, params: Mapping[str, Any], callbacks: Iterable[Any]) -> None:
-        """A fit of `model` begins; `params` are what is known of its arguments, `callbacks` those beside ours."""
+        """A fit of `model` begins; `params` are its known arguments, `callbacks` the other callbacks."""
         self._say({key: value for key, value in params.items() if value is not None})
         with self._guard("reading the callbacks' configurations"):
             self._say(configurations(callbacks))
@@ -73,9 +73,9 @@ class Description:
             self._say(given)
 
     def model(self, model: Any, fit: int) -> bool:
-        """Sizes, summary and architecture of a model, if they are not those of its last fit; False if it is not built.
+        """Record a model's sizes, summary and architecture, if they changed since its last fit; False if not built.
 
-        The first model's files are `model/…`; those of a later one, or of the same with other sizes, are
+        The first model's files are `model/…`; those of a later model, or of the same with other sizes, are
         `model/fit.<number>/…`.
         """
         if not getattr(model, "built", False):
@@ -91,11 +91,11 @@ class Description:
         return True
 
     def _keep(self, model: Any, folder: str) -> None:
-        """Keep summary and architecture, in the background as far as nothing is touched there that training touches.
+        """Log summary and architecture, in the background unless that could interfere with the training.
 
-        Both take longer than small models' epochs. A model of Keras' own layers only says there how it is made; other
-        classes run their own code, which is for the training thread. The architecture has the optimizer's settings,
-        and with them variables that JAX takes out of the model in the middle of an epoch.
+        Both take longer than small models' epochs. Describing Keras' own layers is safe in the background; other
+        classes run their own code, which belongs on the training thread. The architecture includes the optimizer's
+        settings, and so variables that JAX removes from the model within an epoch.
         """
 
         def architecture() -> None:
@@ -103,7 +103,7 @@ class Description:
                 with _unless_loaded("tensorflow"):
                     text = model.to_json(indent=2)
                 self._run.log_text(text, f"{folder}/architecture.json")
-            except Exception as error:  # a subclassed model need not be able to say what it is made of
+            except Exception as error:  # a subclassed model need not be serialisable
                 log.debug("%s has no architecture to keep as JSON: %s", type(model).__name__, error)
 
         def summary() -> None:
@@ -123,11 +123,11 @@ class Description:
     def goals(
         self, model: Any, keys: Iterable[str], callbacks: Iterable[Any], *, batches: bool, validates: bool
     ) -> tuple[str, Goal | None] | None:
-        """Which of the logs' `keys` is better small or large, and which one a callback watches.
+        """Record the goals of the logs' `keys`, and the metric that a callback monitors.
 
-        With `batches` the same is said of the batch logs' keys; with `validates` the fit holds validation in some
-        of its epochs. Returned are the metric that decides the run's best
-        epoch (that which is watched, else `val_loss`, else `loss`) and its goal, if Keras knows it.
+        With `batches` also the goals of the batch logs' keys; with `validates` the fit has validation in some epochs.
+        Returns the metric that decides the run's best epoch (the monitored one, else `val_loss`, else `loss`) and its
+        goal, if Keras knows it.
         """
         keys = [key for key in keys if isinstance(key, str)]
         goals = metric_goals(model, keys)
@@ -144,7 +144,7 @@ class Description:
                 self._run.define_metric(key, goal=goal, source="keras")
         if self._monitored is not None:
             return self._monitored
-        # Where validation is held every few epochs, those without are no better or worse than others.
+        # With validation only every few epochs, epochs without it are not compared.
         usual = "val_loss" if validates or "val_loss" in (*keys, self.improvements.metric) else "loss"
         return (usual, goals.get(usual)) if usual in keys else None
 
@@ -156,13 +156,13 @@ class Description:
 
 
 def _is_keras_own(model: Any) -> bool:
-    """Whether model, layers, optimizer and metrics are of Keras' classes: no code of the user's describes it then."""
+    """Whether model, layers, optimizer and metrics have Keras' classes, so that describing them runs no user code."""
     things = [*model._flatten_layers(), model.optimizer, *model.metrics]
     return all(type(one).__module__.partition(".")[0] == "keras" for one in things if one is not None)
 
 
 def _has_lambdas(model: Any) -> bool:
-    """Whether Keras would warn as it serialises the model; warnings can only be silenced for all threads at once."""
+    """Whether Keras would warn when it serialises the model; warnings can only be silenced for all threads at once."""
     owners = [*model._flatten_layers(), *model.metrics, *named_optimizers(model).values()]
     values = [*compiled_with(model).values(), *(value for one in owners for value in vars(one).values())]
     return any(getattr(value, "__name__", None) == "<lambda>" for value in values)
@@ -170,9 +170,9 @@ def _has_lambdas(model: Any) -> bool:
 
 @contextlib.contextmanager
 def _unless_loaded(library: str) -> Iterator[None]:
-    """Keep Keras from importing `library`, which takes seconds, to ask whether something in a model is of its types.
+    """Keep Keras from importing `library`, which takes seconds, only to check for its types in a model.
 
-    Of a library that nobody has imported there is nothing in the model.
+    A model contains no objects of a library that was never imported.
     """
     lazy = getattr(sys.modules.get("keras.src.utils.module_utils"), library, None)
     if library in sys.modules or getattr(lazy, "_available", True) is not None:
@@ -187,7 +187,7 @@ def _unless_loaded(library: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without Keras' warnings about what it serialises (lambdas): nobody asked for it, and nothing is loaded."""
+    """Suppress Keras' warnings about serialised lambdas: the user did not ask for it, and nothing is loaded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

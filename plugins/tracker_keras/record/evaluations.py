@@ -1,4 +1,4 @@
-"""`model.evaluate()` as a run records it: metrics at the epoch that the model was at, and an event."""
+"""Records `model.evaluate()`: metrics at the epoch of the model's weights, and an event."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _places: WeakKeyDictionary[Run, WeakKeyDictionary[Any, Place]] = WeakKeyDictiona
 
 
 def model_is_at(run: Run, model: Any, epoch: int, fit: int) -> None:
-    """`model` has the weights of this epoch of the run: it was trained there, or they were restored."""
+    """Note that `model` has the weights of this epoch of the run, trained or restored."""
     _places.setdefault(run, WeakKeyDictionary())[model] = epoch, fit
 
 
 def log_evaluation(run: Run, model: Any, logs: Mapping[str, Any]) -> None:
-    """Record what `model.evaluate()` came to as `evaluate/<name>`, with the goals of the metrics.
+    """Record the result of `model.evaluate()` as `evaluate/<name>`, with the goals of the metrics.
 
-    A model that was not trained in this process is taken to be at the run's last epoch.
+    A model that was not trained in this process is assumed to be at the run's last epoch.
     """
     epoch, fit = _places.get(run, {}).get(model) or (max(run.next_epoch - 1, 0), 0)
     metrics = {f"evaluate/{key}": value for key, value in logs.items()}

@@ -1,4 +1,4 @@
-"""One `fit()` from its begin to its end, as a run records it."""
+"""Records one `fit()` into a run, from its begin to its end."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ log = logging.getLogger("tracker")
 class ObservedFit(FitObserver):
     """Records one call of `fit()` into `run`.
 
-    `callbacks` are those beside ours, in their order: it would hold ours otherwise, and outlive its last use. `done` is
-    called when the record is complete, unless the fit died.
+    `callbacks` are the other callbacks, in their order; ours is left out so that this object does not keep it alive.
+    `done` is called when the record is complete, unless the fit died.
 
-    The model is the call's, not a callback's, which is exchanged when that is also handed to an `evaluate()` in the
-    middle of the fit. On JAX moreover `Callback.model` would synchronise the state, which Keras itself has done
-    wherever the model is read here.
+    The model is the call's, not a callback's `model`, which changes when the callback is also passed to an `evaluate()`
+    during the fit. On JAX `Callback.model` would also synchronise the state, which Keras has already done wherever the
+    model is read here.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class ObservedFit(FitObserver):
         self._rates: dict[str, float] = {}
         self._keys: list[str] = []
         self._watched: tuple[str, Goal | None] | None = None
-        """What decides which epoch is best, as of the last epoch's keys."""
+        """The metric and goal that decide the best epoch, from the last epoch's keys."""
         self._is_described = False
         self.last_epoch: int | None = None
         """The run's number of the epoch that ended last."""
         self.current_epoch = 0
-        """Keras' number of the epoch under way."""
+        """Keras' number of the running epoch."""
         self.saves_state = False
-        """Whether a part of this fit keeps the state to resume from."""
+        """Whether a part of this fit saves state checkpoints."""
         self._taken_up: TakenUp | None = None
         self._is_put_back = False
         self.watch = Watch(call, guard)
@@ -90,11 +90,11 @@ class ObservedFit(FitObserver):
     # -- a training that goes on ---------------------------------------------------------------------------------
 
     def take_up(self, taken_up: TakenUp | None) -> None:
-        """This fit goes on where an earlier one of the run was."""
+        """Set the state from which this fit resumes an earlier one."""
         self._taken_up = taken_up
 
     def put_back(self) -> None:
-        """The model and the callbacks are as they were; what we knew of them is so, too."""
+        """Restore what was known of the fit, after model and callbacks were restored."""
         self._is_put_back = True
         self._decisions.rates.begin()
         if self._taken_up is not None:
@@ -105,7 +105,7 @@ class ObservedFit(FitObserver):
             self._description.improvements.put_back(known.get("improvements"))
 
     def known(self) -> dict[str, Any]:
-        """What a later process must know to tell of this fit's decisions: JSON."""
+        """What a later process needs to record the decisions of this fit, as JSON."""
         return {
             "metrics": self._decisions.metrics(),
             "improvements": self._description.improvements.last(),
@@ -124,17 +124,17 @@ class ObservedFit(FitObserver):
 
     @property
     def is_resumed(self) -> bool:
-        """Whether it began from a state that an earlier process saved."""
+        """Whether the fit began from a state that an earlier process saved."""
         return self._taken_up is not None and self._taken_up.checkpoint is not None
 
     @property
     def skipped(self) -> int:
-        """Batches of the epoch under way that an earlier process was trained on."""
+        """Batches of the running epoch that an earlier process trained."""
         return self._taken_up.batch if self._taken_up is not None and self.last_epoch is None else 0
 
     @property
     def passed_over(self) -> int:
-        """Batches before that epoch, of data that goes on through epochs."""
+        """Batches before that epoch, for data that continues across epochs."""
         return self._taken_up.data if self._taken_up is not None and self.last_epoch is None else 0
 
     def epoch(self, keras_epoch: int) -> int:
@@ -142,7 +142,7 @@ class ObservedFit(FitObserver):
         return keras_epoch if self.recorder is None else self.recorder.epoch(keras_epoch)
 
     def decided(self, kind: str, epoch: int, detail: Mapping[str, Any]) -> None:
-        """Record what was decided in Keras' `epoch`."""
+        """Record a decision of Keras' `epoch`."""
         if self.recorder is not None:
             self.recorder.log_event(kind, epoch, detail)
 
@@ -150,7 +150,7 @@ class ObservedFit(FitObserver):
 
     @guarded("reading the rates that the training begins with")
     def train_begun(self) -> None:
-        """The rates that the training begins with are known, and what is not known of it is said."""
+        """Read the initial rates, and report what is not known of this training."""
         self._decisions.rates.begin()
         if unknown := self.call.unknown():
             kind = "Keras' fit(), called in a way that cannot be read," if self.call.is_keras else "a loop of its own"
@@ -162,7 +162,7 @@ class ObservedFit(FitObserver):
 
     @guarded("beginning the record of an epoch")
     def epoch_begins(self, epoch: int) -> None:
-        """Keras' `epoch` begins; only with the first one is it known where we start."""
+        """Keras' `epoch` begins; the first one shows where the fit starts."""
         if self._is_empty:
             self._is_empty = False
             self._iterations = iterations(self.model)
@@ -178,19 +178,19 @@ class ObservedFit(FitObserver):
 
     @guarded("reading the rates of an epoch")
     def epoch_begun(self, epoch: int) -> None:
-        """Take the rates that this epoch is trained with: what all callbacks left (LearningRateScheduler)."""
+        """Read the rates of this epoch after all callbacks have set them (LearningRateScheduler)."""
         self._rates = self._decisions.rates.read(epoch)
         self._began = time.perf_counter()
 
     @guarded("reading decisions as an epoch ends")
     def epoch_ends(self, epoch: int) -> None:
-        """All batches are done, and the validation."""
+        """All batches and the validation are done."""
         self._seconds = time.perf_counter() - self._began
         self._decisions.epoch_ends(epoch)
 
     @guarded("recording an epoch")
     def epoch_ended(self, epoch: int, logs: Mapping[str, Any], *, complete: bool) -> None:
-        """Keras' `epoch` ended; its rate is added to its metrics, in place of what other callbacks noted in `logs`."""
+        """Keras' `epoch` ended; record its metrics with its rates, which replace those of other callbacks in `logs`."""
         if self.recorder is None or not (logs or complete):
             return
         with self.guard("counting the optimizer's steps"):
@@ -217,14 +217,14 @@ class ObservedFit(FitObserver):
         self._each_part("end_epoch", epoch, {**logs, **rates})
         if not complete:
             return
-        # The last epoch that was planned ends by itself: that is no stop.
+        # The last planned epoch ends by itself, without a stop.
         if self.run.should_stop is True and (self.call.epochs is None or epoch + 1 < self.call.epochs):
             self._stop()
         self._each_part("settle_epoch", epoch)
 
     @guarded("ending the record of a fit")
     def train_ended(self) -> None:
-        """The fit returns; what callbacks did at its end (EarlyStopping restores weights) is part of it."""
+        """The fit returns; record also what callbacks did at its end (EarlyStopping restores weights)."""
         if self._is_empty:
             self._start_empty()
         self._decisions.train_ended()
@@ -232,7 +232,7 @@ class ObservedFit(FitObserver):
 
     @guarded("ending the record of a fit that died")
     def over(self, error: BaseException | None) -> None:
-        """End the record of a fit that died, at once; so it is taken of a loop that was never said to be over."""
+        """End the record of a fit that died; a custom loop that never called `on_train_end` counts as failed."""
         if self.recorder is not None and not self.recorder.ended:
             if error is None and self.call.is_seen:
                 self.finish()
@@ -242,7 +242,7 @@ class ObservedFit(FitObserver):
         self.watch.leave()
 
     def finish(self) -> None:
-        """End the record with what the training came to."""
+        """End the record with the training's outcome."""
         self.watch.leave()
         if self.recorder is not None and not self.recorder.ended:
             self._each_part("end")
@@ -251,7 +251,7 @@ class ObservedFit(FitObserver):
         self.guard.sum_up()
 
     def end_batch(self, batch: int, logs: Mapping[str, Any]) -> None:
-        """The batch hook came; may be called from several threads at once."""
+        """Handle the batch hook; may be called from several threads at once."""
         if self._batches is not None:
             self._batches.add(batch, logs)
         if self.run.should_stop is True:
@@ -267,7 +267,7 @@ class ObservedFit(FitObserver):
                 self.decided("best_improved", epoch, better)
 
     def _stop(self) -> None:
-        """Somebody asked the run to stop."""
+        """Stop the fit, since a user requested it."""
         if self._decisions.stop("stopped"):
             self.decided("stopped", self.current_epoch, {"by": "request"})
 
@@ -302,7 +302,7 @@ class ObservedFit(FitObserver):
             self.decided("resumed", epoch, detail)
 
     def _describe_model(self, recorder: FitRecorder) -> None:
-        """Once a fit; a model that is not built yet is so by the end of its first epoch."""
+        """Describe the model, once a fit; a model that is not built yet is built by the end of its first epoch."""
         with self.guard("describing the model"):
             self._is_described = self._description.model(self.model, recorder.number)
 
@@ -312,7 +312,7 @@ class ObservedFit(FitObserver):
                 getattr(part, what)(*given)
 
     def _start_empty(self) -> None:
-        """A fit without epochs. It is recorded as starting anew, so that it supersedes nothing that was trained."""
+        """Start the record of a fit without epochs, as one from epoch 0, so that it supersedes nothing."""
         restored = getattr(self.model, "_initial_epoch", None)
         if restored and not self._is_put_back:
             log.warning(
@@ -325,7 +325,7 @@ class ObservedFit(FitObserver):
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """As Keras counted it before the first epoch."""
+        """Steps of an epoch, as Keras counted them before the first epoch."""
         return self.call.steps_per_epoch
 
     @property
@@ -334,28 +334,28 @@ class ObservedFit(FitObserver):
         return self._log_batches > 0
 
     def steps_done(self) -> int:
-        """Steps done in this fit by now, also in the middle of an epoch, as far as the optimizer counts them."""
-        if self._is_counted:  # no step is done between the end of an epoch and the begin of the next
+        """Steps of this fit so far, also within an epoch, as counted by the optimizer."""
+        if self._is_counted:  # no steps happen between the end of an epoch and the begin of the next
             return self._steps
         return max(iterations(self.model) - self._iterations, self._steps)
 
     def count_steps(self) -> None:
-        """Steps done in this fit so far, by the optimizer's own count where it counts; once as each epoch ends."""
+        """Update the number of this fit's steps, from the optimizer's count if there is one; once an epoch."""
         if self._is_counted:
             return
         self._is_counted = True
         done = iterations(self.model) - self._iterations
-        if done <= self._steps:  # no optimizer, or one that the model's train_step does not use
+        if done <= self._steps:  # no optimizer, or the model's train_step does not use it
             done = self._steps + (self.call.steps_per_epoch or 0)
         if self._batches is not None and self._batches.exact:
-            done = max(done, self._batches.seen)  # loss scaling skips steps, whose batches were logged all the same
+            done = max(done, self._batches.seen)  # loss scaling skips steps whose batches were still logged
         self._steps = done
         if self.recorder is not None:
             self.recorder.reached(done)
 
 
 def _going_on(taken_up: TakenUp | None) -> dict[str, int | None]:
-    """What `start_fit` must know of a training that goes on."""
+    """Arguments of `start_fit` for a resumed training."""
     if taken_up is None:
         return {}
     checkpoint = taken_up.checkpoint

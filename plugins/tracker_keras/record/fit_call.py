@@ -1,7 +1,7 @@
-"""One call of `model.fit()`: what is known of it, who observes it, and how it ended.
+"""One call of `model.fit()`: its known arguments, its observers and its end.
 
-`instrumentation` makes these objects. A training loop of the user's own over a `keras.callbacks.CallbackList` is one
-too, of which only the list is known.
+`instrumentation` creates these objects. A custom training loop over a `keras.callbacks.CallbackList` is a call too, of
+which only the list is known.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ import keras
 
 Event = Literal["train_begun", "epoch_begins", "epoch_begun", "epoch_ends", "epoch_ended", "train_ended", "over"]
 _BEFORE = ("epoch_begins", "epoch_ends", "over")
-"""Events that the observer who came last hears first."""
+"""Events for which observers are called in reverse order."""
 _DATA = ("x", "y", "sample_weight", "class_weight", "validation_split", "val_x", "val_y", "val_sample_weight")
 
 
 class FitObserver:
-    """Hears of one call of `fit()`, on its thread. Nothing is called for each batch.
+    """Receives the events of one call of `fit()`, on its thread; none for each batch.
 
-    What a method raises ends the training: those that must not, guard themselves.
+    An exception in a method ends the training: methods that must not raise guard themselves.
     """
 
     def train_begun(self) -> None:
-        """All callbacks are through with `on_train_begin`."""
+        """All callbacks' `on_train_begin` have returned."""
 
     def epoch_begins(self, epoch: int) -> None:
-        """No callback has heard yet that Keras' `epoch` begins."""
+        """Keras' `epoch` begins, before any callback's `on_epoch_begin`."""
 
     def epoch_begun(self, epoch: int) -> None:
-        """All callbacks are through with `on_epoch_begin`."""
+        """All callbacks' `on_epoch_begin` have returned."""
 
     def epoch_ends(self, epoch: int) -> None:
-        """No callback has heard yet that Keras' `epoch` ended, validation included."""
+        """Keras' `epoch` ended, validation included, before any callback's `on_epoch_end`."""
 
     def epoch_ended(self, epoch: int, logs: Mapping[str, Any], *, complete: bool) -> None:
-        """All callbacks are through with `on_epoch_end`, and this is what they left in `logs`.
+        """All callbacks' `on_epoch_end` have returned, with these `logs`.
 
         With `complete=False` one of them raised, and the training ends with its error.
         """
 
     def train_ended(self) -> None:
-        """All callbacks are through with `on_train_end`."""
+        """All callbacks' `on_train_end` have returned."""
 
     def over(self, error: BaseException | None) -> None:
-        """`fit()` returned, or died of `error`."""
+        """`fit()` returned, or raised `error`."""
 
 
 class FitCall:
-    """One call of `fit()`, or one training loop of the user's own.
+    """One call of `fit()`, or one custom training loop.
 
-    `is_seen`: it goes through `keras.Model.fit`, so that its end is known whatever it is. `lists` are the CallbackLists
-    that it calls, the outermost first: none for a loop that calls callbacks directly. `callbacks` are all in them.
+    `is_seen`: it goes through `keras.Model.fit`, so that its end is always known. `lists` are the CallbackLists that it
+    calls, the outermost first: none for a loop that calls callbacks directly. `callbacks` are all callbacks in them.
     """
 
     def __init__(self, model: Any, *, is_seen: bool = False) -> None:
         self.model = model
         self.is_seen = is_seen
         self.is_keras = is_seen
-        """Whether Keras' own `fit()` trains, and not a loop of the user's own."""
+        """Whether Keras' own `fit()` trains, and not a custom loop."""
         self.is_over = False
         self.has_begun = False
         self.lists: list[Any] = []
@@ -72,9 +72,9 @@ class FitCall:
         self.steps_per_epoch: int | None = None
         self.batch_size: int | None = None
         self.epoch_iterator: Callable[[], Any] = lambda: None
-        """What gives `fit()` its batches, if it is there; its data is the user's, and not held here."""
+        """Returns Keras' epoch iterator, if it exists; a weak reference, so that the user's data is not kept alive."""
         self.data: Mapping[str, Any] | None = None
-        """What `fit()` trains with, `validation_split` taken off; None if that is unknown, or training goes on."""
+        """The data of `fit()`, without the part for `validation_split`; None if unknown, or once the training began."""
         self.has_validation: bool | None = None
         self._frequency: int | Collection[int] = 1
         self._observers: list[FitObserver] = []
@@ -83,14 +83,14 @@ class FitCall:
     # -- what is known ---------------------------------------------------------------------------------------------
 
     def attach(self, callback_list: Any) -> None:
-        """The call has this CallbackList."""
+        """Set the CallbackList of this call."""
         self.lists = [callback_list]
         self.callbacks = tuple(_flat(callback_list))
         params = getattr(callback_list, "params", None) or {}
         self.epochs, self.steps_per_epoch = params.get("epochs"), params.get("steps")
 
     def learn(self, given: Mapping[str, Any]) -> None:
-        """Read the local variables of Keras' `fit()`: its arguments, and what it made of them."""
+        """Read arguments and derived values from the local variables of Keras' `fit()`."""
         self.is_keras = True
         if (iterator := given.get("epoch_iterator")) is None:
             return
@@ -103,7 +103,7 @@ class FitCall:
         self.data = {key: given[key] for key in _DATA if key in given}
 
     def unknown(self) -> list[str]:
-        """What is not known of this call, in words."""
+        """What is not known of this call, for a message."""
         is_read = self.has_validation is not None
         known = {
             "the batch size": is_read,
@@ -115,9 +115,9 @@ class FitCall:
         return [what for what, is_known in known.items() if not is_known]
 
     def validation_of(self, epoch: int) -> Literal["held", "later", "never", "unknown"]:
-        """Whether validation was held in Keras' `epoch`, is in a later one, or never will be.
+        """Whether validation happens in Keras' `epoch`, in a later one, or never.
 
-        `validation_freq` counts epochs from 1: every so many, or those that it lists. Unknown in a loop of one's own.
+        `validation_freq` counts epochs from 1: an interval, or a list of epochs. Unknown in a custom loop.
         """
         if self.has_validation is None:
             return "unknown"
@@ -134,14 +134,14 @@ class FitCall:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it neither returned nor died. Of one that is not seen it is known only while its callbacks run."""
+        """Whether the call neither returned nor raised; for a custom loop only known while its callbacks run."""
         return not self.is_over and (self.is_seen or self._running > 0)
 
     @property
     def is_current(self) -> bool:
-        """Whether what runs on this thread belongs to this call: not to one inside it, nor to another thread's.
+        """Whether this is the innermost call of this thread.
 
-        The threads in which Keras runs hooks for batches on JAX have no call.
+        True in a thread without calls, such as those in which Keras runs batch hooks on JAX.
         """
         calls = calls_here()
         return not calls or calls[-1] is self
@@ -149,24 +149,24 @@ class FitCall:
     # -- who hears of it -------------------------------------------------------------------------------------------
 
     def observe(self, observer: FitObserver) -> None:
-        """Let `observer` hear of this call until it is over.
+        """Send the events of this call to `observer` until it is over.
 
-        What comes before the callbacks' own hooks, and the end, is told in the reverse order.
+        For the events before the callbacks' hooks, and for the end, observers are called in reverse order.
         """
         self._observers.append(observer)
 
     @property
     def is_observed(self) -> bool:
-        """Whether anybody hears of it."""
+        """Whether the call has observers."""
         return bool(self._observers)
 
     def tell(self, event: Event, *given: Any, **named: Any) -> None:
-        """Tell all observers."""
+        """Send an event to all observers."""
         for observer in reversed(self._observers) if event in _BEFORE else tuple(self._observers):
             getattr(observer, event)(*given, **named)
 
     def end(self, error: BaseException | None) -> None:
-        """It returned, or died of `error`; so did all that began inside it. A second call does nothing."""
+        """End this call and all calls inside it; `error` is what it raised. A second call does nothing."""
         if self.is_over:
             return
         calls = calls_here()
@@ -180,7 +180,7 @@ class FitCall:
 
     @contextmanager
     def running(self, callback_list: Any) -> Iterator[None]:
-        """A hook of `callback_list`, which is of this call, runs."""
+        """A context in which a hook of this call's `callback_list` runs."""
         self._running += 1
         try:
             with hook_running(callback_list, self):
@@ -189,7 +189,7 @@ class FitCall:
             self._running -= 1
 
     def wait_for_batches(self) -> None:
-        """Wait for the hooks of batches that Keras runs in other threads (JAX)."""
+        """Wait for the batch hooks that Keras runs in other threads (JAX)."""
         for one in self.lists:
             concurrent.futures.wait(tuple(getattr(one, "_futures", ())))
 
@@ -200,16 +200,16 @@ class FitCall:
 class _Here(threading.local):
     def __init__(self) -> None:
         self.calls: list[ref[FitCall]] = []
-        """Those of this thread that are under way, the innermost last. Whoever observes an unseen one holds it."""
+        """The running calls of this thread, the innermost last. An observer keeps a custom loop's call alive."""
         self.running: list[tuple[Any, FitCall | None]] = []
-        """The CallbackLists whose hooks run in this thread, the innermost last, and the call that each belongs to."""
+        """The CallbackLists whose hooks run in this thread, the innermost last, each with its call."""
 
 
 _here = _Here()
 
 
 def calls_here() -> list[FitCall]:
-    """The calls of this thread that are under way, the innermost last."""
+    """The running calls of this thread, the innermost last."""
     found = [call for one in _here.calls if (call := one()) is not None and not call.is_over]
     if len(found) != len(_here.calls):
         _here.calls[:] = [ref(call) for call in found]
@@ -217,14 +217,14 @@ def calls_here() -> list[FitCall]:
 
 
 def enter(call: FitCall) -> None:
-    """`call` begins, inside all others of this thread."""
+    """Begin `call`, inside all others of this thread."""
     calls_here()
     _here.calls.append(ref(call))
 
 
 @contextmanager
 def hook_running(callback_list: Any, call: FitCall | None) -> Iterator[None]:
-    """A hook of `callback_list` runs, which is of `call`, or of an `evaluate()` on its own."""
+    """A context in which a hook of `callback_list` runs, of `call`, or of a separate `evaluate()` (None)."""
     _here.running.append((callback_list, call))
     try:
         yield
@@ -233,12 +233,12 @@ def hook_running(callback_list: Any, call: FitCall | None) -> Iterator[None]:
 
 
 def running() -> tuple[Any, FitCall | None] | None:
-    """The CallbackList whose hook runs in this thread, and its call; None if no hook runs that is not a batch's."""
+    """The CallbackList whose hook runs in this thread, and its call; None if none runs, or a batch hook."""
     return _here.running[-1] if _here.running else None
 
 
 def current() -> FitCall | None:
-    """The call that the code which asks is part of; None outside of any."""
+    """The call to which the current code belongs; None outside of any."""
     if (found := running()) is not None:
         return found[1]
     calls = calls_here()
@@ -246,7 +246,7 @@ def current() -> FitCall | None:
 
 
 def begun_by(model: Any) -> FitCall:
-    """The call that a callback's `on_train_begin` belongs to; one of its own, if nobody else is known to call it."""
+    """The call to which a callback's `on_train_begin` belongs; a new one, if its caller is not known."""
     found = current()
     if found is None or (found.lists and running() is None):
         found = FitCall(model)
@@ -255,7 +255,7 @@ def begun_by(model: Any) -> FitCall:
 
 
 def _flat(callbacks: Any) -> Iterator[Any]:
-    """All callbacks of a CallbackList, those of lists in it too."""
+    """All callbacks of a CallbackList, those of nested lists too."""
     for one in getattr(callbacks, "callbacks", ()):
         if isinstance(one, keras.callbacks.CallbackList):
             yield from _flat(one)

@@ -1,4 +1,4 @@
-"""What Keras itself knows about metrics: which direction is better, and which one is watched."""
+"""Reads from Keras which direction of a metric is better, and which metric is monitored."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _GOALS: dict[str, Goal] = {"up": "max", "down": "min", "max": "max", "min": "min
 
 
 def metric_goals(model: Any, keys: Iterable[str]) -> dict[str, Goal]:
-    """The goals of those log keys whose metric says its direction; `val_` twins share it.
+    """The goals of the log keys whose metric declares its direction; the `val_` metrics share it.
 
-    Keras asks its metrics the same question for `mode="auto"`. With several outputs a key is `<output>_<metric>`, and
-    a second metric of a name gets a number.
+    Keras uses the same direction for `mode="auto"`. With several outputs a key is `<output>_<metric>`, and a second
+    metric of the same name has a number.
     """
     directions: dict[str, Goal] = {metric.name: goal for metric in _flat(model.metrics) if (goal := _direction(metric))}
     for name in ("loss", *_losses(model)):
@@ -32,7 +32,7 @@ def metric_goals(model: Any, keys: Iterable[str]) -> dict[str, Goal]:
 
 
 def _losses(model: Any) -> Iterator[str]:
-    """The names of the losses of single outputs, which have no direction of their own."""
+    """The names of the losses of single outputs, which declare no direction."""
     for metric in getattr(getattr(model, "_compile_loss", None), "metrics", None) or ():
         yield str(metric.name)
 
@@ -43,9 +43,9 @@ def batch_twins(goals: Mapping[str, Goal]) -> dict[str, Goal]:
 
 
 def monitored(callbacks: Iterable[Any], keys: Iterable[str]) -> tuple[str, Goal | None] | None:
-    """The key that EarlyStopping, else a best-only ModelCheckpoint, watches, and its goal if `mode` says it.
+    """The key that EarlyStopping, else a best-only ModelCheckpoint, monitors, and its goal if `mode` declares it.
 
-    A key that is not among the logs' `keys` is passed over: Keras only warns about it.
+    A key that is not among the logs' `keys` is skipped: Keras only warns about it.
     """
     there = set(keys)
     for callback in sorted(_watchers(callbacks), key=lambda one: not isinstance(one, keras.callbacks.EarlyStopping)):
@@ -64,7 +64,7 @@ def _watchers(callbacks: Iterable[Any]) -> Iterator[Any]:
 
 
 def _flat(metrics: Iterable[Any]) -> Iterator[Any]:
-    """The metrics themselves; `compile()` puts them into containers, which are metrics too."""
+    """The single metrics; `compile()` puts them into containers, which are metrics too."""
     for metric in metrics:
         inner = getattr(metric, "metrics", None)
         if isinstance(inner, (list, tuple)):

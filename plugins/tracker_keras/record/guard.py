@@ -1,4 +1,4 @@
-"""What stands between an error of ours and `fit()`."""
+"""Keeps errors of Tracker out of `fit()`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Hook = TypeVar("Hook", bound=Callable[..., None])
 
 
 class Guard:
-    """Keeps every `Exception` from training: says the first of each kind of work with its traceback, counts all.
+    """Catches every `Exception`: logs the first of each kind of work, with its traceback if it is a bug; counts all.
 
-    What fails while `run` is known is counted in its `problems` too, as "error while …". KeyboardInterrupt and
-    SystemExit pass, they are not errors.
+    While `run` is known, failures are also counted in its `problems`, as "error while …". KeyboardInterrupt and
+    SystemExit are not errors and are not caught.
     """
 
     def __init__(self, run: Run | None = None) -> None:
@@ -33,19 +33,19 @@ class Guard:
         self._summed_up = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy belongs to the run of its own callback."""
+        """State for copies, without the run: a copy belongs to its own callback's run."""
         return vars(self) | {"run": None}
 
     def __call__(self, doing: str) -> _Guarded:
-        """A `with` block out of which no error comes; `doing` completes "Error while …"."""
+        """A `with` block that catches errors; `doing` completes "Error while …"."""
         return _Guarded(self, doing)
 
     def caught(self, doing: str, error: BaseException) -> None:
-        """Count `error`, and say it if it is the first while `doing` this."""
+        """Count `error`, and log it if it is the first while `doing` this."""
         self.errors += 1
         is_first = doing not in self._said
         self._said.add(doing)
-        # One of ours says in a sentence what is wrong; anything else is a bug, and needs its traceback.
+        # A TrackerError's message explains the problem; any other error is a bug and needs its traceback.
         known = isinstance(error, TrackerError)
         message = f"Error while {doing}; training goes on, this is not recorded" + (f": {error}" if known else "")
         cause = None if known else error
@@ -53,17 +53,17 @@ class Guard:
             log.warning("%s", message, exc_info=cause)
 
     def _reported(self, kind: str, message: str, cause: BaseException | None) -> bool:
-        """Whether the run has counted it, and said it if it was the first of its kind."""
+        """Report to the run, which counts the error and logs the first of its kind; False without a run."""
         if self.run is None:
             return False
         try:
             self.run.report(kind, message, cause)
-        except Exception:  # an object in the place of a run
+        except Exception:  # an object that only looks like a run
             return False
         return True
 
     def sum_up(self) -> None:
-        """Say how many errors there were that nobody was told of."""
+        """Log the number of errors, if some were not logged."""
         if self.errors > self._summed_up and self.errors > len(self._said):
             log.warning("%d errors of tracking in all; the first of each kind is told above", self.errors)
         self._summed_up = self.errors
@@ -85,7 +85,7 @@ class _Guarded:
 
 
 def guarded(doing: str) -> Callable[[Hook], Hook]:
-    """Make a hook of an object with a `guard` one out of which no error comes; `doing` completes "Error while …"."""
+    """Decorator for a hook of an object with a `guard`, which catches errors; `doing` completes "Error while …"."""
 
     def keep(hook: Hook) -> Hook:
         @functools.wraps(hook)

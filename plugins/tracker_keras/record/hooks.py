@@ -1,7 +1,8 @@
-"""Hooks of callbacks that are not ours, with something of ours before and after, for as long as a fit lasts.
+"""Wrappers around the hooks of other callbacks, for the duration of a fit.
 
-Where our own callback stands in the list decides what it sees: before EarlyStopping it knows no stop, after it no epoch
-that goes on. Around the hook itself there is no such doubt. It is put on the one object, never on its class.
+What our own callback sees depends on its position in the list: before EarlyStopping it does not know of the stop, after
+it the training is already stopped. A wrapper of the hook itself does not have this problem. It is set on the object,
+never on its class.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Look = Callable[[int, Mapping[str, Any]], None]
-"""Called with what the hook is called with: Keras' epoch (0 where it has none) and the logs."""
+"""Called with the hook's arguments: Keras' epoch (0 if it has none) and the logs."""
 Failed = Callable[[Exception], None]
 Heard = Callable[..., None]
-"""Called with what the method returned, and then with what it was called with."""
+"""Called with the method's result, followed by its arguments."""
 
 
 class Hook:
-    """The method `name` of the callback `owner`, with `before`, `after` and `heard` around it until `take_off`.
+    """Wraps the method `name` of the callback `owner` with `before`, `after` and `heard` until `take_off`.
 
-    What the hook raises goes on after `failed` has heard of it. Copies of the owner have its plain hook.
+    An exception of the hook is passed to `failed` and raised again. Copies of the owner have the plain hook.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class Hook:
         return result
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self._owner, self._name)  # of a copy, which has its class's hooks at this moment
+        return getattr, (self._owner, self._name)  # in a copy this gives its class's plain hook
 
     def take_off(self) -> None:
-        """Leave the hook as it was, also if another of these was put over this one meanwhile."""
+        """Restore the original hook, even if another wrapper was put over this one meanwhile."""
         self._before = self._after = self._failed = self._heard = None
         on_object = vars(self._owner)
         while isinstance(top := on_object.get(self._name), Hook) and top._is_idle:

@@ -1,4 +1,4 @@
-"""What a training was asked to do, read from the compiled model: optimizer, loss, metrics, model, backend."""
+"""Reads hyperparameters from a compiled model: optimizer, loss, metrics, model, backend."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tracker_keras.record.optimizers import named_optimizers, unwrapped
 
 
 def hyperparameters(model: Any, guard: Guard) -> dict[str, Any]:
-    """Flat parameters of a compiled model; settings that are None are left out, they were not set.
+    """Flat parameters of a compiled model, without settings that are None, since those were not set.
 
-    A thing with settings of its own is its class under its key, and its settings below: `optimizer` = "Adam",
-    `optimizer.beta_1`. What cannot be read (a custom class that raises) is reported to `guard`, and costs only itself.
+    An object with settings is recorded as its class, with its settings below its key: `optimizer` = "Adam",
+    `optimizer.beta_1`. Parts that cannot be read (a custom class that raises) are reported to `guard` and left out.
     """
     parts: dict[str, Callable[[Any], Mapping[str, Any]]] = {
         "optimizer": _optimizer,
@@ -38,13 +38,13 @@ def hyperparameters(model: Any, guard: Guard) -> dict[str, Any]:
 
 
 def parameter_counts(model: Any) -> dict[str, int]:
-    """How many numbers a built model learns and holds, as its summary counts them."""
+    """Numbers of total, trainable and other parameters of a built model, as in its summary."""
     total, trainable = _size(model.weights), _size(model.trainable_weights)
     return {"model.params": total, "model.trainable_params": trainable, "model.non_trainable_params": total - trainable}
 
 
 def summary_text(model: Any) -> str:
-    """What `model.summary()` prints for a built model."""
+    """The text that `model.summary()` prints for a built model."""
     lines: list[str] = []
     model.summary(print_fn=lines.append)
     return "\n".join(lines)
@@ -114,7 +114,7 @@ def _model(model: Any) -> dict[str, Any]:
 
 def _backend(_: Any) -> dict[str, Any]:
     backend = keras.backend.backend()
-    library = sys.modules.get(backend)  # Keras imported it; to import it here would tie us to one of them
+    library = sys.modules.get(backend)  # Keras has imported it; no import here, to stay independent of backends
     return {
         "backend": backend,
         "backend_version": getattr(library, "__version__", None),
@@ -123,7 +123,7 @@ def _backend(_: Any) -> dict[str, Any]:
 
 
 def compiled_with(model: Any) -> Mapping[str, Any]:
-    """The arguments of `compile()`, as they were given; `get_compile_config()` would serialise the user's objects."""
+    """The original arguments of `compile()`; `get_compile_config()` would serialise the user's objects."""
     config = getattr(getattr(model, "_compile_config", None), "config", None)
     return config if isinstance(config, Mapping) else {}
 
@@ -135,8 +135,8 @@ def _settings_of(key: str, thing: Any) -> dict[str, Any]:
 def _settings(key: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a `kind` (a class) as flat settings below `key`.
 
-    What Keras serialised into it becomes class and settings in turn. A name that Keras made of the class is left out:
-    it ends in a count of such objects in the process, by which equal settings would differ.
+    Serialised objects in it become class and settings in turn. A name that Keras generated from the class is left out:
+    it ends in a count of such objects in the process, so equal settings would differ.
     """
     flat: dict[str, Any] = {}
     for name, value in config.items():
@@ -155,7 +155,7 @@ def _settings(key: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _serialized(key: str, kind: str, config: Any) -> dict[str, Any]:
-    """A thing in the form of Keras' serialisation: an object, or a function, of which a lambda has no name."""
+    """Settings of an object or function in Keras' serialised form; a lambda has no name."""
     if kind == "__lambda__":
         return {key: "lambda"}
     if isinstance(config, Mapping):
@@ -168,13 +168,13 @@ def _is_made_of(name: Any, kind: str) -> bool:
 
 
 def _as_given(value: float) -> float:
-    """`value`, which a float32 variable holds, as the shortest decimal that this float32 stands for: 0.01 again."""
+    """`value`, rounded to float32 by a variable, as its shortest decimal, so that 0.01 is 0.01 again."""
     single = np.float32(value)
     return float(str(single)) if float(single) == value else value
 
 
 def _names(given: Any) -> Any:
-    """`given` (one, a list, or a mapping by output) with a name for each thing in it."""
+    """`given` (one, a list, or a mapping by output) with each object replaced by its name."""
     if isinstance(given, Mapping):
         return {str(output): _names(one) for output, one in given.items()}
     if isinstance(given, (list, tuple)):
@@ -183,7 +183,7 @@ def _names(given: Any) -> Any:
 
 
 def _name(thing: Any) -> str | None:
-    """The name of a loss or a metric: as it was given, of a function its own, of an object its class."""
+    """The name of a loss or metric: a string as it is, a metric's or function's name, else the object's class."""
     if thing is None or isinstance(thing, str):
         return thing
     if isinstance(thing, keras.metrics.Metric):

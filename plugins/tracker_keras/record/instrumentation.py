@@ -1,7 +1,7 @@
 """Wraps `keras.Model.fit` and the hooks of `keras.callbacks.CallbackList`, so that each call is a `FitCall`.
 
-Installed once a process. Hooks for batches are left alone. Where our callback stands in a list, whatever `verbose`
-adds to it, and what other callbacks override then makes no difference: an event comes before all of them or after.
+Installed once a process. Batch hooks are not wrapped. The position of our callback in the list, the callbacks that
+`verbose` adds, and what other callbacks override then make no difference: events come before or after all callbacks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tracker_keras.record import fit_call
 from tracker_keras.record.fit_call import FitCall
 
 Intercept = Callable[[FitCall, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
-"""Called before each `fit()` with its arguments; returns those that it shall have."""
+"""Called before each `fit()` with its arguments; returns the arguments to use."""
 
 _lock = threading.Lock()
 _intercept: Intercept | None = None
@@ -31,7 +31,7 @@ _keras_fit: frozenset[Any] = frozenset()
 
 
 def install() -> None:
-    """Wrap what is not wrapped yet; another tool's wrapper of `keras.Model.fit` may have put ours aside."""
+    """Install the wrappers if missing; another tool may have replaced ours of `keras.Model.fit`."""
     global _fit, _keras_fit
     with _lock:
         if not _keras_fit:
@@ -42,13 +42,13 @@ def install() -> None:
 
 
 def intercept(function: Intercept | None) -> None:
-    """Have `function` called before each `fit()` from now on, instead of what was set before; None: nobody."""
+    """Set the function that is called before each `fit()`; None for no function."""
     global _intercept
     _intercept = function
 
 
 def callbacks_position() -> int:
-    """At which place of `keras.Model.fit(model, *args)` the callbacks are; a subclass may have others in its own."""
+    """Index of the callbacks in the `args` of `keras.Model.fit(model, *args)`; a subclass's `fit` may differ."""
     names = list(inspect.signature(keras.Model.fit).parameters)
     return names.index("callbacks") - 1 if "callbacks" in names else 5
 
@@ -78,7 +78,7 @@ def _seen(fit: Any) -> Any:
 
 
 class _First(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Stands first in a list while it tells of an epoch's end, and keeps the logs that all callbacks share."""
+    """Callback that is first in a list during `on_epoch_end`, and keeps the logs that all callbacks share."""
 
     logs: Mapping[str, Any] | None = None
 
@@ -123,7 +123,7 @@ def _wrap_lists() -> None:
             plain["on_epoch_end"](self, epoch, logs)
             return
         with call.running(self):
-            call.wait_for_batches()  # they go through the list of callbacks, which is changed here
+            call.wait_for_batches()  # batch hooks iterate over the list of callbacks, which is changed here
             call.tell("epoch_ends", epoch)
             first, complete = _First(), False
             self.callbacks.insert(0, first)
@@ -156,7 +156,7 @@ def _wrap_lists() -> None:
 
 
 def _begin(callback_list: Any) -> FitCall | None:
-    """The call whose `on_train_begin` this is; None for a list inside another one, which is no call's first."""
+    """Begin the call to which this `on_train_begin` belongs; None for a list inside another one."""
     outer = fit_call.running()
     if outer is not None and (call := outer[1]) is not None and not call.has_begun:
         call.lists.append(callback_list)
@@ -166,7 +166,7 @@ def _begin(callback_list: Any) -> FitCall | None:
         call, frame = calls[-1], _keras_frame(sys._getframe(2))
     else:
         if (left := _of(callback_list)) is not None:
-            left.end(None)  # a loop that began anew with the same list, and did not say that it was over
+            left.end(None)  # a custom loop restarted with the same list without calling `on_train_end`
         call, frame = FitCall(callback_list.model), _calling_frame(callback_list, sys._getframe(2))
         fit_call.enter(call)
     call.attach(callback_list)
@@ -176,7 +176,7 @@ def _begin(callback_list: Any) -> FitCall | None:
 
 
 def _of(callback_list: Any) -> FitCall | None:
-    """The call of which this list is the outermost. Loops that began inside it, and are seen by nobody, are over."""
+    """The call whose outermost list this is. Custom loops that began inside it are ended, since they must be over."""
     calls = fit_call.calls_here()
     for index in range(len(calls) - 1, -1, -1):
         if calls[index].lists and calls[index].lists[0] is callback_list:
@@ -188,7 +188,7 @@ def _of(callback_list: Any) -> FitCall | None:
 
 
 def _validated_by(callback_list: Any) -> FitCall | None:
-    """The call that evaluates its own model in an epoch, with its own list; None for any other `evaluate()`."""
+    """The call whose validation uses this list; None for a separate `evaluate()`."""
     return next((call for call in fit_call.calls_here() if any(one is callback_list for one in call.lists)), None)
 
 
@@ -196,28 +196,28 @@ def _validated_by(callback_list: Any) -> FitCall | None:
 
 
 def _codes() -> Iterator[Any]:
-    """The code of each `fit()` that Keras' classes of models have, below what decorates it."""
+    """The code objects of the `fit()` methods of Keras' model classes, without decorators."""
     for kind in keras.Model.__mro__:
         if "fit" in vars(kind):
             yield getattr(inspect.unwrap(vars(kind)["fit"]), "__code__", None)
 
 
 def _keras_frame(frame: FrameType | None) -> FrameType | None:
-    """The call of Keras' `fit()` between `frame` and our wrapper of it."""
+    """The frame of Keras' `fit()` between `frame` and our wrapper of it."""
     while frame is not None and frame.f_code not in _keras_fit and frame.f_code is not _fit.__code__:
         frame = frame.f_back
     return frame if frame is not None and frame.f_code in _keras_fit else None
 
 
 def _calling_frame(callback_list: Any, frame: FrameType | None) -> FrameType | None:
-    """The call of Keras' `fit()` that called a hook of this list, if it was one."""
+    """The frame of Keras' `fit()` that called a hook of this list, if any."""
     while frame is not None and frame.f_locals.get("self") is callback_list:
         frame = frame.f_back
     return frame if frame is not None and frame.f_code in _keras_fit else None
 
 
 def _wrapped(function: Any) -> Iterator[Any]:
-    """A function and what it says it wraps, to the innermost."""
+    """A function and the functions that it wraps (`__wrapped__`), to the innermost."""
     seen: set[int] = set()
     while function is not None and id(function) not in seen:
         seen.add(id(function))

@@ -1,4 +1,4 @@
-"""What takes part in the record of a fit besides its epochs: each is a class of its own, made anew for each fit."""
+"""Base class of the parts that record more of a fit than its epochs; one object for each fit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Part:
-    """Follows one fit. What a method raises is said on the log and costs nobody else anything.
+    """Follows one fit. Exceptions of a method are logged and do not affect other parts.
 
-    It is made before the fit's first epoch, when the hooks of other callbacks can be watched (`fit.watch`); what it
-    does that takes time belongs into `fit.run.in_background`.
+    It is created before the fit's first epoch, so that it can wrap the hooks of other callbacks (`fit.watch`); slow
+    work belongs into `fit.run.in_background`.
     """
 
     def __init__(self, fit: ObservedFit) -> None:
@@ -23,19 +23,19 @@ class Part:
         """The fit's record began (`fit.recorder`) with Keras' `initial_epoch`; the model may not be built yet."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Keras' `epoch` begins, and no callback has heard of it yet."""
+        """Keras' `epoch` begins, before any callback's hook."""
 
     def end_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Keras' `epoch` is on record with these metrics, rates among them."""
+        """Keras' `epoch` is recorded with these metrics, rates included."""
 
     def settle_epoch(self, epoch: int) -> None:
-        """All callbacks are through with Keras' `epoch`; not called where one of them raised."""
+        """All callbacks' `on_epoch_end` for Keras' `epoch` have returned; not called if one of them raised."""
 
     def end(self) -> None:
         """The fit is about to be recorded as ended; not called for one that died."""
 
     def died(self) -> None:
-        """The fit is about to be recorded as ended by an error; also called for a loop that never said it was over."""
+        """The fit is about to be recorded as failed; also called for a loop that never called `on_train_end`."""
 
 
 MakePart = Callable[["ObservedFit"], Part]

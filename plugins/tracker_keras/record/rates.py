@@ -1,4 +1,4 @@
-"""Who changed the learning rate."""
+"""Detects changes of the learning rate and who made them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 from tracker_keras.record.optimizers import learning_rates, settable, settable_rates
 
 Say = Callable[[str, int, Mapping[str, Any]], None]
-"""Tells of a decision: its kind, Keras' epoch, its detail."""
+"""Records a decision: its kind, Keras' epoch, its detail."""
 
 
 class RateWatch:
-    """Tells `learning_rate_changed` {from, to, by} for each change of `model`'s rates, with who made it.
+    """Records `learning_rate_changed` {from, to, by} for each change of `model`'s rates, with its cause.
 
-    It knows by asking right before and right after those who change rates: what differs in between is theirs, what
-    differed before they came is an assignment of the user's. An optimizer that follows a schedule, or a function, is
-    asked as epochs end, so that its changes are those of the series `learning_rate`. Of several optimizers the
-    detail names the `optimizer`.
+    The rates are read before and after each callback that changes rates: a difference in between is the callback's, an
+    earlier one is an assignment by the user. An optimizer with a schedule or a function is read at the end of epochs,
+    so that its changes match the series `learning_rate`. With several optimizers the detail names the `optimizer`.
     """
 
     def __init__(self, model: Any, say: Say) -> None:
@@ -27,29 +26,29 @@ class RateWatch:
         self._scheduled: dict[str, float] = {}
 
     def begin(self) -> None:
-        """The rates are as somebody else made them whom nobody has to be told of: a training was resumed."""
+        """Take the current rates as known, without recording a change: a training begins or was resumed."""
         self._known = settable_rates(self._model)
 
     def scheduled(self) -> dict[str, float]:
-        """The last epoch's rates of those optimizers that follow a schedule."""
+        """The last epoch's rates of the optimizers that follow a schedule."""
         return dict(self._scheduled)
 
     def put_back(self, scheduled: Mapping[str, float]) -> None:
-        """Know what `scheduled` said in another process."""
+        """Restore the result of `scheduled` from another process."""
         self._scheduled = dict(scheduled) | self._scheduled
 
     def read(self, epoch: int) -> dict[str, float]:
-        """What the rates are right before the first batch of `epoch`; what else changed them was an assignment."""
+        """The rates right before the first batch of `epoch`; an unexplained change is recorded as an assignment."""
         now = learning_rates(self._model)
         self._compare({key: now[key] for key in settable(self._model)}, epoch, "assignment")
         return now
 
     def look(self, epoch: int, by: str = "assignment") -> None:
-        """Whatever changed since the last look was changed `by` this, in `epoch`."""
+        """Record changes since the last call as made `by` this, in `epoch`."""
         self._compare(settable_rates(self._model), epoch, by)
 
     def end_epoch(self, epoch: int, rates: Mapping[str, float]) -> None:
-        """`epoch` was trained with these rates, by the key of their series."""
+        """Record changes by schedules; `epoch` was trained with these rates, by the key of their series."""
         for key, rate in rates.items():
             if key not in self._known:
                 if key in self._scheduled and self._scheduled[key] != rate:

@@ -1,4 +1,4 @@
-"""Runs that callbacks open for themselves, and when such a run is over."""
+"""Opens runs for callbacks without one, and finishes runs whose callback was deleted."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tracker.domain.limits import check_experiment, check_name
 if TYPE_CHECKING:
     from tracker.client.run import Run
 
-# A run's owner is gone long before its run is finished here; the store answers within this or the journal keeps it.
+# Seconds to wait for the store: a run is finished here long after its owner is gone, and the journal keeps the rest.
 _FINISH_S = 5.0
 
 
 @dataclass(eq=False)
 class OpenedRun:
-    """A run and whether a fit of it is under way."""
+    """A run and whether a fit of it is running."""
 
     run: Run
     in_fit: bool = False
 
     def leave_fit(self) -> None:
-        """The fit came to its end."""
+        """The fit ended."""
         self.in_fit = False
 
 
@@ -35,7 +35,7 @@ _opened: list[tuple[weakref.ref[object], OpenedRun]] = []
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """What `start_run()` is told of a run that is opened here. Raises InvalidValue for what cannot be meant."""
+    """Arguments of `start_run()` for a run that is opened here. Raises InvalidValue for invalid ones."""
 
     experiment: str | None = None
     name: str | None = None
@@ -50,7 +50,7 @@ class NewRun:
             raise InvalidValue("tags", f"{self.tags!r}", limit="a mapping of names to values")
 
     def require_same(self, run: Run | None) -> None:
-        """Raise InvalidValue if `run`, which was given, is another one than is described here."""
+        """Raise InvalidValue if the user's `run` does not match these arguments."""
         if run is None:
             return
         for field, wanted in (("experiment", self.experiment), ("name", self.name)):
@@ -65,11 +65,11 @@ class NewRun:
 
 
 def open_run(owner: object, new: NewRun) -> OpenedRun:
-    """A new run that is over when `owner` is: at the end of the process, or when the next run is opened here.
+    """Open a run for `owner`; it ends with the process, or when a run is opened here after `owner` was deleted.
 
-    Until then it stays open, so that another `fit()` or `evaluate()` with the same callback belongs to it. A loop that
-    makes a callback per fit leaves none behind: each run that is opened finishes those whose callback is no more. (To
-    finish them from a finaliser would run their last transaction inside the garbage collector.)
+    Until then it stays open, so that another `fit()` or `evaluate()` with the same callback belongs to it. A loop with
+    a callback for each fit leaves no open runs: opening a run finishes those whose callback was deleted. (A finaliser
+    would run their last transaction inside the garbage collector.)
     """
     for entry in list(_opened):
         was_owner, opened = entry
@@ -82,5 +82,5 @@ def open_run(owner: object, new: NewRun) -> OpenedRun:
 
 
 def is_opened_here(run: Run) -> bool:
-    """Whether a callback opened the run for itself."""
+    """Whether a callback opened the run."""
     return any(opened.run is run for _, opened in _opened)

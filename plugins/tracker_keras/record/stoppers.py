@@ -1,4 +1,4 @@
-"""Which callbacks of the user's own may set `model.stop_training`."""
+"""Finds the users' callbacks that may set `model.stop_training`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _NAME = "stop_training"
 
 
 def ends_epochs(callback: Any) -> bool:
-    """Whether a callback that is not one of Keras' own classes does something as an epoch ends."""
+    """Whether a user's callback has an `on_epoch_end`."""
     return _is_users(callback) and _overrides(callback, "on_epoch_end")
 
 
 def stoppers(callbacks: Iterable[Any]) -> str:
-    """The classes of those that may have stopped a training before an epoch's end, in words.
+    """The classes of the callbacks that may have stopped a training before an epoch's end, as text.
 
-    Hooks for batches are not watched. So it is those whose code has the name `stop_training` in it; if there are none,
-    all that have such a hook; else an assignment from elsewhere.
+    Batch hooks are not watched, so these are the users' callbacks with other hooks than `on_epoch_end` whose code
+    contains the name `stop_training`; if there are none, all with such hooks; else "assignment".
     """
     hooks = [name for name in dir(keras.callbacks.Callback) if name.startswith("on_") and name != "on_epoch_end"]
     able = [one for one in callbacks if _is_users(one) and any(_overrides(one, name) for name in hooks)]

@@ -1,4 +1,4 @@
-"""The callbacks beside ours, watched for the length of one fit."""
+"""Wraps methods of the other callbacks for the duration of one fit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Hooks of ours around methods of other callbacks, which raise nothing, until `leave` takes them off.
+    """Wrappers around methods of other callbacks, which raise nothing, until `leave` removes them.
 
-    They are silent where a callback is used by another fit inside this one, or in another thread.
+    They do nothing if a callback is used by another fit inside this one, or in another thread.
     """
 
     def __init__(self, call: FitCall, guard: Guard) -> None:
@@ -32,7 +32,7 @@ class Watch:
         failed: Failed | None = None,
         heard: Heard | None = None,
     ) -> None:
-        """Put these around the method `name` of `callback`; hooks that run for each batch are better left alone."""
+        """Wrap the method `name` of `callback` with these functions; avoid hooks that run for each batch."""
 
         def ours(function: Callable[..., None] | None) -> Callable[..., None] | None:
             def safe(*given: Any, **named: Any) -> None:
@@ -47,11 +47,11 @@ class Watch:
         )
 
     def hear(self, callback: Any, name: str, heard: Heard) -> None:
-        """Have `heard(returned, *args, **kwargs)` called after each call of the method `name` of `callback`."""
+        """Call `heard(returned, *args, **kwargs)` after each call of the method `name` of `callback`."""
         self.around(callback, name, heard=heard)
 
     def leave(self) -> None:
-        """Take our hooks off the callbacks."""
+        """Remove the wrappers."""
         for hook in self._hooks:
             hook.take_off()
         self._hooks.clear()

@@ -1,4 +1,4 @@
-"""Which process of a multi-worker training keeps the record: the chief alone."""
+"""Whether this process is the chief of a multi-worker training, the only one that records."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import keras
 def is_chief() -> bool:
     """Whether this process is the training's chief; True outside multi-worker training.
 
-    TensorFlow says it in `TF_CONFIG` (the task `chief`, else worker 0), JAX by its process index, torch by its rank.
-    A backend that Keras has not loaded is not asked, and none is imported here.
+    It is read from `TF_CONFIG` for TensorFlow (the task `chief`, else worker 0), the process index for JAX, the rank
+    for torch. Only the backend that Keras has loaded is used; none is imported here.
     """
     backend = keras.backend.backend()
     if backend == "jax" and (jax := sys.modules.get("jax")) is not None:
@@ -25,7 +25,7 @@ def is_chief() -> bool:
 
 
 def is_alone() -> bool:
-    """Whether this process trains by itself, not as one of several."""
+    """Whether this process is the only one of its training."""
     backend = keras.backend.backend()
     if backend == "jax" and (jax := sys.modules.get("jax")) is not None:
         return bool(jax.process_count() == 1)
