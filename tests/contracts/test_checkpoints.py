@@ -489,7 +489,8 @@ class CheckpointContract:
                     uri, _ = lab.put(f"one of {turn % 3}", f"checkpoints/{{sha256}}-w-{turn}.keras")
                     lab.send(CheckpointLogged(row.ms, turn, 1, 1, ".keras", {}, True, {}, row.file, row.sha256, uri))
                 named = {one.uri for one in lab.all() if one.status == "published"}
-                there = {f"{lab.home.uri('r')}/{path}" for path in lab.home.list("r")}
+                root = lab.store.get_run("r").artifact_uri
+                there = {f"{root}/{path}" for path in lab.home.list("r")}
                 assert named <= there
         finally:
             over.set()

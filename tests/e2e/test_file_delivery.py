@@ -72,7 +72,7 @@ def weights(text: str) -> str:
 
 @pytest.mark.parametrize("path", ["notes/first", "folder"], ids=["a file for a folder", "a folder for a file"])
 def test_a_path_that_can_never_be_costs_one_file(
-    reached: RunStore, home: Path, caplog: pytest.LogCaptureFixture, path: str
+    reached: RunStore, store: RunStore, home: Path, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     """It is refused at once, said, counted and set aside; numbers, other files and the run's end are stored."""
     with start_run(name="it") as run:
@@ -84,7 +84,7 @@ def test_a_path_that_can_never_be_costs_one_file(
     assert run.problems == {"refused": 1}
     assert [epoch.metrics for epoch in reached.epochs(run.id)] == [{"loss": 1.0}]
     assert reached.get_run(run.id).status == "finished"
-    root = Path(reached.get_run(run.id).artifact_uri.removeprefix("file://"))
+    root = Path(store.get_run(run.id).artifact_uri.removeprefix("file://"))
     assert sorted(str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()) == [
         "folder/inner", "folder/other", "notes"]  # fmt: skip
     assert f"the file {path!r} can never be stored" in caplog.text

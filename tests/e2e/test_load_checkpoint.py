@@ -152,7 +152,8 @@ def test_over_http_with_a_token(store_url: str, monkeypatch: pytest.MonkeyPatch,
         assert tracker.load_checkpoint("net", 0, to=tmp_path, store=url).read_bytes() == content(0)
         with closing(tracker.open_store(url)) as store:
             assert tracker.load_checkpoint("net", "latest", store=store).read_bytes() == content(2)
-            path_of(store.checkpoints(run_id)[0].uri).write_bytes(b"damaged")
+            with SqlRunStore.open(store_url) as opened:
+                path_of(opened.checkpoints(run_id)[0].uri).write_bytes(b"damaged")
             with pytest.raises(ArtifactError, match="damaged"):
                 tracker.load_checkpoint(run_id, 0, to=tmp_path, store=store)
     assert not left(tmp_path)

@@ -15,6 +15,7 @@ from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import Ack, Batch, CheckpointLogged
 from tracker.domain.limits import check_safe_path
 from tracker.domain.ports import ArtifactHome
+from tracker.remote.address import run_path
 from tracker.server.operations import MSGPACK, Operation, Services, encoder, payload
 from tracker.server.problems import Refused, Unreadable
 from tracker.server.request_body import codings
@@ -47,18 +48,19 @@ def own_files(batch: Batch, artifacts: ArtifactHome) -> Batch:
     if not any(isinstance(item, CheckpointLogged) and item.uri for _, item in batch.items):
         return batch
     root = artifacts.uri(batch.run_id)
-    items = [(number, _own_file(item, root) if isinstance(item, CheckpointLogged) else item)
+    items = [(number, _own_file(item, batch.run_id, root) if isinstance(item, CheckpointLogged) else item)
              for number, item in batch.items]  # fmt: skip
     return replace(batch, items=items)
 
 
-def _own_file(item: CheckpointLogged, root: str) -> CheckpointLogged:
+def _own_file(item: CheckpointLogged, run_id: str, root: str) -> CheckpointLogged:
     if not item.uri:
         return item
-    if item.uri.startswith(f"{root}/"):
-        with suppress(InvalidValue):
-            check_safe_path(unquote(item.uri[len(root) + 1 :]))
-            return item
+    _, found, path = item.uri.partition(f"{run_path(run_id, 'artifacts')}/")
+    if not found and item.uri.startswith(f"{root}/"):
+        path = item.uri[len(root) + 1 :]
+    with suppress(InvalidValue):
+        return replace(item, uri=f"{root}/{quote(check_safe_path(unquote(path)))}")
     return replace(item, uri=f"{root}/{quote(item.file.path.replace('{sha256}', item.sha256))}")
 
 
