@@ -1,1 +1,1 @@
-"""What a fit is trained with."""
+"""Description of a fit's data."""

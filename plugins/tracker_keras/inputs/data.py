@@ -1,4 +1,4 @@
-"""What a fit is trained with: the data's shapes, sizes and fingerprint, weights of classes and samples."""
+"""Records the data of a fit: shapes, sizes and fingerprint, weights of classes and samples."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PREFIXES = {"train": "data", "validation": "data.validation"}
 
 
 class Data(Part):
-    """Records the data of a fit, as Keras trains with it: `validation_split` is taken off already.
+    """Records the data of a fit as Keras trains with it, without the part for `validation_split`.
 
-    A few rows are copied as the fit begins; hashing and writing happen in the background.
+    A few rows are copied when the fit begins; hashing and writing happen in the background.
     """
 
     def __init__(self, fit: ObservedFit) -> None:
@@ -42,7 +42,7 @@ class Data(Part):
             self._sets["validation"] = see(given.get("val_x"), given.get("val_y"), given.get("val_sample_weight"))
 
     def begin(self, initial_epoch: int) -> None:
-        """The fit has a number now, which is what its data is recorded under."""
+        """Record the data, now that the fit has a number."""
         recorder, run, ms = self.fit.recorder, self.fit.run, now_ms()
         sets, self._sets = self._sets, {}
         facts = {f"data.{key}": value for key, value in self._facts.items()}
@@ -57,16 +57,16 @@ class Data(Part):
 
 
 def log_data(run: Run, x: Any, y: Any = None, sample_weight: Any = None, *, context: str = "train") -> None:
-    """Record the data of a training loop of your own as a fit's is: `x` and `y` as `fit()` takes them.
+    """Record the data of a custom training loop: `x` and `y` as for `fit()`.
 
-    `context` is "train" or "validation". Nothing is raised: what cannot be read is said on the log `tracker`.
+    `context` is "train" or "validation". Nothing is raised: read errors are logged on the logger `tracker`.
     """
     with Guard()("describing the data"):
         run.log_params(_record(run, {context: see(x, y, sample_weight)}, now_ms()))
 
 
 def see(x: Any, y: Any = None, sample_weight: Any = None, adapter: Any = None) -> DataSet:
-    """What is known of the data without using it; `adapter` is what Keras made of it."""
+    """A description of the data without iterating over it; `adapter` is Keras' data adapter for it."""
     if is_pipeline(x):
         return _pipeline(x)
     if _is_array(x):
@@ -95,7 +95,7 @@ def _pipeline(dataset: Any) -> DataSet:
 
 
 def _loader(loader: Any) -> DataSet:
-    """torch's DataLoader; of a TensorDataset the tensors are known."""
+    """A torch DataLoader; the tensors of a TensorDataset are described."""
     samples = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
     tensors = getattr(loader.dataset, "tensors", None)
     arrays = tuple(look(parts(tuple(tensors)))) if tensors else ()
@@ -103,7 +103,7 @@ def _loader(loader: Any) -> DataSet:
 
 
 def _stream(x: Any, adapter: Any) -> DataSet:
-    """A generator, or anything else: what Keras has seen of its first batches already."""
+    """A generator or other object, described by the first batches that Keras has already read."""
     batches = getattr(adapter, "_first_batches", None) or ()
     arrays = [
         Seen(name=one.name, shape=(None, *one.shape[1:]) if one.shape else None, dtype=one.dtype)
@@ -116,7 +116,7 @@ def _stream(x: Any, adapter: Any) -> DataSet:
 
 
 def _is_array(x: Any) -> bool:
-    """Whether `x` is arrays: what has rows, or a structure of such."""
+    """Whether `x` is an array, or a structure of arrays."""
     first = next((one for _, one in leaves("", x)), None)
     if first is None or isinstance(first, keras.utils.PyDataset):
         return False
@@ -124,7 +124,7 @@ def _is_array(x: Any) -> bool:
 
 
 def _record(run: Run, sets: Mapping[str, DataSet], ms: int) -> dict[str, Any]:
-    """Record which data sets they are; return what they are as parameters."""
+    """Record the data sets; return their description as parameters."""
     params: dict[str, Any] = {}
     for context, one in sets.items():
         data, weights = one.fingerprint()

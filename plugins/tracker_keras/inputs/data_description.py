@@ -1,4 +1,4 @@
-"""A data set in flat parameters, and in MLflow's words."""
+"""Description of a data set as flat parameters and in MLflow's format."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _CLASSES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
-    """What `fit()` trains with, or validates with. `kind` is "arrays", "tf.data", or a class.
+    """The data with which `fit()` trains or validates. `kind` is "arrays", "tf.data", or a class.
 
-    `arrays` are what one epoch reads, or the elements that a pipeline gives; `sources` what the pipeline slices.
+    `arrays` are those of one epoch, or the elements of a pipeline; `sources` the arrays that the pipeline slices.
     """
 
     kind: str
@@ -30,7 +30,7 @@ class DataSet:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def fingerprint(self) -> tuple[str | None, str | None]:
-        """Digests of the samples of the data, and of its sample weights; None where there are none to be had."""
+        """Digests of the data's samples and of its sample weights; None if there are no samples."""
         content = self.sources or self.arrays
         weights = [one for one in content if one.name == "sample_weight"]
         data = [one for one in content if one.name != "sample_weight"]
@@ -46,9 +46,9 @@ class DataSet:
         return {f"{prefix}.{key}": value for key, value in found.items() if value is not None}
 
     def in_mlflow(self, data: str | None) -> dict[str, str]:
-        """`digest`, `source_type`, `source`, `schema` and `profile` as MLflow has them.
+        """`digest`, `source_type`, `source`, `schema` and `profile` in MLflow's format.
 
-        Without a digest of what is in it, it is that of its description, and the profile says so.
+        Without a digest of the data it is the description's, as stated in the profile.
         """
         schema = json.dumps({"mlflow_tensorspec": {"features": self._specs("x"), "targets": self._specs("y")}})
         profile = {"kind": self.kind, "num_rows": self.samples, **self._sizes("x"), **self._sizes("y"), **self.facts}
@@ -63,7 +63,7 @@ class DataSet:
         }
 
     def _specs(self, part: str) -> str | None:
-        """A schema of MLflow's: tensors with -1 for the samples, named where there are several."""
+        """An MLflow schema: tensors with -1 for the number of samples, named if there are several."""
         specs = [
             ({"name": name} if name else {})
             | {
@@ -76,7 +76,7 @@ class DataSet:
         return json.dumps(specs) if specs else None
 
     def _sizes(self, part: str) -> dict[str, Any]:
-        """The shapes and sizes of arrays, as MLflow's profile has them: by name where there are several."""
+        """The shapes and sizes of arrays for MLflow's profile, by name if there are several."""
         label = {"x": "features", "y": "targets"}[part]
         shapes = {
             name: [side or 0 for side in one.shape]
@@ -99,7 +99,7 @@ class DataSet:
 
 
 def class_weights(given: Any) -> dict[str, float]:
-    """The weights of classes that `fit()` was given, by class."""
+    """The argument `class_weight` of `fit()` as parameters."""
     if not isinstance(given, Mapping):
         return {}
     return {f"class_weight.{name}": float(weight) for name, weight in sorted(given.items(), key=str)[:_CLASSES]}

@@ -1,7 +1,7 @@
-"""What a `tf.data.Dataset` says of itself without being run: nothing is read, and no generator, shuffle or map starts.
+"""Describes a `tf.data.Dataset` without running it: nothing is read, and no generator, shuffle or map starts.
 
-A sample taken by iteration would start the user's pipeline once more beside the training: generators have side effects,
-shuffle buffers fill, random maps give other values each time. What a pipeline was made of is known without that.
+A sample by iteration would run the user's pipeline a second time during the training: generators have side effects,
+shuffle buffers fill, random maps give other values each time. The steps and sources are known without that.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _ONE_TO_ONE = frozenset(
 )
 _BATCHING = frozenset({"Batch", "ParallelBatch"})
 _MAKERS = frozenset({"FlatMap", "Interleave", "ParallelInterleave"})
-"""Pipelines in these make their elements of others: what they began with are seeds, file names or counts."""
+"""Steps that make new elements from others: the sources are then seeds, file names or counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """A pipeline: its steps from the source on, the arrays that it slices, and how much it gives.
+    """A pipeline: its steps from the source on, the arrays that it slices, and its size.
 
-    `samples` is known where each element comes of one row of the source; `batches` where TensorFlow knows it.
+    `samples` is known if each element comes from one row of the source; `batches` if TensorFlow knows it.
     """
 
     steps: tuple[str, ...]
@@ -38,13 +38,13 @@ class Pipeline:
 
 
 def is_pipeline(value: Any) -> bool:
-    """Whether it is a `tf.data.Dataset`; TensorFlow is not imported for the question."""
+    """Whether `value` is a `tf.data.Dataset`; does not import TensorFlow."""
     tensorflow = sys.modules.get("tensorflow")
     return tensorflow is not None and isinstance(value, tensorflow.data.Dataset)
 
 
 def read_pipeline(dataset: Any) -> Pipeline:
-    """What `dataset` is, from its description alone."""
+    """The description of `dataset`, from its structure alone."""
     chain = list(_upstream(dataset))
     steps = tuple(dict.fromkeys(name for name, _ in reversed(chain)))
     origins = [
@@ -65,7 +65,7 @@ def read_pipeline(dataset: Any) -> Pipeline:
 
 
 def parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """The arrays of what `fit()` takes as one: (x,), (x, y), or (x, y, sample_weight)."""
+    """The arrays of a single data argument of `fit()`: (x,), (x, y), or (x, y, sample_weight)."""
     if isinstance(value, tuple) and 1 <= len(value) <= 3:
         for name, one in zip(("x", "y", "sample_weight"), value, strict=False):
             yield from leaves(name, one)
@@ -74,7 +74,7 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _upstream(dataset: Any) -> Iterator[tuple[str, Any]]:
-    """`dataset` and all that it draws from, by name, itself first."""
+    """`dataset` and all its inputs, by name, itself first."""
     waiting = [dataset]
     for _ in range(_DEPTH):
         if not waiting:
@@ -101,7 +101,7 @@ def _samples(
         return cardinality if cardinality >= 0 and sources and {*steps} <= _ONE_TO_ONE else None
     sides = {spec.shape[0] for _, spec in parts(dataset.element_spec) if spec.shape.rank}
     if len(sides) == 1 and (batch := sides.pop()) is not None:
-        return cardinality * int(batch)  # what does not fill a batch is dropped
+        return cardinality * int(batch)  # the batch size is fixed, so an incomplete batch is dropped
     if sources and {*steps} <= _ONE_TO_ONE | _BATCHING:
         return min(int(array.shape[0]) for _, array in sources)
     return None

@@ -1,4 +1,4 @@
-"""Arrays as a record of data sees them: shape, dtype, and a digest of a bounded sample, the same for every library."""
+"""Describes arrays of any library: shape, dtype, and a digest of a bounded sample, the same for every library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 ROWS = 1024
 BYTES = 256 * 1024
-"""A data set's sample has no more rows, and no more bytes over all its arrays."""
+"""Limits of a data set's sample: rows of each array, and bytes of all arrays."""
 LEAVES = 64
 _ROWS_AT_LEAST = 8
 
@@ -22,10 +22,10 @@ Sample = Callable[[], "np.ndarray[Any, Any] | None"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """An array of a data set; a side of its shape is None where it differs from batch to batch.
+    """An array of a data set; a dimension of its shape is None if it differs between batches.
 
-    `sample` gives some of its rows, and may take its time: what can change meanwhile has been copied. None: it is not
-    to be had without side effects.
+    `sample` returns some of its rows and may be slow: data that can change meanwhile was copied. None: no sample can be
+    taken without side effects.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Seen:
 
     @property
     def rows(self) -> int | None:
-        """How many samples it has."""
+        """The number of samples."""
         return self.shape[0] if self.shape else None
 
 
@@ -52,7 +52,7 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def look(arrays: Iterable[tuple[str, Any]]) -> list[Seen]:
-    """These arrays, by name; what can change under training is copied now, a few rows of it."""
+    """Describe arrays, by name; a few rows of those that can change during training are copied now."""
     some = [found for found, _ in zip(arrays, range(LEAVES), strict=False)]
     return [_look(name, array, BYTES // len(some)) for name, array in some]
 
@@ -90,7 +90,7 @@ def _look(name: str, array: Any, budget: int) -> Seen:
 
 
 def _of_numpy(array: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], budget: int) -> Sample:
-    """Rows of memory now; rows of a file, which may be slow and far away, later."""
+    """A sample of a NumPy array: copied now from memory, or later from a file, which may be slow."""
     if _is_file(array):
         return lambda: _thin(np.asarray(array[rows]), budget)
     return _taken(_thin(array, budget, rows), budget)
@@ -107,7 +107,7 @@ def _of_jax(array: Any, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _rows(shape: tuple[int | None, ...], item: int, budget: int) -> np.ndarray[Any, Any]:
-    """Which rows of an array of this shape are its sample: evenly spaced, the first and the last among them."""
+    """The sampled rows of an array of this shape: evenly spaced, with the first and the last."""
     total, *sides = (side or 0 for side in shape)
     row = max(int(np.prod(sides, dtype=np.int64)) * item, 1)
     count = min(total, ROWS, max(budget // row, _ROWS_AT_LEAST))
@@ -115,9 +115,9 @@ def _rows(shape: tuple[int | None, ...], item: int, budget: int) -> np.ndarray[A
 
 
 def _thin(array: np.ndarray[Any, Any], budget: int, rows: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
-    """A copy of these rows, or of all; of rows too large every second, fourth … slice, inner ones whole if they can be.
+    """Copy these rows, or all; of rows that are too large every second, fourth … slice, preferably of outer dimensions.
 
-    What lies side by side in memory is read many times faster than what is strewn over it.
+    Contiguous memory is read many times faster than scattered elements.
     """
     sides, steps = list(array.shape[1:]), [1] * (array.ndim - 1)
     limit = max(budget // _ROWS_AT_LEAST // max(array.dtype.itemsize, 1), 1)
@@ -132,7 +132,7 @@ def _thin(array: np.ndarray[Any, Any], budget: int, rows: np.ndarray[Any, Any] |
 
 
 def _canonical(sample: np.ndarray[Any, Any]) -> bytes:
-    """The same bytes for the same values, on every machine; of texts their UTF-8, one after the other."""
+    """The same bytes for the same values on every machine; strings as UTF-8, separated by zero bytes."""
     if sample.dtype.kind in "OUST":
         return b"\0".join(one if isinstance(one, bytes) else str(one).encode() for one in sample.ravel().tolist())
     return sample.astype(sample.dtype.newbyteorder("<"), copy=False).tobytes()
@@ -146,7 +146,7 @@ def _shape(array: Any) -> tuple[int | None, ...] | None:
 
 
 def _dtype(array: Any) -> str:
-    """The dtype's name as NumPy has it; `str` for texts, `object` for mixed columns, the class where there is none."""
+    """NumPy's name of the dtype; `str` for strings, `object` for mixed columns, the class if there is no dtype."""
     found = getattr(array, "dtype", None)
     if found is None and hasattr(array, "dtypes"):
         kinds = {str(one) for one in array.dtypes}
@@ -173,6 +173,6 @@ def _is_file(array: np.ndarray[Any, Any]) -> bool:
 
 
 def _is_eager_tensor(array: Any) -> bool:
-    """A tensor of TensorFlow with values, that nothing changes (a Variable is no such tensor)."""
+    """Whether `array` is an immutable TensorFlow tensor with values (not a Variable)."""
     tensorflow = sys.modules["tensorflow"]
     return isinstance(array, tensorflow.Tensor) and hasattr(array, "numpy")

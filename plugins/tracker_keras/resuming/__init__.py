@@ -1,1 +1,1 @@
-"""A training that goes on where the same script died."""
+"""Saving the state of a training and resuming it in a later process."""

@@ -1,6 +1,6 @@
-"""What the callbacks beside ours know: taken as a training is saved, put back as it goes on.
+"""The state of the other callbacks: read when a training is saved, restored when it resumes.
 
-Keras' callbacks forget it all in a new process, and most of them in `on_train_begin`.
+Keras' callbacks lose it in a new process, and most of them reset it in `on_train_begin`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "SwapEMAWeights": ("_ema_weights_in_model",),
     "TensorBoard": ("_global_train_batch", "_global_test_batch"),
 }
-"""The numbers that each of Keras' callbacks decides by; those of its subclasses are the same."""
+"""The attributes by which each of Keras' callbacks, and its subclasses, decide."""
 _ARRAYS: Mapping[str, tuple[str, ...]] = {"EarlyStopping": ("best_weights",)}
 
 
 def take(callbacks: Iterable[Any]) -> tuple[State, Arrays]:
-    """The numbers of each callback as JSON has them, by its kind and place among its kind, and its arrays.
+    """The numbers of each callback, for JSON, by its kind and position among its kind, and its arrays.
 
-    One of the user's own that has `state_dict()` and `load_state_dict(state)` is asked for what it wants to keep.
-    Arrays are not copied: who holds them exchanges them, and changes none.
+    The state of a user's callback is its `state_dict()`, if it also has `load_state_dict(state)`. Arrays are not
+    copied, since callbacks replace them and never change them.
     """
     states: State = {}
     arrays: dict[str, Any] = {}
@@ -52,7 +52,7 @@ def take(callbacks: Iterable[Any]) -> tuple[State, Arrays]:
 
 
 def put_back(callbacks: Iterable[Any], states: Mapping[str, Any], arrays: Arrays) -> None:
-    """Let each callback know what the one of its kind and place knew; it says on the log what it cannot put back."""
+    """Restore each callback's state by its kind and position; log what cannot be restored."""
     for name, kind, one in _named(callbacks):
         saved = states.get(name)
         if saved is None:
@@ -68,12 +68,12 @@ def put_back(callbacks: Iterable[Any], states: Mapping[str, Any], arrays: Arrays
             for key in _ARRAYS.get(kind, ()):
                 if found := listed(arrays, f"{name}/{key}"):
                     setattr(one, key, found)
-            if hasattr(one, "is_put_back"):  # ours, that could find out itself
+            if hasattr(one, "is_put_back"):  # our ModelCheckpoint
                 one.is_put_back = True
 
 
 def has_stopped(callbacks: Iterable[Any]) -> bool:
-    """Whether an EarlyStopping, as it stands, has ended the training; one that is now more patient has not."""
+    """Whether an EarlyStopping has ended the training; one whose patience was increased since has not."""
     return any(
         one.stopped_epoch > 0 and one.wait >= one.patience
         for one in callbacks
@@ -82,7 +82,7 @@ def has_stopped(callbacks: Iterable[Any]) -> bool:
 
 
 def _named(callbacks: Iterable[Any]) -> Iterator[tuple[str, str | None, Any]]:
-    """The callbacks that have a state: a name that is theirs alone, the kind of Keras' that they are, and they."""
+    """The callbacks that have a state: a unique name, the kind of Keras' callback, and the callback."""
     counts: dict[str, int] = {}
     for one in callbacks:
         kind = next((name for name in _KNOWN if _is(one, name)), None)
@@ -99,7 +99,7 @@ def _is(callback: Any, name: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A number of any library as Python's."""
+    """A number of any library as a Python number."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     array = np.asarray(keras.ops.convert_to_numpy(value))
@@ -107,5 +107,5 @@ def _plain(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A number as it was before JSON, which has a text for NaN and the infinities."""
+    """A number from JSON, in which NaN and the infinities are strings."""
     return float(value) if isinstance(value, str) else value

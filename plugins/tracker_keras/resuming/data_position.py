@@ -1,4 +1,4 @@
-"""Where a training stands in its data, and how a later process gets there without training on what was trained on."""
+"""Position of a training in its data, and how a later process skips the batches before it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import keras
 from tracker_keras.record.workers import is_alone
 
 _NO_SEED = 87654321
-"""What TensorFlow gives for the global seed where none was set, and one is asked for an operation."""
+"""TensorFlow's default for the global seed if none was set, when an operation has a seed."""
 
 
 def obstacle(epoch_iterator: Any) -> str | None:
-    """Why a training can only begin an epoch anew with this data; None if it can go on in the middle of one.
+    """Why a training with this data can only resume at the begin of an epoch; None if it can resume within one.
 
-    It can where an epoch's batches come in an order that a later process has too. Of a `tf.data.Dataset` that is
-    taken for granted.
+    It can if a later process gets an epoch's batches in the same order. This is assumed of a `tf.data.Dataset`.
     """
     if not is_alone():
         return "several workers would have to agree on the batch"
@@ -33,22 +32,22 @@ def obstacle(epoch_iterator: Any) -> str | None:
 
 
 def _shuffled() -> str | None:
-    """Why the order that `fit(shuffle=True)` gives arrays is not known to a later process."""
+    """Why a later process cannot reproduce the order of `fit(shuffle=True)`; None if it can."""
     backend = keras.backend.backend()
     if backend == "jax":
-        return None  # it is drawn from NumPy's random numbers, which are kept
+        return None  # it depends on NumPy's random state, which is saved
     tensorflow = sys.modules.get("tensorflow")
     if backend == "tensorflow" and tensorflow is not None and tensorflow.compat.v1.get_seed(1)[0] != _NO_SEED:
-        return None  # each epoch, and each process, has the order that follows from the seed
+        return None  # the seed determines the order, in each epoch and process
     how = "keras.utils.set_random_seed(…), " if backend == "tensorflow" else ""
     return f"the order that shuffle=True drew is lost with the process ({how}shuffle=False or a tf.data.Dataset help)"
 
 
 def handed_out(epoch_iterator: Any) -> int:
-    """Batches that came, by the end of an epoch, from data that goes on in the next one; 0 where that begins anew.
+    """Batches read by the end of an epoch from data that continues in the next one; 0 if the next one restarts it.
 
-    It goes on with `steps_per_epoch`. Of data without an end it is not asked: to pass over all that came would take
-    too long.
+    Data continues with `steps_per_epoch`. 0 also for data without a known end: skipping all its batches would take too
+    long.
     """
     if getattr(epoch_iterator, "steps_per_epoch", None) is None or not endless_is_known(epoch_iterator):
         return 0
@@ -61,9 +60,9 @@ def endless_is_known(epoch_iterator: Any) -> bool:
 
 
 def begin_at(epoch_iterator: Any, before: int, batch: int, then: Callable[[], None]) -> None:
-    """Let the next epoch begin with `batch`, after `before` batches of epochs that the data was in already.
+    """Make the next epoch begin with `batch`, after skipping `before` batches of earlier epochs.
 
-    `then` is called when those are passed over, before the first batch that is trained on.
+    `then` is called after the skipped batches, before the first batch that is trained on.
     """
     enumerate_epoch = epoch_iterator._enumerate_iterator
 
@@ -92,10 +91,10 @@ def _pass_over(data: Iterator[Any], batches: int) -> None:
 
 
 def build(model: Any, epoch_iterator: Any) -> None:
-    """Make the model's, the metrics' and the optimizer's variables, as Keras does by the shapes of a batch.
+    """Create the variables of model, metrics and optimizer, as Keras does from the shapes of a batch.
 
-    TensorFlow makes them with the first batch otherwise; the other backends have made them. No batch is taken: the
-    data set says what its batches look like.
+    With TensorFlow they would be created with the first batch; the other backends have created them. No batch is read:
+    the data set declares its batches' shapes.
     """
     dataset = getattr(epoch_iterator, "_distributed_dataset", None)
     if dataset is not None and model._distribute_strategy is None:
@@ -105,7 +104,7 @@ def build(model: Any, epoch_iterator: Any) -> None:
 
 
 class _Likeness:
-    """What a batch's tensor looks like; a batch may have any size, and Keras wants to know one."""
+    """Shape and dtype of a batch's tensor, with batch size 1 if it is not fixed, since Keras needs one."""
 
     def __init__(self, spec: Any) -> None:
         self.dtype = spec.dtype

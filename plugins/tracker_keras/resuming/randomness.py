@@ -1,4 +1,4 @@
-"""Where the random numbers of Python and NumPy stand, as arrays that a file can keep."""
+"""The state of Python's and NumPy's random generators, as arrays for a file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Arrays = dict[str, Any]
 
 
 def drawn_so_far() -> Arrays:
-    """Where the global generators of `random` and `numpy.random` stand.
+    """The state of the global generators of `random` and `numpy.random`.
 
-    A generator that was exchanged for another kind is left out. Keras' own seed generators are variables of the model.
+    A NumPy generator of another kind is left out. Keras' own seed generators are variables of the model.
     """
     version, words, gauss = random.getstate()
     found: Arrays = {
@@ -29,7 +29,7 @@ def drawn_so_far() -> Arrays:
 
 
 def put_back(found: Mapping[str, Any]) -> None:
-    """Let them go on from where they stood when `found` was taken."""
+    """Restore the generators' state from `found`."""
     if "python" in found:
         version, gauss = found["python_more"].tolist()
         words = tuple(int(word) for word in found["python"])

@@ -1,4 +1,4 @@
-"""A fit that goes on where the same script was when it died."""
+"""Resumes a fit from its run's newest state checkpoint."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ log = logging.getLogger("tracker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenUp:
-    """What a fit that goes on must know of what was before.
+    """The position and knowledge with which a resumed fit begins.
 
-    `steps` is how many optimizer steps the run had done; `batch` how many of the first epoch's batches are passed
-    over, and `data` how many before them of data that goes on through epochs. `checkpoint` is None if the training had
-    saved nothing yet and begins its phase again.
+    `steps` are the optimizer steps that the run had done; `batch` the batches of the first epoch to skip, and `data`
+    those before them, of data that continues across epochs. `checkpoint` is None if the training had saved nothing yet
+    and begins its phase again.
     """
 
     steps: int
@@ -40,11 +40,11 @@ class TakenUp:
 
 
 class Resumption(FitObserver):
-    """Puts one fit where its run's newest state says, and does `then` whenever it has put something back.
+    """Restores one fit from its run's newest state, and calls `then` after each restored part.
 
-    Keras' callbacks forget what they knew in their `on_train_begin`, and a BackupAndRestore restores there. So all is
-    put back when they are through with it, right before `fit()` asks for its first epoch: what this finds is what
-    counts. Errors are raised: who asked to go on would rather be told at once than train anew for days.
+    Keras' callbacks reset their state in `on_train_begin`, and a BackupAndRestore restores there. So everything is
+    restored after it, right before `fit()` reads its first epoch, and takes precedence. Errors are raised: a user who
+    wants to resume must not train from the beginning for days instead.
     """
 
     def __init__(self, call: FitCall, me: object, place: ScriptPosition, then: Callable[[], None]) -> None:
@@ -62,7 +62,7 @@ class Resumption(FitObserver):
         self.taken_up: TakenUp | None = None
         self._state: Mapping[str, Any] = {}
         self._is_earlier = False
-        """Whether this training is complete, and the state that of a later one."""
+        """Whether this training is complete and the state is a later training's."""
         self._is_complete = False
         if (newest := _newest(place)) is not None:
             state = self._state = newest.state
@@ -76,7 +76,7 @@ class Resumption(FitObserver):
             self.taken_up = TakenUp(steps=steps)
 
     def train_begun(self) -> None:
-        """All callbacks have begun, and forgotten: put everything back."""
+        """Restore everything, after all callbacks' `on_train_begin` have reset their state."""
         if not self._state:
             return
         state, model = self._state, self._model
@@ -101,7 +101,7 @@ class Resumption(FitObserver):
         self._then()
 
     def epoch_begins(self, epoch: int) -> None:
-        """`fit()` has taken its first epoch: from here on it must not be remembered."""
+        """Restore random numbers and data; `fit()` has read its first epoch, so `_initial_epoch` is reset."""
         if not self._is_first:
             return
         self._forget_epoch()
@@ -125,7 +125,7 @@ class Resumption(FitObserver):
             self._then()
 
     def epoch_begun(self, epoch: int) -> None:
-        """The callbacks have made of the epoch's rate what they did when it began; its batches may have gone on."""
+        """Restore the rate within the epoch, after the callbacks have set the rate of its begin."""
         if self._is_first:
             self._is_first = False
             if self._goes_on_in_epoch:
@@ -133,7 +133,7 @@ class Resumption(FitObserver):
                 self._then()
 
     def over(self, error: BaseException | None) -> None:
-        """The fit is over, or died: nothing of ours makes a later fit skip epochs."""
+        """The fit is over or died: reset `_initial_epoch`, so that a later fit skips no epochs."""
         self._forget_epoch()
 
     def _forget_epoch(self) -> None:
@@ -171,12 +171,12 @@ class Resumption(FitObserver):
 
 
 def _goes_on(data: Any) -> bool:
-    """Whether an epoch's data would have gone on where the epoch before left off, which nobody can say here."""
+    """Whether the data continues across epochs but has no known end, so that its position is not known."""
     return getattr(data, "steps_per_epoch", None) is not None and not data_position.endless_is_known(data)
 
 
 def _newest(place: ScriptPosition) -> Checkpoint | None:
-    """The state that this training, or a later one of the script, goes on from; InvalidValue if it is of no use."""
+    """The state from which this training, or a later one of the script, resumes; InvalidValue if it is unusable."""
     newest = place.newest
     if newest is None or newest.state["place"] < place.index:
         return None

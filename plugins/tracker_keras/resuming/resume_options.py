@@ -1,4 +1,4 @@
-"""The arguments `resume` and `checkpoint` of a callback, through its fits."""
+"""Implements the arguments `resume` and `checkpoint` of a callback for its fits."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ log = logging.getLogger("tracker")
 
 
 class GoingOn:
-    """Whether a callback's fits are resumed, and how often the state to resume from is saved.
+    """Whether a callback's fits are resumed, and how often their state is saved.
 
-    Raises InvalidValue for arguments that cannot be meant.
+    Raises InvalidValue for invalid arguments.
     """
 
     def __init__(self, *, resume: object, checkpoint: object) -> None:
@@ -36,18 +36,18 @@ class GoingOn:
         if not (is_number or checkpoint is None or checkpoint == "epoch"):
             raise InvalidValue("checkpoint", f"{checkpoint!r}", limit='None, "epoch", or a number of optimizer steps')
         self.every = checkpoint if isinstance(checkpoint, int) else None
-        """After how many optimizer steps; None for epochs."""
+        """Optimizer steps between saves; None for each epoch."""
         self._resumes = resume
         self._saves = resume or checkpoint is not None
         self._place: ScriptPosition | None = None
         self._followed: FollowedRun | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has the arguments alone."""
+        """State for copies: only the arguments."""
         return vars(self) | {"_place": None, "_resumption": None, "_followed": None, "_watch": None}
 
     def opened(self) -> None:
-        """The callback opened a run for itself, which the next process will not find."""
+        """Warn that the callback opened its own run, which the next process will not find."""
         if self._resumes and Settings.from_environment().run_id is None:
             log.warning(
                 "resume=True without a run: each process opens a new one, which has nothing to resume; "
@@ -55,9 +55,9 @@ class GoingOn:
             )
 
     def enter(self, run: Run | None, given: Run | None, call: FitCall) -> None:
-        """A fit begins, recorded in `run`; a worker beside the chief records none, whatever it was `given`.
+        """A fit begins, recorded in `run`; None in a worker other than the chief, even if a run was `given`.
 
-        Raises InvalidValue or StoreError if it cannot be known whether it goes on.
+        Raises InvalidValue or StoreError if it cannot be known whether the fit is to be resumed.
         """
         self._place = None
         if not self._saves:
@@ -85,15 +85,15 @@ class GoingOn:
             self._place.enter(known, call.model, asks=self._resumes)
 
     def parts(self) -> list[MakePart]:
-        """What saves the state of the fit that begins."""
+        """The parts that save the state of the next fit."""
         if self._place is None:
             return []
         return [partial(StateSaver, every=self.every, place=self._place)]
 
     def begin(self, call: FitCall, me: object, guard: Guard, fit: ObservedFit | None) -> None:
-        """The fit of `me` begins where the run's state says; raises what keeps it from that.
+        """Resume the fit of the callback `me` from the run's state; raises errors that prevent it.
 
-        `fit` is None for a worker beside the chief, which goes on all the same.
+        `fit` is None in a worker other than the chief, which resumes too.
         """
         if not self._saves:
             return

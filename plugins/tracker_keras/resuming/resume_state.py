@@ -1,4 +1,4 @@
-"""Which of a script's trainings a `fit()` is, and what its run kept of it."""
+"""Finds the newest state checkpoint of a run, and the position of a `fit()` among the script's trainings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Resumable(Protocol):
-    """What is asked of a run here: its own process's, or another worker's."""
+    """The interface of a run that can be resumed: this process's, or the chief's in another worker."""
 
     id: str
     resumed: bool
@@ -32,17 +32,17 @@ class Resumable(Protocol):
     connect: Connect | None
 
     def recorded(self) -> Recorded | None:
-        """What journals on this machine have of it."""
+        """The run as recorded in journals on this machine."""
         ...
 
     def flush(self, timeout: float = 30.0) -> int:
-        """Wait until what was logged is stored."""
+        """Wait until everything logged is stored."""
         ...
 
 
 @dataclass(eq=False)
 class FollowedRun:
-    """The chief's run as a worker beside it knows it, which reads and records nothing."""
+    """The chief's run in another worker, which reads it and records nothing."""
 
     id: str
     connect: Connect | None
@@ -50,16 +50,16 @@ class FollowedRun:
     unasked: bool = False
 
     def recorded(self) -> Recorded | None:
-        """Nothing that all workers could be sure to see: the chief's journals may lie on another machine."""
+        """None: the chief's journals may be on another machine, and all workers must find the same."""
         return None
 
     def flush(self, timeout: float = 30.0) -> int:
-        """Nothing was logged."""
+        """0: a worker logs nothing."""
         return 0
 
 
 def followed_run() -> FollowedRun | None:
-    """The run that TRACKER_RUN_ID names to all workers; None if it is not set."""
+    """The run of TRACKER_RUN_ID, the same in all workers; None if it is not set."""
     settings = Settings.from_environment()
     if settings.run_id is None:
         return None
@@ -74,28 +74,28 @@ _UNFINISHED = (None, "failed", "interrupted", "preempted", "lost")
 
 @dataclass(eq=False)
 class ScriptPosition:
-    """Where a script stands in a run that it saves its state into.
+    """Position of a script among its trainings, in a run with state checkpoints.
 
-    Trainings of a script are counted from 0: the same script, started again, comes to the one that a state is of by
-    its number. One that died is not over, and a `fit()` after it takes it up.
+    A script's trainings are counted from 0: the same script, started again, finds the training of a state by its
+    number. A training that died is not complete, and the next `fit()` resumes it.
     """
 
     index: int = -1
     is_complete: bool = True
     models: WeakSet[Any] = field(default_factory=WeakSet)
-    """Which models were trained; more than one cannot be put back."""
+    """The models that were trained; more than one cannot be restored."""
     newest: Checkpoint | None = None
     phase: int = 0
-    """The phase that the run is in."""
+    """The run's current phase."""
     ended: bool = False
-    """Whether the fit that saved the newest state came to its end."""
+    """Whether the fit that saved the newest state ended normally."""
     _left: tuple[int, int] | None = None
     """The phase that the run's last fit left unfinished, and the steps that the run had when it began."""
     _home: ArtifactHome | None = None
     _run: Resumable | None = None
 
     def enter(self, run: Resumable, model: Any, *, asks: bool) -> None:
-        """The next `fit()` begins. With `asks` the run's state is looked up; raises StoreError if that cannot be."""
+        """The next `fit()` begins. With `asks` the run's state is looked up; raises StoreError if that fails."""
         if asks and run.unasked:
             raise StoreUnavailable(
                 "the store did not answer as the run was opened, so whether this training goes on cannot be known; "
@@ -120,12 +120,12 @@ class ScriptPosition:
         progress = Progress()
         try:
             store, self._home = run.connect()
-            with closing(store), suppress(RunNotFound):  # the chief has not said yet that there is one
+            with closing(store), suppress(RunNotFound):  # the chief may not have created the run yet
                 states += [one for one in store.checkpoints(run.id) if one.role == "state"]
                 fits = {one.number: one for one in store.fits(run.id)}
                 progress = store.progress(run.id)
         except StoreError:
-            # What journals have is the end of the run. Where they have no state, an earlier one may lie in the store.
+            # The journals have the end of the run. If they have no state, an earlier one may be in the store.
             if left is None or not (left.is_whole or left.states):
                 raise
         if left is not None:
@@ -133,7 +133,7 @@ class ScriptPosition:
             states += left.states
             if left.progress is not None and left.progress.fits >= progress.fits:
                 progress = left.progress
-        # One that is BackupAndRestore's it restores itself.
+        # BackupAndRestore restores its own states, which have no "place".
         self.newest = _newest([one for one in states if "place" in one.state])
         if self.newest is None and progress.next_epoch > 0:
             log.warning(
@@ -149,7 +149,7 @@ class ScriptPosition:
             self._left = trained[-1].phase, progress.phase_step
 
     def steps_to_begin_with(self) -> int | None:
-        """How many steps the run had when this training began that died before it saved a state; else None."""
+        """The run's steps at the begin of this training, if it died before it saved a state; else None."""
         left, self._left = self._left, None
         if left is None:
             return None
@@ -159,14 +159,14 @@ class ScriptPosition:
         return left[1] if left[0] == phase else None
 
     def fetch(self, target: Path) -> Path:
-        """The newest state's file at `target`, verified. Raises StoreError or ArtifactError."""
+        """Fetch the newest state's file to `target`, verified. Raises StoreError or ArtifactError."""
         assert self.newest is not None
         newest = self.newest
         try:
-            if newest.id == 0 and newest.uri.startswith("file:"):  # it lies beside its journal
+            if newest.id == 0 and newest.uri.startswith("file:"):  # it is still next to its journal
                 return LocalArtifacts(Path("/")).fetch(newest.uri, target, sha256=newest.sha256, size=newest.size)
         except ArtifactError:
-            # It was shipped meanwhile: the store has it now.
+            # It may have been shipped meanwhile, so that the store has it now.
             assert self._run is not None
             self._ask(self._run)
             if self.newest is None or self.newest.sha256 != newest.sha256:
@@ -179,13 +179,13 @@ class ScriptPosition:
 
 
 def _newest(states: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The newest whose bytes are there; of one that the store and a journal have, the journal's."""
+    """The newest published state; the journal's, if both store and journal have it."""
     there = [one for one in states if one.status == "published"]
     return max(there, key=lambda one: (one.fit, one.ms, one.id == 0), default=None)
 
 
 def position_of(run: Resumable) -> ScriptPosition:
-    """That of `run` in this process."""
+    """The position of this process's script in `run`."""
     return _of_runs.setdefault(run, ScriptPosition())
 
 

@@ -40,12 +40,12 @@ log = logging.getLogger("tracker")
 FORMAT = 1
 _SAVING = "saving the state to resume from"
 _folders = threading.Lock()
-"""Nobody's folder goes while a file of his is about to be there."""
+"""Keeps a folder from being removed while a file is about to be created in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedState:
-    """A state on its way to the run: Keras' file as it was written, and what belongs beside it and into its row."""
+    """A state to be recorded: the file that Keras wrote, arrays to add to it, and the data of its row."""
 
     file: Path
     arrays: Mapping[str, Any]
@@ -57,14 +57,14 @@ class SavedState:
 
 
 class StateSaver(Part):
-    """Saves the state of its fit at the end of each epoch, or whenever `every` optimizer steps are done.
+    """Saves the state of its fit at the end of each epoch, or every `every` optimizer steps.
 
-    An epoch is over when all callbacks are through with it, and the next has not begun: what they decided at its end is
-    in the state, and nothing that they do at a begin, which they will do again. In the middle of an epoch the same
-    holds for a batch; where the data is such that a later process could not go on there, or how many steps an epoch has
-    is not known yet, the state waits for the epoch's end.
+    The state is saved after all callbacks' `on_epoch_end` and before the next epoch begins: it includes the decisions
+    at the end, and nothing that callbacks do at a begin, which they will do again. Within an epoch the same holds for a
+    batch. If a later process could not resume within the epoch, or its number of steps is not known yet, the state is
+    saved at the epoch's end instead.
 
-    All is read on the training's own thread, between two steps: on JAX the model's variables are gone at other times.
+    Everything is read on the training thread, between two steps: on JAX the model has no variables at other times.
     """
 
     def __init__(self, fit: ObservedFit, *, every: int | None, place: ScriptPosition) -> None:
@@ -85,7 +85,7 @@ class StateSaver(Part):
         self._settled = 0
 
     def begin(self, initial_epoch: int) -> None:
-        """Say at once where the wish for steps cannot be granted."""
+        """Watch batches if `every` is set, and warn at once if a state within an epoch is not possible."""
         if self._every is None:
             return
         for callback_list in self.fit.call.lists[:1]:
@@ -94,20 +94,20 @@ class StateSaver(Part):
             log.warning("checkpoint=%d: %s; the state is saved as epochs end, and resumed there", self._every, why)
 
     def end(self) -> None:
-        """The fit is complete: a later one of this run is another."""
+        """The fit is complete: the run's next fit is another training."""
         self._place.is_complete = True
         if self._settled:
             self._miss("the fit ended", "no_state_at_end")
 
     def died(self) -> None:
-        """Who starts the script again must know whether it goes on. A state that we began from is still there."""
+        """Report if no state was saved, unless the state from which the fit was resumed is still the newest."""
         if self._settled or not self.fit.is_resumed:
             self._miss("the fit died", "no_state_at_end")
 
     # -- when ----------------------------------------------------------------------------------------------------
 
     def begin_epoch(self, epoch: int) -> None:
-        """What a state in the middle of the epoch must know of its begin."""
+        """Remember the begin of the epoch, for a state within it."""
         if self._every is None:
             return
         skipped = self.fit.skipped
@@ -132,7 +132,7 @@ class StateSaver(Part):
             self._save(self.fit.current_epoch, done, self._base + done)
 
     def settle_epoch(self, epoch: int) -> None:
-        """Save the state of the epoch's end, or what is due from its middle."""
+        """Save the state at the epoch's end, or one that was due within the epoch."""
         if self._every is None or self._is_due or not is_alone():
             self._is_due = False
             self.fit.count_steps()
@@ -142,8 +142,8 @@ class StateSaver(Part):
             self._miss("an epoch is over", "no_state")
 
     def _miss(self, when: str, kind: str) -> None:
-        """Say that no state was kept, if that is so once all that was handed over is done."""
-        # The optimizer's own count is not to be read in the middle of a step.
+        """Report that no state was saved, if that is true once all pending saves are done."""
+        # The optimizer's own count must not be read during a step.
         epoch, steps = self.fit.current_epoch, max(self.fit.steps, self._base + self._done)
 
         def say_if_none() -> None:
@@ -168,7 +168,7 @@ class StateSaver(Part):
             self._save_all(epoch, batch, steps)
 
     def _save_all(self, epoch: int, batch: int, steps: int) -> None:
-        """Save what lets a later process begin with this batch of Keras' `epoch`, after these steps of the fit."""
+        """Save the state from which a later process begins with this batch of Keras' `epoch`, after these steps."""
         fit, model = self.fit, self.fit.model
         if fit.recorder is None:
             return
@@ -220,7 +220,7 @@ class StateSaver(Part):
         self._states.put(saved, self._keep)
 
     def _keep(self, saved: SavedState) -> None:
-        """On the thread beside the training."""
+        """Complete the file and record it; called on the background thread."""
         recorder = self.fit.recorder
         with self.fit.guard(_SAVING):
             add_arrays(saved.file, saved.arrays, saved.variables)
@@ -237,10 +237,10 @@ class StateSaver(Part):
 
 
 class NonChiefState(FitObserver):
-    """In a worker beside the chief: saves as epochs end, as the chief does, for nobody.
+    """In a worker other than the chief: saves a state at the end of each epoch, as the chief does, and discards it.
 
-    To read a variable may be work that the workers do together (the averages of a BatchNormalization): the chief would
-    wait for us. How often is not asked here, since the chief alone counts steps: with several workers it is each epoch.
+    Reading a variable may be a collective operation of all workers (the averages of a BatchNormalization), for which
+    the chief would wait. With several workers a state is saved each epoch, since only the chief counts steps.
     """
 
     def __init__(self, model: Any, guard: Guard) -> None:
@@ -248,7 +248,7 @@ class NonChiefState(FitObserver):
         self._guard = guard
 
     def epoch_ended(self, epoch: int, logs: Mapping[str, Any], *, complete: bool) -> None:
-        """Save, and forget it."""
+        """Save a state to a temporary file."""
         if not complete:
             return
         with self._guard(_SAVING), tempfile.TemporaryDirectory(prefix="tracker-state-") as folder:
@@ -257,10 +257,10 @@ class NonChiefState(FitObserver):
 
 
 class Handover:
-    """States on their way from the training to the thread beside it; only the newest that waits is kept.
+    """Passes states from the training to the background thread; only the newest waiting one is kept.
 
-    They lie in a folder of this process, which goes when it is empty. What a killed one left, of whatever run, is
-    removed by the next process on this machine that saves.
+    Their files are in a folder of this process, which is removed when it is empty. Folders of killed processes, of any
+    run, are removed by the next process on this machine that saves a state.
     """
 
     def __init__(self, run: Run) -> None:
@@ -272,7 +272,7 @@ class Handover:
         _remove_left(self._folder)
 
     def new_file(self) -> Path:
-        """Where the next state is to be written."""
+        """The path for the next state's file."""
         self._count += 1
         file = self._folder / f"{id(self):x}-{self._count}{SUFFIX}"
         with _folders:
@@ -281,10 +281,10 @@ class Handover:
         return file
 
     def put(self, saved: SavedState, keep: Callable[[SavedState], None]) -> None:
-        """Have `keep(saved)` done beside the training, unless a newer one comes before it is begun."""
+        """Call `keep(saved)` in the background, unless a newer state is added before it begins."""
         with self._lock:
             older, self._waiting = self._waiting, (saved, keep)
-        if older is not None:  # what is to be done for it will be done for this one
+        if older is not None:  # its scheduled work will handle this one
             self.remove(older[0].file)
         elif self._run.in_background(self._take).cancelled():
             self.remove(saved.file)
@@ -300,20 +300,20 @@ class Handover:
                 self.remove(saved.file)
 
     def remove(self, file: Path) -> None:
-        """The file is not needed any more."""
-        with _folders, suppress(OSError):  # others of this process may be in the folder
+        """Remove a file that is not needed any more, and its folder if empty."""
+        with _folders, suppress(OSError):  # other files may be in the folder
             file.unlink(missing_ok=True)
             self._folder.rmdir()
             self._folder.parent.rmdir()
 
 
 def _remove_left(folder: Path) -> None:
-    """Remove the folders like `folder`, of any run, of processes of this machine that are no more."""
+    """Remove such folders, of any run, of dead processes on this machine."""
     for other in folder.parents[1].glob("*/*"):
         host, _, pid = other.name.rpartition("-")
         if host == socket.gethostname() and pid.isdigit() and not _is_alive(int(pid)):
             shutil.rmtree(other, ignore_errors=True)
-            with suppress(OSError):  # others may be in the run's folder
+            with suppress(OSError):  # other processes' folders may be in the run's folder
                 other.parent.rmdir()
 
 

@@ -1,4 +1,4 @@
-"""The file of a state: Keras' own weights file, with what else a resume needs in a group of its own beside them."""
+"""The file of a state checkpoint: Keras' weights file with an additional HDF5 group for what else a resume needs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tracker.domain.errors import InvalidValue
 
 SUFFIX = ".weights.h5"
 GROUP = "tracker"
-"""Keras looks for the groups that it wrote, and passes over this one."""
+"""The HDF5 group of our data; Keras reads only its own groups."""
 _NATIVE = "biufc"
 _BYTES, _EACH, _SPARE = 8, 16 * 1024, 4 * 1024 * 1024
-"""What a number, what HDF5 says of an array, and what others write meanwhile may take."""
+"""Bytes for a number, for HDF5's description of an array, and for what other processes write meanwhile."""
 _NAMED = 5
-"""How many variables that differ are named."""
+"""How many differing variables a message lists."""
 Arrays = Mapping[str, Any]
 
 
@@ -35,18 +35,18 @@ def variables_of(model: Any) -> list[tuple[str, list[int | None], str]]:
 
 
 def seeds_of(model: Any) -> list[Any]:
-    """The variables of the seed generators (Dropout's and the like), which Keras writes into no file of weights."""
+    """The variables of seed generators (such as Dropout's), which Keras does not save with the weights."""
     others = {id(one) for one in (*model.weights, *model.metrics_variables)}
     return [one for one in model.variables if id(one) not in others]
 
 
 def values_of(variables: Sequence[Any]) -> list[Any]:
-    """What variables hold now, one array each."""
+    """The variables' current values, one array each."""
     return [np.array(ops.convert_to_numpy(one)) for one in variables]
 
 
 def assign(variables: Sequence[Any], values: Sequence[Any]) -> bool:
-    """Let variables hold `values`; False, and nothing done, if they are not as many of the same shapes."""
+    """Assign `values` to variables; False, and nothing is assigned, if number or shapes differ."""
     if [tuple(one.shape) for one in variables] != [tuple(one.shape) for one in values]:
         return False
     for variable, value in zip(variables, values, strict=True):
@@ -55,7 +55,7 @@ def assign(variables: Sequence[Any], values: Sequence[Any]) -> bool:
 
 
 def room_for(variables: Sequence[Any]) -> int:
-    """Bytes that are enough for a file of what `variables_of` says."""
+    """Upper bound in bytes of a file with the variables of `variables_of`."""
     numbers: int = sum(math.prod(shape) for _, shape, _ in variables)
     return _BYTES * numbers + _EACH * len(variables)
 
@@ -63,7 +63,7 @@ def room_for(variables: Sequence[Any]) -> int:
 def require_room(folder: Path, size: int) -> None:
     """Raise InvalidValue unless the disk of `folder` has room for `size` bytes, and some more.
 
-    To be asked before HDF5 writes: it does not survive a full disk, and takes the process with it (SIGSEGV).
+    Check this before HDF5 writes: on a full disk it crashes the process (SIGSEGV).
     """
     free = shutil.disk_usage(folder).free
     if free < size + _SPARE:
@@ -73,9 +73,9 @@ def require_room(folder: Path, size: int) -> None:
 
 
 def add_arrays(file: Path, arrays: Arrays, variables: Any) -> None:
-    """Add arrays, by names joined with `/`, and what `variables_of` says, to a weights file."""
+    """Add arrays, with `/` in their names for groups, and the result of `variables_of` to a weights file."""
     require_room(file.parent, sum(np.asarray(one).nbytes for one in arrays.values()) + _EACH * len(arrays))
-    # Nobody else writes it. A child that another thread forked just now may still hold the lock of Keras' writing.
+    # No other writer exists, but a child that another thread just forked may still hold the lock of Keras' write.
     with h5py.File(file, "a", locking=False) as opened:
         group = opened.create_group(GROUP)
         group.create_dataset("variables", data=np.frombuffer(json.dumps(variables).encode(), np.uint8))
@@ -114,9 +114,9 @@ def below(arrays: Arrays, name: str) -> dict[str, Any]:
 
 
 def differences(model: Any, saved: Sequence[Any]) -> list[str]:
-    """What of `model` is not as it was when its variables were `saved`, one phrase each; names do not count.
+    """Differences between `model` and its `saved` variables, one phrase each; names are ignored.
 
-    Another script, or a second model of the same process, gives equal layers other names.
+    In another script, or a second model of the same process, equal layers have other names.
     """
     now = variables_of(model)
     found = [
@@ -131,7 +131,7 @@ def differences(model: Any, saved: Sequence[Any]) -> list[str]:
 
 
 def load(model: Any, file: Path) -> None:
-    """Put weights and optimizer as they are in `file`; InvalidValue for an optimizer that Keras does not fill."""
+    """Load weights and optimizer from `file`; InvalidValue if Keras skips the optimizer's variables."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model.load_weights(str(file))
@@ -150,7 +150,7 @@ def _write(group: Any, name: str, array: Any) -> None:
     if array.dtype.kind in _NATIVE:
         group.create_dataset(name, data=array)
         return
-    # bfloat16 and its like, which HDF5 has no word for
+    # bfloat16 and similar types, which HDF5 does not have
     kept = group.create_dataset(name, data=np.frombuffer(array.tobytes(), np.uint8))
     kept.attrs["dtype"], kept.attrs["shape"] = str(array.dtype), array.shape
 
