@@ -1,1 +1,1 @@
-"""TensorBoard: what its callback writes, on record; histograms of weights; event files without TensorFlow."""
+"""TensorBoard: records its callback's events, histograms of weights, and writes event files without TensorFlow."""

@@ -1,4 +1,4 @@
-"""Which optimizer step a call of a batch hook stands for, for those who count calls (Keras' TensorBoard)."""
+"""Converts calls of a batch hook, which Keras' TensorBoard counts, to optimizer steps."""
 
 from __future__ import annotations
 

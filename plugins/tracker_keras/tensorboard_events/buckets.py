@@ -1,4 +1,4 @@
-"""Weights as a distribution, counted as TensorBoard's histograms are."""
+"""Counts weights into the buckets of TensorBoard's histograms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHUNK = 1 << 20
 
 
 def buckets(values: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The finite ones among `values` (an array of any shape) in 30 buckets: 31 edges, 30 counts.
+    """The finite `values` (an array of any shape) in 30 buckets: 31 edges, 30 counts.
 
     The buckets are of equal width from the smallest value to the largest, a value on an edge is in the upper one, and
     equal values are all in the last bucket, of no width, as `tf.summary.histogram` has it; TensorBoard's own NumPy

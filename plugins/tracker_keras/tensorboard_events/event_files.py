@@ -1,4 +1,4 @@
-"""TensorBoard's event files below some folders, read on as they grow, by TensorBoard's own reader."""
+"""Reads TensorBoard's event files below some folders while they grow, with TensorBoard's own reader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EventSource:
 
 
 Handle = Callable[[EventSource, Any], None]
-"""Takes one event (an `event_pb2.Event`) of a source."""
+"""Handles one event (an `event_pb2.Event`) of a source."""
 
 
 @dataclass(slots=True)
@@ -41,9 +41,9 @@ class _File:
 
 
 class EventFiles:
-    """The event files below `roots` (absolute paths), from what they hold now: that is not read, but for `new`.
+    """The event files below `roots` (absolute paths); only later events are read, but all of the files `new`.
 
-    Files that this process writes itself without TensorFlow are left out: their events are handed over.
+    Files that this process writes without TensorFlow are left out: their events are passed on directly.
     """
 
     def __init__(self, roots: Mapping[str, bool], new: Iterable[str]) -> None:
@@ -53,11 +53,11 @@ class EventFiles:
         self._files: dict[str, _File] = {}
 
     def sizes(self) -> Sizes:
-        """The event files that there are, and how long they are."""
+        """The existing event files and their sizes in bytes."""
         return {path: size for root in self._roots for path, size in _walk(root)}
 
     def read(self, handle: Handle, until: Sizes | None = None) -> None:
-        """Hand over each event that has not been yet, up to these sizes of the files (default: all there is)."""
+        """Pass each new event to `handle`, up to these sizes of the files (default: everything)."""
         for path, size in (self.sizes() if until is None else until).items():
             file = self._files.get(path)
             if size <= (file.offset if file else self._skip.get(path, 0)):

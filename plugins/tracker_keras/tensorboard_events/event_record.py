@@ -1,4 +1,4 @@
-"""Events of TensorBoard's files as facts of a run, each once.
+"""Records events of TensorBoard's files into a run, each once.
 
 | in the folder | TensorBoard has | the run has |
 |---|---|---|
@@ -50,7 +50,7 @@ _kept: WeakKeyDictionary[Run, dict[str, str]] = WeakKeyDictionary()
 
 
 class EventPosition(NamedTuple):
-    """Where something is in the run; `fit` is 0 for what no later fit shall supersede."""
+    """Position of a record in the run; `fit` is 0 if no later fit may supersede it."""
 
     axis: Axis
     step: int

@@ -1,4 +1,4 @@
-"""Event files as TensorBoard reads them, written without TensorFlow by a thread of their own."""
+"""Writes TensorBoard's event files without TensorFlow, on a thread for each file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`TrackerCallback(histograms=n)`: how the weights are spread, every n epochs."""
+"""`TrackerCallback(histograms=n)`: histograms of the weights, every n epochs."""
 
 from __future__ import annotations
 

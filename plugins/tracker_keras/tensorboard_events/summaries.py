@@ -1,4 +1,4 @@
-"""What Keras' TensorBoard callback needs of `tf.summary`, without TensorFlow.
+"""The part of `tf.summary` that Keras' TensorBoard callback needs, without TensorFlow.
 
 The events are those that `tf.summary` writes: the same tags, kinds and values.
 """

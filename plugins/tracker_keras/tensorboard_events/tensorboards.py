@@ -1,4 +1,4 @@
-"""Keras' TensorBoard callbacks beside ours: what they write into their event files is followed while training runs."""
+"""Follows the event files of the fit's TensorBoard callbacks while the training runs."""
 
 from __future__ import annotations
 
