@@ -39,7 +39,7 @@ class Preloaded(subprocess.Popen[str]):
 
     def __init__(self, arguments: Sequence[Any], *, backend: str = "", **given: Any) -> None:
         self._fork_server = _fork_server(backend)
-        super().__init__([os.fspath(one) for one in arguments], text=True, **given)
+        super().__init__([os.fspath(one) for one in arguments], **{**given, "text": True})
 
     def _execute_child(self, args: list[str], *given: Any) -> None:
         """As Popen's own, whose arguments these are (CPython 3.11 to 3.13), but forked there instead of here."""

@@ -22,7 +22,7 @@ from tracker.domain.frames import Ack, EpochEnded, FitStarted, MetricDefined, Po
 from tracker.domain.records import Extreme, Series
 from tracker.store import engine as engines
 from tracker.store.engine import make_engine
-from tracker.store.series_cache import Memory
+from tracker.store.series_cache import SeriesCache
 from tracker.store.store import SqlRunStore
 
 NAN = math.nan
@@ -272,7 +272,7 @@ def test_many_writers_of_the_same_runs(any_url: str) -> None:
 
 def test_more_runs_than_are_remembered(any_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs beyond the bound of what a store remembers are read anew, and nothing is different for them."""
-    monkeypatch.setattr("tracker.store.store.Memory", lambda: Memory(most_series=5))
+    monkeypatch.setattr("tracker.store.store.SeriesCache", lambda: SeriesCache(most_series=5))
     with SqlRunStore.open(any_url) as store:
         store.append_many([batch(f"r{number}", 1, start_of()) for number in range(6)])
         for step in range(3):

@@ -50,6 +50,7 @@ class Server:
 
     `port` 0 is one that nobody listens on; the server has it for as long as this object lives, `start` after `start`.
     `before` is Python that runs in the process first: limits on time can be made shorter than a test.
+    A `new` one is not forked: what only a new interpreter reads, and limits of this process, hold for it.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class Server:
         port: int = 0,
         cwd: Path | None = None,
         before: str = "",
+        new: bool = False,
         **environment: str,
     ) -> None:
+        self._begin: type[subprocess.Popen[str]] = subprocess.Popen if new else Preloaded
         self._command = [str(COMMAND)]
         if before:
             self._command = [sys.executable, "-c", f"{before}\nfrom tracker.cli.main import main; main()"]
@@ -86,8 +89,8 @@ class Server:
     def begin(self) -> Self:
         """Start it, and return at once."""
         command = [*self._command, "server", "--port", str(self.port), *self._arguments]
-        self.process = Preloaded(
-            command, stderr=subprocess.PIPE, cwd=self._cwd, env=self._environment, errors="replace"
+        self.process = self._begin(
+            command, text=True, stderr=subprocess.PIPE, cwd=self._cwd, env=self._environment, errors="replace"
         )
         self._said = _Said(self.process)
         return self

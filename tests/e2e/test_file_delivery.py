@@ -95,14 +95,17 @@ def test_a_name_that_the_file_system_has_not_costs_one_file(store: RunStore, mon
     """Where names of files are ASCII, as with the locale C, a name that is not is refused alone."""
     for name, value in {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}.items():
         monkeypatch.setenv(name, value)
-    child = run_child("""
+    child = run_child(
+        """
         run = tracker.start_run(name="it")
         run.log_text("words", "gr\\u00f6\\u00dfe.txt")
         run.log_text("words", "size.txt")
         run.log_epoch(0, {"loss": 1.0})
         assert run.finish() == 0
         assert run.problems == {"refused": 1}, run.problems
-    """)
+    """,
+        new=True,
+    )
     assert "can never be stored" in child.errors
     [run] = store.search_runs()
     assert (run.status, len(store.epochs(run.id))) == ("finished", 1)

@@ -438,7 +438,7 @@ def test_without_mlflow(store_url: str, tmp_path: Path) -> None:
     """Where MLflow is not installed the server runs: it says on its page what to install, and keeps what is logged."""
     (tmp_path / "hide").mkdir()
     (tmp_path / "hide" / "sitecustomize.py").write_text(HIDDEN)
-    with Server(store_url, PYTHONPATH=str(tmp_path / "hide")) as server:
+    with Server(store_url, new=True, PYTHONPATH=str(tmp_path / "hide")) as server:
         page = ask(server.url, "GET", "/")
         assert page.status == 200
         assert b"callback-tracker[mlflow]" in page.body

@@ -21,7 +21,7 @@ def few_files(tmp_path: Path) -> Iterator[Server]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, hard))
     try:
-        started = Server(f"sqlite:///{tmp_path / 'tracker.db'}").start()
+        started = Server(f"sqlite:///{tmp_path / 'tracker.db'}", new=True).start()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:

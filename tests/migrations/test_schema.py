@@ -68,6 +68,7 @@ def test_models_and_migrations_make_the_same_sqlite_file(tmp_path: Path) -> None
             if name != "alembic_version"
         }
 
+    (tmp_path / "models.db").touch()
     models, migrations = (make_engine(f"sqlite:///{tmp_path / name}") for name in ("models.db", "migrations.db"))
     metadata.create_all(models)
     schema.upgrade(migrations)
