@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,11 +41,14 @@ def recorded(url: str) -> list[str]:
     "compare wide narrow --format json", "runs --filter params.width=",  "runs --experiment nowhere", "show nobody",
     "history wide nothing", "runs --order-by nonsense",
 ])  # fmt: skip
-def test_a_command_says_what_it_says_of_the_database(recorded: list[str], store_url: str, arguments: str) -> None:
-    """Data, messages and exit code are those of the database's own URL."""
+def test_a_command_says_what_it_says_of_the_database(
+    recorded: list[str], url: str, store_url: str, arguments: str
+) -> None:
+    """Data, messages and exit code are those of the database's own URL, but for where files are: on the server."""
     through = invoke(*arguments.split())
     direct = invoke(*arguments.split(), "--store", store_url)
-    assert (through.exit_code, through.stdout, through.stderr) == (direct.exit_code, direct.stdout, direct.stderr)
+    told = re.sub(r"file://[^\s\",]*/tracker-artifacts/([\w-]+)", rf"{url}/api/v1/runs/\1/artifacts", direct.stdout)
+    assert (through.exit_code, through.stdout, through.stderr) == (direct.exit_code, told, direct.stderr)
     assert through.stdout or through.stderr
 
 
