@@ -19,7 +19,7 @@ from tracker_keras.record.fit import ObservedFit
 from tracker_keras.record.guard import Guard, guarded
 from tracker_keras.record.runs import NewRun, OpenedRun, open_run
 from tracker_keras.record.workers import is_chief
-from tracker_keras.resuming.resume_options import GoingOn
+from tracker_keras.resuming.resume_options import ResumeOptions
 from tracker_keras.tensorboard_events.histograms import checked_frequency, weight_histograms
 from tracker_keras.tensorboard_events.tensorboards import TensorBoards
 
@@ -91,7 +91,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         if not isinstance(log_batches, int) or isinstance(log_batches, bool) or log_batches < 0:
             raise InvalidValue("log_batches", f"{log_batches!r}", limit="0 for none, or a number of optimizer steps")
         instrumentation.install()  # again, in case another tool has replaced the wrappers
-        self._going_on = GoingOn(resume=resume, checkpoint=checkpoint)
+        self._resume_options = ResumeOptions(resume=resume, checkpoint=checkpoint)
         self.guard = Guard(run)
         self._run = run
         self._pickled_run = None
@@ -122,10 +122,10 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         if run is not None and self._stands_aside(run, call):
             return
         self._leave_fit()
-        self._going_on.enter(run, self._run, call)
+        self._resume_options.enter(run, self._run, call)
         if run is not None:
             self._observe(run, call)
-        self._going_on.begin(call, self, self.guard, self._fit)
+        self._resume_options.begin(call, self, self.guard, self._fit)
         if fit_call.running() is None:
             self._call = call
             call.tell("train_begun")
@@ -206,7 +206,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
 
     def _parts(self) -> list[MakePart]:
         """Observers that record more of a fit than its epochs and decisions."""
-        return [Checkpoints, Data, TensorBoards, *weight_histograms(self._histograms), *self._going_on.parts()]
+        return [Checkpoints, Data, TensorBoards, *weight_histograms(self._histograms), *self._resume_options.parts()]
 
     def _opened_run(self) -> Run | None:
         with self.guard("opening a run"):
@@ -223,7 +223,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         if self._is_own and (self._run is None or self._run.disowned or self._run.status != "running"):
             self._opened = open_run(self, self._new_run)
             self._run, self._description = self._opened.run, None
-            self._going_on.opened()
+            self._resume_options.opened()
         self.guard.run = self._run
         return self._run
 

@@ -278,7 +278,7 @@ class ObservedFit(FitObserver):
             epochs=epochs,
             steps_per_epoch=call.steps_per_epoch,
             batch_size=call.batch_size,
-            **_going_on(self._taken_up if epochs != 0 else None),
+            **_resume_options(self._taken_up if epochs != 0 else None),
         )
         self._tell_of_resume(initial_epoch)
         self._description.improvements.begin(recorder.first_epoch)
@@ -354,7 +354,7 @@ class ObservedFit(FitObserver):
             self.recorder.reached(done)
 
 
-def _going_on(taken_up: TakenUp | None) -> dict[str, int | None]:
+def _resume_options(taken_up: TakenUp | None) -> dict[str, int | None]:
     """Arguments of `start_fit` for a resumed training."""
     if taken_up is None:
         return {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tracker")
 
 
-class GoingOn:
+class ResumeOptions:
     """Whether a callback's fits are resumed, and how often their state is saved.
 
     Raises InvalidValue for invalid arguments.
@@ -44,7 +44,7 @@ class GoingOn:
 
     def __getstate__(self) -> dict[str, Any]:
         """State for copies: only the arguments."""
-        return vars(self) | {"_place": None, "_resumption": None, "_followed": None, "_watch": None}
+        return vars(self) | {"_place": None, "_followed": None}
 
     def opened(self) -> None:
         """Warn that the callback opened its own run, which the next process will not find."""
