@@ -61,14 +61,12 @@ class SqlRunStore:
         self._clock = clock
         self.url = shown(engine)
         self._file = None if (file := file_of(engine)) is None else file.identity
-        self._series_cache = SeriesCache()
+        self._cache = SeriesCache()
         self._swept_ms = self._calm_until_ms = -1
         # Without it SQLite would poll for the write lock, with pauses in between.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
-        self._write_buffer = WriteBuffer(
-            engine, self._series_cache, clock, turn=self._turn, before_append=self._follow_file
-        )
-        engine.update_execution_options(tracker_before_read=self._write_buffer.before_read)
+        self._buffer = WriteBuffer(engine, self._cache, clock, turn=self._turn, before_append=self._follow_file)
+        engine.update_execution_options(tracker_before_read=self._buffer.before_read)
 
     @classmethod
     def open(cls, url: str, *, create: bool = True, recreate: bool = False) -> Self:
@@ -114,23 +112,23 @@ class SqlRunStore:
         """
         self._follow_file()
         with self._turn:
-            return append_group(self._engine, batches, self._series_cache, self._clock)
+            return append_group(self._engine, batches, self._cache, self._clock)
 
     def append_soon(self, batches: Sequence[Batch | Logged]) -> list[Ack | Exception]:
         """`append_many` that may commit points to the write buffer under load. The caller must call `settle` soon.
 
         Readers see these points too.
         """
-        return self._write_buffer.append(batches, self.append_many)
+        return self._buffer.append(batches, self.append_many)
 
     def settle(self) -> None:
         """Move the points that `append_soon` left in the write buffer to their series."""
-        self._write_buffer.settle()
+        self._buffer.settle()
 
     def _before_change(self) -> None:
         self._follow_file()
         with translated(self._engine), self._engine.connect() as connection:
-            self._write_buffer.before_read(connection)
+            self._buffer.before_read(connection)
 
     def request_stop(self, run_id: str) -> None:
         def change(connection: Connection, run: int) -> None:
@@ -371,7 +369,7 @@ class SqlRunStore:
         if file is None or (file.identity == self._file and self._file is not None):
             return
         file.leave()
-        self._series_cache.forget()
+        self._cache.forget()
         self._calm_until_ms = -1
         try:
             schema.ensure(self._engine.execution_options(tracker_before_read=None), create=self._recreate)
