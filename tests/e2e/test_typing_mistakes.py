@@ -29,7 +29,7 @@ def recorded(any_url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ]
 
 
-STATUSES = "running, finished, failed, interrupted, preempted or lost"
+STATUSES = "running, finished, failed, interrupted, preempted and lost"
 
 
 @pytest.mark.parametrize(("filter", "said"), [
@@ -42,7 +42,7 @@ STATUSES = "running, finished, failed, interrupted, preempted or lost"
     ("tags.taem = 'blue'", "no run has the tag 'taem'; did you mean tags.team?"),
     ("metrics.val_loss < 9 AND metrics.nothing_like_it > 1", "no run has the metric 'nothing_like_it'"),
     ("NOT metrics.val_los > 0.3", "no run has the metric 'val_los'; did you mean metrics.val_loss?"),
-    *((wrong, f"no status meets the condition on it: a run is {STATUSES}") for wrong in (
+    *((wrong, f"no run status matches the condition: the statuses are {STATUSES}") for wrong in (
         "status = 'finishd'", "status IN ('done', 'ended')", "NOT status = 'finishd'", "params.width = 8 AND status LIKE 'fn%'",
     )),
     ("metrics.val_los < 0.3 OR params.width = 64", "no run has the metric 'val_los'; did you mean metrics.val_loss?"),

@@ -20,7 +20,7 @@ _NEWEST = 200
 """How many of the newest runs are searched for names that may have been meant."""
 _KINDS: dict[Kind, str] = {"metric": "metrics", "param": "params", "tag": "tags"}
 _WORDS: dict[Kind, str] = {"metric": "metric", "param": "parameter", "tag": "tag"}
-_STATUSES = f"{', '.join(RUN_STATUSES[:-1])} or {RUN_STATUSES[-1]}"
+_STATUSES = f"{', '.join(RUN_STATUSES[:-1])} and {RUN_STATUSES[-1]}"
 _PLAIN = re.compile(r"[^\s'\"`()<>=!,;]+")
 
 
@@ -33,7 +33,7 @@ def warnings_of(
     every match must have exist. Experiments without a run give no warnings about keys.
     """
     tree = parse_filter(filter)
-    said = [f"no status meets the condition on it: a run is {_STATUSES}"] if _meets_no_status(tree) else []
+    said = [f"no run status matches the condition: the statuses are {_STATUSES}"] if _meets_no_status(tree) else []
     wanted = _wanted(tree, found) + [term.field for term in parse_order(order_by)]
     fields = list(dict.fromkeys(field for field in wanted if field.kind in _KINDS))
     return said + (_missing(connection, fields, experiments) if fields else [])
