@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
 from preloaded import Preloaded
 
@@ -174,12 +175,10 @@ class Trial:
         script = folder / "training.py"
         main = indent(HOSTS[self.host].strip(), "    ")
         script.write_text(f"{HEAD}\n{train(self.way, ending.code)}\nif __name__ == '__main__':\n{main}\n")
-        process = Preloaded(
-            [sys.executable, str(script)],
-            backend="jax" if self.way in KERAS else "",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
+        command = [sys.executable, str(script)]
+        given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "cwd": folder, "text": True}
+        process: subprocess.Popen[str] = (
+            Preloaded(command, backend="jax", **given) if self.way in KERAS else subprocess.Popen(command, **given)
         )
         with process:
             assert process.stdout is not None
