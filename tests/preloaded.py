@@ -27,6 +27,8 @@ TRACKER = ("alembic.command", "alembic.runtime.migration", "click", "httptools",
 """What Tracker, its command and its server stand on."""
 KERAS = (*TRACKER, "keras", "tensorflow")
 """What a training imports: Keras on JAX imports TensorFlow too as soon as it saves a model."""
+_CAN_FORK = sys.platform == "linux"
+"""Elsewhere there is no subreaper: processes start as ever, and the tests take longer."""
 _FORK_SERVER = Path(__file__).with_name("fork_server.py")
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -38,11 +40,14 @@ class Preloaded(subprocess.Popen[str]):
     """
 
     def __init__(self, arguments: Sequence[Any], *, backend: str = "", **given: Any) -> None:
-        self._fork_server = _fork_server(backend)
+        self._fork_server = _fork_server(backend) if _CAN_FORK else None
         super().__init__([os.fspath(one) for one in arguments], **{**given, "text": True})
 
     def _execute_child(self, args: list[str], *given: Any) -> None:
         """As Popen's own, whose arguments these are (CPython 3.11 to 3.13), but forked there instead of here."""
+        if self._fork_server is None:
+            super()._execute_child(args, *given)  # type: ignore[misc]
+            return
         names = (
             "executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell "
             "p2cread p2cwrite c2pread c2pwrite errread errwrite "

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from e2e.cli_lab import invoke, record
-from e2e.server_lab import Server, free_port
+from e2e.server_lab import Server, free_port, on_server
 
 import tracker
 
@@ -47,7 +46,7 @@ def test_a_command_says_what_it_says_of_the_database(
     """Data, messages and exit code are those of the database's own URL, but for where files are: on the server."""
     through = invoke(*arguments.split())
     direct = invoke(*arguments.split(), "--store", store_url)
-    told = re.sub(r"file://[^\s\",]*/tracker-artifacts/([\w-]+)", rf"{url}/api/v1/runs/\1/artifacts", direct.stdout)
+    told = on_server(direct.stdout, url)
     assert (through.exit_code, through.stdout, through.stderr) == (direct.exit_code, told, direct.stderr)
     assert through.stdout or through.stderr
 

@@ -56,6 +56,12 @@ def current_deadline() -> Deadline | None:
     return _current.get()
 
 
+def has_passed() -> bool:
+    """Whether this thread or task has a deadline, and it has passed."""
+    deadline = _current.get()
+    return deadline is not None and deadline.left_s <= 0
+
+
 def check_deadline() -> None:
     """Raise QueryTimeout if the deadline has passed: for loops over what was read."""
     deadline = _current.get()

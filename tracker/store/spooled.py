@@ -106,9 +106,7 @@ class SpooledHistory:
                 while rest:
                     rest = rest[file.write(rest) :]
         except OSError as error:
-            raise StoreUnavailable(
-                f"a long history finds no room in the folder for temporary files: {error}"
-            ) from error
+            raise _no_room(error) from error
 
 
 def spool(
@@ -195,7 +193,11 @@ def _file() -> IO[bytes]:
     try:
         return tempfile.TemporaryFile(prefix="tracker-history-", dir=_folder(), buffering=0)
     except OSError as error:
-        raise StoreUnavailable(f"a long history finds no room in the folder for temporary files: {error}") from error
+        raise _no_room(error) from error
+
+
+def _no_room(error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"a long history finds no room in the folder for temporary files: {error}")
 
 
 def _folder() -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from tracker.domain.deadlines import check_deadline, current_deadline
+from tracker.domain.deadlines import check_deadline, current_deadline, has_passed
 
 LOCK_SECONDS = 20.0
 """How long to wait for a lock on PostgreSQL: less than clients wait for an answer, so that they get the error."""
@@ -48,12 +48,7 @@ def _on_sqlite_checkout(connection: sqlite3.Connection, record: Any, _proxy: obj
     # The handler stays on the connection, and checks the deadline of whoever runs a statement.
     if current_deadline() is not None and _WATCHED not in record.info:
         record.info[_WATCHED] = True
-        connection.set_progress_handler(_has_passed, _EVERY)
-
-
-def _has_passed() -> bool:
-    deadline = current_deadline()
-    return deadline is not None and deadline.left_s <= 0
+        connection.set_progress_handler(has_passed, _EVERY)
 
 
 def _on_postgres_begin(connection: Connection) -> None:
