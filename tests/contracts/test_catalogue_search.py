@@ -18,7 +18,7 @@ from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.domain.frames import EpochEnded, Frame, RunStarted
 from tracker.domain.vocabulary import RunStatus
 from tracker.store.engine import make_engine
-from tracker.store.search_scope import MAX_EXPERIMENTS
+from tracker.store.search.scope import MAX_EXPERIMENTS
 from tracker.store.store import SqlRunStore
 
 RUNS = 80

@@ -22,8 +22,8 @@ from tracker.domain.frames import Ack, EpochEnded, FitStarted, MetricDefined, Po
 from tracker.domain.records import Extreme, Series
 from tracker.store import engine as engines
 from tracker.store.engine import make_engine
-from tracker.store.series_cache import SeriesCache
 from tracker.store.store import SqlRunStore
+from tracker.store.write.series_cache import SeriesCache
 
 NAN = math.nan
 Point = tuple[str, int, int, float]
@@ -308,7 +308,7 @@ def test_nothing_is_remembered_of_what_failed(store_url: str, monkeypatch: pytes
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes through `append_soon` counts as load."""
-    monkeypatch.setattr("tracker.store.write_buffer.HURRY_S", math.inf)
+    monkeypatch.setattr("tracker.store.write.write_buffer.HURRY_S", math.inf)
 
 
 def packed(url: str) -> int:

@@ -23,7 +23,7 @@ from tracker.domain.errors import InvalidValue, RunNotFound, SeriesNotFound
 from tracker.domain.frames import FitStarted, Frame, Points, RunStarted
 from tracker.domain.records import History
 from tracker.store.engine import make_engine
-from tracker.store.rollups import LEAST
+from tracker.store.points.rollups import LEAST
 from tracker.store.store import SqlRunStore
 
 KEY = "loss"

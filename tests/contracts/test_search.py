@@ -25,8 +25,8 @@ from tracker.query.filters import MAX_COMPARISONS, MAX_DEPTH, parse_filter, pars
 from tracker.query.syntax import And, Compare, Field, In, IsNan, IsNull, Node, Not, Or
 from tracker.store import schema
 from tracker.store.engine import make_engine, reading, writing
-from tracker.store.search import MAX_TERMS, search
-from tracker.store.search_scope import MAX_EXPERIMENTS
+from tracker.store.search.scope import MAX_EXPERIMENTS
+from tracker.store.search.search import MAX_TERMS, search
 from tracker.store.store import SqlRunStore
 from tracker.store.tables import experiments, params, runs, series
 

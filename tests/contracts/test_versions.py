@@ -35,7 +35,7 @@ from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.encoded_runs import RunFragments
 from tracker.mlflow_bridge.locations import Locations
 from tracker.store.engine import make_engine
-from tracker.store.run_cache import RunVersion
+from tracker.store.read.run_cache import RunVersion
 from tracker.store.store import SqlRunStore
 
 

@@ -375,7 +375,7 @@ def test_two_processes_create_the_same_store(tmp_path: Path) -> None:
     """Ten times two processes open a store that is not there yet at the same moment: both get it."""
     code = """
         from tracker.compose import open_store
-        import tracker.store.store, tracker.store.search, alembic.command
+        import tracker.store.store, tracker.store.search.search, alembic.command
         say("ready")
         for url in sys.stdin:
             store = open_store(url.strip())

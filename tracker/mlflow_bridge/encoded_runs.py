@@ -17,7 +17,7 @@ from tracker.mlflow_bridge.checks import check_max_results, experiment_key
 
 if TYPE_CHECKING:
     from tracker.domain.catalogue import RunDetail
-    from tracker.store.run_cache import RunVersion
+    from tracker.store.read.run_cache import RunVersion
 
 MOST_BYTES = 64 * 1024 * 1024
 """Approximate size of a cache; a run of ten parameters and ten metrics takes about two thousand bytes."""

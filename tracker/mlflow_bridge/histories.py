@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tracker.store.spooled import SpooledHistory
+    from tracker.store.points.spooled import SpooledHistory
 
 _SHORT_ROWS = 100_000
 """Points of a series up to which its first points are selected in memory."""

@@ -17,8 +17,8 @@ from mlflow.store.model_registry.abstract_store import AbstractStore
 
 from tracker.domain.deadlines import current_deadline
 from tracker.mlflow_bridge.convert import mlflow_exceptions
+from tracker.store.database.time_limits import limit_queries
 from tracker.store.side_database import REGISTRY, SideDatabase
-from tracker.store.time_limits import limit_queries
 
 if TYPE_CHECKING:
     from tracker.mlflow_bridge.bridge import Bridge

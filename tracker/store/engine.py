@@ -17,10 +17,10 @@ from tracker.domain.deadlines import check_deadline, current_deadline, query_dea
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.store_url import parse
 from tracker.store import addresses
-from tracker.store.database_file import DatabaseFile, confirm
-from tracker.store.driver_cursor import driver_errors
-from tracker.store.postgres import MORE_CONNECTIONS, make_postgres_engine
-from tracker.store.time_limits import limit_queries, wait_for_locks, was_cut_off
+from tracker.store.database.database_file import DatabaseFile, confirm
+from tracker.store.database.driver_cursor import driver_errors
+from tracker.store.database.postgres import MORE_CONNECTIONS, make_postgres_engine
+from tracker.store.database.time_limits import limit_queries, wait_for_locks, was_cut_off
 
 _CACHE, _SMALL_CACHE = -32768, -1024
 """SQLite's page cache of a connection, in KiB: for pages that are read again, and for those that are not."""

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, exi
 from sqlalchemy.orm import aliased
 
 from tracker.domain.errors import RunNotFound
-from tracker.store import catalogue_experiments
+from tracker.store.catalogue import experiments as catalogue_experiments
 from tracker.store.catalogue_tables import models
 from tracker.store.engine import reading, writing
 from tracker.store.tables import PENDING, checkpoints, experiments, metric_points, metric_rollups, runs, series

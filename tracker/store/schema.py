@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, inspect, text
 
 from tracker.domain.errors import NoStore, SchemaOutdated, SchemaTooNew, StoreUnavailable
-from tracker.store.database_file import file_of
+from tracker.store.database.database_file import file_of
 from tracker.store.engine import BUSY_SECONDS, advisory_lock, reading, shown, writing
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from sqlalchemy import URL, Connection, Engine, text
 
 from tracker.domain.errors import StoreUnavailable
 from tracker.domain.store_url import parse
+from tracker.store.database.postgres import url_in_schema
 from tracker.store.engine import advisory_lock, make_engine, reading, writing
-from tracker.store.postgres import url_in_schema
 
 _LOCK = 7_210_484
 REGISTRY = "registry"

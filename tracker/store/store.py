@@ -31,21 +31,23 @@ from tracker.domain.records import (
 )
 from tracker.domain.run_progress import Progress
 from tracker.domain.vocabulary import HEARTBEAT_MS, LEASE_MS
-from tracker.store import checkpoints, read, readiness, schema, sessions
+from tracker.store import readiness, schema
 from tracker.store.addresses import Addresses, of
-from tracker.store.database_file import file_of
+from tracker.store.database.database_file import file_of
+from tracker.store.database.json_columns import as_text
 from tracker.store.engine import make_engine, reading, shown, translated, writing
-from tracker.store.group_commit import append_group
-from tracker.store.json_columns import as_text
-from tracker.store.series_cache import SeriesCache
+from tracker.store.read import records as read
 from tracker.store.tables import LEASED, database_folders, events, runs
-from tracker.store.write_buffer import WriteBuffer
+from tracker.store.write import checkpoints, sessions
+from tracker.store.write.group_commit import append_group
+from tracker.store.write.series_cache import SeriesCache
+from tracker.store.write.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
-    from tracker.store.catalogue import SqlCatalogue
+    from tracker.store.catalogue.catalogue import SqlCatalogue
+    from tracker.store.points.spooled import SpooledHistory
     from tracker.store.relocation import Relocated
     from tracker.store.removal import SqlRemoval
-    from tracker.store.spooled import SpooledHistory
     from tracker.store.tokens import SqlTokens
 
 T = TypeVar("T")
@@ -157,7 +159,7 @@ class SqlRunStore:
     @cached_property
     def catalogue(self) -> SqlCatalogue:
         """Reads and writes of clients without a journal: MLflow's clients and its UI."""
-        from tracker.store.catalogue import SqlCatalogue
+        from tracker.store.catalogue.catalogue import SqlCatalogue
 
         return SqlCatalogue(
             self._engine, clock=self._clock, log=self.append, sweep=self.sweep, before_change=self._before_change
@@ -193,8 +195,8 @@ class SqlRunStore:
         limit: int = 100,
         page_token: str | None = None,
     ) -> RunPage:
-        from tracker.store.missing_keys import warnings_of
-        from tracker.store.search import search
+        from tracker.store.search.missing_keys import warnings_of
+        from tracker.store.search.search import search
 
         self.sweep()
         experiments = experiments if experiments is None or isinstance(experiments, str) else list(experiments)
@@ -258,7 +260,7 @@ class SqlRunStore:
         last_step: int | None = None,
     ) -> History | None:
         """`history`; None if more than `most_rows` rows would have to be read for it."""
-        from tracker.store.history import history
+        from tracker.store.points.history import history
 
         if max_points is not None and check_step("max_points", max_points) < 4:
             raise InvalidValue("max_points", f"{max_points}", limit="at least 4: first, last, minimum and maximum")
@@ -285,7 +287,7 @@ class SqlRunStore:
         turn: AbstractContextManager[object] = _NO_TURN,
     ) -> SpooledHistory:
         """`history` in temporary files, read in bounded pieces under `turn`; the caller closes it."""
-        from tracker.store.spooled import spool
+        from tracker.store.points.spooled import spool
 
         with reading(self._engine) as connection:
             return spool(

@@ -245,7 +245,7 @@ tails = Table(
     "tails",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    # The write buffer: packed points that a server under load soon moves into series (`tracker.store.write_buffer`).
+    # The write buffer: packed points that a server under load soon moves into series (`tracker.store.write`).
     Column("data", LargeBinary, nullable=False),
 )
 

@@ -136,7 +136,7 @@ def test_plain_threads(store: SqlRunStore, other: sqlite3.Connection) -> None:
 
 def test_points_are_settled(store: SqlRunStore, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is committed packed under load is moved when nothing more comes, and at the latest when the writer ends."""
-    monkeypatch.setattr("tracker.store.write_buffer.HURRY_S", math.inf)
+    monkeypatch.setattr("tracker.store.write.write_buffer.HURRY_S", math.inf)
 
     def stored() -> int:
         return int(other.execute("SELECT count(*) FROM metric_points").fetchone()[0])

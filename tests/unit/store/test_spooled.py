@@ -12,7 +12,7 @@ from e2e.children import run_child
 from tracker.domain.catalogue import Logged
 from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.frames import FitStarted
-from tracker.store import spooled
+from tracker.store.points import spooled
 from tracker.store.store import SqlRunStore
 
 
@@ -72,7 +72,7 @@ def test_no_room_on_disk() -> None:
         """
         import numpy as np
         from tracker.domain.errors import StoreUnavailable
-        from tracker.store.spooled import SpooledHistory
+        from tracker.store.points.spooled import SpooledHistory
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limit(50_000)

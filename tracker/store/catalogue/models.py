@@ -1,0 +1,212 @@
+"""Creates, changes and deletes logged models, in the caller's transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select, update
+
+from tracker.domain.catalogue import LoggedModel, ModelMetric, ModelStatus
+from tracker.domain.errors import InvalidValue, KeyNotFound, ModelNotFound, RunNotFound
+from tracker.store.catalogue import experiments as catalogue_experiments
+from tracker.store.catalogue_tables import model_metrics, model_texts, models
+from tracker.store.database.dialect import add, possible_ids, upsert
+from tracker.store.tables import runs
+
+_rows = select(models, runs.c.uid.label("run_uid")).outerjoin(runs, runs.c.id == models.c.run_id)
+
+
+def create(
+    connection: Connection,
+    model_id: str,
+    experiment_id: int,
+    *,
+    name: str,
+    artifact_uri: str,
+    kind: str | None,
+    run_id: str | None,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+    ms: int,
+) -> LoggedModel:
+    """Create a pending model; ExperimentNotFound, ExperimentDeleted, RunNotFound, InvalidValue if the id is taken."""
+    catalogue_experiments.active(connection, experiment_id)
+    row = {
+        "uid": model_id,
+        "experiment_id": experiment_id,
+        "run_id": None if run_id is None else _run_keys(connection, [run_id])[run_id],
+        "name": name,
+        "kind": kind,
+        "status": "pending",
+        "artifact_uri": artifact_uri,
+        "created_ms": ms,
+        "updated_ms": ms,
+    }
+    if not add(connection, models, ("uid",), row):
+        raise InvalidValue("model_id", f"{model_id!r} is taken", limit="an id of its own for each model")
+    id = connection.execute(select(models.c.id).where(models.c.uid == model_id)).scalar_one()
+    _set_texts(connection, id, "param", params)
+    _set_texts(connection, id, "tag", tags)
+    return get(connection, model_id)
+
+
+def get(connection: Connection, model_id: str, *, deleted: bool = False) -> LoggedModel:
+    """The model; a deleted one only if `deleted`."""
+    return _records(connection, [_row(connection, model_id, deleted=deleted)])[0]
+
+
+def listed(connection: Connection, experiment_ids: Iterable[int]) -> list[LoggedModel]:
+    """The experiments' models, newest first, without deleted ones."""
+    theirs = models.c.experiment_id.in_(possible_ids(experiment_ids))
+    statement = _rows.where(theirs, models.c.deleted_ms.is_(None))
+    return _records(
+        connection, connection.execute(statement.order_by(models.c.created_ms.desc(), models.c.id.desc())).all()
+    )
+
+
+def change(
+    connection: Connection,
+    model_id: str,
+    *,
+    status: ModelStatus | None,
+    params: Mapping[str, str] | None,
+    tags: Mapping[str, str] | None,
+    ms: int,
+) -> LoggedModel:
+    """Set what is not None; other params and tags stay."""
+    row = _row(connection, model_id)
+    _set_texts(connection, row.id, "param", params or {})
+    _set_texts(connection, row.id, "tag", tags or {})
+    values: dict[str, Any] = {"updated_ms": ms} if status is None else {"updated_ms": ms, "status": status}
+    connection.execute(update(models).where(models.c.id == row.id).values(values))
+    return get(connection, model_id)
+
+
+def delete_tag(connection: Connection, model_id: str, key: str) -> None:
+    """Remove one tag; KeyNotFound if there is none."""
+    c = model_texts.c
+    its = (c.model_id == _row(connection, model_id).id, c.kind == "tag", c.key == key)
+    if not connection.execute(delete(model_texts).where(*its)).rowcount:
+        raise KeyNotFound(f"model {model_id!r}", key)
+
+
+def hide(connection: Connection, model_id: str, ms: int) -> None:
+    """Mark it as deleted; it can still be read with `deleted`."""
+    row = _row(connection, model_id)
+    connection.execute(update(models).where(models.c.id == row.id).values(deleted_ms=ms, updated_ms=ms))
+
+
+def remove(connection: Connection, model_id: str) -> None:
+    """Delete its rows."""
+    if not connection.execute(delete(models).where(models.c.uid == model_id)).rowcount:
+        raise ModelNotFound(model_id)
+
+
+def deleted_before(connection: Connection, ms: int) -> Sequence[str]:
+    """Ids of the models that were deleted before `ms`, the oldest first."""
+    statement = select(models.c.uid).where(models.c.deleted_ms < ms)
+    return connection.execute(statement.order_by(models.c.id)).scalars().all()
+
+
+def add_metrics(connection: Connection, model_id: str, metrics: Sequence[ModelMetric]) -> None:
+    """Add the metrics that are not stored yet; NaN equals NaN. RunNotFound for an unknown run."""
+    # The model's lock keeps another process from adding the same between our select and our insert.
+    statement = select(models.c.id).where(models.c.uid == model_id, models.c.deleted_ms.is_(None))
+    id = connection.execute(statement.with_for_update()).scalar()
+    if id is None:
+        raise ModelNotFound(model_id)
+    run_keys = _run_keys(connection, {metric.run_id for metric in metrics})
+    stand = select(*_METRIC).where(
+        model_metrics.c.model_id == id, model_metrics.c.key.in_({metric.key for metric in metrics})
+    )
+    known = {tuple(row) for row in connection.execute(stand)}
+    rows: list[dict[str, Any]] = []
+    for one in metrics:
+        value = None if math.isnan(one.value) else one.value
+        columns = (run_keys[one.run_id], one.key, one.step, one.ms, value, one.dataset_name, one.dataset_digest)
+        if columns not in known:
+            known.add(columns)
+            rows.append({"model_id": id, **dict(zip([column.key for column in _METRIC], columns, strict=True))})
+    if rows:
+        connection.execute(model_metrics.insert(), rows)
+
+
+_METRIC = tuple(
+    model_metrics.c[name] for name in ("run_id", "key", "step", "ms", "value", "dataset_name", "dataset_digest")
+)
+
+
+def _row(connection: Connection, model_id: str, *, deleted: bool = False) -> Row[Any]:
+    # No id has other characters, and PostgreSQL's driver takes no NUL.
+    row = connection.execute(_rows.where(models.c.uid == model_id)).one_or_none() if model_id.isprintable() else None
+    if row is None or (row.deleted_ms is not None and not deleted):
+        raise ModelNotFound(model_id)
+    return row
+
+
+def _run_keys(connection: Connection, run_ids: Iterable[str]) -> dict[str, int]:
+    wanted = set(run_ids)
+    found: dict[str, int] = dict(connection.execute(select(runs.c.uid, runs.c.id).where(runs.c.uid.in_(wanted))).all())
+    for run_id in sorted(wanted - found.keys()):
+        raise RunNotFound(run_id)
+    return found
+
+
+def _set_texts(connection: Connection, model: int, kind: str, values: Mapping[str, str]) -> None:
+    if values:
+        connection.execute(
+            upsert(connection, model_texts, ("model_id", "kind", "key"), ("value",)),
+            [{"model_id": model, "kind": kind, "key": key, "value": value} for key, value in sorted(values.items())],
+        )
+
+
+def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[LoggedModel]:
+    ids = [row.id for row in rows]
+    texts: dict[tuple[int, str], dict[str, str]] = {(id, kind): {} for id in ids for kind in ("param", "tag")}
+    for id, kind, key, value in connection.execute(
+        select(*(model_texts.c[name] for name in ("model_id", "kind", "key", "value")))
+        .where(model_texts.c.model_id.in_(ids))
+        .order_by(model_texts.c.key)
+    ):
+        texts[id, kind][key] = value
+    metrics: dict[int, list[ModelMetric]] = {id: [] for id in ids}
+    for row in connection.execute(
+        select(model_metrics, runs.c.uid.label("run_uid"))
+        .join(runs, runs.c.id == model_metrics.c.run_id)
+        .where(model_metrics.c.model_id.in_(ids))
+        .order_by(model_metrics.c.id)
+    ):
+        metrics[row.model_id].append(_metric(row))
+    return [
+        LoggedModel(
+            id=row.uid,
+            experiment_id=row.experiment_id,
+            name=row.name,
+            artifact_uri=row.artifact_uri,
+            created_ms=row.created_ms,
+            updated_ms=row.updated_ms,
+            status=row.status,
+            status_message=row.status_message,
+            kind=row.kind,
+            run_id=row.run_uid,
+            deleted_ms=row.deleted_ms,
+            params=texts[row.id, "param"],
+            tags=texts[row.id, "tag"],
+            metrics=metrics[row.id],
+        )
+        for row in rows
+    ]
+
+
+def _metric(row: Row[Any]) -> ModelMetric:
+    return ModelMetric(
+        key=row.key,
+        value=math.nan if row.value is None else row.value,
+        step=row.step,
+        ms=row.ms,
+        run_id=row.run_uid,
+        dataset_name=row.dataset_name,
+        dataset_digest=row.dataset_digest,
+    )

@@ -1,0 +1,1 @@
+"""Points of series: rows and rollups, the rule of supersession, history and thinning."""

@@ -1,0 +1,1 @@
+"""The run search: filter, conditions, plan, page."""

@@ -1,0 +1,323 @@
+"""The run search: finds a page of runs that match a filter, in order, without reading the rest.
+
+A page token holds the sort keys of the last run of its page, and the next page begins after them, so that runs that are
+added or removed between pages neither repeat nor hide others. Three strategies give the same page:
+
+- *driven*: some condition holds for few runs, according to an index; those are fetched and sorted;
+- *walked*: ordered by one metric, parameter or tag, its index is walked until the page is full, with the rest of the
+  filter probed run by run; then come the runs with NaN, and those without the value;
+- *sorted*: everything else. In order of start alone this walks an index too.
+
+SQLite keeps no statistics, and PostgreSQL's do not say how far a walk must go to fill a page. So this module chooses,
+by counting index entries up to a limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    and_,
+    func,
+    literal,
+    select,
+    union_all,
+)
+
+from tracker.domain.catalogue import Life, Spelling
+from tracker.domain.errors import InvalidPageToken, InvalidValue
+from tracker.query.filters import parse_filter, parse_order
+from tracker.query.syntax import And, Compare, Field, In, IsNan, Node, OrderTerm
+from tracker.store import addresses
+from tracker.store.search.candidate_sets import Driver, drivers
+from tracker.store.search.conditions import Clause, Conditions, among, by_code, table_of
+from tracker.store.search.scope import Scope
+from tracker.store.search.sorting import (
+    EXPERIMENT,
+    NUMBER,
+    Manner,
+    RankGroup,
+    Sort,
+    Value,
+    normal,
+    read_token,
+    stretches,
+    write_token,
+)
+from tracker.store.tables import runs
+
+MAX_LIMIT = 50_000
+MAX_TERMS = 20
+_MOST_DRIVERS = 8
+_PLAIN = {"max_parallel_workers_per_gather": "0", "jit": "off"}
+
+_Found = tuple[tuple[Value, ...], Row[Any]]
+"""The values of a run's sort keys, and its row."""
+
+
+def search(
+    connection: Connection,
+    filter: str = "",
+    *,
+    experiments: Iterable[str] | None = None,
+    order_by: Iterable[str] = (),
+    limit: int = 100,
+    page_token: str | None = None,
+) -> tuple[list[Row[Any]], str | None]:
+    """One page of runs, and the token of the next page or None after the last.
+
+    Rows have the columns of `runs`, the experiment's name as `experiment`, and then the sort keys. Deleted runs and
+    those of deleted experiments are left out; `experiments` None means all. The order is newest first, also among runs
+    that `order_by` leaves equal; text sorts by its first 200 characters. Raises InvalidFilter, InvalidPageToken,
+    ExperimentNotFound, InvalidValue.
+    """
+    wanted = _parsed(filter, order_by, limit)
+    return _page(connection, wanted, Scope.named(connection, experiments), Manner.OURS, limit, page_token)
+
+
+def search_like_mlflow(
+    connection: Connection,
+    experiment_ids: Iterable[int],
+    filter: str = "",
+    *,
+    life: Life = "active",
+    order_by: Iterable[str] = (),
+    limit: int = 100,
+    page_token: str | None = None,
+    spelling: Spelling | None = None,
+) -> tuple[list[Row[Any]], str | None]:
+    """`search` in the experiments with these ids, in MLflow's order; unknown ids are ignored.
+
+    `life` says which runs; one of a deleted experiment is deleted. See `Manner` for the order. Conditions on
+    `artifact_uri` apply to the address that `spelling` shows.
+    """
+    wanted = _parsed(filter, order_by, limit)
+    return _page(
+        connection, wanted, Scope.of(connection, experiment_ids, life), Manner.MLFLOW, limit, page_token, spelling
+    )
+
+
+_Wanted = tuple[Node | None, tuple[OrderTerm, ...]]
+
+
+def _parsed(filter: str, order_by: Iterable[str], limit: int) -> _Wanted:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        raise InvalidValue("limit", repr(limit), limit=f"a whole number from 1 to {MAX_LIMIT}")
+    node, terms = parse_filter(filter), normal(parse_order(order_by))
+    if len(terms) > MAX_TERMS:
+        raise InvalidValue("order_by", f"{len(terms)} fields", limit=f"{MAX_TERMS} fields")
+    return node, terms
+
+
+def _page(
+    connection: Connection,
+    wanted: _Wanted,
+    scope: Scope,
+    manner: Manner,
+    limit: int,
+    page_token: str | None,
+    spelling: Spelling | None = None,
+) -> tuple[list[Row[Any]], str | None]:
+    node, terms = wanted
+    found = _Search(connection, node, scope, manner, spelling)
+    query = repr((node, terms, scope.asked, scope.life, manner.value)).encode()
+    place = None if page_token is None else read_token(page_token, query, found.sort(terms).keys)
+    page = [] if scope.ids == () else found.page(terms, place, limit + 1)
+    token = write_token(query, page[limit - 1][0]) if len(page) > limit else None
+    return [row for _, row in page[:limit]], token
+
+
+class _Search:
+    """A search with one filter over some experiments."""
+
+    def __init__(
+        self, connection: Connection, node: Node | None, scope: Scope, manner: Manner, spelling: Spelling | None
+    ) -> None:
+        self._connection = connection
+        self._dialect = connection.dialect.name
+        self._conditions = Conditions(self._dialect, addresses.of(connection.dialect), spelling)
+        self._parts = node.parts if isinstance(node, And) else () if node is None else (node,)
+        self._scope = scope
+        self._manner = manner
+
+    def sort(self, terms: Sequence[OrderTerm]) -> Sort:
+        return Sort.by(terms, self._dialect, self._manner)
+
+    def page(self, terms: Sequence[OrderTerm], place: Sequence[Value] | None, count: int) -> list[_Found]:
+        """At most `count` runs after `place`."""
+        driver = self._driver(self._drivers(bool(terms)), count)
+        if driver is None and len(terms) == 1 and stretches(terms[0].field, self._manner):
+            return self._walked(terms[0], place, count)
+        return self._sorted(self.sort(terms), place, count, driver=driver)
+
+    def _drivers(self, sorting: bool) -> list[Driver]:
+        found = drivers(self._conditions, self._parts)
+        ids = self._scope.ids
+        # An index has one experiment's runs in order of start: no candidate set is better.
+        if ids is not None and (sorting or len(ids) > 1):
+            table = table_of("attribute", "probed")
+            theirs = select(table.c.id).where(table.c.experiment_id.in_(ids))
+            found.append(Driver((theirs.order_by(table.c.started_ms),), (theirs,)))
+        return found[:_MOST_DRIVERS]
+
+    def _driver(self, found: Sequence[Driver], count: int) -> Driver | None:
+        """The smallest candidate set, if it is small enough to be faster than a walk."""
+        if not found:
+            return None
+        total = self._total()
+        # A walk reads total / size runs for each match, a driven search fetches all matches: here both cost the same.
+        enough = math.isqrt(total * count // 2) + 1
+        counts = [
+            # Only a constant is selected, so that an index suffices.
+            select(func.count())
+            .select_from(rows.with_only_columns(literal(1)).limit(enough).subquery())
+            .scalar_subquery()
+            for driver in found
+            for rows in driver.counted
+        ]
+        each = iter(self._connection.execute(select(*counts)).one())
+        sizes = [sum(itertools.islice(each, len(driver.counted))) for driver in found]
+        size, driver = min(zip(sizes, found, strict=True), key=lambda pair: pair[0])
+        return driver if size < enough else None
+
+    def _total(self) -> int:
+        """The approximate number of runs. The statement also prepares PostgreSQL's transaction for small results."""
+        columns: list[ColumnElement[Any]] = [func.max(runs.c.id)]
+        if self._dialect == "postgresql":
+            # Starting parallel workers and compiling take longer than a page.
+            columns += [func.set_config(name, value, True) for name, value in _PLAIN.items()]
+        return self._connection.execute(select(*columns)).scalar() or 0
+
+    def _sorted(
+        self,
+        sort: Sort,
+        place: Sequence[Value] | None,
+        count: int,
+        *,
+        driver: Driver | None = None,
+        also: Sequence[Clause] = (),
+    ) -> list[_Found]:
+        source: FromClause = runs
+        for rows, on in sort.joins:
+            source = source.outerjoin(rows, on)
+        keys = [key.expression.label(f"key_{i}") for i, key in enumerate(sort.keys)]
+        known = () if driver is None else driver.exactly
+        clauses = [*self._conditions.together((part for part in self._parts if part not in known), and_), *also]
+        if place is not None:
+            clauses.append(sort.after(place))
+        if driver is not None:
+            ids = union_all(*driver.rows) if len(driver.rows) > 1 else driver.rows[0]
+            clauses.append(among(runs.c.id, ids, self._dialect))
+        statement = self._select(source, keys, clauses, in_order=driver is None).order_by(*sort.order).limit(count)
+        return [(tuple(row[-len(keys) :]), row) for row in self._connection.execute(statement)]
+
+    def _select(
+        self, source: FromClause, keys: Sequence[ColumnElement[Any]], clauses: Sequence[Clause], *, in_order: bool
+    ) -> Select[Any]:
+        """Runs in scope; `in_order` allows an index on their order of start."""
+        where = self._scope.where(self._dialect, in_order=in_order)
+        return _rows(self._scope.columns).add_columns(*keys).select_from(source).where(*where, *clauses)
+
+    def _walked(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
+        first = NUMBER if place is None else place[0]
+        if not isinstance(first, int):
+            raise InvalidPageToken
+        found: list[_Found] = []
+        for stretch in stretches(term.field, self._manner):
+            if len(found) < count and stretch.rank >= first:
+                start = place if stretch.rank == first else None
+                step = self._equal if stretch.column is None else self._in_order
+                found += step(term, stretch, start, count - len(found))
+        return found
+
+    def _in_order(self, term: OrderTerm, stretch: RankGroup, place: Sequence[Value] | None, count: int) -> list[_Found]:
+        """Runs ordered by their value: first the rest of those equal to the last page's last, then a walk."""
+        start = None if place is None else _value(place)
+        found = [] if place is None else self._equal(term, stretch, place, count, value=start)
+        need = count - len(found)
+        if not need:
+            return found
+        # One more, to see whether all runs of the last value are here. Many equal runs are not walked through to find
+        # the newest, but have a query of their own.
+        walk = self._walk(term, stretch, start, need + 1)
+        last = walk[-1].value if len(walk) > need else None
+        for value, rows in itertools.groupby(walk, key=attrgetter("value")):
+            if value != last:
+                equal = list(rows)
+                if len(equal) > 1:
+                    equal = self._manner.sorted(equal)
+                found += [(self._place(term, stretch, value, row), row) for row in equal]
+        if last is not None and len(found) < count:
+            found += self._equal(term, stretch, None, count - len(found), value=last)
+        return found
+
+    def _walk(self, term: OrderTerm, stretch: RankGroup, start: Value, count: int) -> Sequence[Row[Any]]:
+        rows = table_of(term.field.kind, "walked")
+        value = rows.c[str(stretch.column)]
+        clauses = self._in_stretch(stretch, term.field, rows)
+        if start is None:
+            clauses.append(value.is_not(None))
+        else:
+            ordered = by_code(value, self._dialect) if isinstance(start, str) else value
+            clauses.append(ordered < start if term.descending else ordered > start)
+        here = [part for part in self._parts if isinstance(part, (Compare, In, IsNan)) and part.field == term.field]
+        clauses += [clause for part in here for clause in self._conditions.row(part, rows)]
+        clauses += self._conditions.together((part for part in self._parts if part not in here), and_)
+        source = rows.join(runs, runs.c.id == rows.c.run_id)
+        statement = self._select(source, [value.label("value")], clauses, in_order=False)
+        order = by_code(value, self._dialect) if stretch.column == "head" else value
+        return self._connection.execute(
+            statement.order_by(order.desc() if term.descending else order.asc()).limit(count)
+        ).all()
+
+    def _equal(
+        self, term: OrderTerm, stretch: RankGroup, place: Sequence[Value] | None, count: int, *, value: Value = None
+    ) -> list[_Found]:
+        """Runs that tie in the term, newest first, after `place`."""
+        if stretch.leaf is not None:
+            found = drivers(self._conditions, [stretch.leaf])
+            clause = self._conditions.of(stretch.leaf)
+        elif value is None:
+            raise InvalidPageToken
+        else:
+            rows = table_of(term.field.kind, "probed")
+            clauses = [*self._in_stretch(stretch, term.field, rows), rows.c[str(stretch.column)] == value]
+            ids = select(rows.c.run_id).where(*clauses)
+            found = [Driver((ids.order_by(rows.c[str(stretch.column)]),), (ids,))]
+            clause = self._conditions.probe(rows, clauses)
+        driver = self._driver(found, count)
+        tail = None if place is None else place[-2:]
+        also = [clause] if driver is None else []
+        equal = self._sorted(self.sort(()), tail, count, driver=driver, also=also)
+        return [(self._place(term, stretch, value, row), row) for _, row in equal]
+
+    def _in_stretch(self, stretch: RankGroup, field: Field, rows: FromClause) -> list[Clause]:
+        not_numbers = field.kind == "param" and stretch.column == "head" and self._manner is Manner.OURS
+        return [rows.c.key == field.key, *([rows.c.number.is_(None)] if not_numbers else [])]
+
+    def _place(self, term: OrderTerm, stretch: RankGroup, value: Value, row: Row[Any]) -> tuple[Value, ...]:
+        """The values of the run's sort keys."""
+        values: tuple[Value, ...] = (value,)
+        if term.field.kind == "param" and self._manner is Manner.OURS:
+            values = (value, None) if stretch.column == "number" else (None, value)
+        return (stretch.rank, *values, *self._manner.rest(row))
+
+
+@cache
+def _rows(columns: tuple[ColumnElement[Any], ...]) -> Select[Any]:
+    """The columns selected of every run, cached because building them takes as long as a short query."""
+    return select(*columns, EXPERIMENT.label("experiment"))
+
+
+def _value(place: Sequence[Value]) -> Value:
+    return next((value for value in place[1:-2] if value is not None), None)

@@ -1,0 +1,93 @@
+"""Cache of series summaries between transactions, so that a store need not read what it wrote itself.
+
+A run's series are valid while the run's `version` is unchanged: every change of a run raises it in the same
+transaction, and a transaction that uses them holds the run's lock when it compares.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from tracker.store.database.driver_cursor import Raw
+from tracker.store.points.summaries import Summary, summaries_of
+
+
+class _Known:
+    """The series of one run, as of a version."""
+
+    __slots__ = ("id", "series", "version")
+
+    def __init__(self, id: int, version: int, series: dict[str, Summary]) -> None:
+        self.id = id
+        self.version = version
+        self.series = series
+
+
+class SeriesCache:
+    """The series of the runs written last, at most `most_series` in all. Safe for threads."""
+
+    def __init__(self, most_series: int = 20_000) -> None:
+        self._most_series = most_series
+        self._runs: OrderedDict[str, _Known] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+
+    def take(self, uid: str) -> _Known | None:
+        """Remove and return the run's entry, which the caller may change; None if there is none."""
+        with self._lock:
+            known = self._runs.pop(uid, None)
+            if known is not None:
+                self._size -= 1 + len(known.series)
+            return known
+
+    def keep(self, uid: str, known: _Known) -> None:
+        with self._lock:
+            before = self._runs.pop(uid, None)
+            if before is not None:
+                self._size -= 1 + len(before.series)
+            self._runs[uid] = known
+            self._size += 1 + len(known.series)
+            while self._size > self._most_series and self._runs:
+                _, oldest = self._runs.popitem(last=False)
+                self._size -= 1 + len(oldest.series)
+
+    def forget(self) -> None:
+        """Empty the cache."""
+        with self._lock:
+            self._runs.clear()
+            self._size = 0
+
+
+class Recall:
+    """The cache entries of the runs that one transaction has locked. Those of a failed transaction are dropped."""
+
+    def __init__(self, memory: SeriesCache) -> None:
+        self._memory = memory
+        self._runs: dict[str, _Known] = {}
+
+    def series(self, raw: Raw, uid: str, run: int, version: int) -> dict[str, Summary]:
+        """The run's series by key, to be changed in place. `version` is what its row says now."""
+        known = self._runs.get(uid)
+        if known is None:
+            known = self._memory.take(uid)
+            if known is None or known.id != run or known.version != version:
+                known = _Known(run, version, summaries_of(raw, run))
+            self._runs[uid] = known
+        return known.series
+
+    def raised(self, uid: str, run: int, version: int) -> None:
+        """The run's version is `version` now, one more than it was."""
+        known = self._runs.get(uid) or self._memory.take(uid)
+        if known is not None and known.id == run and known.version == version - 1:
+            known.version = version
+            self._runs[uid] = known
+
+    def drop(self, uid: str) -> None:
+        """Drop the run's entry, because the changes to it were undone."""
+        self._runs.pop(uid, None)
+
+    def keep(self) -> None:
+        """Put the entries into the cache after the commit, for the next transaction."""
+        for uid, known in self._runs.items():
+            self._memory.keep(uid, known)
