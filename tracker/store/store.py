@@ -313,10 +313,6 @@ class SqlRunStore:
     def checkpoints(self, run_id: str) -> Sequence[Checkpoint]:
         return self._of_run(run_id, checkpoints.get_checkpoints)
 
-    def checkpoint_uris(self, run_id: str) -> set[str]:
-        """Addresses of the files of the run's published checkpoints, which must be kept."""
-        return self._of_run(run_id, checkpoints.uris)
-
     def histograms(self, run_id: str, key: str | None = None) -> Sequence[Histogram]:
         return self._of_run(run_id, lambda c, run: read.get_histograms(c, run, key))
 

@@ -147,12 +147,6 @@ def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
     return records(connection, run, connection.execute(_of_run(run).order_by(c.ms, c.id)).all())
 
 
-def uris(connection: Connection, run: int) -> set[str]:
-    """Addresses of the files of the run's published rows."""
-    c = checkpoints.c
-    return set(connection.execute(select(c.uri).where(c.run_id == run, PUBLISHED)).scalars())
-
-
 def set_tag(connection: Connection, run: int, run_id: str, checkpoint_id: int, tag: str | None) -> None:
     """Tag a checkpoint, or remove its tag, after which retention may prune it. CheckpointNotFound, InvalidValue."""
     c = checkpoints.c
