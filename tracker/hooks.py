@@ -6,10 +6,10 @@ by name. `@hookimpl(tryfirst=True)` and `trylast=True` set the order among plugi
 
 An exception in a hook is logged once on the logger `tracker`, with the plugin and the hook, and counted in
 `run.problems`; it never reaches training, command line or server. A plugin whose requirements are missing raises
-`Unavailable` when it is imported. Hooks of a run are called on one thread of that run, one after the other, in the
-order of the events. So a slow hook delays only the run's other hooks; the end of a run waits at most `PATIENCE_S`
-seconds for it. Hooks may use the run as training code does. No hook is called in the mode `disabled`, in a forked
-child, or after its run has ended.
+`Unavailable` when it is imported. Hooks of a run, except `fit_observers`, are called on one thread of that run, one
+after the other, in the order of the events. So a slow hook delays only the run's other hooks; the end of a run waits at
+most `PATIENCE_S` seconds for it. Hooks may use the run as training code does. No hook is called in the
+mode `disabled`, in a forked child, or after its run has ended.
 """
 
 from __future__ import annotations
@@ -83,6 +83,12 @@ class Hooks:
 
         It is not called if the process was killed, or if earlier hooks took too long.
         """
+
+    @_spec
+    def fit_observers(self, fit: Any) -> Iterable[Any]:  # type: ignore[empty-body]
+        """Observers of a Keras `fit()` that is about to be recorded. Called on the training thread, before the fit's
+        first epoch, so it must be fast. `fit` is a `tracker_keras.record.fit.ObservedFit`; the observers derive from
+        `tracker_keras.record.fit_observers.FitObserver`."""
 
     @_spec
     def commands(self) -> Iterable[Any]:  # type: ignore[empty-body]

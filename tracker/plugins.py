@@ -74,17 +74,25 @@ def _turn(hook: str, plugin: Plugin) -> int:
 class RunObserver:
     """Calls the plugins' hooks for one run; `report(kind, problem)` is called for each failure."""
 
-    def __init__(self, plugins: Plugins, report: Callable[[str, object], None]) -> None:
+    def __init__(self, plugins: Plugins, report: Callable[[str, str], None]) -> None:
         self._plugins = plugins
         self._report = report
 
     def __call__(self, hook: str, arguments: Mapping[str, Any]) -> None:
-        def failed(plugin: Plugin, error: BaseException) -> None:
-            name = plugin.name
-            self._report(f"plugin {name}.{hook}", f"the plugin {name} failed in its hook {hook}: {described(error)}")
-
-        for _ in self._plugins.call(hook, failed, **arguments):
+        for _ in self._plugins.call(hook, partial(self._failed, hook), **arguments):
             pass  # hooks of runs return nothing of use
+
+    def ask(self, hook: str, **arguments: Any) -> Iterator[Any]:
+        """All items of the iterables that the plugins' functions return."""
+        for plugin, items in self._plugins.call(hook, partial(self._failed, hook), **arguments):
+            try:
+                yield from items
+            except (Exception, SystemExit) as error:
+                self._failed(hook, plugin, error)
+
+    def _failed(self, hook: str, plugin: Plugin, error: BaseException) -> None:
+        name = plugin.name
+        self._report(f"plugin {name}.{hook}", f"the plugin {name} failed in its hook {hook}: {described(error)}")
 
     def wanted(self) -> Collection[str]:
         """The hooks that at least one plugin implements."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tracker_keras.model_checkpoint import ModelCheckpoint
     from tracker_keras.record.description import describe
     from tracker_keras.record.workers import is_chief
-    from tracker_keras.tensorboard import TensorBoard
+    from tracker_tensorboard.callback import TensorBoard
 
 __all__ = [
     "EarlyStopping",
@@ -35,7 +35,7 @@ _HOMES = {
     "EarlyStopping": "tracker_keras.early_stopping",
     "LearningRateScheduler": "tracker_keras.learning_rate",
     "ModelCheckpoint": "tracker_keras.model_checkpoint",
-    "TensorBoard": "tracker_keras.tensorboard",
+    "TensorBoard": "tracker_tensorboard.callback",
     "TrackerCallback": "tracker_keras.callback",
     "autolog": "tracker_keras.autologging",
     "describe": "tracker_keras.record.description",

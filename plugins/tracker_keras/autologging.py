@@ -10,7 +10,7 @@ import keras
 from tracker_keras.autolog_runs import Recording, Recordings
 from tracker_keras.callback import TrackerCallback
 from tracker_keras.record import instrumentation
-from tracker_keras.record.fit_call import FitCall, FitObserver
+from tracker_keras.record.fit_call import CallObserver, FitCall
 from tracker_keras.record.guard import Guard
 from tracker_keras.record.runs import NewRun
 
@@ -69,7 +69,7 @@ def _record(
     return args, kwargs
 
 
-class _Recorded(FitObserver):
+class _Recorded(CallObserver):
     """One call of `fit()`, with our callback among the user's until the fit is over."""
 
     def __init__(self, recordings: Recordings, guard: Guard) -> None:

@@ -17,16 +17,15 @@ from tracker_keras.record.description import Description
 from tracker_keras.record.evaluations import log_evaluation
 from tracker_keras.record.fit import ObservedFit
 from tracker_keras.record.guard import Guard, guarded
+from tracker_keras.record.histograms import checked_frequency, weight_histograms
 from tracker_keras.record.runs import NewRun, OpenedRun, open_run
 from tracker_keras.record.workers import is_chief
 from tracker_keras.resuming.resume_options import ResumeOptions
-from tracker_keras.tensorboard_events.histograms import checked_frequency, weight_histograms
-from tracker_keras.tensorboard_events.tensorboards import TensorBoards
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
+    from tracker_keras.record.fit import MakeObserver
     from tracker_keras.record.fit_call import FitCall
-    from tracker_keras.record.parts import MakePart
 
 instrumentation.install()
 
@@ -55,8 +54,8 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
     the saved one, or the run trained several models.
 
     `histograms=n` records the distribution of the weights at the end of Keras' epochs 0, n, 2n …, under their paths
-    (`dense/kernel`). The output of a TensorBoard callback in the list is recorded too
-    (`tracker_keras.tensorboard_events.event_record`).
+    (`dense/kernel`). The plugin `tensorboard` records what TensorBoard callbacks in the list write
+    (`tracker_tensorboard.event_record`).
 
     `evaluate()` with this callback is recorded as `evaluate/<name>` at the model's last epoch, and as the event
     `evaluated`; the validation inside `fit()` is only in the epoch's `val_` metrics. In a multi-worker training only
@@ -143,12 +142,13 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             other = fit_under_way(run)
             if other is None:
                 return False
-            if other is not self._fit:
-                self._leave_fit()
-            elif other.call is call:
+            is_own = self._fit is not None and self._fit.call is other.call
+            if is_own and other.call is call:
                 return True  # this object is in the list twice
-            else:
+            if is_own:
                 self._aside = (*self._aside, call)
+            else:
+                self._leave_fit()
             say_aside(run, other, call)
             return True
         return False
@@ -165,7 +165,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
             self._description,
             self.guard,
             log_batches=self._log_batches,
-            parts=self._parts(),
+            observers=self._observers(),
             done=lambda: None if opened is None else opened.leave_fit(),
         )
         active_fits.enter(run, self._fit)
@@ -204,9 +204,9 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         if (run := self._open()) is not None:
             log_evaluation(run, self._model, logs or {})
 
-    def _parts(self) -> list[MakePart]:
+    def _observers(self) -> list[MakeObserver]:
         """Observers that record more of a fit than its epochs and decisions."""
-        return [Checkpoints, Data, TensorBoards, *weight_histograms(self._histograms), *self._resume_options.parts()]
+        return [Checkpoints, Data, *weight_histograms(self._histograms), *self._resume_options.observers()]
 
     def _opened_run(self) -> Run | None:
         with self.guard("opening a run"):

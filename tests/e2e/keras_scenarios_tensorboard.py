@@ -13,11 +13,11 @@ from keras_bench import Facts, X, Y, fit, linear, log_lines, scenario, verbose
 
 import tracker
 import tracker_keras
-import tracker_keras.tensorboard_events.tensorboards
+import tracker_tensorboard.fit_events
 from tracker.domain.errors import InvalidValue
 from tracker_keras import TrackerCallback
 
-tracker_keras.tensorboard_events.tensorboards.READ_S = 0.01  # fits of seconds are read while they go on, too
+tracker_tensorboard.fit_events.READ_S = 0.01  # fits of seconds are read while they go on, too
 KINDS = {"stock": keras.callbacks.TensorBoard, "ours": tracker_keras.TensorBoard}
 
 

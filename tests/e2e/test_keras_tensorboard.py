@@ -276,10 +276,10 @@ def test_16_profiles_where_there_is_no_profiler(tmp_path: Path) -> None:
 
 
 KILLED = """
-import keras, numpy as np, tracker_keras.tensorboard_events.tensorboards
+import keras, numpy as np, tracker_tensorboard.fit_events
 sys.path.insert(0, {bench!r})
 from keras_bench import X, Y, linear, verbose
-tracker_keras.tensorboard_events.tensorboards.READ_S = 0.05
+tracker_tensorboard.fit_events.READ_S = 0.05
 run = tracker.start_run(name="killed", run_id="killed", resume="allow")
 first = {first}
 class Says(keras.callbacks.Callback):

@@ -97,6 +97,35 @@ def test_a_slow_plugin_holds_nothing_up(diary: Path, tmp_path: Path, monkeypatch
     assert [one["epoch"] for one in told(diary) if one["hook"] == "epoch_ended"] == [0, 1, 2]
 
 
+def test_a_plugin_follows_a_fit_of_keras(diary: Path) -> None:
+    """Its observer hears of each epoch on the training thread, though another plugin fails as it is asked for one."""
+    child = run_child(
+        """
+        import keras, numpy
+        from tracker_keras import TrackerCallback
+        model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        with tracker.start_run() as run:
+            model.fit(numpy.ones((4, 3)), numpy.ones(4), epochs=2, callbacks=[TrackerCallback(run)])
+        assert run.problems == {
+            "plugin crashing.fit_observers": 1, "plugin crashing.run_started": 1, "plugin crashing.epoch_ended": 2,
+            "plugin crashing.run_ended": 1,
+        }, run.problems
+        """,
+        backend="tensorflow",
+    )
+    followed = [one for one in told(diary) if one["thread"] == "MainThread"]
+    assert [{key: value for key, value in one.items() if key not in ("pid", "thread")} for one in followed] == [
+        {"hook": "begin", "epoch": 0, "callbacks": ["History", "ProgbarLogger"]},
+        {"hook": "end_epoch", "epoch": 0, "metrics": ["learning_rate", "loss"]},
+        {"hook": "end_epoch", "epoch": 1, "metrics": ["learning_rate", "loss"]},
+        {"hook": "end", "epochs": 2},
+    ]
+    assert (
+        child.errors.count("the plugin crashing failed in its hook fit_observers: ZeroDivisionError: no observer") == 1
+    )
+
+
 def test_a_plugin_that_hangs_is_left_behind(diary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run ends truthfully in its time though a plugin never comes back, and says so."""
     monkeypatch.setenv("SAMPLE_GATE", str(tmp_path / "never"))
@@ -178,12 +207,12 @@ def test_the_list_says_what_works(diary: Path) -> None:
     found = {one["name"]: one for one in json.loads(done.stdout)}
     assert {name: one["state"] for name, one in found.items()} == {
         "crashing": "active", "environment": "off", "lacking": "inactive", "leaving": "failed", "missing": "failed",
-        "mistaken": "active", "sample": "active", "system": "off",
+        "mistaken": "active", "sample": "active", "system": "off", "tensorboard": "active",
     }  # fmt: skip
     assert (found["sample"]["distribution"], found["sample"]["version"]) == ("tracker-sample", "1.2.3")
     assert found["sample"]["hooks"] == [
-        "run_started", "fit_started", "epoch_ended", "checkpoint_saved", "fit_ended", "run_ended", "commands",
-        "server_mounts",
+        "run_started", "fit_started", "epoch_ended", "checkpoint_saved", "fit_ended", "run_ended",
+        "fit_observers", "commands", "server_mounts",
     ]  # fmt: skip
     assert found["lacking"]["reason"] == "it needs a moon, and there is none"
     assert "tracker_sample.nowhere" in found["missing"]["reason"]

@@ -19,12 +19,12 @@ from tracker_keras.checkpoint_files import pending_copies
 from tracker_keras.checkpoint_files.orbax_folders import step_alone
 from tracker_keras.checkpoint_files.pending_copies import Stamp
 from tracker_keras.model_checkpoint import ModelCheckpoint
+from tracker_keras.record.fit_observers import FitObserver
 from tracker_keras.record.optimizers import unwrapped
-from tracker_keras.record.parts import Part
 
 if TYPE_CHECKING:
     from tracker.domain.vocabulary import CheckpointRole
-    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.fit_state import FitState
 
 log = logging.getLogger("tracker")
 
@@ -51,14 +51,14 @@ class SavedCheckpoint:
     """Waits for a save in the background, and yields the path to copy."""
 
 
-class Checkpoints(Part):
+class Checkpoints(FitObserver):
     """Watches ModelCheckpoint (Keras', ours, and subclasses), BackupAndRestore and OrbaxCheckpoint.
 
     Only the methods that save are wrapped, not the hooks for each batch. The file is copied in the background; a
     callback that is about to overwrite or delete it waits until the copy is made.
     """
 
-    def __init__(self, fit: ObservedFit) -> None:
+    def __init__(self, fit: FitState) -> None:
         super().__init__(fit)
         self._said: set[str] = set()
         self._swapping = [one for one in fit.callbacks if isinstance(one, keras.callbacks.SwapEMAWeights)]
@@ -125,7 +125,7 @@ class Checkpoints(Part):
             self._watch_model_checkpoint(callback)
             self._savers.append(callback)
         elif isinstance(callback, known.BackupAndRestore):
-            if not getattr(self.fit, "saves_state", False):  # only the newest state is kept, and ours has more in it
+            if not self.fit.saves_state:  # only the newest state is kept, and ours has more in it
                 self._watch_backup(callback)
         elif isinstance(callback, getattr(known, "OrbaxCheckpoint", ())):
             self._watch_orbax(callback)
@@ -224,7 +224,7 @@ class Checkpoints(Part):
 
     def _is_last(self, batch: int) -> bool:
         """Whether the epoch ends with this batch; False if Keras does not know the data's length."""
-        steps = self.fit.steps_per_epoch
+        steps = self.fit.call.steps_per_epoch
         return steps is not None and batch + 1 >= steps
 
     def _averaged(self) -> dict[str, bool]:

@@ -9,25 +9,25 @@ import keras
 
 from tracker.client.clock import now_ms
 from tracker_keras.inputs.data_description import DataSet, class_weights
-from tracker_keras.inputs.pipelines import is_pipeline, parts, read_pipeline
+from tracker_keras.inputs.pipelines import arrays_of, is_pipeline, read_pipeline
 from tracker_keras.inputs.samples import Seen, leaves, look
+from tracker_keras.record.fit_observers import FitObserver
 from tracker_keras.record.guard import Guard
-from tracker_keras.record.parts import Part
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.fit_state import FitState
 
 PREFIXES = {"train": "data", "validation": "data.validation"}
 
 
-class Data(Part):
+class Data(FitObserver):
     """Records the data of a fit as Keras trains with it, without the part for `validation_split`.
 
     A few rows are copied when the fit begins; hashing and writing happen in the background.
     """
 
-    def __init__(self, fit: ObservedFit) -> None:
+    def __init__(self, fit: FitState) -> None:
         super().__init__(fit)
         call = fit.call
         given = call.data or {}
@@ -98,7 +98,7 @@ def _loader(loader: Any) -> DataSet:
     """A torch DataLoader; the tensors of a TensorDataset are described."""
     samples = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
     tensors = getattr(loader.dataset, "tensors", None)
-    arrays = tuple(look(parts(tuple(tensors)))) if tensors else ()
+    arrays = tuple(look(arrays_of(tuple(tensors)))) if tensors else ()
     return DataSet(kind="torch.DataLoader", arrays=arrays, samples=samples, facts={"batch": loader.batch_size})
 
 
@@ -107,7 +107,7 @@ def _stream(x: Any, adapter: Any) -> DataSet:
     batches = getattr(adapter, "_first_batches", None) or ()
     arrays = [
         Seen(name=one.name, shape=(None, *one.shape[1:]) if one.shape else None, dtype=one.dtype)
-        for one in look(parts(batches[0]) if batches else ())
+        for one in look(arrays_of(batches[0]) if batches else ())
     ]
     name = getattr(x, "__name__", None)
     return DataSet(

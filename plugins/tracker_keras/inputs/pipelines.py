@@ -52,7 +52,7 @@ def read_pipeline(dataset: Any) -> Pipeline:
     ]
     structures = [_structure(one) for one in origins]
     named = structures[0] if len(structures) == 1 else structures
-    sources = tuple(parts(named)) if structures else ()
+    sources = tuple(arrays_of(named)) if structures else ()
     cardinality = int(dataset.cardinality())
     return Pipeline(
         steps=steps,
@@ -60,11 +60,11 @@ def read_pipeline(dataset: Any) -> Pipeline:
         samples=_samples(dataset, steps, sources, cardinality),
         batches=cardinality if cardinality >= 0 else None,
         is_infinite=cardinality == -1,
-        elements=tuple(parts(dataset.element_spec)),
+        elements=tuple(arrays_of(dataset.element_spec)),
     )
 
 
-def parts(value: Any) -> Iterator[tuple[str, Any]]:
+def arrays_of(value: Any) -> Iterator[tuple[str, Any]]:
     """The arrays of a single data argument of `fit()`: (x,), (x, y), or (x, y, sample_weight)."""
     if isinstance(value, tuple) and 1 <= len(value) <= 3:
         for name, one in zip(("x", "y", "sample_weight"), value, strict=False):
@@ -99,7 +99,7 @@ def _samples(
 ) -> int | None:
     if cardinality < 0 or not _BATCHING & {*steps}:
         return cardinality if cardinality >= 0 and sources and {*steps} <= _ONE_TO_ONE else None
-    sides = {spec.shape[0] for _, spec in parts(dataset.element_spec) if spec.shape.rank}
+    sides = {spec.shape[0] for _, spec in arrays_of(dataset.element_spec) if spec.shape.rank}
     if len(sides) == 1 and (batch := sides.pop()) is not None:
         return cardinality * int(batch)  # the batch size is fixed, so an incomplete batch is dropped
     if sources and {*steps} <= _ONE_TO_ONE | _BATCHING:

@@ -7,25 +7,25 @@ from weakref import WeakKeyDictionary, ref
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.record.fit import ObservedFit
     from tracker_keras.record.fit_call import FitCall
+    from tracker_keras.record.fit_state import FitState
 
-_last: WeakKeyDictionary[Run, ref[ObservedFit]] = WeakKeyDictionary()
+_last: WeakKeyDictionary[Run, ref[FitState]] = WeakKeyDictionary()
 
 
-def enter(run: Run, fit: ObservedFit) -> None:
+def enter(run: Run, fit: FitState) -> None:
     """Make `fit` the one that `run` records."""
     _last[run] = ref(fit)
 
 
-def fit_under_way(run: Run) -> ObservedFit | None:
+def fit_under_way(run: Run) -> FitState | None:
     """The running fit of `run`, in any thread, whose `fit()` has neither returned nor raised."""
     known = _last.get(run)
     fit = known() if known is not None else None
     return fit if fit is not None and not fit.is_over and fit.call.is_under_way else None
 
 
-def say_aside(run: Run, fit: ObservedFit, call: FitCall) -> None:
+def say_aside(run: Run, fit: FitState, call: FitCall) -> None:
     """Report that `call` is not recorded, since `fit` is running."""
     if fit.call is call:
         run.report(

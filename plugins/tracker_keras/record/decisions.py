@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +15,20 @@ from tracker_keras.record.stoppers import ends_epochs, stoppers
 
 if TYPE_CHECKING:
     from tracker.domain.vocabulary import FitOutcome
-    from tracker_keras.record.fit import ObservedFit
-    from tracker_keras.record.guard import Guard
-    from tracker_keras.record.watch import Watch
+    from tracker_keras.record.fit_state import FitState
 
 
 class Decisions:
-    """Watches the other callbacks of `fit`, at any position in the list, and records their decisions."""
+    """Watches the other callbacks of `fit`, at any position in the list, and records their decisions.
 
-    def __init__(self, fit: ObservedFit, watch: Watch, guard: Guard) -> None:
+    `finish` ends the record of a training that is about to raise.
+    """
+
+    def __init__(self, fit: FitState, finish: Callable[[], None]) -> None:
         self._fit = fit
+        self._finish = finish
         self._model = fit.model
-        self._watch = watch
+        self._watch = fit.watch
         self._stoppings: list[Any] = []
         self._metrics: dict[int, dict[str, Any]] = {}
         self._terminates_on_nan = False
@@ -38,7 +40,7 @@ class Decisions:
         self._lock = Lock()
         self.rates = RateWatch(fit.model, fit.decided)
         for callback in fit.callbacks:
-            with guard(f"watching {type(callback).__name__}"):
+            with fit.guard(f"watching {type(callback).__name__}"):
                 self._look_at(callback)
 
     def stop(self, by: FitOutcome) -> bool:
@@ -195,7 +197,7 @@ class Decisions:
         """End the record when TerminateOnNaN(raise_error=True) raises, since Keras then calls no other hook."""
         self._tell_nan(self._fit.current_epoch, math.nan, True)
         self._stopped_by = "nan"
-        self._fit.finish()
+        self._finish()
 
     def _tell_nan(self, epoch: int, loss: float, terminated: bool) -> None:
         by = {"by": "TerminateOnNaN"} if terminated else {}

@@ -21,7 +21,7 @@ _BEFORE = ("epoch_begins", "epoch_ends", "over")
 _DATA = ("x", "y", "sample_weight", "class_weight", "validation_split", "val_x", "val_y", "val_sample_weight")
 
 
-class FitObserver:
+class CallObserver:
     """Receives the events of one call of `fit()`, on its thread; none for each batch.
 
     An exception in a method ends the training: methods that must not raise guard themselves.
@@ -77,7 +77,7 @@ class FitCall:
         """The data of `fit()`, without the part for `validation_split`; None if unknown, or once the training began."""
         self.has_validation: bool | None = None
         self._frequency: int | Collection[int] = 1
-        self._observers: list[FitObserver] = []
+        self._observers: list[CallObserver] = []
         self._running = 0
 
     # -- what is known ---------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class FitCall:
 
     # -- who hears of it -------------------------------------------------------------------------------------------
 
-    def observe(self, observer: FitObserver) -> None:
+    def observe(self, observer: CallObserver) -> None:
         """Send the events of this call to `observer` until it is over.
 
         For the events before the callbacks' hooks, and for the end, observers are called in reverse order.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras.record.fit_call import FitCall, FitObserver
+from tracker_keras.record.fit_call import CallObserver, FitCall
+from tracker_keras.record.fit_state import ResumePoint
 from tracker_keras.record.optimizers import set_rates
 from tracker_keras.resuming import callback_states, data_position, randomness
 from tracker_keras.resuming.saving import FORMAT
@@ -23,23 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tracker")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakenUp:
-    """The position and knowledge with which a resumed fit begins.
-
-    `steps` are the optimizer steps that the run had done; `batch` the batches of the first epoch to skip, and `data`
-    those before them, of data that continues across epochs. `checkpoint` is None if the training had saved nothing yet
-    and begins its phase again.
-    """
-
-    steps: int
-    batch: int = 0
-    data: int = 0
-    checkpoint: Checkpoint | None = None
-    known: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Resumption(FitObserver):
+class Resumption(CallObserver):
     """Restores one fit from its run's newest state, and calls `then` after each restored part.
 
     Keras' callbacks reset their state in `on_train_begin`, and a BackupAndRestore restores there. So everything is
@@ -59,7 +43,7 @@ class Resumption(FitObserver):
         self._is_first = False
         """Whether the first epoch is about to begin."""
         self._goes_on_in_epoch = False
-        self.taken_up: TakenUp | None = None
+        self.resume_point: ResumePoint | None = None
         self._state: Mapping[str, Any] = {}
         self._is_earlier = False
         """Whether this training is complete and the state is a later training's."""
@@ -70,10 +54,10 @@ class Resumption(FitObserver):
             self._is_complete = place.ended and place.phase > state["phase"]
             if not self._is_earlier:
                 at = {key: state[key] for key in ("steps", "batch", "data")}
-                self.taken_up = TakenUp(**at, checkpoint=newest, known=state["known"])
+                self.resume_point = ResumePoint(**at, checkpoint=newest, known=state["known"])
         elif (steps := place.steps_to_begin_with()) is not None:
             log.info("resume: the training died before it saved a state; it begins again")
-            self.taken_up = TakenUp(steps=steps)
+            self.resume_point = ResumePoint(steps=steps)
 
     def train_begun(self) -> None:
         """Restore everything, after all callbacks' `on_train_begin` have reset their state."""

@@ -15,10 +15,9 @@ from tracker_keras.resuming.saving import NonChiefState, StateSaver
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.fit import MakeObserver, ObservedFit
     from tracker_keras.record.fit_call import FitCall
     from tracker_keras.record.guard import Guard
-    from tracker_keras.record.parts import MakePart
 
 log = logging.getLogger("tracker")
 
@@ -84,8 +83,8 @@ class ResumeOptions:
             self._place = position_of(known)
             self._place.enter(known, call.model, asks=self._resumes)
 
-    def parts(self) -> list[MakePart]:
-        """The parts that save the state of the next fit."""
+    def observers(self) -> list[MakeObserver]:
+        """What saves the state of the next fit."""
         if self._place is None:
             return []
         return [partial(StateSaver, every=self.every, place=self._place)]
@@ -103,7 +102,7 @@ class ResumeOptions:
             return
         resumption = Resumption(call, me, self._place, _nothing if fit is None else fit.put_back)
         if fit is not None:
-            fit.take_up(resumption.taken_up)
+            fit.resume_point = resumption.resume_point
         call.observe(resumption)
 
 

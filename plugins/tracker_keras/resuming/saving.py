@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.settings import Settings
-from tracker_keras.record.fit_call import FitObserver
+from tracker_keras.record.fit_call import CallObserver
+from tracker_keras.record.fit_observers import FitObserver
 from tracker_keras.record.optimizers import learning_rates, settable_rates
-from tracker_keras.record.parts import Part
 from tracker_keras.record.workers import is_alone
 from tracker_keras.resuming import callback_states, data_position, randomness
 from tracker_keras.resuming.state_file import (
@@ -56,7 +56,7 @@ class SavedState:
     ms: int
 
 
-class StateSaver(Part):
+class StateSaver(FitObserver):
     """Saves the state of its fit at the end of each epoch, or every `every` optimizer steps.
 
     The state is saved after all callbacks' `on_epoch_end` and before the next epoch begins: it includes the decisions
@@ -72,6 +72,7 @@ class StateSaver(Part):
         fit.saves_state = True
         self._every = every
         self._place = place
+        self._known = fit.known
         self._states = Handover(fit.run)
         self._variables: list[Any] = []
         self._is_due = False
@@ -203,7 +204,7 @@ class StateSaver(Part):
             "data": data,
             "learning_rate": learning_rates(model),
             "callbacks": states,
-            "known": fit.known(),
+            "known": self._known(),
         }
         if batch:
             state["rates"] = {"begun": self._rates, "now": settable_rates(model)}
@@ -236,7 +237,7 @@ class StateSaver(Part):
                 )
 
 
-class NonChiefState(FitObserver):
+class NonChiefState(CallObserver):
     """In a worker other than the chief: saves a state at the end of each epoch, as the chief does, and discards it.
 
     Reading a variable may be a collective operation of all workers (the averages of a BatchNormalization), for which

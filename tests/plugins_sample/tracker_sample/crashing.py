@@ -34,6 +34,11 @@ class Crashing:
     def run_ended(self):
         sys.exit("not like that")
 
+    @hookimpl(tryfirst=True)
+    def fit_observers(self):
+        yield from ()
+        raise ZeroDivisionError("no observer")
+
     @hookimpl
     def commands(self):
         yield crash

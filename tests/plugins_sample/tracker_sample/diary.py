@@ -52,6 +52,23 @@ def fit_ended(fit, outcome):
 
 
 @hookimpl
+def fit_observers(fit):
+    from tracker_keras.record.fit_observers import FitObserver
+
+    class Follower(FitObserver):
+        def begin(self, initial_epoch):
+            _write("begin", epoch=initial_epoch, callbacks=[type(one).__name__ for one in self.fit.callbacks])
+
+        def end_epoch(self, epoch, metrics):
+            _write("end_epoch", epoch=epoch, metrics=sorted(metrics))
+
+        def end(self):
+            _write("end", epochs=self.fit.call.epochs)
+
+    return [Follower(fit)]
+
+
+@hookimpl
 def run_ended(run, status):
     _write("run_ended", status=status)
     run.log_event("sample_said_goodbye", status=status)

@@ -7,8 +7,8 @@ import pytest
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.util import tensor_util
 
-from tracker_keras.tensorboard_events.batch_steps import BatchSteps
-from tracker_keras.tensorboard_events.buckets import buckets
+from tracker_keras.record.buckets import buckets
+from tracker_tensorboard.batch_steps import BatchSteps
 
 RANDOM = np.random.default_rng(3)
 VALUES = {

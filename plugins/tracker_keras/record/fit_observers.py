@@ -1,22 +1,22 @@
-"""Base class of the parts that record more of a fit than its epochs; one object for each fit."""
+"""Base class of what records more of a fit than its epochs, such as checkpoints and data; one object for each fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.fit_state import FitState
 
 
-class Part:
-    """Follows one fit. Exceptions of a method are logged and do not affect other parts.
+class FitObserver:
+    """Follows one fit. Exceptions of a method are logged and do not affect other observers.
 
     It is created before the fit's first epoch, so that it can wrap the hooks of other callbacks (`fit.watch`); slow
     work belongs into `fit.run.in_background`.
     """
 
-    def __init__(self, fit: ObservedFit) -> None:
+    def __init__(self, fit: FitState) -> None:
         self.fit = fit
 
     def begin(self, initial_epoch: int) -> None:
@@ -36,6 +36,3 @@ class Part:
 
     def died(self) -> None:
         """The fit is about to be recorded as failed; also called for a loop that never called `on_train_end`."""
-
-
-MakePart = Callable[["ObservedFit"], Part]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tracker.client.fit_recorder import FitRecorder
     from tracker.client.run import Run
     from tracker.domain.vocabulary import Axis
-    from tracker_keras.tensorboard_events.event_files import EventSource
+    from tracker_tensorboard.event_files import EventSource
 
 log = logging.getLogger("tracker")
 

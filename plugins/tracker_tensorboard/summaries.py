@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from tracker_keras.tensorboard_events.buckets import buckets
-from tracker_keras.tensorboard_events.event_writer import EventWriter
+from tracker_keras.record.buckets import buckets
+from tracker_tensorboard.event_writer import EventWriter
 
 MOST_IMAGES = 3
 """Of several images in one summary, so many are written, as `tf.summary.image` does."""

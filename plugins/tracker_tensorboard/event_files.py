@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracker_keras.tensorboard_events.event_writer import OWN_SUFFIX
+from tracker_tensorboard.event_writer import OWN_SUFFIX
 
 _TENSORFLOW = re.compile(r"events\.out\.tfevents\.\d+\..+\.(?P<pid>\d+)\.(?P<count>\d+)\.v2\Z")
 _HEAD_AND_TAIL = 16

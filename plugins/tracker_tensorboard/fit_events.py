@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tracker.domain.extras import how_to_install
+from tracker_keras.record.fit_observers import FitObserver
 from tracker_keras.record.optimizers import unwrapped
-from tracker_keras.record.parts import Part
-from tracker_keras.tensorboard import TensorBoard
-from tracker_keras.tensorboard_events.batch_steps import BatchSteps
-from tracker_keras.tensorboard_events.event_files import EventFiles, EventSource, Sizes, newest_of_this_process
-from tracker_keras.tensorboard_events.event_record import FILE_BYTES, EventRecord
+from tracker_tensorboard.batch_steps import BatchSteps
+from tracker_tensorboard.callback import TensorBoard
+from tracker_tensorboard.event_files import EventFiles, EventSource, Sizes, newest_of_this_process
+from tracker_tensorboard.event_record import FILE_BYTES, EventRecord
 
 if TYPE_CHECKING:
-    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.fit_state import FitState
 
 log = logging.getLogger("tracker")
 
@@ -36,7 +36,7 @@ PROFILE_BYTES = 256 * 1024 * 1024
 _said: set[str] = set()
 
 
-class TensorBoards(Part):
+class FitEvents(FitObserver):
     """Follows the event files below the callbacks' log_dirs for the length of one fit.
 
     Only what is written during this fit is its: of files that are there already the rest, of those that Keras made for
@@ -49,7 +49,7 @@ class TensorBoards(Part):
     do not.
     """
 
-    def __init__(self, fit: ObservedFit) -> None:
+    def __init__(self, fit: FitState) -> None:
         super().__init__(fit)
         self._callbacks = [one for one in fit.callbacks if isinstance(one, keras.callbacks.TensorBoard)]
         self._files: EventFiles | None = None
@@ -71,14 +71,14 @@ class TensorBoards(Part):
         recorder = self.fit.recorder
         if recorder is None or not self._callbacks:
             return
-        model, calls = self.fit.model, self.fit.steps_per_epoch
+        model, calls = self.fit.model, self.fit.call.steps_per_epoch
         at_once = max(1, getattr(model, "steps_per_execution", 1))
         optimizer = unwrapped(getattr(model, "optimizer", None))
         per_call = at_once / (getattr(optimizer, "gradient_accumulation_steps", None) or 1)
         # With gradients accumulated an epoch's steps are no whole number, and each call stands for as many.
         steps = calls if per_call == at_once else None
         self._steps = BatchSteps(per_call, -(-calls // at_once) if calls else None, steps)
-        self._record = EventRecord(self.fit.run, recorder, self._steps, batches=self.fit.logs_batches)
+        self._record = EventRecord(self.fit.run, recorder, self._steps, batches=self.fit.log_batches > 0)
         for callback in self._handed:
             callback.follow(recorder.step(0), recorder.epoch(0), self._hear)
         reader = _Reader(self, self._over)
@@ -141,17 +141,17 @@ class TensorBoards(Part):
 
 
 class _Reader(threading.Thread):
-    """Has the files read every few seconds; ends with the part that it does so for."""
+    """Has the files read every few seconds; ends with the observer that it does so for."""
 
-    def __init__(self, part: TensorBoards, over: threading.Event) -> None:
+    def __init__(self, observer: FitEvents, over: threading.Event) -> None:
         super().__init__(name="tracker-tensorboard", daemon=True)
-        self._part = weakref.ref(part)
+        self._observer = weakref.ref(observer)
         self._over = over
 
     def run(self) -> None:
-        while not self._over.wait(READ_S) and (part := self._part()) is not None:
-            part.read_soon()
-            del part
+        while not self._over.wait(READ_S) and (observer := self._observer()) is not None:
+            observer.read_soon()
+            del observer
 
 
 def _has_reader() -> bool:

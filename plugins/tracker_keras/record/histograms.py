@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from tracker.client.clock import now_ms
 from tracker.domain.errors import InvalidValue
-from tracker_keras.record.parts import MakePart, Part
-from tracker_keras.tensorboard_events.buckets import buckets
+from tracker_keras.record.buckets import buckets
+from tracker_keras.record.fit_observers import FitObserver
 
 if TYPE_CHECKING:
-    from tracker_keras.record.fit import ObservedFit
+    from tracker_keras.record.fit_state import FitState
 
 WAITING_BYTES = 256 * 1024 * 1024
 """How many bytes of weights may wait to be counted; an epoch that finds more is left out."""
@@ -29,8 +29,8 @@ def checked_frequency(histograms: object) -> int:
     return histograms
 
 
-def weight_histograms(every: int) -> list[MakePart]:
-    """The part that records them every so many epochs; none for 0."""
+def weight_histograms(every: int) -> list[Callable[[FitState], FitObserver]]:
+    """The observer that records them every so many epochs; none for 0."""
     return [lambda fit: WeightHistograms(fit, every)] if every else []
 
 
@@ -41,14 +41,14 @@ def named_weights(model: Any) -> Iterator[tuple[str, Any]]:
             yield weight.path.replace(":", "_"), weight
 
 
-class WeightHistograms(Part):
+class WeightHistograms(FitObserver):
     """Counts the weights of Keras' epochs 0, n, 2n … into 30 buckets, under their paths (`dense/kernel`).
 
     The epochs, the keys and the buckets are those of Keras' TensorBoard callback with `histogram_freq=n`, so that both
     together have one histogram an epoch. The training waits for a copy of the weights; they are counted beside it.
     """
 
-    def __init__(self, fit: ObservedFit, every: int) -> None:
+    def __init__(self, fit: FitState, every: int) -> None:
         super().__init__(fit)
         self._every = every
         self._lock = Lock()

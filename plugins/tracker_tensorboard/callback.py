@@ -15,8 +15,8 @@ import keras
 
 from tracker_keras.record.guard import Guard
 from tracker_keras.record.optimizers import iterations
-from tracker_keras.tensorboard_events.event_files import EventSource
-from tracker_keras.tensorboard_events.summaries import Summaries
+from tracker_tensorboard.event_files import EventSource
+from tracker_tensorboard.summaries import Summaries
 
 log = logging.getLogger("tracker")
 

@@ -1,0 +1,1 @@
+"""TensorBoard: records what its callback writes, and writes event files without TensorFlow."""
