@@ -14,7 +14,10 @@ from tracker.client import lifecycle, origin
 from tracker.client.clock import CLOCK, now_ms
 from tracker.client.delivery import Delivery
 from tracker.client.journal import VERSION, Journal
-from tracker.client.plugin_events import Notices, Observer
+from tracker.client.plugin_events import Observer, PluginEvents
+from tracker.client.position import Position
+from tracker.client.recorded import EarlierRecords
+from tracker.client.recorder import RunRecorder
 from tracker.client.run import Run
 from tracker.client.shipper import Shipper
 from tracker.client.sync import Synced, ship_run, sync
@@ -89,7 +92,7 @@ def start_run(
     new_name = check_name(name) if name is not None else new_run_name(new_id)
     if settings.mode == "disabled":
         return Run(id=new_id, name=new_name, experiment=experiment, store_url="",
-                   writer=RunWriter(new_id, None), progress=Progress(),
+                   recorder=_recorder(RunWriter(new_id, None), None),
                    open_again=(open_again, (new_id, new_name, experiment, "", artifacts)))  # fmt: skip
 
     url = compose.store_url(store or settings.store, settings.token)
@@ -103,21 +106,24 @@ def start_run(
         CLOCK.advance(max(found.started_ms, found.ended_ms or 0))
     opened_ms = now_ms()
     writer = _open_writer(settings, url, root, found, new_id, new_name, experiment, progress, opened_ms)
-    notices = Notices(writer.report)
     id, name, experiment = (found.id, found.name, found.experiment) if found else (new_id, new_name, experiment)
+    earlier = EarlierRecords(
+        run_id=id,
+        is_continued=found is not None,
+        is_unknown=progress is None,
+        connect=lambda: continuing.connect(settings, url, root),
+        recorded=lambda: continuing.recorded(settings, url, id),
+        flush=lambda: run.flush(),
+    )
+    recorder = _recorder(writer, progress, earlier)
     run = Run(
         id=id,
         name=name,
         experiment=experiment,
         store_url=compose.identity(url),
-        writer=writer,
-        progress=progress or Progress(),
-        notices=notices,
+        recorder=recorder,
         started_ms=found.started_ms if found else opened_ms,
         resumed=found is not None,
-        unasked=progress is None,
-        connect=lambda: continuing.connect(settings, url, root),
-        recorded=lambda: continuing.recorded(settings, url, id),
         open_again=(open_again, (id, name, experiment, compose.identity(url), artifacts)),
     )
     lifecycle.watch(run)
@@ -128,8 +134,8 @@ def start_run(
     if tags:
         run.set_tags(tags)
     if settings.plugins.lower() != "off":
-        notices.begin(lambda: _observer(settings, writer))
-        notices.put("run_started", run=run)
+        recorder.events.begin(lambda: _observer(settings, writer), run=run)
+        recorder.events.put("run_started")
     return run
 
 
@@ -236,6 +242,10 @@ def sync_journals(*, store: str | None = None) -> Iterator[Synced]:
         return compose.make_transport(full), compose.open_artifacts(header.artifacts, full)
 
     return sync(settings.home, connect)
+
+
+def _recorder(writer: RunWriter, progress: Progress | None, earlier: EarlierRecords | None = None) -> RunRecorder:
+    return RunRecorder(writer, Position(progress or Progress()), PluginEvents(writer.report), earlier)
 
 
 def _observer(settings: Settings, writer: RunWriter) -> Observer:

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
-from tracker.client.plugin_events import PATIENCE_S, CheckpointInfo, FitInfo
+from tracker.client.checkpoint_log import CheckpointInfo
+from tracker.client.fit_recorder import FitInfo
+from tracker.client.plugin_events import PATIENCE_S
 from tracker.domain.access import Role
 from tracker.domain.vocabulary import FitOutcome, RunStatus
 

@@ -6,7 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tracker.api import start_run
-from tracker.client.lifecycle import open_runs, status_after
+from tracker.client.ending import status_after
+from tracker.client.lifecycle import open_runs
+from tracker.client.run import end_of
 from tracker.domain.identity import new_run_id
 from tracker_keras.callback import TrackerCallback
 from tracker_keras.record.runs import NewRun, is_opened_here
@@ -37,7 +39,7 @@ class Recording:
         with _lock:
             _busy[:] = [one for one in _busy if one is not self._run]
         if self._is_own and self._run is not None:
-            self._run.end(status_after(error), error)
+            end_of(self._run).end(status_after(error), error)
 
 
 class Recordings:

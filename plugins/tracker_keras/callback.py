@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
+from tracker.client.run import end_of
 from tracker.domain.errors import InvalidValue
 from tracker_keras.checkpoint_files.checkpoints import Checkpoints
 from tracker_keras.inputs.data import Data
@@ -220,7 +221,7 @@ class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]
         if self._pickled_run is not None:
             open_again, which = self._pickled_run
             self._run, self._pickled_run = open_again(*which), None
-        if self._is_own and (self._run is None or self._run.disowned or self._run.status != "running"):
+        if self._is_own and (self._run is None or end_of(self._run).disowned or self._run.status != "running"):
             self._opened = open_run(self, self._new_run)
             self._run, self._description = self._opened.run, None
             self._resume_options.opened()

@@ -159,7 +159,7 @@ class EventRecord:
         rows = np.asarray(_array(value.tensor), dtype=np.float64).reshape(-1, 3)
         if place is not None and len(rows):
             edges, counts = _joined(rows)
-            self._run.late.bins(place.axis, place.step, key, edges, counts, fit=place.fit, ms=ms)
+            self._recorder.run_recorder.bins(place.axis, place.step, key, edges, counts, fit=place.fit, ms=ms)
 
     def _add_images(self, source: EventSource, value: Any, step: int, ms: int) -> None:
         key, place = self._weight_or_own(source, value.tag, "/image", step)
@@ -170,7 +170,7 @@ class EventRecord:
             if self._image_bytes > IMAGE_BYTES:
                 self._say(f"more than {IMAGE_BYTES} bytes of images in one fit; the others are in the event files")
                 return
-            self._run.late.image(png, f"{key}/{index}" if index else key, place.step, ms=ms)
+            self._recorder.run_recorder.image(png, f"{key}/{index}" if index else key, place.step, ms=ms)
 
     def _add_text(self, source: EventSource, value: Any, step: int) -> None:
         key = _key(source, value.tag)
@@ -182,7 +182,7 @@ class EventRecord:
             self._say(f"more than {MOST_TEXTS} texts in one fit, or one over {FILE_BYTES} bytes, are not recorded")
             return
         at = self._own_step("text", key, step).step
-        self._run.late.file(text, f"tensorboard/{folder_path(key)}/{at}.md")
+        self._recorder.run_recorder.file(text, f"tensorboard/{folder_path(key)}/{at}.md")
 
     def _keep_graph(self, path: str, data: bytes) -> None:
         """Once a run, and once more where a later fit has another one."""
@@ -194,7 +194,7 @@ class EventRecord:
             if path in kept:
                 path = path.replace("tensorboard/", f"tensorboard/fit.{self._recorder.number}/", 1)
             kept[path] = digest
-            self._run.late.file(data, path)
+            self._recorder.run_recorder.file(data, path)
 
     # -- where it is ---------------------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class EventRecord:
         row, self._row = self._row, []
         if row:
             (axis, step, fit), metrics = row[0].place, {one.key: one.value for one in row}
-            self._run.late.points(axis, step, metrics, fit=fit, ms=row[0].ms)
+            self._recorder.run_recorder.points(axis, step, metrics, fit=fit, ms=row[0].ms)
 
     def _say(self, what: str) -> None:
         if what not in self._said:

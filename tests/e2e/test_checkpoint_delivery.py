@@ -19,6 +19,7 @@ from tracker.api import open_store, start_run, sync_journals
 from tracker.artifacts.folder_archive import unpack
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client import shipper, staging
+from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.client.journal import folder
 from tracker.client.run import Run
 from tracker.domain.ports import RunStore
@@ -157,7 +158,7 @@ def test_a_fits_checkpoints_from_another_thread(store: RunStore) -> None:
 
         def late() -> None:
             go.wait()
-            assert first.log_checkpoint(kept, 0, steps=10, ms=12345)
+            assert first.add_checkpoint(kept, CheckpointInfo(epoch=first.epoch(0), step=first.step(10), ms=12345))
 
         run.in_background(late)
         first.end("completed")

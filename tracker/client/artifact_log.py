@@ -19,14 +19,14 @@ Stage = Callable[[bytes | str, str], Staged | None]
 class ArtifactLog:
     """Logs a run's artifacts, from any thread; those that cannot be copied are refused, logged and counted."""
 
-    def __init__(self, intake: Validation, stage: Stage, write: Callable[[Frame], None]) -> None:
-        self._intake = intake
+    def __init__(self, validation: Validation, stage: Stage, write: Callable[[Frame], None]) -> None:
+        self._validation = validation
         self._stage = stage
         self._write = write
 
     def text(self, text: str, path: str) -> None:
         """Log a text as a UTF-8 file."""
-        self._intake.checked(lambda: self.file(as_text("text", text).encode("utf-8", "backslashreplace"), path))
+        self._validation.checked(lambda: self.file(as_text("text", text).encode("utf-8", "backslashreplace"), path))
 
     def tree(self, local_path: str | os.PathLike[str], path: str | None) -> None:
         """Log a file, or each file of a folder, under `path` (default: its own name)."""
@@ -42,7 +42,7 @@ class ArtifactLog:
             else:
                 self.file(str(source), target)
 
-        self._intake.checked(keep)
+        self._validation.checked(keep)
 
     def file(self, source: str | bytes, path: str) -> None:
         """Log the file at a local path, or bytes."""
@@ -52,4 +52,4 @@ class ArtifactLog:
             if staged is not None:
                 self._write(ArtifactLogged(ms=now_ms(), file=staged))
 
-        self._intake.checked(keep)
+        self._validation.checked(keep)

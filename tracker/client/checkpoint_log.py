@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,12 +13,38 @@ from tracker.client.folder_archive import files_of
 from tracker.client.staging import Staging
 from tracker.client.validation import Validation, as_mapping, as_path
 from tracker.client.values import checkpoint_format, one_of
+from tracker.domain.checkpoint_retention import BEST_BY
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import CheckpointLogged, CheckpointsKept, Frame
 from tracker.domain.limits import MOST_KEPT, as_detail, check_step
 from tracker.domain.vocabulary import CheckpointRole
 
 Hold = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointInfo:
+    """A checkpoint of a run: `epoch`, `step` and `fit` (0: none) in the run's numbers, `size` in bytes.
+
+    `is_best` is None if the store decides. `state` is what a resume needs besides the file, and what else is known of
+    the checkpoint. `ms` is the time at which it was saved, 0 for now. `format` and `size` are those of the copy.
+    """
+
+    epoch: int
+    step: int | None = None
+    fit: int = 0
+    format: str = ""
+    size: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    is_best: bool | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    role: CheckpointRole = "model"
+    ms: int = 0
+
+    @property
+    def best_by(self) -> str | None:
+        """The metric by which the callback that saved the checkpoint found it the best."""
+        return self.state.get(BEST_BY)
 
 
 class CheckpointLog:
@@ -28,12 +55,12 @@ class CheckpointLog:
 
     def __init__(
         self,
-        intake: Validation,
+        validation: Validation,
         staging: Callable[[], Staging | None],
         write: Callable[[Frame], None],
         moment: Callable[[], int],
     ) -> None:
-        self._intake = intake
+        self._validation = validation
         self._staging = staging
         self._write = write
         self._moment = moment
@@ -41,54 +68,45 @@ class CheckpointLog:
     def add(
         self,
         local_path: str | os.PathLike[str],
-        epoch: int,
-        step: int | None,
-        fit: int,
-        *,
-        metrics: Mapping[str, Any] | None,
-        is_best: bool | None,
-        state: Mapping[str, Any] | None,
-        role: CheckpointRole,
-        ms: int | None,
-        hold: Hold | None = None,
+        info: CheckpointInfo,
+        saved: Callable[[CheckpointInfo], None],
+        hold: Hold | None,
     ) -> bool:
-        """Copy the file or folder and record it; `epoch` and `step` are the run's. True if it will be published.
+        """Copy the file or folder and record it; True if it will be published.
 
-        `hold` takes a function that writes the row, to be called later; None: the row is written now.
+        `saved` is called with the complete `info` when the row is written. `hold` takes a function that writes the
+        row, to be called later; None: the row is written now.
         """
 
         def keep() -> bool:
-            when = self._moment() if ms is None else ms
-            source, part = Path(as_path("local_path", local_path)), one_of("role", role, get_args(CheckpointRole))
+            known = self._checked(replace(info, ms=info.ms or self._moment()))
+            source = Path(as_path("local_path", local_path))
             if not source.exists():
                 raise InvalidValue("checkpoint", f"{str(source)!r} does not exist")
             if source.is_dir() and not files_of(source):
                 raise InvalidValue("checkpoint", f"{str(source)!r} is a folder without files")
-            number, steps = check_step("epoch", epoch), None if step is None else check_step("step", step)
-            beside, needed = (
-                self._intake.other_metrics(metrics or {}),
-                as_detail("state", dict(as_mapping("state", state or {}))),
-            )
             kind = checkpoint_format(source)
             if (staging := self._staging()) is None:
                 return False
-            staged = staging.keep_checkpoint(source, f"checkpoints/{{sha256}}{kind}", state=part == "state")
+            staged = staging.keep_checkpoint(source, f"checkpoints/{{sha256}}{kind}", state=known.role == "state")
+            known = replace(known, format=kind, size=staged.size)
             frame = CheckpointLogged(
-                ms=when,
-                epoch=number,
-                step=steps,
-                fit=fit,
+                ms=known.ms,
+                epoch=known.epoch,
+                step=known.step,
+                fit=known.fit,
                 format=kind,
-                metrics=beside,
-                is_best=None if is_best is None else bool(is_best),
-                state=needed,
+                metrics=dict(known.metrics),
+                is_best=known.is_best,
+                state=dict(known.state),
                 file=staged,
-                role=part,
+                role=known.role,
             )
 
             def record() -> None:
                 self._write(frame)
-                if part == "state":
+                saved(known)
+                if known.role == "state":
                     staging.supersede(staged.name)
 
             if hold is None:
@@ -97,7 +115,7 @@ class CheckpointLog:
                 hold(record)
             return True
 
-        return bool(self._intake.checked(keep))
+        return bool(self._validation.checked(keep))
 
     def bound(self, last: int | None, best: int | None) -> None:
         """Record the retention: how many checkpoints are kept."""
@@ -105,7 +123,18 @@ class CheckpointLog:
         def say() -> None:
             self._write(CheckpointsKept(ms=now_ms(), last=_count("last", last), best=_count("best", best)))
 
-        self._intake.checked(say)
+        self._validation.checked(say)
+
+    def _checked(self, info: CheckpointInfo) -> CheckpointInfo:
+        return replace(
+            info,
+            epoch=check_step("epoch", info.epoch),
+            step=None if info.step is None else check_step("step", info.step),
+            metrics=self._validation.other_metrics(info.metrics or {}),
+            is_best=None if info.is_best is None else bool(info.is_best),
+            state=as_detail("state", dict(as_mapping("state", info.state or {}))),
+            role=one_of("role", info.role, get_args(CheckpointRole)),
+        )
 
 
 def _count(field: str, value: object) -> int | None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-if TYPE_CHECKING:
-    from tracker.client.run import Run
-
-OpenAgain = tuple[Callable[..., "Run"], tuple[Any, ...]]
+OpenAgain = tuple[Callable[..., object], tuple[Any, ...]]
 """A function that returns the run, and its arguments, both picklable."""
 
 
 class Copied:
     """Mixin: a copy is the object itself; unpickling opens the run by its id, with the settings of that process."""
 
-    open_again: OpenAgain | None
+    _open_again: OpenAgain | None
 
     def __copy__(self) -> Self:
         return self
@@ -24,6 +21,6 @@ class Copied:
         return self
 
     def __reduce__(self) -> OpenAgain:
-        if self.open_again is None:
+        if self._open_again is None:
             raise TypeError(f"{self!r} cannot be pickled: it was not opened by tracker.start_run")
-        return self.open_again
+        return self._open_again

@@ -1,72 +1,70 @@
-"""Ends a run: by `finish`, at the end of its `with` block, or when its process ends."""
+"""How a run ends: its status, what must be over before, and its last frame."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Mapping
 
-from tracker.client import lifecycle
-from tracker.client.background import Background
-from tracker.client.fit_recorder import FitRecorder, Position, outcome_of
-from tracker.client.plugin_events import Notices
+from tracker.client.fit_recorder import FitRecorder, outcome_of
+from tracker.client.interrupts import EXIT_TIMEOUT_S, SIGNAL_TIMEOUT_S, uninterrupted
+from tracker.client.recorder import RunRecorder
 from tracker.client.values import described
-from tracker.client.writer import RunWriter
-from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import RunEnded
-from tracker.domain.vocabulary import RUN_STATUSES, FitOutcome, RunStatus
+from tracker.domain.vocabulary import FitOutcome, RunStatus
 
 Error = BaseException | Mapping[str, str]
 """An exception that ended a run, or its description (see `described`)."""
 
 
-class Ending:
-    """Mixin of `Run` with the methods that end it."""
+def status_after(error: BaseException | None) -> RunStatus:
+    """Status of a run that ended with this exception, or without one."""
+    if error is None:
+        return "finished"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return "finished"
+    if isinstance(error, GeneratorExit):
+        return "finished"
+    return "failed"
 
-    status: RunStatus
-    preempted: bool
-    """Whether a signal arrived that a handler of the training script decides about."""
-    disowned: bool = False
-    """Whether this process is a forked child of the run's process."""
-    _background: Background
-    _fit: FitRecorder | None
-    _notices: Notices
-    _position: Position
-    _writer: RunWriter
 
-    def finish(self, status: RunStatus = "finished", *, timeout: float = lifecycle.EXIT_TIMEOUT_S) -> int:
-        """End the run and wait as `flush` does; return how many points and files are still in the journal.
+class RunEnd:
+    """The end of one run: `Run.finish`, the end of its `with` block, or the end of its process.
 
-        A second call changes nothing. A run whose process got SIGTERM meanwhile is `preempted`, not `finished`.
-        """
-        if status not in RUN_STATUSES or status in ("running", "lost"):
-            raise InvalidValue("status", f"{status!r} is not how a run ends", limit=", ".join(RUN_STATUSES[1:-1]))
-        return self.end(status, None, timeout)
+    `last_fit` returns the run's last fit. `on_end` is called once when the run has ended.
+    """
 
-    def end(
-        self,
-        status: RunStatus,
-        error: Error | None,
-        timeout: float = lifecycle.EXIT_TIMEOUT_S,
-    ) -> int:
-        """End the run as `finish` does, with the exception that ended it, if any."""
+    def __init__(self, recorder: RunRecorder, last_fit: Callable[[], FitRecorder | None]) -> None:
+        self._recorder = recorder
+        self._writer = recorder.writer
+        self._last_fit = last_fit
+        self.status: RunStatus = "running"
+        self.preempted = False
+        """Whether a signal arrived that a handler of the training script decides about."""
+        self.disowned = False
+        """Whether this process is a forked child of the run's process."""
+        self.on_end: Callable[[], None] = lambda: None
+
+    def end(self, status: RunStatus, error: Error | None, timeout: float = EXIT_TIMEOUT_S) -> int:
+        """End the run as `Run.finish` does, with the exception that ended it, if any."""
         try:
             return self._end(status, error, timeout)
         except KeyboardInterrupt:  # Ctrl-C meanwhile: the run's end is still recorded, with a short wait
-            with lifecycle.uninterrupted():
-                self._end("interrupted" if status == "finished" else status, error, lifecycle.SIGNAL_TIMEOUT_S)
+            with uninterrupted():
+                self._end("interrupted" if status == "finished" else status, error, SIGNAL_TIMEOUT_S)
             raise
 
     def _end(self, status: RunStatus, error: Error | None, timeout: float) -> int:
+        recorder, fit = self._recorder, self._last_fit()
         if self._writer.ended:
             return self._writer.left
-        timeout = self._background.close(timeout, patient=status != "preempted" and not self.preempted)
+        timeout = recorder.background.close(timeout, patient=status != "preempted" and not self.preempted)
         status = self._ending(status, error)
-        if self._fit is not None and not self._fit.ended:
-            completed = status == "finished" and error is None and self._fit.is_complete
-            self._fit.end("completed" if completed else outcome_of(status, error))
-        self._notices.put("run_ended", run=self, status=status)
-        timeout = self._notices.close(timeout)
+        if fit is not None and not fit.ended:
+            completed = status == "finished" and error is None and fit.is_complete
+            fit.end("completed" if completed else outcome_of(status, error))
+        recorder.events.put("run_ended", status=status)
+        timeout = recorder.events.close(timeout)
         self.status = status
         failure: Mapping[str, str] | None = None
         if status == "failed":  # otherwise nothing is imported while the process ends
@@ -74,7 +72,7 @@ class Ending:
         try:
             return self._writer.end(
                 RunEnded(
-                    ms=self._position.moment(),
+                    ms=recorder.position.moment(),
                     status=status,
                     error=dict(failure) if failure and status == "failed" else None,
                 ),
@@ -82,16 +80,17 @@ class Ending:
             )
         finally:
             if self._writer.ended:
-                lifecycle.forget(self)
+                self.on_end()
 
     @property
     def has_open_fit(self) -> bool:
         """Whether the last fit did not return and did not record all its epochs."""
-        return self._fit is not None and not self._fit.ended and not self._fit.is_complete
+        fit = self._last_fit()
+        return fit is not None and not fit.ended and not fit.is_complete
 
     def outcome_after(self, error: BaseException) -> FitOutcome:
         """Outcome of a fit that raised `error`."""
-        return outcome_of(self._ending(lifecycle.status_after(error), error), error)
+        return outcome_of(self._ending(status_after(error), error), error)
 
     def _ending(self, status: RunStatus, error: object) -> RunStatus:
         """`status`, or `preempted` if a signal's handler ended the run by SystemExit or KeyboardInterrupt."""
@@ -101,14 +100,6 @@ class Ending:
     def disown(self) -> None:
         """In a forked child: leave the run to the parent."""
         self.disowned = True
-        self._background.disown()
-        self._notices.disown()
+        self._recorder.background.disown()
+        self._recorder.events.disown()
         self._writer.disown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.end(lifecycle.status_after(error), error)

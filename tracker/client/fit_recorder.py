@@ -6,64 +6,17 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, get_args
 
-from tracker.client.checkpoint_log import CheckpointLog
+from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.client.clock import now_ms
-from tracker.client.validation import Validation, as_mapping
+from tracker.client.recorder import RunRecorder
 from tracker.client.values import one_of
-from tracker.domain.frames import EventLogged, FitEnded, FitStarted, Frame
-from tracker.domain.limits import STEP_MAX, as_detail, as_number, check_key, check_step
-from tracker.domain.run_progress import Progress
+from tracker.domain.frames import FitEnded, FitStarted
+from tracker.domain.limits import STEP_MAX, as_number, check_step
 from tracker.domain.vocabulary import CheckpointRole, FitOutcome, RunStatus
-
-
-class Position:
-    """Current position of a run: `Progress`, updated with each record."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.fits = progress.fits
-        self.phase = progress.phase
-        self.next_epoch = progress.next_epoch
-        self.steps = progress.steps
-        self.phase_epoch = progress.phase_epoch
-        self.phase_step = progress.phase_step
-        self._moment = 0
-
-    def moment(self) -> int:
-        """Milliseconds since the Unix epoch, strictly increasing.
-
-        Events and checkpoints are sorted by time, so this keeps them in the order in which they happened.
-        """
-        self._moment = moment = max(now_ms(), self._moment + 1)
-        return moment
-
-    def enter_fit(
-        self, initial_epoch: int, epochs: int | None, steps_per_epoch: int | None, resumed_steps: int | None = None
-    ) -> tuple[int, int]:
-        """Begin the next fit; return the run's numbers of its first epoch and of its first optimizer step.
-
-        A fit from epoch 0 begins a new phase, whose numbers go on from the run's last. A later `initial_epoch`
-        continues the phase: points at and after it will be superseded. So does a fit with `resumed_steps` (the run's
-        optimizer steps where it resumes), even from epoch 0. A fit that plans no epoch changes nothing.
-        """
-        self.fits += 1
-        if epochs == 0:
-            return self.next_epoch, self.steps + 1
-        begins = initial_epoch == 0 and resumed_steps is None
-        if begins or self.phase == 0:
-            self.phase += 1
-            self.phase_epoch = self.next_epoch if initial_epoch == 0 else 0
-            self.phase_step = self.steps if initial_epoch == 0 else 0
-        self.next_epoch = self.phase_epoch + initial_epoch
-        if resumed_steps is not None:
-            self.steps = resumed_steps
-        elif initial_epoch == 0:
-            self.steps = self.phase_step
-        elif steps_per_epoch:
-            self.steps = self.phase_step + initial_epoch * steps_per_epoch
-        return self.next_epoch, self.steps + 1
 
 
 def outcome_of(status: RunStatus, error: object = None) -> FitOutcome:
@@ -76,6 +29,19 @@ def outcome_of(status: RunStatus, error: object = None) -> FitOutcome:
     return "stopped" if status == "finished" and isinstance(error, SystemExit | GeneratorExit) else "failed"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitInfo:
+    """A `model.fit()` that began: its number and phase, counted from 1, and its first epoch, in the run's numbers.
+
+    `epochs` is the epoch before which it plans to end, None if unknown.
+    """
+
+    number: int
+    phase: int
+    first_epoch: int
+    epochs: int | None
+
+
 class FitRecorder:
     """Records one `model.fit()`, in Keras' numbers: epochs as in `on_epoch_end`, steps since the fit began.
 
@@ -85,13 +51,8 @@ class FitRecorder:
 
     def __init__(
         self,
-        position: Position,
-        intake: Validation,
-        write: Callable[[Frame], None],
-        log_epoch: Callable[[int, Mapping[str, object], float | None, int | None], None],
-        log_step: Callable[[int, Mapping[str, object]], None],
-        on_end: Callable[[FitOutcome], None],
-        checkpoints: CheckpointLog,
+        recorder: RunRecorder,
+        on_end: Callable[[], None],
         outcome_after: Callable[[BaseException], FitOutcome],
         *,
         initial_epoch: int,
@@ -101,15 +62,11 @@ class FitRecorder:
         resumed_from: int | None,
         resumed_steps: int | None = None,
     ) -> None:
-        self._position = position
-        self._intake = intake
-        self._write = write
-        self._log_epoch = log_epoch
-        self._log_step = log_step
+        self.run_recorder = recorder
+        position = self._position = recorder.position
+        self._validation = recorder.validation
         self._on_end = on_end
-        self._checkpoints = checkpoints
         self._outcome_after = outcome_after
-        self._initial_epoch = initial_epoch
         self.first_epoch, self.first_step = position.enter_fit(initial_epoch, epochs, steps_per_epoch, resumed_steps)
         self.number = position.fits
         self.phase = position.phase
@@ -122,7 +79,7 @@ class FitRecorder:
         self.planned = planned = None if epochs is None else self._offset + epochs
         if resumed_from is None and initial_epoch > 0:
             resumed_from = self.first_epoch - 1
-        write(
+        recorder.write(
             FitStarted(
                 ms=now_ms(),
                 number=self.number,
@@ -139,6 +96,12 @@ class FitRecorder:
             )
         )
         self._event("fit_started", self.first_epoch, {"fit": self.number, "phase": self.phase, "epochs": planned})
+        recorder.events.put("fit_started", fit=self.info)
+
+    @property
+    def info(self) -> FitInfo:
+        """The description of this fit for plugins."""
+        return FitInfo(number=self.number, phase=self.phase, first_epoch=self.first_epoch, epochs=self.planned)
 
     def epoch(self, keras_epoch: int) -> int:
         """The run's number of Keras' epoch."""
@@ -160,10 +123,10 @@ class FitRecorder:
         if number is None:
             return
         epoch, done = self.epoch(number), None if steps is None else self._count("steps", steps)
-        lasted = None if seconds is None else self._intake.checked(lambda: as_number("seconds", seconds))
+        lasted = None if seconds is None else self._validation.checked(lambda: as_number("seconds", seconds))
         self.reached(done)
-        self._position.next_epoch = max(self._position.next_epoch, epoch + 1)
-        self._log_epoch(epoch, metrics, lasted, None if done is None else self.step(done))
+        step = None if done is None else self.step(done)
+        self.run_recorder.epoch(epoch, metrics, seconds=lasted, step=step, fit=self.number)
         self._recorded = max(self._recorded, epoch)
         self._release()
 
@@ -172,16 +135,14 @@ class FitRecorder:
         number = self._count("steps", steps)
         if number is not None:
             self.reached(number)
-            self._log_step(self.step(number), metrics)
+            self.run_recorder.points("step", self.step(number), metrics, fit=self.number, ms=now_ms())
 
     def log_event(self, kind: str, keras_epoch: int, detail: Mapping[str, object]) -> None:
         """Record an event of Keras' epoch as this fit's, even after the fit has ended."""
 
-        def record() -> None:
-            name, epoch = check_key("event", kind), self.epoch(check_step("epoch", keras_epoch))
-            self._event(name, epoch, as_detail(f"detail of event {name!r}", dict(as_mapping("detail", detail))))
-
-        self._intake.checked(record)
+        epoch = self._count("epoch", keras_epoch)
+        if epoch is not None:
+            self._event(kind, self.epoch(epoch), detail)
 
     def log_checkpoint(
         self,
@@ -193,38 +154,37 @@ class FitRecorder:
         is_best: bool | None = None,
         state: Mapping[str, object] | None = None,
         role: CheckpointRole = "model",
-        ms: int | None = None,
-        ends_epoch: bool = False,
     ) -> bool:
-        """`Run.log_checkpoint` for an epoch of this fit, after `steps` of its steps, saved at `ms` (default: now).
+        """`Run.log_checkpoint` for an epoch of this fit, after `steps` of its steps."""
+        number = self._count("epoch", keras_epoch)
+        done = None if steps is None else self._count("steps", steps)
+        if number is None or (done is None and steps is not None):
+            return False
+        info = CheckpointInfo(
+            epoch=self.epoch(number),
+            step=None if done is None else self.step(done),
+            metrics=metrics or {},
+            is_best=is_best,
+            state=state or {},
+            role=role,
+        )
+        return self.add_checkpoint(local_path, info)
+
+    def add_checkpoint(
+        self, local_path: str | os.PathLike[str], info: CheckpointInfo, *, ends_epoch: bool = False
+    ) -> bool:
+        """Record a checkpoint of this fit; `info` has the run's numbers, as `epoch` and `step` give them.
 
         Callable from any thread, also when the fit has gone on or ended. Rows are written in the order of the calls.
         With `ends_epoch` the row is written after that of its epoch, whose metrics decide how good the checkpoint is,
         or when the fit ends.
         """
-        number = self._count("epoch", keras_epoch)
-        done = None if steps is None else self._count("steps", steps)
-        when = None if ms is None else self._count("ms", ms)
-        if number is None or (done is None and steps is not None) or (when is None and ms is not None):
-            return False
-        step, epoch = None if done is None else self.step(done), self.epoch(number)
 
         def hold(record: Callable[[], None]) -> None:
-            self._held.append((epoch if ends_epoch else -1, record))
+            self._held.append((info.epoch if ends_epoch else -1, record))
             self._release()
 
-        return self._checkpoints.add(
-            local_path,
-            epoch,
-            step,
-            self.number,
-            metrics=metrics,
-            is_best=is_best,
-            state=state,
-            role=role,
-            ms=when,
-            hold=hold,
-        )
+        return self.run_recorder.checkpoint(local_path, replace(info, fit=self.number), hold=hold)
 
     def _release(self) -> None:
         """Write the rows that are due, in their order.
@@ -243,13 +203,14 @@ class FitRecorder:
 
     def end(self, outcome: FitOutcome) -> None:
         """End the fit; a second call does nothing, an invalid outcome is refused."""
-        if self.ended or self._intake.checked(lambda: one_of("outcome", outcome, get_args(FitOutcome))) is None:
+        if self.ended or self._validation.checked(lambda: one_of("outcome", outcome, get_args(FitOutcome))) is None:
             return
         self.ended = True
         self._release()
-        self._write(FitEnded(ms=now_ms(), number=self.number, outcome=outcome))
+        self.run_recorder.write(FitEnded(ms=now_ms(), number=self.number, outcome=outcome))
         self._event("fit_ended", self._position.next_epoch - 1, {"fit": self.number, "outcome": outcome})
-        self._on_end(outcome)
+        self._on_end()
+        self.run_recorder.events.put("fit_ended", fit=self.info, outcome=outcome)
 
     def __enter__(self) -> Self:
         return self
@@ -279,16 +240,8 @@ class FitRecorder:
         """A whole number; None if it was refused."""
         if type(value) is int and 0 <= value <= STEP_MAX:
             return value
-        return self._intake.checked(lambda: check_step(field, value))
+        return self._validation.checked(lambda: check_step(field, value))
 
-    def _event(self, kind: str, epoch: int, detail: dict[str, object]) -> None:
-        self._write(
-            EventLogged(
-                ms=self._position.moment(),
-                kind=kind,
-                epoch=max(epoch, 0),
-                step=self._position.steps,
-                fit=self.number,
-                detail=detail,
-            )
-        )
+    def _event(self, kind: str, epoch: int, detail: Mapping[str, object]) -> None:
+        step = self._position.steps
+        self.run_recorder.event(kind, detail, epoch=max(epoch, 0), step=step, fit=self.number)

@@ -45,12 +45,12 @@ class ImageLog:
 
     def __init__(
         self,
-        intake: Validation,
+        validation: Validation,
         keep: Callable[[bytes, str], None],
         tag: Callable[[Mapping[str, Any]], None],
         do: Callable[[Callable[[], None]], Future[None]],
     ) -> None:
-        self._intake = intake
+        self._validation = validation
         self._keep = keep
         self._tag = tag
         self._do = do
@@ -74,7 +74,7 @@ class ImageLog:
             else:
                 self._later(given, name)
 
-        self._intake.checked(take)
+        self._validation.checked(take)
 
     def _later(self, given: bytes | np.ndarray, name: str) -> None:
         size = len(given) if isinstance(given, bytes) else given.nbytes
@@ -84,7 +84,7 @@ class ImageLog:
 
         def work() -> None:
             try:
-                self._intake.checked(lambda: self._store(given, name))
+                self._validation.checked(lambda: self._store(given, name))
             finally:
                 with self._lock:
                     self._waiting -= size if waits else 0

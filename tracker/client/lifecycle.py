@@ -9,38 +9,28 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
 
-from tracker.client import exits
+from tracker.client import exits, later
+from tracker.client.ending import status_after
+from tracker.client.interrupts import EXIT_TIMEOUT_S, SIGNAL_TIMEOUT_S, uninterrupted
 from tracker.client.journal import disown_all
+from tracker.client.run import Run, end_of
 from tracker.client.signals import Signals, is_leaving, waits_for_a_task
 from tracker.client.values import described
 from tracker.domain.vocabulary import RunStatus
 
-if TYPE_CHECKING:
-    from tracker.client.run import Run
-
 log = logging.getLogger("tracker")
-
-EXIT_TIMEOUT_S = 30.0
-"""Seconds that all open runs together may take to ship their data when the process ends."""
-SIGNAL_TIMEOUT_S = 5.0
-"""The same for a process that got SIGTERM or SIGHUP."""
-LATER_S = 5.0
-"""Seconds that work of `do_later` may take when the process ends."""
 
 _live: dict[int, Run] = {}
 _opened_by: dict[int, int] = {}
 _died: dict[int, tuple[RunStatus, BaseException | Mapping[str, str]]] = {}
 """By run: status and error, if the thread that opened it, or a task of a pool, ended with an exception."""
-_later: list[threading.Thread] = []
 _hooked = False
 _finalized_pid = 0
 
@@ -58,16 +48,17 @@ def watch(run: Run) -> None:
         _finalized_pid = os.getpid()
         Finalize(None, _at_end_of_child, exitpriority=0)
     exits.begin(_note)
+    end_of(run).on_end = partial(_forget, id(run))
     _live[id(run)] = run
     _opened_by[id(run)] = threading.get_ident()
     _signals.install()
 
 
-def forget(run: object) -> None:
-    """Stop watching `run`, which ended."""
-    _live.pop(id(run), None)
-    _opened_by.pop(id(run), None)
-    _died.pop(id(run), None)
+def _forget(key: int) -> None:
+    """Stop watching a run that ended."""
+    _live.pop(key, None)
+    _opened_by.pop(key, None)
+    _died.pop(key, None)
     if not _live:
         _signals.remove()
         exits.end()
@@ -76,46 +67,6 @@ def forget(run: object) -> None:
 def open_runs(thread: int | None = None) -> list[Run]:
     """The open runs of this process, or only those that `thread` opened, in the order of their start."""
     return [run for key, run in list(_live.items()) if thread is None or _opened_by.get(key) == thread]
-
-
-def do_later(work: Callable[[], None]) -> None:
-    """Do `work` on its own thread; when the process ends it has LATER_S seconds left, then it is abandoned."""
-
-    def run() -> None:
-        try:
-            work()
-        except Exception:
-            log.exception("work beside the training failed")
-
-    thread = threading.Thread(target=run, name="tracker-later", daemon=True)
-    thread.start()
-    _later[:] = [other for other in _later if other.is_alive()] + [thread]
-
-
-def status_after(error: BaseException | None) -> RunStatus:
-    """Status of a run that ended with this exception, or without one."""
-    if error is None:
-        return "finished"
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    if isinstance(error, SystemExit) and error.code in (None, 0):
-        return "finished"
-    if isinstance(error, GeneratorExit):
-        return "finished"
-    return "failed"
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C while the end of a run is written."""
-    before = None
-    if threading.current_thread() is threading.main_thread():
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
 
 
 def _note(error: BaseException) -> None:
@@ -144,9 +95,7 @@ def _end_process(error: BaseException | None) -> None:
     status = status_after(error)
     try:
         _end_all(status, error, EXIT_TIMEOUT_S)
-        deadline = time.monotonic() + LATER_S
-        for thread in _later:
-            thread.join(max(deadline - time.monotonic(), 0.0))
+        later.wait()
     except KeyboardInterrupt:
         with uninterrupted():
             _end_all(status, error, 0.0)
@@ -163,7 +112,7 @@ def _end_all(status: RunStatus, error: BaseException | None, timeout: float) -> 
         elif status == "finished" and error is None:
             ending = _end_of_fit(run)
         try:
-            run.end(ending, why, max(deadline - time.monotonic(), 0.0))
+            end_of(run).end(ending, why, max(deadline - time.monotonic(), 0.0))
         except KeyboardInterrupt:
             deadline = 0.0
         except Exception:
@@ -172,7 +121,7 @@ def _end_all(status: RunStatus, error: BaseException | None, timeout: float) -> 
 
 def _end_of_fit(run: Run) -> RunStatus:
     """Status of a run if Python knows no error: failed or interrupted if its last fit did not return."""
-    if not run.has_open_fit:
+    if not end_of(run).has_open_fit:
         return "finished"
     error = exits.reported() if exits.is_interactive() else None
     return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -180,7 +129,7 @@ def _end_of_fit(run: Run) -> RunStatus:
 
 def _in_forked_child() -> None:
     for run in list(_live.values()):
-        run.disown()
+        end_of(run).disown()
     disown_all()
     _live.clear()
     _opened_by.clear()
@@ -201,7 +150,7 @@ def _on_survived_signal(frame: FrameType | None) -> None:
     """Mark the runs as preempted, even if the process goes on and ends normally."""
     if not waits_for_a_task(frame) and not is_leaving(frame):
         for run in list(_live.values()):
-            run.preempted = True
+            end_of(run).preempted = True
 
 
 _signals = Signals(_on_signal, _on_survived_signal)

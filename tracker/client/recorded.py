@@ -22,10 +22,28 @@ from tracker.domain.frames import (
     RunEnded,
     RunStarted,
 )
+from tracker.domain.ports import ArtifactHome, RunStore
 from tracker.domain.records import Checkpoint, Fit
 from tracker.domain.run_progress import Progress
 from tracker.domain.vocabulary import RunStatus
 from tracker.wire.frames import JournalHeader
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EarlierRecords:
+    """Access to what earlier processes recorded of a run: in its store, and in the journals on this machine.
+
+    `is_continued`: the run existed when this process opened it. `is_unknown`: the store did not answer then, so that
+    nobody knows. `connect` opens the store, which the caller closes, and the home of the run's files; it raises
+    StoreError. `recorded` reads the journals; `flush` waits until everything logged by this process is stored.
+    """
+
+    run_id: str
+    is_continued: bool
+    is_unknown: bool
+    connect: Callable[[], tuple[RunStore, ArtifactHome]]
+    recorded: Callable[[], Recorded | None]
+    flush: Callable[[], object]
 
 
 @dataclass

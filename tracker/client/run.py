@@ -10,45 +10,28 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, get_args
+from types import TracebackType
+from typing import Any, Self, get_args
 
-from tracker.client.artifact_log import ArtifactLog
-from tracker.client.background import Background
-from tracker.client.checkpoint_log import CheckpointLog
+from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.client.clock import CLOCK, now_ms
 from tracker.client.copies import Copied, OpenAgain
-from tracker.client.ending import Ending
-from tracker.client.fit_recorder import FitRecorder, Position
+from tracker.client.ending import RunEnd, status_after
+from tracker.client.fit_recorder import FitRecorder
 from tracker.client.histograms import histogram_between, histogram_of
-from tracker.client.images import ImageLog
-from tracker.client.plugin_events import CheckpointInfo, FitInfo, Notices
-from tracker.client.recorded import Recorded
-from tracker.client.recorder import LateLog
-from tracker.client.validation import Validation
-from tracker.client.values import in_frames, one_of
-from tracker.client.writer import RunWriter
-from tracker.domain.frames import (
-    EpochEnded,
-    EventLogged,
-    Frame,
-    MetricDefined,
-    MetricMonitored,
-    Params,
-    Points,
-    Tags,
-)
+from tracker.client.interrupts import EXIT_TIMEOUT_S
+from tracker.client.recorder import RunRecorder
+from tracker.client.values import one_of
+from tracker.domain.errors import InvalidValue
+from tracker.domain.frames import MetricDefined, MetricMonitored, Points
 from tracker.domain.goals import Goal, GoalSource
-from tracker.domain.limits import as_detail, as_number, check_key, check_step
-from tracker.domain.ports import ArtifactHome, RunStore
-from tracker.domain.run_progress import Progress
-from tracker.domain.vocabulary import Axis, CheckpointRole, FitOutcome, RunStatus
+from tracker.domain.limits import as_number, check_key, check_step
+from tracker.domain.vocabulary import RUN_STATUSES, Axis, CheckpointRole, RunStatus
 
 _monotonic_ns = time.monotonic_ns
-Connect = Callable[[], tuple[RunStore, ArtifactHome]]
-"""Opens the store of a run, which the caller closes, and the home of its files; raises StoreError."""
 
 
-class Run(Copied, Ending):
+class Run(Copied):
     """One training run, created by `tracker.start_run`. A context manager; usable from many threads."""
 
     def __init__(
@@ -58,46 +41,34 @@ class Run(Copied, Ending):
         name: str,
         experiment: str,
         store_url: str,
-        writer: RunWriter,
-        progress: Progress,
-        notices: Notices | None = None,
+        recorder: RunRecorder,
         started_ms: int = 0,
         resumed: bool = False,
-        connect: Connect | None = None,
-        recorded: Callable[[], Recorded | None] = lambda: None,
-        unasked: bool = False,
         open_again: OpenAgain | None = None,
     ) -> None:
         self.id = id
         self.name = name
         self.experiment = experiment
         self.store_url = store_url
-        self.status: RunStatus = "running"
         self.resumed = resumed
-        self.connect = connect
-        self.recorded = recorded
-        self.unasked = unasked
-        self.open_again = open_again
-        self.preempted = False
-        self._writer = writer
-        self._position = Position(progress)
+        self._open_again = open_again
+        self._recorder = recorder
+        self._writer = recorder.writer
+        self._validation = recorder.validation
+        self._position = recorder.position
+        self._end = RunEnd(recorder, lambda: self._fit)
         self._fit: FitRecorder | None = None
         self._fit_number = 0
-        self._intake = Validation(writer.report)
-        self._background = Background(writer.report)
-        self._files = ArtifactLog(self._intake, writer.stage, self._write)
-        self._images = ImageLog(self._intake, self._files.file, self.set_tags, self.in_background)
-        self.late = LateLog(self._intake, self._images, self._files.file, lambda frame, n: writer.write(frame, n))
-        self._notices = notices or Notices(writer.report)
         self._started_ms = started_ms
-        self._tagged: set[str] = set()
-        moment = self._position.moment
-        self._checkpoints = CheckpointLog(self._intake, lambda: writer.staging, self._write_checkpoint, moment)
-        self._known_keys = self._intake.step_keys
-        self._next_step = progress.next_step
+        self._known_keys = recorder.validation.step_keys
 
     def __repr__(self) -> str:
         return f"<Run {self.name!r} {self.id} {self.status}>"
+
+    @property
+    def status(self) -> RunStatus:
+        """`running`, or how the run ended."""
+        return self._end.status
 
     # -- metrics -------------------------------------------------------------------------------------------------
 
@@ -109,11 +80,11 @@ class Run(Copied, Ending):
                 if type(value) is not float or key not in known:
                     break
             else:
-                self._next_step = step + 1
+                self._position.next_step = step + 1
                 ms = (_monotonic_ns() + CLOCK.offset_ns) // 1_000_000
                 self._writer.write(Points(ms, "step", step, self._fit_number, metrics), len(metrics))
                 return
-        self._log_checked(metrics, self._next_step if step is None else step)
+        self._log_checked(metrics, self._position.next_step if step is None else step)
 
     def log_system(self, metrics: Mapping[str, Any]) -> None:
         """Record metrics of the machine, under keys that begin with `system/`, which is added where it is missing.
@@ -121,17 +92,16 @@ class Run(Copied, Ending):
         Their axis is `time`: the step is milliseconds since the run began, also in a continued run. Several processes
         may record into one run. Later points supersede nothing.
         """
-        if values := self._intake.at_time(metrics):
+        if values := self._validation.at_time(metrics):
             moment = now_ms()
             self._writer.write(Points(moment, "time", max(moment - self._started_ms, 0), 0, values), len(values))
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, Any], *, seconds: float | None = None) -> None:
         """Record an epoch that ended, counted from 0 since the run began, and its metrics."""
-        number = self._intake.checked(lambda: check_step("epoch", epoch))
+        number = self._validation.checked(lambda: check_step("epoch", epoch))
         if number is not None:
-            self._position.next_epoch = max(self._position.next_epoch, number + 1)
-            lasted = None if seconds is None else self._intake.checked(lambda: as_number("seconds", seconds))
-            self._write_epoch(number, metrics, lasted, None)
+            lasted = None if seconds is None else self._validation.checked(lambda: as_number("seconds", seconds))
+            self._recorder.epoch(number, metrics, seconds=lasted, step=None, fit=self._fit_number)
 
     def define_metric(self, key: str, *, goal: Goal, source: GoalSource = "declared") -> None:
         """Declare whether small ("min") or large ("max") values of `key` are better; this decides its best value."""
@@ -140,7 +110,7 @@ class Run(Copied, Ending):
             better, who = one_of("goal", goal, get_args(Goal)), one_of("source", source, get_args(GoalSource))
             return MetricDefined(ms=now_ms(), key=check_key("metric", key), goal=better, source=who)
 
-        self._write_checked(frame)
+        self._recorder.write_checked(frame)
 
     def monitor_metric(self, key: str, *, source: GoalSource = "declared") -> None:
         """Declare which metric decides the run's best epoch (default: val_loss, else loss)."""
@@ -149,57 +119,40 @@ class Run(Copied, Ending):
             who = one_of("source", source, get_args(GoalSource))
             return MetricMonitored(ms=now_ms(), key=check_key("metric", key), source=who)
 
-        self._write_checked(frame)
+        self._recorder.write_checked(frame)
 
     def log_histogram(self, key: str, values: Any, *, step: int, bins: int = 30, axis: Axis = "step") -> None:
         """Record the distribution of the finite `values` (an array of any shape) at a step."""
         fit = self._fit_number
-        self._write_checked(lambda: histogram_of(key, values, step=step, bins=bins, axis=axis, fit=fit))
+        self._recorder.write_checked(lambda: histogram_of(key, values, step=step, bins=bins, axis=axis, fit=fit))
 
     def log_bins(self, key: str, edges: Any, counts: Any, *, step: int, axis: Axis = "step") -> None:
         """Record a histogram of n `counts` between n + 1 finite, non-decreasing `edges`."""
         fit = self._fit_number
-        self._write_checked(lambda: histogram_between(key, edges, counts, step=step, axis=axis, fit=fit))
+        self._recorder.write_checked(lambda: histogram_between(key, edges, counts, step=step, axis=axis, fit=fit))
 
     # -- parameters, tags, events --------------------------------------------------------------------------------
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record parameters; nested mappings are flattened with dots. The first value of a key is kept."""
-        for part in in_frames(self._intake.params(params)):
-            self._write(Params(ms=now_ms(), fit=self._fit_number, values=part))
+        self._recorder.params(params, fit=self._fit_number, ms=now_ms())
 
     def set_tags(self, tags: Mapping[str, Any], *, overwrite: bool = True) -> None:
         """Set tags; values become strings, and the last value of a key is kept.
 
         `overwrite=False` skips keys that were set through this object before.
         """
-        good = self._intake.tags(tags)
-        if not overwrite:
-            good = {key: value for key, value in good.items() if key not in self._tagged}
-        self._tagged |= good.keys()
-        for part in in_frames(good):
-            self._write(Tags(ms=now_ms(), values=part))
+        self._recorder.tags(tags, overwrite=overwrite)
 
     def log_event(self, kind: str, *, epoch: int | None = None, step: int | None = None, **detail: Any) -> None:
         """Record an event on the run's timeline; `detail` is stored as JSON."""
-
-        def frame() -> EventLogged:
-            return EventLogged(
-                ms=self._position.moment(),
-                kind=check_key("event", kind),
-                epoch=None if epoch is None else check_step("epoch", epoch),
-                step=None if step is None else check_step("step", step),
-                fit=self._fit_number,
-                detail=as_detail(f"detail of event {kind!r}", detail),
-            )
-
-        self._write_checked(frame)
+        self._recorder.event(kind, detail, epoch=epoch, step=step, fit=self._fit_number)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
     def log_text(self, text: str, path: str) -> None:
         """Store `text` as the artifact `path`, in UTF-8."""
-        self._files.text(text, path)
+        self._recorder.files.text(text, path)
 
     def log_image(self, array: Any, key: str, *, step: int) -> None:
         """Store an image of a step; MLflow's UI shows it in its image grid. Needs Pillow.
@@ -207,14 +160,14 @@ class Run(Copied, Ending):
         `array` has shape (height, width) or (height, width, 1, 3 or 4), of uint8 or of floats from 0 to 1; or it is
         the bytes of a PNG file. At most 4096 x 4096 pixels. It is copied at once and compressed in the background.
         """
-        self._images.add(array, key, step)
+        self._recorder.images.add(array, key, step)
 
     def log_artifact(self, local_path: str | os.PathLike[str], path: str | None = None) -> None:
         """Store a file, or a folder with its files, as the artifact `path` (default: its own name).
 
         It is copied before this returns, and published in the background.
         """
-        self._files.tree(local_path, path)
+        self._recorder.files.tree(local_path, path)
 
     def log_checkpoint(
         self,
@@ -232,10 +185,16 @@ class Run(Copied, Ending):
         It is copied before this returns; True if that succeeded. `is_best=None`: best if the epoch is the run's best so
         far. `state` is what a resume needs besides the file. Of the role "state" only the newest checkpoint is kept.
         """
-        fit = self._fit_number
-        return self._checkpoints.add(
-            local_path, epoch, step, fit, metrics=metrics, is_best=is_best, state=state, role=role, ms=None
+        info = CheckpointInfo(
+            epoch=epoch,
+            step=step,
+            fit=self._fit_number,
+            metrics=metrics or {},
+            is_best=is_best,
+            state=state or {},
+            role=role,
         )
+        return self._recorder.checkpoint(local_path, info)
 
     def keep_checkpoints(self, *, last: int | None = None, best: int | None = None) -> None:
         """Set the retention from now on: how many of the last and of the best checkpoints keep their files.
@@ -244,7 +203,7 @@ class Run(Copied, Ending):
         TRACKER_CHECKPOINT_BUDGET. The newest, the best by the monitored metric and tagged ones are always kept. The
         others lose their bytes; their rows stay, as `pruned`.
         """
-        self._checkpoints.bound(last, best)
+        self._recorder.keep_checkpoints(last, best)
 
     # -- fits ----------------------------------------------------------------------------------------------------
 
@@ -267,25 +226,19 @@ class Run(Copied, Ending):
         if self._fit is not None:
             self._fit.end("failed")
         # A new phase begins after all steps so far, those logged by `log` included: it supersedes none of them.
-        self._position.steps = max(self._position.steps, self._next_step - 1)
+        self._position.steps = max(self._position.steps, self._position.next_step - 1)
         self._fit = FitRecorder(
-            self._position,
-            self._intake,
-            self._write,
-            self._write_epoch,
-            self._write_step,
+            self._recorder,
             self._leave_fit,
-            self._checkpoints,
-            self.outcome_after,
-            initial_epoch=self._intake.whole("initial_epoch", initial_epoch) or 0,
-            epochs=self._intake.whole("epochs", epochs),
-            steps_per_epoch=self._intake.whole("steps_per_epoch", steps_per_epoch),
-            batch_size=self._intake.whole("batch_size", batch_size),
-            resumed_from=self._intake.whole("resumed_from", resumed_from),
-            resumed_steps=self._intake.whole("resumed_steps", resumed_steps),
+            self._end.outcome_after,
+            initial_epoch=self._validation.whole("initial_epoch", initial_epoch) or 0,
+            epochs=self._validation.whole("epochs", epochs),
+            steps_per_epoch=self._validation.whole("steps_per_epoch", steps_per_epoch),
+            batch_size=self._validation.whole("batch_size", batch_size),
+            resumed_from=self._validation.whole("resumed_from", resumed_from),
+            resumed_steps=self._validation.whole("resumed_steps", resumed_steps),
         )
         self._fit_number = self._fit.number
-        self._notices.put("fit_started", run=self, fit=FitInfo.of(self._fit))
         return self._fit
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -318,7 +271,7 @@ class Run(Copied, Ending):
         `flush` and the run's end wait for it. Its exceptions are logged and counted. The future is cancelled if the run
         has ended. Unless a caller waits, `work` starts up to `pause` seconds later, to handle more at once.
         """
-        return self._background.do(work, pause=pause)
+        return self._recorder.background.do(work, pause=pause)
 
     def flush(self, timeout: float = 30.0) -> int:
         """Wait until everything logged so far is stored, at most `timeout` seconds; return how many points and files
@@ -327,39 +280,43 @@ class Run(Copied, Ending):
         This waits for files, too; points and the run's end never wait for a file.
         """
         began = time.monotonic()
-        self._background.wait(timeout)
+        self._recorder.background.wait(timeout)
         return self._writer.flush(max(timeout - (time.monotonic() - began), 0.0))
+
+    def finish(self, status: RunStatus = "finished", *, timeout: float = EXIT_TIMEOUT_S) -> int:
+        """End the run and wait as `flush` does; return how many points and files are still in the journal.
+
+        A second call changes nothing. A run whose process got SIGTERM meanwhile is `preempted`, not `finished`.
+        """
+        if status not in RUN_STATUSES or status in ("running", "lost"):
+            raise InvalidValue("status", f"{status!r} is not how a run ends", limit=", ".join(RUN_STATUSES[1:-1]))
+        return self._end.end(status, None, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end.end(status_after(error), error)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _write(self, frame: Frame) -> None:
-        self._writer.write(frame, 0)
-
-    def _write_checkpoint(self, frame: Frame) -> None:
-        self._write(frame)
-        if (told := CheckpointInfo.of(frame)) is not None:
-            self._notices.put("checkpoint_saved", run=self, checkpoint=told)
-
-    def _leave_fit(self, outcome: FitOutcome) -> None:
+    def _leave_fit(self) -> None:
         self._fit_number = 0
-        if self._fit is not None:
-            self._notices.put("fit_ended", run=self, fit=FitInfo.of(self._fit), outcome=outcome)
 
     def _log_checked(self, metrics: Mapping[str, Any], step: Any) -> None:
-        number = self._intake.checked(lambda: check_step("step", step))
+        number = self._validation.checked(lambda: check_step("step", step))
         if number is not None:
-            self._next_step = number + 1
-            self._write_step(number, metrics)
+            self._position.next_step = number + 1
+            self._recorder.points("step", number, metrics, fit=self._fit_number, ms=now_ms())
 
-    def _write_step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        if values := self._intake.at_step(metrics):
-            self._writer.write(Points(now_ms(), "step", step, self._fit_number, values), len(values))
 
-    def _write_epoch(self, epoch: int, metrics: Mapping[str, Any], seconds: float | None, step: int | None) -> None:
-        values = self._intake.at_epoch(metrics)
-        frame = EpochEnded(ms=now_ms(), epoch=epoch, fit=self._fit_number, seconds=seconds, values=values, step=step)
-        self._writer.write(frame, len(values))
-        self._notices.put("epoch_ended", run=self, epoch=epoch, metrics=values)
+def recorder_of(run: Run) -> RunRecorder:
+    """The recorder of `run`, for records whose axis, step, fit and time are given."""
+    return run._recorder
 
-    def _write_checked(self, make: Callable[[], Frame]) -> None:
-        self._intake.checked(lambda: self._write(make()))
+
+def end_of(run: Run) -> RunEnd:
+    """The end of `run`, for whoever ends it with an exception."""
+    return run._end

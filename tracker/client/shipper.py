@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from tracker.client import lifecycle
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
+from tracker.client.later import do_later
 from tracker.client.loop import Loop
 from tracker.domain.errors import RequestTooLarge, StoreError
 from tracker.domain.vocabulary import HEARTBEAT_MS
@@ -156,7 +156,7 @@ class Shipper:
             self._changed.notify_all()
         after_start, self._after_start = self._after_start, None
         if after_start is not None:
-            lifecycle.do_later(after_start)
+            do_later(after_start)
 
     def _finish(self) -> None:
         self._files.stop()

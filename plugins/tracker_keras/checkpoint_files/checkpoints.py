@@ -6,12 +6,13 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.domain.checkpoint_retention import BEST_BY, MID_EPOCH
 from tracker.domain.retention import BUDGET
 from tracker.settings import Settings
@@ -27,28 +28,6 @@ if TYPE_CHECKING:
     from tracker_keras.record.fit_state import FitState
 
 log = logging.getLogger("tracker")
-
-
-@dataclass(kw_only=True)
-class SavedCheckpoint:
-    """A saved file or folder, with Keras' epoch and the batch after which it was saved (None: at the epoch's end).
-
-    `best_by` is the metric by which the callback found it the best. `is_versioned`: if the same path is saved again,
-    this becomes an older version of it. `ends_epoch`: the batch, if given, was the last of its epoch.
-    """
-
-    path: str
-    epoch: int
-    by: str
-    batch: int | None = None
-    ends_epoch: bool = False
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    best_by: str | None = None
-    is_versioned: bool = False
-    role: CheckpointRole = "model"
-    state: Mapping[str, Any] = field(default_factory=dict)
-    placed: Callable[[], AbstractContextManager[Path]] | None = None
-    """Waits for a save in the background, and yields the path to copy."""
 
 
 class Checkpoints(FitObserver):
@@ -75,47 +54,57 @@ class Checkpoints(FitObserver):
             last, best = (sum(count or 0 for count in counts) or None for counts in zip(*bounds, strict=True))
             self.fit.run.keep_checkpoints(last=last, best=best)
 
-    def keep(self, saved: SavedCheckpoint) -> None:
-        """Copy a saved checkpoint in the background and record it."""
-        recorder, stamp = self.fit.recorder, Stamp.of(saved.path)
-        if stamp is None and saved.placed is None:
-            self._say(saved.path, "is not there as a local file")
+    def keep(
+        self,
+        path: str,
+        epoch: int,
+        by: str,
+        *,
+        batch: int | None = None,
+        ends_epoch: bool = False,
+        metrics: Mapping[str, Any] | None = None,
+        role: CheckpointRole = "model",
+        state: Mapping[str, Any] | None = None,
+        written: Callable[[], AbstractContextManager[Path]] | None = None,
+    ) -> None:
+        """Copy in the background what the callback `by` saved in Keras' `epoch`, and record it.
+
+        `batch` is the batch after which it was saved (None: at the epoch's end); `ends_epoch`: it was the epoch's last.
+        `written` waits for a save in the background, and yields the path to copy.
+        """
+        recorder, stamp = self.fit.recorder, Stamp.of(path)
+        if stamp is None and written is None:
+            self._say(path, "is not there as a local file")
             return
         if recorder is None:
             return
-        path, moment = Path(os.path.realpath(saved.path)), recorder.moment()
-        ends_epoch = saved.batch is None or saved.ends_epoch or self._is_last(saved.batch)
-        state = {"by": saved.by, "file": saved.path, **self._averaged(), **saved.state}
-        if saved.is_versioned:
-            state[BUDGET] = self._budget
-        if saved.batch is not None:
-            state["batch"] = saved.batch
+        place, moment = Path(os.path.realpath(path)), recorder.moment()
+        ends_epoch = batch is None or ends_epoch or self._is_last(batch)
+        known = {"by": by, "file": path, **self._averaged(), **(state or {})}
+        if batch is not None:
+            known["batch"] = batch
         else:
             self.fit.count_steps()
-        if not ends_epoch and saved.role == "model":
-            state[MID_EPOCH] = True
-        if saved.best_by is not None:
-            state[BEST_BY] = saved.best_by
-        steps = self.fit.steps_done()
+        if not ends_epoch and role == "model":
+            known[MID_EPOCH] = True
+        info = CheckpointInfo(
+            epoch=recorder.epoch(epoch),
+            step=recorder.step(self.fit.steps_done()),
+            metrics=metrics or {},
+            state=known,
+            role=role,
+            ms=moment,
+        )
 
         def copy() -> None:
             with self.fit.guard("keeping a checkpoint"):
-                if saved.placed is None and Stamp.of(path) != stamp:
-                    self._say(saved.path, "was deleted or written over before it could be copied")
+                if written is None and Stamp.of(place) != stamp:
+                    self._say(path, "was deleted or written over before it could be copied")
                     return
-                with nullcontext(path) if saved.placed is None else saved.placed() as place:
-                    recorder.log_checkpoint(
-                        place,
-                        saved.epoch,
-                        steps=steps,
-                        metrics=saved.metrics,
-                        state=state,
-                        role=saved.role,
-                        ms=moment,
-                        ends_epoch=ends_epoch,
-                    )
+                with nullcontext(place) if written is None else written() as source:
+                    recorder.add_checkpoint(source, info, ends_epoch=ends_epoch)
 
-        pending_copies.keep(path, copy, self.fit.run.in_background)
+        pending_copies.keep(place, copy, self.fit.run.in_background)
 
     # -- who is watched ------------------------------------------------------------------------------------------
 
@@ -154,18 +143,17 @@ class Checkpoints(FitObserver):
         def after(epoch: int, logs: Mapping[str, Any]) -> None:
             if attempt.path is None or not attempt.saved():
                 return
-            decided = callback.save_best_only and callback.best is not attempt.best
+            state: dict[str, Any] = {BUDGET: self._budget}
+            if callback.save_best_only and callback.best is not attempt.best:
+                state[BEST_BY] = callback.monitor
             self.keep(
-                SavedCheckpoint(
-                    path=attempt.path,
-                    epoch=epoch,
-                    by=type(callback).__name__,
-                    batch=attempt.batch,
-                    ends_epoch=not getattr(callback, "is_in_epoch", True),
-                    metrics=dict(logs),
-                    best_by=callback.monitor if decided else None,
-                    is_versioned=True,
-                )
+                attempt.path,
+                epoch,
+                type(callback).__name__,
+                batch=attempt.batch,
+                ends_epoch=not getattr(callback, "is_in_epoch", True),
+                metrics=dict(logs),
+                state=state,
             )
 
         self.fit.watch.hear(callback, "_get_file_path", asked_where)
@@ -183,14 +171,12 @@ class Checkpoints(FitObserver):
             counted, batch = callback._current_epoch, callback._last_batch_seen
             ended = callback.save_freq == "epoch"  # then `_current_epoch` is the next epoch
             self.keep(
-                SavedCheckpoint(
-                    path=callback._weights_path,
-                    epoch=counted - 1 if ended else self.fit.current_epoch,
-                    by=type(callback).__name__,
-                    batch=None if ended else batch,
-                    role="state",
-                    state={"epoch": counted, "batch": batch},
-                )
+                callback._weights_path,
+                counted - 1 if ended else self.fit.current_epoch,
+                type(callback).__name__,
+                batch=None if ended else batch,
+                role="state",
+                state={"epoch": counted, "batch": batch},
             )
 
         self.fit.watch.around(callback, "_save_model", before, after)
@@ -207,15 +193,13 @@ class Checkpoints(FitObserver):
             written = callback._async_futures[-1].result if callback.save_on_background else lambda: None
             place = os.path.join(callback.directory, str(step))
             self.keep(
-                SavedCheckpoint(
-                    path=place,
-                    epoch=self.fit.current_epoch,
-                    by=type(callback).__name__,
-                    batch=None if callback.save_freq == "epoch" else callback._last_batch_seen,
-                    metrics=dict(logs or {}),
-                    best_by=callback.monitor if callback.save_best_only else None,
-                    placed=lambda: step_alone(Path(os.path.realpath(place)), written),
-                )
+                place,
+                self.fit.current_epoch,
+                type(callback).__name__,
+                batch=None if callback.save_freq == "epoch" else callback._last_batch_seen,
+                metrics=dict(logs or {}),
+                state={BEST_BY: callback.monitor} if callback.save_best_only else {},
+                written=lambda: step_alone(Path(os.path.realpath(place)), written),
             )
 
         self.fit.watch.around(callback, "_save_checkpoint", before, heard=saved)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tracker.client.clock import now_ms
+from tracker.client.run import recorder_of
 from tracker_keras.inputs.data_description import DataSet, class_weights
 from tracker_keras.inputs.pipelines import arrays_of, is_pipeline, read_pipeline
 from tracker_keras.inputs.samples import Seen, leaves, look
@@ -51,7 +52,7 @@ class Data(FitObserver):
         number = recorder.number
 
         def record() -> None:
-            run.late.params(facts | _record(run, sets, ms), fit=number, ms=ms)
+            recorder_of(run).params(facts | _record(run, sets, ms), fit=number, ms=ms)
 
         run.in_background(record)
 
@@ -129,5 +130,5 @@ def _record(run: Run, sets: Mapping[str, DataSet], ms: int) -> dict[str, Any]:
     for context, one in sets.items():
         data, weights = one.fingerprint()
         params |= one.params(PREFIXES.get(context, f"data.{context}"), data, weights)
-        run.late.dataset(context, context=context, ms=ms, **one.in_mlflow(data))
+        recorder_of(run).dataset(context, context=context, ms=ms, **one.in_mlflow(data))
     return params

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracker.client.fit_recorder import FitRecorder
-    from tracker.client.run import Run
 
 _GATHER_S = 0.1
 """Seconds that batch logs are collected before they are written."""
@@ -94,8 +93,7 @@ class BatchWriter:
     they are only in memory.
     """
 
-    def __init__(self, run: Run, recorder: FitRecorder) -> None:
-        self._run = run
+    def __init__(self, recorder: FitRecorder) -> None:
         self._recorder = recorder
         self._waiting: deque[tuple[int, float, dict[str, Any]]] = deque()
         self._is_due = False
@@ -106,13 +104,13 @@ class BatchWriter:
         self._waiting.append((step, time(), {**logs}))
         if not self._is_due:
             self._is_due = True
-            if self._run.in_background(self._write, pause=_GATHER_S).cancelled():  # the run is over
+            if self._recorder.run_recorder.in_background(self._write, pause=_GATHER_S).cancelled():  # the run is over
                 self._waiting.clear()
                 self._is_due = False
 
     def _write(self) -> None:
         self._is_due = False  # before the list is emptied: later logs schedule a new write
-        recorder, log = self._recorder, self._run.late.points
+        recorder, log = self._recorder, self._recorder.run_recorder.points
         while self._waiting:
             step, seconds, logs = self._waiting.popleft()
             metrics = {f"batch/{key}": value for key, value in logs.items()}

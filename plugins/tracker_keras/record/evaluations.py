@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tracker.client.clock import now_ms
+from tracker.client.run import recorder_of
 from tracker_keras.record.goals import metric_goals
 
 if TYPE_CHECKING:
@@ -32,5 +33,5 @@ def log_evaluation(run: Run, model: Any, logs: Mapping[str, Any]) -> None:
     metrics = {f"evaluate/{key}": value for key, value in logs.items()}
     for key, goal in metric_goals(model, [key for key in logs if isinstance(key, str)]).items():
         run.define_metric(f"evaluate/{key}", goal=goal, source="keras")
-    run.late.points("epoch", epoch, metrics, fit=fit, ms=now_ms())
+    recorder_of(run).points("epoch", epoch, metrics, fit=fit, ms=now_ms())
     run.log_event("evaluated", epoch=epoch, metrics=dict(logs))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tracker.client.run import end_of
 from tracker.plugins import RunObserver, installed
 from tracker.settings import Settings
 from tracker_keras.record.batches import BatchLog, BatchWriter
@@ -183,7 +184,7 @@ class ObservedFit(FitState, CallObserver):
                 self.finish()
             else:
                 self._notify("died")
-                self.recorder.end("failed" if error is None else self.run.outcome_after(error))
+                self.recorder.end("failed" if error is None else end_of(self.run).outcome_after(error))
         self.watch.leave()
 
     def finish(self) -> None:
@@ -229,7 +230,7 @@ class ObservedFit(FitState, CallObserver):
         self._description.improvements.begin(recorder.first_epoch)
         if self.log_batches:
             at_once = getattr(self.model, "steps_per_execution", 1)
-            write = BatchWriter(self.run, recorder)
+            write = BatchWriter(recorder)
             self.batches = BatchLog(self.log_batches, at_once, write, offset=recorder.step(0))
         with self.guard("describing the fit"):
             self._description.fit(
@@ -271,7 +272,7 @@ class ObservedFit(FitState, CallObserver):
 
 def _observers_of_plugins(fit: ObservedFit) -> Iterator[FitObserver]:
     settings = Settings.from_environment()
-    if settings.plugins.lower() != "off" and settings.mode != "disabled" and not fit.run.disowned:
+    if settings.plugins.lower() != "off" and settings.mode != "disabled" and not end_of(fit.run).disowned:
         yield from RunObserver(installed(settings), fit.run.report).ask("fit_observers", fit=fit)
 
 

@@ -11,6 +11,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from tracker.client.clock import now_ms
+from tracker.client.run import recorder_of
 from tracker.domain.errors import InvalidValue
 from tracker_keras.record.buckets import buckets
 from tracker_keras.record.fit_observers import FitObserver
@@ -89,4 +90,4 @@ class WeightHistograms(FitObserver):
                 f"{left} of the {weight.size} values of {key} are NaN or infinite in epoch {epoch}; its histogram "
                 "has the others",
             )
-        self.fit.run.late.bins("epoch", epoch, key, edges, counts, fit=fit, ms=moment)
+        recorder_of(self.fit.run).bins("epoch", epoch, key, edges, counts, fit=fit, ms=moment)

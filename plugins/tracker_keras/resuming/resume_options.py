@@ -6,11 +6,13 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tracker.client.recorded import EarlierRecords
+from tracker.client.run import recorder_of
 from tracker.domain.errors import InvalidValue
 from tracker.settings import Settings
 from tracker_keras.record.workers import is_chief
 from tracker_keras.resuming.resume import Resumption
-from tracker_keras.resuming.resume_state import FollowedRun, Resumable, ScriptPosition, followed_run, position_of
+from tracker_keras.resuming.resume_state import ScriptPosition, followed_run, position_of
 from tracker_keras.resuming.saving import NonChiefState, StateSaver
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class ResumeOptions:
         self._resumes = resume
         self._saves = resume or checkpoint is not None
         self._place: ScriptPosition | None = None
-        self._followed: FollowedRun | None = None
+        self._followed: EarlierRecords | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """State for copies: only the arguments."""
@@ -69,17 +71,17 @@ class ResumeOptions:
                     "not resumed, since only the loop knows in which epoch it begins",
                 )
             return
-        known: Resumable | None = run
-        if known is None and not is_chief():
+        known = None if run is None else recorder_of(run).earlier
+        if run is None and not is_chief():
             self._followed = self._followed or followed_run()
-            known = self._followed or given
-            if known is None and self._resumes:
+            known = self._followed or (None if given is None else recorder_of(given).earlier)
+            if self._followed is None and given is None and self._resumes:
                 raise InvalidValue(
                     "run",
                     "a worker beside the chief cannot know which run to resume",
                     limit="TRACKER_RUN_ID, the same in every worker, or resume=False in all",
                 )
-        if known is not None and known.connect is not None:
+        if known is not None:
             self._place = position_of(known)
             self._place.enter(known, call.model, asks=self._resumes)
 

@@ -7,65 +7,40 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from tracker import compose
 from tracker.artifacts.local import LocalArtifacts
+from tracker.client.recorded import EarlierRecords
 from tracker.domain.errors import ArtifactError, RunNotFound, StoreError, StoreUnavailable
 from tracker.domain.run_progress import Progress
 from tracker.settings import Settings
 
 if TYPE_CHECKING:
-    from tracker.client.recorded import Recorded
-    from tracker.client.run import Connect
     from tracker.domain.ports import ArtifactHome
     from tracker.domain.records import Checkpoint, Fit
 
 
-class Resumable(Protocol):
-    """The interface of a run that can be resumed: this process's, or the chief's in another worker."""
+def followed_run() -> EarlierRecords | None:
+    """The run of TRACKER_RUN_ID, the same in all workers; None if it is not set.
 
-    id: str
-    resumed: bool
-    unasked: bool
-    connect: Connect | None
-
-    def recorded(self) -> Recorded | None:
-        """The run as recorded in journals on this machine."""
-        ...
-
-    def flush(self, timeout: float = 30.0) -> int:
-        """Wait until everything logged is stored."""
-        ...
-
-
-@dataclass(eq=False)
-class FollowedRun:
-    """The chief's run in another worker, which reads it and records nothing."""
-
-    id: str
-    connect: Connect | None
-    resumed: bool = True
-    unasked: bool = False
-
-    def recorded(self) -> Recorded | None:
-        """None: the chief's journals may be on another machine, and all workers must find the same."""
-        return None
-
-    def flush(self, timeout: float = 30.0) -> int:
-        """0: a worker logs nothing."""
-        return 0
-
-
-def followed_run() -> FollowedRun | None:
-    """The run of TRACKER_RUN_ID, the same in all workers; None if it is not set."""
+    A worker other than the chief reads it and records nothing. The chief's journals may be on another machine, and all
+    workers must find the same, so they are not read.
+    """
     settings = Settings.from_environment()
     if settings.run_id is None:
         return None
     url = compose.store_url(settings.store, settings.token)
     root = compose.artifact_root(settings.artifacts, url)
-    return FollowedRun(settings.run_id, lambda: (compose.open_store(url), compose.open_artifacts(root, url)))
+    return EarlierRecords(
+        run_id=settings.run_id,
+        is_continued=True,
+        is_unknown=False,
+        connect=lambda: (compose.open_store(url), compose.open_artifacts(root, url)),
+        recorded=lambda: None,
+        flush=lambda: None,
+    )
 
 
 log = logging.getLogger("tracker")
@@ -92,11 +67,11 @@ class ScriptPosition:
     _left: tuple[int, int] | None = None
     """The phase that the run's last fit left unfinished, and the steps that the run had when it began."""
     _home: ArtifactHome | None = None
-    _run: Resumable | None = None
+    _run: EarlierRecords | None = None
 
-    def enter(self, run: Resumable, model: Any, *, asks: bool) -> None:
+    def enter(self, run: EarlierRecords, model: Any, *, asks: bool) -> None:
         """The next `fit()` begins. With `asks` the run's state is looked up; raises StoreError if that fails."""
-        if asks and run.unasked:
+        if asks and run.is_unknown:
             raise StoreUnavailable(
                 "the store did not answer as the run was opened, so whether this training goes on cannot be known; "
                 "start again when it does, or train anew with resume=False"
@@ -105,15 +80,13 @@ class ScriptPosition:
         if not died:
             self.index += 1
         self.is_complete = False
-        if asks and (died or (run.resumed and self._home is None)):
+        if asks and (died or (run.is_continued and self._home is None)):
             if died:
                 run.flush()
             self._ask(run)
         self.models.add(model)
 
-    def _ask(self, run: Resumable) -> None:
-        if run.connect is None:
-            return
+    def _ask(self, run: EarlierRecords) -> None:
         self._run, left = run, run.recorded()
         fits: dict[int, Fit] = {}
         states: list[Checkpoint] = []
@@ -121,9 +94,9 @@ class ScriptPosition:
         try:
             store, self._home = run.connect()
             with closing(store), suppress(RunNotFound):  # the chief may not have created the run yet
-                states += [one for one in store.checkpoints(run.id) if one.role == "state"]
-                fits = {one.number: one for one in store.fits(run.id)}
-                progress = store.progress(run.id)
+                states += [one for one in store.checkpoints(run.run_id) if one.role == "state"]
+                fits = {one.number: one for one in store.fits(run.run_id)}
+                progress = store.progress(run.run_id)
         except StoreError:
             # The journals have the end of the run. If they have no state, an earlier one may be in the store.
             if left is None or not (left.is_whole or left.states):
@@ -138,7 +111,7 @@ class ScriptPosition:
         if self.newest is None and progress.next_epoch > 0:
             log.warning(
                 "resume: run %s has %d epochs and no state to go on from; this training begins anew",
-                run.id,
+                run.run_id,
                 progress.next_epoch,
             )
         trained = [one for _, one in sorted(fits.items()) if one.epochs is None or one.epochs > one.first_epoch]
@@ -184,9 +157,9 @@ def _newest(states: Sequence[Checkpoint]) -> Checkpoint | None:
     return max(there, key=lambda one: (one.fit, one.ms, one.id == 0), default=None)
 
 
-def position_of(run: Resumable) -> ScriptPosition:
+def position_of(run: EarlierRecords) -> ScriptPosition:
     """The position of this process's script in `run`."""
     return _of_runs.setdefault(run, ScriptPosition())
 
 
-_of_runs: WeakKeyDictionary[Resumable, ScriptPosition] = WeakKeyDictionary()
+_of_runs: WeakKeyDictionary[EarlierRecords, ScriptPosition] = WeakKeyDictionary()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.settings import Settings
 from tracker_keras.record.fit_call import CallObserver
 from tracker_keras.record.fit_observers import FitObserver
@@ -45,15 +46,12 @@ _folders = threading.Lock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedState:
-    """A state to be recorded: the file that Keras wrote, arrays to add to it, and the data of its row."""
+    """A state to be recorded: the file that Keras wrote, arrays to add to it, and its row."""
 
     file: Path
     arrays: Mapping[str, Any]
     variables: Any
-    state: Mapping[str, Any]
-    keras_epoch: int
-    steps: int
-    ms: int
+    info: CheckpointInfo
 
 
 class StateSaver(FitObserver):
@@ -208,16 +206,15 @@ class StateSaver(FitObserver):
         }
         if batch:
             state["rates"] = {"begun": self._rates, "now": settable_rates(model)}
-        last = epoch if batch else epoch - 1
-        saved = SavedState(
-            file=file,
-            arrays=arrays,
-            variables=self._variables,
+        info = CheckpointInfo(
+            epoch=fit.recorder.epoch(epoch if batch else epoch - 1),
+            step=fit.recorder.step(steps),
+            is_best=False,
             state=state,
-            keras_epoch=last,
-            steps=steps,
+            role="state",
             ms=fit.recorder.moment(),
         )
+        saved = SavedState(file=file, arrays=arrays, variables=self._variables, info=info)
         self._states.put(saved, self._keep)
 
     def _keep(self, saved: SavedState) -> None:
@@ -226,15 +223,7 @@ class StateSaver(FitObserver):
         with self.fit.guard(_SAVING):
             add_arrays(saved.file, saved.arrays, saved.variables)
             if recorder is not None:
-                self._kept += recorder.log_checkpoint(
-                    saved.file,
-                    saved.keras_epoch,
-                    steps=saved.steps,
-                    is_best=False,
-                    state=saved.state,
-                    role="state",
-                    ms=saved.ms,
-                )
+                self._kept += recorder.add_checkpoint(saved.file, saved.info)
 
 
 class NonChiefState(CallObserver):
