@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -10,7 +10,7 @@ import keras
 from tracker_keras.autolog_runs import Recording, Recordings
 from tracker_keras.callback import TrackerCallback
 from tracker_keras.record import instrumentation
-from tracker_keras.record.fit_call import CallObserver, FitCall
+from tracker_keras.record.fit_call import CallObserver, FitCall, elements, flat
 from tracker_keras.record.guard import Guard
 from tracker_keras.record.runs import NewRun
 
@@ -82,10 +82,8 @@ class _Recorded(CallObserver):
         self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Find the run and add the callback, unless the fit already has one."""
-        position = instrumentation.callbacks_position()
-        is_positional = len(args) > position
-        given = args[position] if is_positional else kwargs.get("callbacks")
-        theirs = next((one for one in _flat(given) if isinstance(one, TrackerCallback)), None)
+        given = instrumentation.callbacks_of(args, kwargs)
+        theirs = next((one for one in flat(given) if isinstance(one, TrackerCallback)), None)
         self._recording = self._recordings.follow(theirs) if theirs is not None else self._recordings.begin()
         if self._recording is None or theirs is not None:
             return args, kwargs
@@ -96,9 +94,7 @@ class _Recorded(CallObserver):
             ours.set_model(model)
             given.callbacks.append(ours)
             return args, kwargs
-        if is_positional:
-            return (*args[:position], [*_elements(given), ours], *args[position + 1 :]), kwargs
-        return args, {**kwargs, "callbacks": [*_elements(given), ours]}
+        return instrumentation.with_callbacks([*elements(given), ours], args, kwargs)
 
     def over(self, error: BaseException | None) -> None:
         """The fit returned, or raised `error`."""
@@ -108,17 +104,3 @@ class _Recorded(CallObserver):
             if self._list is not None:
                 self._list.callbacks[:] = [one for one in self._list.callbacks if one is not recording.callback]
             recording.end(error)
-
-
-def _elements(callbacks: Any) -> list[Any]:
-    """The callbacks as Keras flattens them; empty for None."""
-    return list(keras.tree.flatten(callbacks)) if callbacks else []
-
-
-def _flat(callbacks: Any) -> Iterator[Any]:
-    """All callbacks, those in a CallbackList too."""
-    for one in _elements(getattr(callbacks, "callbacks", callbacks)):
-        if isinstance(one, keras.callbacks.CallbackList):
-            yield from _flat(one)
-        else:
-            yield one

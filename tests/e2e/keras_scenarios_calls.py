@@ -99,7 +99,6 @@ def called_in_forms() -> Facts:
         "nested": lambda ours: model.fit(X, Y, callbacks=[stock.CallbackList([ours], model=model), Adds()], **given),
         "positional": lambda ours: model.fit(X, Y, BATCH, 2, verbose(), [ours], shuffle=False),
         "partial": lambda ours: functools.partial(model.fit, X, Y, **given)(callbacks=[ours]),
-        "unseen": lambda ours: keras.Model.fit.__wrapped__(model, X, Y, callbacks=[ours], **given),
         "whole list": lambda ours: model.fit(
             X, Y, callbacks=stock.CallbackList([ours], add_history=True, model=model), **given
         ),

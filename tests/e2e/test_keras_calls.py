@@ -26,7 +26,7 @@ def test_verbose_and_place_change_nothing(keras: Lab) -> None:
 def test_the_form_of_the_call_changes_nothing(keras: Lab) -> None:
     """A list, none, a mapping, nested, a whole CallbackList, hostile neighbours: epochs, batches, state, and no problem."""
     runs = keras.said("called_in_forms")["runs"]
-    assert len(runs) == 9
+    assert len(runs) == 8
     for name, facts in runs.items():
         run = keras.run(name)
         (fit,) = keras.store.fits(run.id)

@@ -99,7 +99,9 @@ class ObservedFit(FitState, CallObserver):
         """Read the initial rates, and report what is not known of this training."""
         self._decisions.rates.begin()
         if unknown := self.call.unknown():
-            kind = "Keras' fit(), called in a way that cannot be read," if self.call.is_keras else "a loop of its own"
+            kind = "a loop of its own"
+            if self.call.is_keras:
+                kind = "a fit()" if self.call.is_seen else "a fit() that was taken before tracker_keras was imported,"
             self.run.report(
                 "unknown_of_fit",
                 f"this training is {kind} and not keras.Model.fit() as usual, so this is not recorded of it: "

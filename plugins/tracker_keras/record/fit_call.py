@@ -85,7 +85,7 @@ class FitCall:
     def attach(self, callback_list: Any) -> None:
         """Set the CallbackList of this call."""
         self.lists = [callback_list]
-        self.callbacks = tuple(_flat(callback_list))
+        self.callbacks = tuple(flat(callback_list))
         params = getattr(callback_list, "params", None) or {}
         self.epochs, self.steps_per_epoch = params.get("epochs"), params.get("steps")
 
@@ -111,6 +111,7 @@ class FitCall:
             "how many epochs are planned": self.epochs is not None,
             "how many steps an epoch has": is_read or self.steps_per_epoch is not None,
             "the other callbacks, and what they decide and save": bool(self.lists),
+            "how it ends, if an exception ends it": self.is_seen,
         }
         return [what for what, is_known in known.items() if not is_known]
 
@@ -254,10 +255,15 @@ def begun_by(model: Any) -> FitCall:
     return found
 
 
-def _flat(callbacks: Any) -> Iterator[Any]:
-    """All callbacks of a CallbackList, those of nested lists too."""
-    for one in getattr(callbacks, "callbacks", ()):
+def flat(callbacks: Any) -> Iterator[Any]:
+    """All callbacks of what `fit(callbacks=)` takes, those in a CallbackList too."""
+    for one in elements(getattr(callbacks, "callbacks", callbacks)):
         if isinstance(one, keras.callbacks.CallbackList):
-            yield from _flat(one)
+            yield from flat(one)
         else:
             yield one
+
+
+def elements(callbacks: Any) -> list[Any]:
+    """The callbacks as Keras flattens them; empty for None."""
+    return list(keras.tree.flatten(callbacks)) if callbacks else []

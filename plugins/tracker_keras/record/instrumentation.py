@@ -47,7 +47,23 @@ def intercept(function: Intercept | None) -> None:
     _intercept = function
 
 
-def callbacks_position() -> int:
+def callbacks_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The callbacks among the arguments of a call of `keras.Model.fit`."""
+    position = _callbacks_position()
+    return args[position] if len(args) > position else kwargs.get("callbacks")
+
+
+def with_callbacks(
+    callbacks: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, with these callbacks."""
+    position = _callbacks_position()
+    if len(args) > position:
+        return (*args[:position], callbacks, *args[position + 1 :]), kwargs
+    return args, {**kwargs, "callbacks": callbacks}
+
+
+def _callbacks_position() -> int:
     """Index of the callbacks in the `args` of `keras.Model.fit(model, *args)`; a subclass's `fit` may differ."""
     names = list(inspect.signature(keras.Model.fit).parameters)
     return names.index("callbacks") - 1 if "callbacks" in names else 5

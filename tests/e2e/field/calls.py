@@ -191,7 +191,7 @@ CALLS: dict[str, Condition] = {
         group="beside", computes=alone, changes=handed(lambda mine, *_: mine), outcome="completed", resumes=False
     ),
     "positionally": Condition(group="fit", changes=positionally),
-    "unbound": Condition(group="fit", changes=unbound),
+    "unbound": Condition(group="fit", changes=unbound, may=("run.problems", "log")),
     "wrapped": Condition(group="fit", changes=wrapped),
     "KerasTuner": Condition(group="fit", changes=tuned, resumes=False),
     "thread": Condition(group="thread", changes=threaded),
