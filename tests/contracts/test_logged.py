@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from draws import examples
 from e2e.server_lab import batch, points, start_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -476,7 +477,7 @@ def model_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 _runs = itertools.count(1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(groups=_groups, soon=st.booleans())
 def test_summaries_equal_a_plain_model(model_store: SqlRunStore, groups: list[list[list[Point]]], soon: bool) -> None:
     """Whatever comes in whatever order, split up in whatever way: each point once, and the summary is of all of them."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from draws import examples
 from e2e.server_lab import served
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -159,7 +160,7 @@ def assert_true(url: str, run_id: str, full: History) -> int:
 _runs = iter(range(10**6))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts, st.data())
 def test_rollups_show_what_the_points_show(
     store: SqlRunStore, any_url: str, wanted: list[tuple[object, ...]], data: st.DataObject

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draws import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, insert, update
@@ -360,7 +361,7 @@ class TestSearch:
         for filter in random.Random(f"{order_by} {limit}").sample(filters, 2):
             assert fleet.found(filter, order_by=order_by, limit=limit) == fleet.expected(filter, order_by)
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples(120), deadline=None)
     @given(data=st.data())
     def test_any_filter_in_any_order(self, fleet: Fleet, data: st.DataObject) -> None:
         """Conditions may be put together in any way, ordered and paged in any way."""

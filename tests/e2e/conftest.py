@@ -1,20 +1,9 @@
-"""What tests of Keras share: the records of its scenarios, and what draws the same conditions again."""
+"""What tests of Keras share: the records of its scenarios."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import pytest
-from e2e.keras_lab import SEED, Lab, backends, lab
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure says what draws the same conditions again."""
-    report = yield
-    if report.failed:
-        report.sections.append(("Drawn", f"FIELD_SEED={SEED} draws the same conditions again"))
-    return report
+from e2e.keras_lab import Lab, backends, lab
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

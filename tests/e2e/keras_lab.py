@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import datetime
 import functools
 import json
 import os
@@ -16,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import preloaded
+from draws import EVERYTHING, SEED
 from templates import sqlite_store
 
 import tracker
 from tracker.domain.records import Run
 
 BACKENDS = ("tensorflow", "jax")
-EVERYTHING = os.environ.get("FIELD") == "all"
 SCENARIOS = Path(__file__).with_name("keras_scenarios.py")
-SEED = int(os.environ.get("FIELD_SEED") or datetime.date.today().toordinal())
-"""What the tests of Keras and of the field draw by: other conditions every day, or those that FIELD_SEED says."""
 
 
 @functools.cache

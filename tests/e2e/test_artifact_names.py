@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
+from draws import examples
 from e2e.mlflow_lab import ask
 from e2e.server_lab import Server
 from hypothesis import HealthCheck, example, given, settings
@@ -54,7 +55,7 @@ def test_what_is_accepted_and_what_is_refused() -> None:
     assert [one for one in REFUSED if is_artifact_path(one)] == []
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000), deadline=None)
 @given(_names)
 @example("50% é/20 b")
 def test_accepted_names_are_read_unchanged_by_mlflow(path: str) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import psutil
 import pytest
 import zstandard
-from e2e.keras_lab import SEED
+from draws import SEED
 from e2e.mlflow_lab import API
 from e2e.server_lab import Server
 

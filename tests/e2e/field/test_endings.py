@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from draws import EVERYTHING, SEED
 from e2e.field.endings import Trial, drawn, heavy, light
-from e2e.keras_lab import SEED
 
 from tracker.api import open_store, sync_journals
 from tracker.domain.ports import RunStore
 
 pytestmark = pytest.mark.timeout(300)
 
-EVERYTHING = os.environ.get("FIELD") == "all"
 ALWAYS = [
     Trial("return", "without", "Process by fork"),
     Trial("return", "without", "Pool by fork"),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draws import EVERYTHING, SEED
 from e2e.field.hosts import HOSTS, ODD, trained, wrong
-from e2e.field.trials import EVERYTHING, SEED
 
 pytestmark = pytest.mark.timeout(600)
 NAMES = [name for name in HOSTS if name != "script"]

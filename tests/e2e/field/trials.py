@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from draws import EVERYTHING, SEED
 from e2e.field.conditions import CONDITIONS, computed, pairs
 from e2e.field.record import differences, record, shown
 from e2e.field.truths import untrue
-from e2e.keras_lab import SEED, training
+from e2e.keras_lab import training
 
 import tracker
 
-EVERYTHING = os.environ.get("FIELD") == "all"
 PAIRS = int(os.environ.get("FIELD_PAIRS") or 60)
 """How many pairs of each kind, where everything is tried."""
 SOME = {("tensorflow", False): (3, 1), ("jax", False): (14, 3), ("tensorflow", True): (1, 1), ("jax", True): (5, 2)}
