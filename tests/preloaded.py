@@ -17,6 +17,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -89,6 +90,25 @@ def context() -> ForkServerContext:
     return made
 
 
+def settings(backend: str) -> dict[str, str]:
+    """The environment in which Keras is to be imported: the backend says less, and JAX compiles each model once."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": _compiled(),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "KERAS_BACKEND": backend,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+    }
+
+
+@functools.cache
+def _compiled() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="tracker-jax-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 class _ForkServer:
     """The process that has imported the modules, and forks."""
 
@@ -96,12 +116,11 @@ class _ForkServer:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._libc = ctypes.CDLL(None, use_errno=True)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("TRACKER_", "PYTHON"))}
-        quiet = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, _FORK_SERVER, str(theirs.fileno()), *(KERAS if backend else TRACKER)],
                 pass_fds=[theirs.fileno()],
-                env=environment | (quiet if backend else {}),
+                env=environment | (settings(backend) if backend else {}),
                 stdin=subprocess.DEVNULL,
             )
         atexit.register(self.close)

@@ -25,25 +25,13 @@ BACKENDS = ("tensorflow", "jax")
 SCENARIOS = Path(__file__).with_name("keras_scenarios.py")
 
 
-@functools.cache
-def _compiled() -> str:
-    """Where JAX keeps what it compiled: each model once."""
-    folder = tempfile.TemporaryDirectory(prefix="tracker-jax-", ignore_cleanup_errors=True)
-    atexit.register(folder.cleanup)
-    return folder.name
-
-
 def environment(folder: Path, backend: str) -> dict[str, str]:
     """The environment of a process that trains with `backend` and keeps all that it writes in `folder`."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TRACKER_", "TF_CONFIG"))}
-    return inherited | {
+    return {
+        **inherited,
+        **preloaded.settings(backend),
         "FIELD_SEED": str(SEED),
-        "JAX_COMPILATION_CACHE_DIR": _compiled(),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "KERAS_BACKEND": backend,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
         "TRACKER_HOME": str(folder / "home"),
         "TRACKER_STORE": f"sqlite:///{folder / 'tracker.db'}",
     }
