@@ -17,8 +17,9 @@ demo: .venv/demo.stamp ## train on real data, record it, show what was recorded
 test: .venv/test.stamp ## install what the tests need and run them all
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
-field: .venv/test.stamp ## one training under every condition, alone and in pairs, and Keras' scenarios with both backends
-	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field tests/e2e/test_keras_*.py
+field: .venv/test.stamp ## all that `make test` draws a part of: every condition of a training, both backends, more random examples
+	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field tests/e2e/test_keras_*.py \
+	  $$(grep -rl 'from draws import' tests/contracts tests/unit tests/e2e --include='test_*.py' | grep -v /field/)
 
 fuzz: .venv/test.stamp ## three minutes of hostile requests to every route, as every role
 	FUZZ_SECONDS=180 $(BIN)/python -m pytest tests/e2e/test_server_fuzz.py

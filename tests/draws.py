@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
+from collections.abc import Iterator
 
 EVERYTHING = os.environ.get("FIELD") == "all"
 SEED = int(os.environ.get("FIELD_SEED") or datetime.date.today().toordinal())
@@ -13,3 +15,8 @@ SEED = int(os.environ.get("FIELD_SEED") or datetime.date.today().toordinal())
 def examples(everything: int) -> int:
     """How many of a random test's examples to try: a quarter of them, or everything."""
     return everything if EVERYTHING else max(everything // 4, 1)
+
+
+def moments() -> Iterator[int]:
+    """0, 1, 2 and so on; or every third of them, another third each day."""
+    return itertools.count() if EVERYTHING else itertools.count(SEED % 3, 3)

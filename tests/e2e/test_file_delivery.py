@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from draws import moments
 from e2e.children import Child, eventually, run_child
 from e2e.cli_lab import invoke
 from e2e.server_lab import Server
@@ -314,11 +315,11 @@ def restored(tmp_path: Path, keep: Path) -> None:
             shutil.copyfile(kept, here)
 
 
-def killed_at_each_moment(tmp_path: Path, store_url: str, run_id: str) -> int:
-    """Kill `sync` at each of its moments, and another one somewhere behind; then all is there once. How many there were."""
+def killed_at_moments(tmp_path: Path, store_url: str, run_id: str) -> int:
+    """Kill `sync` at its moments, and another one somewhere behind; then all is there once. How many there were."""
     keep = tmp_path.with_name(f"{tmp_path.name}-kept")
     shutil.copytree(tmp_path, keep)
-    moments, dice = 0, random.Random(7)
+    dice = random.Random(7)
     with Child(
         KILLED_AT
         + """
@@ -327,9 +328,9 @@ for line in sys.stdin:
     say(str(dies(int(line), lambda: list(sync_journals()))))
 """
     ) as child:
-        while True:
+        for moment in moments():
             restored(tmp_path, keep)
-            child.go_on(str(moments))
+            child.go_on(str(moment))
             if child.line() == "False":
                 break
             child.go_on(str(dice.randrange(12)))
@@ -338,15 +339,14 @@ for line in sys.stdin:
             with closing(open_store(store_url)) as store:
                 assert_everything_once(store, run_id)
                 assert store.get_run(run_id).status == "finished"
-            moments += 1
-    return moments
+    return moment
 
 
 def test_sync_killed_at_every_moment(store_url: str, tmp_path: Path, offline: None) -> None:
     """Each checkpoint, event, text and number of a journal is stored once, whenever the one who ships it dies."""
     with start_run(name="it") as run:
         log_everything(run)
-    assert killed_at_each_moment(tmp_path, store_url, run.id) > 20
+    assert killed_at_moments(tmp_path, store_url, run.id) > 20
 
 
 def test_a_live_run_killed_at_every_moment(
@@ -378,8 +378,7 @@ for line in sys.stdin:
     ) as child:
         keep = tmp_path.with_name(f"{tmp_path.name}-kept")
         shutil.copytree(tmp_path, keep)
-        moment = 0
-        while True:
+        for moment in moments():
             restored(tmp_path, keep)
             child.go_on(str(moment))
             died = child.line() == "True"
@@ -389,7 +388,6 @@ for line in sys.stdin:
                 assert store.get_run("it").status in ("lost", "finished")
             if not died:
                 break
-            moment += 1
         assert moment > 20
         assert journals(home) == []
 
@@ -444,4 +442,4 @@ def test_an_earlier_versions_journal_is_shipped(
     with start_run(name="it") as run:
         log_everything(run)
     ship_as_before(store_url, upto, settles=settles)
-    assert killed_at_each_moment(tmp_path, store_url, run.id) > 5
+    assert killed_at_moments(tmp_path, store_url, run.id) > 5

@@ -393,15 +393,15 @@ def test_two_processes_create_the_same_store(tmp_path: Path) -> None:
                 child.expect("opened")
 
 
-def test_a_million_points_need_no_memory(store: RunStore, home: Path) -> None:
-    """A million log calls, online, grow the process by less than 64 MiB."""
+def test_many_points_need_no_memory(store: RunStore, home: Path) -> None:
+    """400 000 log calls, online, grow the process by less than 64 MiB."""
     run_child(
         """
         run = tracker.start_run(name="it")
         run.log({"loss": 0.0}, step=0)
         run.flush()
         before = memory()
-        for step in range(1, 1_000_000):
+        for step in range(1, 400_000):
             run.log({"loss": 0.5}, step=step)
         assert run.finish() == 0
         grown = memory() - before
@@ -409,7 +409,7 @@ def test_a_million_points_need_no_memory(store: RunStore, home: Path) -> None:
     """,
         new=True,
     )
-    assert store.metrics(the_run_id(store))["loss"].count == 1_000_000
+    assert store.metrics(the_run_id(store))["loss"].count == 400_000
     assert journals(home) == []
 
 
