@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.keras_lab import environment
+from e2e.keras_lab import backends, environment
 
 import tracker
 from tracker.domain.ports import RunStore
@@ -67,7 +67,7 @@ def store_of(folder: Path) -> RunStore:
     return tracker.open_store(f"sqlite:///{folder / 'tracker.db'}")
 
 
-@pytest.mark.parametrize("kind", ["tensorflow", "jax"])
+@pytest.mark.parametrize("kind", backends(__name__))
 def test_17_the_chief_alone_keeps_the_record(kind: str, tmp_path: Path) -> None:
     """Two workers run the same script: there is one run, each epoch is written once, and files are the chief's."""
     chief, other = train_together(kind, tmp_path)
