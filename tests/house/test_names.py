@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -13,7 +14,6 @@ ROOT = Path(__file__).parents[2]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
 TERMS = re.findall(r"^\*\*([\w ]+)\*\*: ", GLOSSARY, re.M)
 MODULES = sorted(path for folder in ("tracker", "plugins") for path in (ROOT / folder).rglob("*.py"))
-TREES = {path: ast.parse(path.read_text()) for path in MODULES}
 RETIRED = {
     "absent", "beside", "brought", "elsewhere", "genuine", "held", "standing", "surroundings", "tails", "told", "unnumbered",
     "whereabouts", "words",
@@ -23,6 +23,11 @@ SHARED = {"Run"}
 """`tracker.Run` is what a script records with, `records.Run` what a store has of it: both are public."""
 
 
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def _parts(name: str) -> set[str]:
     return {part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
 
@@ -30,8 +35,8 @@ def _parts(name: str) -> set[str]:
 def test_no_two_classes_have_one_name() -> None:
     """A name says which class is meant, wherever it is read."""
     classes = defaultdict(list)
-    for path, tree in TREES.items():
-        for node in ast.walk(tree):
+    for path in MODULES:
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 classes[node.name].append(str(path.relative_to(ROOT)))
     assert {name: where for name, where in classes.items() if len(where) > 1 and name not in SHARED} == {}
@@ -42,7 +47,7 @@ def test_names_are_the_fields_own(path: Path) -> None:
     """No module, class or function is named by a retired word."""
     names = [path.stem, path.parent.name]
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    names += [node.name for node in ast.walk(TREES[path]) if isinstance(node, kinds)]
+    names += [node.name for node in ast.walk(_tree(path)) if isinstance(node, kinds)]
     assert [name for name in names if _parts(name) & RETIRED] == []
 
 

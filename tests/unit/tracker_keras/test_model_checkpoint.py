@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras import ModelCheckpoint
 
 
 @pytest.mark.parametrize(("given", "field"), [
@@ -19,6 +18,8 @@ from tracker_keras import ModelCheckpoint
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_refused(given: dict[str, Any], field: str) -> None:
     """The error names the argument and its limit."""
+    from tracker_keras import ModelCheckpoint
+
     with pytest.raises(InvalidValue, match=rf"^{field}: .*from 1 on") as raised:
         ModelCheckpoint("m.keras", **given)
     assert raised.value.field == field
@@ -26,6 +27,8 @@ def test_what_cannot_be_meant_is_refused(given: dict[str, Any], field: str) -> N
 
 def test_what_keras_refuses_is_refused() -> None:
     """With Keras' own errors."""
+    from tracker_keras import ModelCheckpoint
+
     with pytest.raises(ValueError, match=r"\.weights\.h5"):
         ModelCheckpoint("m.keras", save_weights_only=True)
     with pytest.raises(ValueError, match="save_freq"):

@@ -6,12 +6,10 @@ import copy
 import logging
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
 import tracker
-from tracker_keras import TrackerCallback
 from tracker_keras.record.guard import Guard
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
@@ -24,22 +22,28 @@ def offline(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKER_MODE", "offline")
 
 
-class Unreadable(keras.metrics.MeanSquaredError):  # type: ignore[misc]  # Keras has no types
-    """A metric whose direction is asked for in vain."""
+def callback(*given: Any) -> Any:
+    """Ours."""
+    from tracker_keras import TrackerCallback
 
-    @property
-    def _direction(self) -> str:
-        raise RuntimeError("no direction")
-
-    @_direction.setter
-    def _direction(self, value: object) -> None:
-        return None
+    return TrackerCallback(*given)
 
 
-def model(**compiled: Any) -> Any:
-    """A model of four parameters."""
+def model(*, unreadable: bool = False) -> Any:
+    """A model of four parameters, maybe with a metric whose direction is asked for in vain."""
+    import keras
+
+    class Unreadable(keras.metrics.MeanSquaredError):  # type: ignore[misc]  # Keras has no types
+        @property
+        def _direction(self) -> str:
+            raise RuntimeError("no direction")
+
+        @_direction.setter
+        def _direction(self, value: object) -> None:
+            return None
+
     made = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
-    made.compile(**{"optimizer": "sgd", "loss": "mse", **compiled})
+    made.compile("sgd", "mse", metrics=[Unreadable(name="odd")] if unreadable else None)
     return made
 
 
@@ -50,9 +54,9 @@ def messages(caplog: pytest.LogCaptureFixture, part: str) -> list[logging.LogRec
 
 def test_what_a_fit_could_not_tell_is_a_problem_of_its_run(caplog: pytest.LogCaptureFixture) -> None:
     """A metric that cannot be read costs the goals; the rest is recorded, and each epoch counts."""
-    trained = model(metrics=[Unreadable(name="odd")])
+    trained = model(unreadable=True)
     with tracker.start_run() as run:
-        ours = TrackerCallback(run)
+        ours = callback(run)
         for _ in range(2):
             trained.fit(X, X.sum(axis=1), epochs=2, callbacks=[ours])
         kind = "error while reading the metrics' goals"
@@ -66,9 +70,9 @@ def test_what_a_fit_could_not_tell_is_a_problem_of_its_run(caplog: pytest.LogCap
 
 def test_a_copy_counts_in_the_run_that_it_opens() -> None:
     """The problems of one callback's fit are not those of the other's run."""
-    ours = TrackerCallback()
+    ours = callback()
     copied = copy.deepcopy(ours)
-    model(metrics=[Unreadable(name="odd")]).fit(X, X.sum(axis=1), callbacks=[copied])
+    model(unreadable=True).fit(X, X.sum(axis=1), callbacks=[copied])
     model().fit(X, X.sum(axis=1), callbacks=[ours])
     assert copied.run is not None
     assert ours.run is not None

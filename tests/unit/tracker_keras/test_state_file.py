@@ -6,17 +6,19 @@ import fcntl
 import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras.resuming.state_file import add_arrays, read_arrays, require_room, room_for, variables_of
 
 
 @pytest.mark.parametrize(("width", "layers"), [(1, 1), (4, 40), (300, 3)])
 def test_what_is_asked_for_is_enough(tmp_path: Path, width: int, layers: int) -> None:
     """The room that is asked for before a state is written is no less than what Keras' file then takes."""
+    import keras
+
+    from tracker_keras.resuming.state_file import room_for, variables_of
+
     model = keras.Sequential([keras.layers.Input((3,)), *(keras.layers.Dense(width) for _ in range(layers))])
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
@@ -27,6 +29,10 @@ def test_what_is_asked_for_is_enough(tmp_path: Path, width: int, layers: int) ->
 
 def test_a_forked_child_cannot_keep_the_file(tmp_path: Path) -> None:
     """A child that was forked while Keras wrote has the file's lock until it runs its program; we write all the same."""
+    import keras
+
+    from tracker_keras.resuming.state_file import add_arrays, read_arrays
+
     model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
     file = tmp_path / "state.weights.h5"
     model.save_weights(file)
@@ -38,6 +44,8 @@ def test_a_forked_child_cannot_keep_the_file(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_is_not_written_to(tmp_path: Path) -> None:
     """HDF5 takes the process with it when the disk is full, so it is not called then; the error says how much is free."""
+    from tracker_keras.resuming.state_file import add_arrays, require_room
+
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(InvalidValue, match="bytes free") as refused:
         require_room(tmp_path, free)
