@@ -15,7 +15,7 @@ demo: .venv/demo.stamp ## train on real data, record it, show what was recorded
 	$(BIN)/python -m tracker_keras.demo
 
 test: .venv/test.stamp ## install what the tests need and run them all
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 field: .venv/test.stamp ## all that `make test` draws a part of: every condition of a training, both backends, more random examples
 	FIELD=all $(BIN)/python -m pytest --timeout=0 tests/e2e/field tests/e2e/test_keras_*.py \

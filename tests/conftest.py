@@ -46,13 +46,23 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores, since tests wait for servers and processes too; four at most."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With several workers a file's tests run in one of them, and so do those that are marked as an `xdist_group`."""
+    """With several workers one has a file's tests, those of an `xdist_group`, or those of a folder of short ones.
+
+    What such a folder imports, Keras say, is then imported by one worker alone.
+    """
     from xdist.scheduler import LoadGroupScheduling
 
     class Files(LoadGroupScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return super()._split_scope(nodeid).partition("::")[0]
+            scope = super()._split_scope(nodeid).partition("::")[0]
+            return scope.rpartition("/")[0] if scope.startswith("tests/unit/") else scope
 
     return Files(config, log)
 
