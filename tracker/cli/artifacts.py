@@ -23,23 +23,24 @@ if TYPE_CHECKING:
 
 @click.group()
 def artifacts() -> None:
-    """Look after the files of runs."""
+    """Manage the files of runs."""
     # A first word that is no subcommand is a run whose files are listed: this Group resolves it so.
 
 
 @artifacts.command()
 @click.argument("old")
 @click.argument("new")
-@click.option("--dry-run", "dry_run", is_flag=True, help="Say what would change, and change nothing.")
+@click.option("--dry-run", "dry_run", is_flag=True, help="Show the changes without making them.")
 @store_option
 def relocate(old: str, new: str, dry_run: bool, store: str | None) -> None:
-    """Say that the files that were below OLD are below NEW now.
+    """Record that files were moved from OLD to NEW.
 
     OLD and NEW are folders or URIs. The addresses of runs, checkpoints, logged models, experiments and registered
-    models change together or not at all; no file is moved. Files in the default folder beside a SQLite file need
-    this only if they are not beside it any more.
+    models are changed in one transaction; no file is moved. Files in the default folder beside a SQLite file need
+    this only if they are no longer beside it.
 
-    It works on the database itself. Restart servers of the store afterwards. Exit code 2 if no file is below OLD.
+    The command opens the database itself. Restart servers of the store afterwards. Exit code 2 if no address is below
+    OLD.
     """
     url = full_url(store)
     Database(url).close()  # raises for a server, with what to do: it does not change addresses for clients

@@ -28,16 +28,17 @@ FIELDS = tuple(field.name for field in fields(Checkpoint))
 
 @click.command()
 @click.argument("run")
-@click.option("--tag", "tag", metavar="WHICH=NAME", help="Give a checkpoint a tag, so that retention never prunes it.")
-@click.option("--untag", "untag", metavar="WHICH", help="Take the tag away that a checkpoint has.")
+@click.option("--tag", "tag", metavar="WHICH=NAME", help="Tag a checkpoint, so that it is never pruned.")
+@click.option("--untag", "untag", metavar="WHICH", help="Remove a checkpoint's tag.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @store_option
 def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, store: str | None) -> None:
-    """List what RUN kept of its model, oldest first.
+    """List the checkpoints of RUN, oldest first.
 
-    Epochs count from 0. A pruned checkpoint's bytes are gone; states that newer ones replaced stand in JSON and CSV
-    alone. WHICH is best (by the run's monitored metric), best:METRIC (by another one), latest, an epoch, a tag, or id:
-    and the number in the first column; `tracker restore RUN --which WHICH -o PATH` brings it back.
+    Epochs count from 0. The file of a pruned checkpoint is deleted. State checkpoints that a newer one replaced are
+    listed only in JSON and CSV. WHICH is best (by the run's monitored metric), best:METRIC (by another metric),
+    latest, an epoch, a tag, or id: with the number in the first column. `tracker restore RUN --which WHICH -o PATH`
+    writes a checkpoint to a file.
     """
     with existing_store(store) as opened:
         found = named_run(opened, run)

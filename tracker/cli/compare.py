@@ -31,10 +31,10 @@ _INDENT = 2
               ' difference from the first run: "val_loss > +2%". May be repeated.')  # fmt: skip
 @store_option
 def compare(runs: Sequence[str], format_: str, conditions: Sequence[str], store: str | None) -> None:
-    """Set runs side by side: metrics at each run's best epoch, and the parameters that differ.
+    """Compare runs: metrics at each run's best epoch, and the parameters that differ.
 
-    The first RUN is the baseline. Where a run has no best epoch, or a metric no value there, its last value stands,
-    marked with *. What --fail-if cannot judge, because a value is missing or NaN, fails too.
+    The first RUN is the baseline. Where a run has no best epoch, or a metric has no value there, the last value is
+    shown, marked with *. A missing value or NaN fails --fail-if too.
     """
     gates = [FailCondition.parse(text) for text in conditions]
     with existing_store(store) as opened:

@@ -16,15 +16,15 @@ from tracker.query.texts import printable
 
 @click.group()
 def db() -> None:
-    """Look after the database of a SQL store."""
+    """Manage the database of a SQL store."""
 
 
 @db.command()
 @store_option
 def upgrade(store: str | None) -> None:
-    """Bring the database to this version's schema, making it if there is none.
+    """Upgrade the database to this version's schema, or create it.
 
-    All or nothing: what fails changes nothing. Make a backup first all the same.
+    If the upgrade fails, nothing is changed. Make a backup first all the same.
     """
     with _database(store) as database:
         before = database.revision()
@@ -50,9 +50,9 @@ def current(store: str | None) -> None:
 @db.command()
 @store_option
 def check(store: str | None) -> None:
-    """Check that the database is whole, and its schema as this version expects it; print what is not.
+    """Check the database for damage and its schema for differences from this version; print what is found.
 
-    Reads everything, so it takes a while on a large database. Exit code 1 if anything is found.
+    It reads everything, so it takes a while on a large database. Exit code 1 if anything is found.
     """
     with _database(store) as database:
         found = list(damages(database.file)) if database.exists and database.file is not None else []

@@ -15,7 +15,7 @@ from tracker.query.texts import printable
 @click.argument("run")
 @store_option
 def delete(run: str, store: str | None) -> None:
-    """Hide RUN from every list. `tracker undelete` shows it again, until `tracker gc` removes it 30 days later."""
+    """Delete RUN: no list shows it. `tracker undelete` restores it until `tracker gc` removes it after 30 days."""
     with existing_store(store) as opened:
         found = find_run(opened, run)
         opened.delete_run(found.id)
@@ -26,7 +26,7 @@ def delete(run: str, store: str | None) -> None:
 @click.argument("run")
 @store_option
 def undelete(run: str, store: str | None) -> None:
-    """Show the deleted RUN again."""
+    """Restore the deleted RUN."""
     with existing_store(store) as opened:
         try:
             found = find_run(opened, run, deleted=True)

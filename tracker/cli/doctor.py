@@ -22,9 +22,9 @@ _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @store_option
 def doctor(format_: str, store: str | None) -> None:
-    """Look at the settings, the store, the folders and the journals that wait, and say what to do.
+    """Check the settings, the store, the folders and the unsent journals, and say how to solve problems.
 
-    Changes nothing. Exit code 1 if there is a problem.
+    It changes nothing. Exit code 1 if there is a problem.
     """
     found = list(findings(store))
     problems = sum(one.status == "problem" for one in found)

@@ -46,22 +46,22 @@ def _span(_context: click.Context, _option: click.Parameter, text: str) -> int:
 
 @click.command()
 @click.option("--older-than", "older_than", callback=_span, metavar="SPAN", default="30d", show_default=True,
-              help="What was deleted longer ago goes: 30d, 12h; 0 for all.")  # fmt: skip
-@click.option("--dry-run", "dry_run", is_flag=True, help="Say what would go, and change nothing.")
-@click.option("--artifacts", metavar="URI", help="Where the store's files are"
+              help="Remove what was deleted longer ago: 30d, 12h; 0 for everything.")  # fmt: skip
+@click.option("--dry-run", "dry_run", is_flag=True, help="Show what would be removed, and remove nothing.")
+@click.option("--artifacts", metavar="URI", help="Folder or URI of the store's files"
               " (default: TRACKER_ARTIFACTS, else tracker-artifacts/ beside the SQLite file).")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @store_option
 def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, store: str | None) -> None:
-    """Remove for good what was deleted, and files that nobody needs.
+    """Remove deleted runs for good, and files that are no longer needed.
 
-    These go: runs, logged models and experiments that were deleted longer ago than --older-than, with their rows and
-    files; the files of pruned checkpoints, whose rows stay; files that never arrived and are older than a day; copies
-    that load_checkpoint made on this machine of this store's checkpoints and nobody asked for in that time. Runs that
-    are alive keep everything.
+    Removed are: runs, logged models and experiments that were deleted longer ago than --older-than, with their rows
+    and files; the files of pruned checkpoints, whose rows stay; incomplete files older than a day; copies of this
+    store's checkpoints that load_checkpoint made on this machine and that were not used for that time. Runs that are
+    running keep everything.
 
-    It works on the database itself, on the machine that has the files, beside a server if there is one. Killed in the
-    middle, it is simply run again. Exit code 1 if something could not be removed.
+    The command opens the database itself, on the machine that has the files; a server may run meanwhile. If it is
+    interrupted, run it again. Exit code 1 if something could not be removed.
     """
     url = full_url(store)
     Database(url).close()  # raises for a server, with what to do: clients do not remove its files

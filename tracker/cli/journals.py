@@ -25,10 +25,10 @@ from tracker.settings import Settings
 @store_option
 @click.pass_obj
 def sync(log: logging.Handler, format_: str, store: str | None) -> None:
-    """Ship the journals of processes that died, or of TRACKER_MODE=offline, to their stores.
+    """Send the journals of processes that died, or that recorded with TRACKER_MODE=offline, to their stores.
 
-    Journals of SQLite stores go where they belong; those of another store only while --store or TRACKER_STORE names
-    it. Journals of living processes are left alone. Exit code 1 if anything could not be shipped.
+    Journals of SQLite stores are sent to their own store; those of another store only if --store or TRACKER_STORE
+    names it. Journals of running processes are skipped. Exit code 1 if anything could not be sent.
     """
     log.setLevel(logging.ERROR)  # the list has what was not shipped
     done = list(with_progress(api.sync_journals(store=store), "shipping journals", lambda one: one.points, _so_far))

@@ -24,23 +24,23 @@ class CommandEntry(NamedTuple):
 
 COMMANDS: dict[str, CommandEntry] = {
     "runs": CommandEntry("tracker.cli.runs", "List runs, newest first."),
-    "show": CommandEntry("tracker.cli.show", "Show a run: where it stands, curves, parameters, decisions."),
+    "show": CommandEntry("tracker.cli.show", "Show a run: its status, curves, parameters and decisions."),
     "history": CommandEntry("tracker.cli.history", "Print the points of one metric."),
-    "compare": CommandEntry("tracker.cli.compare", "Set runs side by side, and fail if one is worse than it may be."),
-    "checkpoints": CommandEntry("tracker.cli.checkpoints", "List a run's checkpoints, and tag those to keep for good."),
+    "compare": CommandEntry("tracker.cli.compare", "Compare runs; fail if one is worse than allowed."),
+    "checkpoints": CommandEntry("tracker.cli.checkpoints", "List a run's checkpoints, and tag them."),
     "restore": CommandEntry("tracker.cli.restore", "Write a checkpoint of a run to a file."),
     "stop": CommandEntry("tracker.cli.stop", "Ask a training to stop at its next epoch."),
-    "delete": CommandEntry("tracker.cli.deletion", "Hide a run from every list."),
-    "undelete": CommandEntry("tracker.cli.deletion", "Show a deleted run again."),
+    "delete": CommandEntry("tracker.cli.deletion", "Delete a run; `undelete` restores it."),
+    "undelete": CommandEntry("tracker.cli.deletion", "Restore a deleted run."),
     "ui": CommandEntry("tracker.cli.ui", "Show the store in the browser."),
-    "server": CommandEntry("tracker.cli.server", "Serve the store over HTTP to many trainers and readers."),
-    "token": CommandEntry("tracker.cli.token", "Look after access tokens: create, list, revoke."),
-    "artifacts": CommandEntry("tracker.cli.artifacts", "Say where files of runs are after they were moved."),
-    "gc": CommandEntry("tracker.cli.gc", "Remove for good what was deleted or pruned."),
-    "sync": CommandEntry("tracker.cli.journals", "Ship what processes that died left behind."),
-    "db": CommandEntry("tracker.cli.db", "Look after the database: upgrade, current, check."),
-    "plugins": CommandEntry("tracker.cli.plugins", "List what plugins there are, and what does not work of them."),
-    "doctor": CommandEntry("tracker.cli.doctor", "Find out what is wrong, and what to do about it."),
+    "server": CommandEntry("tracker.cli.server", "Serve the store over HTTP, with MLflow's pages and API."),
+    "token": CommandEntry("tracker.cli.token", "Manage access tokens: create, list, revoke."),
+    "artifacts": CommandEntry("tracker.cli.artifacts", "Record that files of runs were moved."),
+    "gc": CommandEntry("tracker.cli.gc", "Remove deleted runs and pruned checkpoints for good."),
+    "sync": CommandEntry("tracker.cli.journals", "Send the journals of processes that died."),
+    "db": CommandEntry("tracker.cli.db", "Manage the database: upgrade, current, check."),
+    "plugins": CommandEntry("tracker.cli.plugins", "List the installed plugins, and why one does not work."),
+    "doctor": CommandEntry("tracker.cli.doctor", "Check the installation, and say how to solve problems."),
 }
 
 
@@ -140,11 +140,11 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="callback-tracker", prog_name="tracker")
 def cli() -> None:
-    """Read and look after what trainings recorded.
+    """Show and manage recorded trainings.
 
-    RUN is a run's id, the begin of one that no other run has, or a name. Exit codes: 0 done, 1 the operation failed,
-    2 bad usage. Data goes to stdout, talk to stderr. In JSON and CSV, numbers that JSON does not have are "NaN",
-    "Infinity" and "-Infinity".
+    RUN is a run's id, a unique prefix of it, or a run's name. Exit codes: 0 success, 1 the operation failed, 2 wrong
+    usage. Data goes to stdout, messages to stderr. In JSON and CSV, numbers that JSON does not have are written as
+    "NaN", "Infinity" and "-Infinity".
     """
     context, logger, handler = click.get_current_context(), logging.getLogger("tracker"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("tracker: %(message)s"))

@@ -16,7 +16,7 @@ _STYLES = {"active": "green", "inactive": "yellow", "off": "dim", "failed": "bol
 @click.command()
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def plugins(format_: str) -> None:
-    """List what is installed beside Tracker, its hooks, and why what does not work does not."""
+    """List the installed plugins, their hooks, and why a plugin does not work."""
     found = installed(Settings.from_environment(), say=False).found
     if format_ == "json":
         fields = ("name", "distribution", "version", "state", "hooks", "reason")

@@ -33,16 +33,17 @@ LARGE = 20_000_000
     metavar="WHICH",
     default="best",
     show_default=True,
-    help="best (by the run's monitored metric), best:METRIC (by another one), latest, an epoch (counted from 0), "
+    help="best (by the run's monitored metric), best:METRIC (by another metric), latest, an epoch (counted from 0), "
     "a tag, or id: and an id that `tracker checkpoints` lists.",
 )
-@click.option("-o", "--output", metavar="PATH", required=True, help="A file to write, or a folder to write into.")
-@click.option("--force", is_flag=True, help="Replace what is there.")
+@click.option("-o", "--output", metavar="PATH", required=True, help="File to write, or folder to write into.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @store_option
 def restore(run: str, which: str, output: str, force: bool, store: str | None) -> None:
-    """Write a checkpoint of RUN to PATH, verified, and print where it is.
+    """Write a checkpoint of RUN to PATH, verify it, and print its path.
 
-    It is there whole or not at all. Load it with keras.models.load_model; a .weights.h5 with model.load_weights.
+    If that fails, nothing is left at PATH. Load the file with keras.models.load_model, or a .weights.h5 file with
+    model.load_weights.
     """
     with existing_store(store) as opened:
         found = named_run(opened, run)

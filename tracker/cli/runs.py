@@ -24,12 +24,14 @@ _NEIGHBOURS = 1000
 
 
 @click.command()
-@click.option("--filter", "filter_", metavar="F", default="", help="Only runs that match, for example:"
+@click.option("--filter", "filter_", metavar="F", default="", help="List only matching runs, for example:"
               " \"metrics.val_loss.best < 0.3 AND params.optimizer = 'Adam'\".")  # fmt: skip
-@click.option("--order-by", metavar="K", multiple=True, help="For example: metrics.val_loss.best ASC."
-              " May be repeated; newest first otherwise.")  # fmt: skip
-@click.option("--experiment", metavar="E", multiple=True, help="Only this experiment's runs. May be repeated.")
-@click.option("--limit", metavar="N", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option("--order-by", metavar="K", multiple=True, help="Sort, for example: metrics.val_loss.best ASC."
+              " May be repeated; without it newest first.")  # fmt: skip
+@click.option("--experiment", metavar="E", multiple=True, help="List only this experiment's runs. May be repeated.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(1), default=100, show_default=True, help="List at most N runs."
+)
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @store_option
 def runs(

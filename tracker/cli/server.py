@@ -23,33 +23,39 @@ if TYPE_CHECKING:
     "--port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes any."
 )
 @store_option
-@click.option("--artifacts", metavar="URI", help="Where files go (default: TRACKER_ARTIFACTS, else beside the store).")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="How many processes answer.")
-@click.option("--allow-host", metavar="NAME", multiple=True, help="A name under which it may be asked; repeatable.")
+@click.option(
+    "--artifacts", metavar="URI", help="Folder or URI for files (default: TRACKER_ARTIFACTS, else beside the store)."
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Number of server processes.")
+@click.option("--allow-host", metavar="NAME", multiple=True, help="Accept this host name in requests; repeatable.")
 @click.option(
     "--allow-artifacts",
     metavar="PREFIX",
     multiple=True,
-    help="A place for artifacts that MLflow clients may name besides the server's own; repeatable.",
+    help="Let MLflow clients keep artifacts below this URI too; repeatable.",
 )
-@click.option("--max-artifact-bytes", metavar="N", type=click.IntRange(min=1), help="How large a file may be.")
+@click.option(
+    "--max-artifact-bytes", metavar="N", type=click.IntRange(min=1), help="Largest file that is accepted, in bytes."
+)
 @click.option(
     "--query-seconds",
     metavar="N",
     default=QUERY_SECONDS,
     show_default=True,
     type=click.FloatRange(0, 86_400),
-    help="How long a request may read from the store; 0 for as long as it takes.",
+    help="Longest time that a request may read from the store; 0 for no limit.",
 )
 @click.option(
     "--log-level",
     default="info",
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What is worth a line on stderr; each request is, from info on.",
+    help="Level of the log on stderr; requests are logged at level info.",
 )
 @click.option("--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]))
-@click.option("--insecure", is_flag=True, help="Listen where other machines reach it though there is no access token.")
+@click.option(
+    "--insecure", is_flag=True, help="Listen on addresses that other machines reach although there is no access token."
+)
 @click.pass_obj
 def server(
     talk: logging.Handler,
@@ -66,11 +72,11 @@ def server(
     log_format: Format,
     insecure: bool,
 ) -> None:
-    """Serve the store to many trainers and readers, and MLflow's pages and API on it.
+    """Serve the store over HTTP, with MLflow's pages and API.
 
-    Trainers write to it with TRACKER_STORE=http://127.0.0.1:5000, MLflow's clients with that as tracking URI. On
-    127.0.0.1 nobody needs to log in, until `tracker token create` makes the first access token; other addresses need
-    one from the start. SIGTERM and Ctrl-C end it once everything that was accepted is committed.
+    Trainings send to it with TRACKER_STORE=http://127.0.0.1:5000, MLflow clients with that as tracking URI. On
+    127.0.0.1 no login is needed until `tracker token create` makes the first access token. Other addresses need a
+    token from the start. SIGTERM and Ctrl-C stop the server once all accepted data is committed.
     """
     url = full_url(store)
     if not url.startswith(("sqlite:", "postgresql:")):

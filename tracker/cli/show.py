@@ -17,13 +17,13 @@ _POINTS = 4 * CURVE_WIDTH
 @click.command()
 @click.argument("run")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--all", "everything", is_flag=True, help="Leave nothing out of long lists.")
+@click.option("--all", "everything", is_flag=True, help="Show long lists in full.")
 @store_option
 def show(run: str, format_: str, everything: bool, store: str | None) -> None:
-    """Show RUN: where it stands, its curves, parameters and decisions.
+    """Show RUN: its status, curves, parameters and decisions.
 
-    Epochs count from 0. JSON has the objects run, params, tags and metrics (summaries), and the lists fits, epochs,
-    events and checkpoints.
+    Epochs count from 0. The JSON has the objects run, params, tags and metrics (summaries), and the lists fits,
+    epochs, events and checkpoints.
     """
     with existing_store(store) as opened:
         run_id = named_run(opened, run).id

@@ -15,9 +15,9 @@ from tracker.query.texts import printable
 @click.argument("run")
 @store_option
 def stop(run: str, store: str | None) -> None:
-    """Ask RUN to stop: `TrackerCallback` ends its fit at the next epoch, other programs look at `run.should_stop`.
+    """Ask RUN to stop: `TrackerCallback` stops the fit at the next epoch, other programs read `run.should_stop`.
 
-    The training hears of it with what it records next, within 15 seconds.
+    The training receives the request when it next sends data, within 15 seconds.
     """
     with existing_store(store) as opened:
         found = named_run(opened, run)

@@ -20,11 +20,11 @@ from tracker.domain.errors import NoStore
 
 @click.group()
 def token() -> None:
-    """Look after the access tokens of a tracking server, in the database behind it.
+    """Manage the access tokens of a tracking server, in its database.
 
-    Once a store has a token, its server asks everybody for one, on every address; a token that is made or revoked
-    counts within seconds. A viewer reads; a writer also records, and changes, deletes and restores runs; an admin may
-    do all, as deleting experiments and registered models.
+    Once a store has a token, its server requires one from every client, on every address. Created and revoked tokens
+    take effect within seconds. A viewer reads. A writer also records, changes, deletes and restores runs. An admin
+    may do everything, such as deleting experiments and registered models.
     """
 
 
@@ -33,9 +33,9 @@ def token() -> None:
 @click.option("--role", default="writer", show_default=True, type=click.Choice(get_args(Role)))
 @store_option
 def create(name: str, role: Role, store: str | None) -> None:
-    """Make a token and print it: once, since only its SHA-256 is kept.
+    """Create a token and print it. It is printed only once, since only its SHA-256 is stored.
 
-    Give it to a client as TRACKER_TOKEN or MLFLOW_TRACKING_TOKEN, to a browser as the password with any user name.
+    Clients take it from TRACKER_TOKEN or MLFLOW_TRACKING_TOKEN. In a browser it is the password, with any user name.
     """
     with _tokens(store, make=True) as tokens:
         print_text(tokens.create(name, role) + "\n")
@@ -46,7 +46,7 @@ def create(name: str, role: Role, store: str | None) -> None:
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @store_option
 def list_(format_: str, store: str | None) -> None:
-    """List the tokens: name, role, when made and revoked. The tokens themselves are not kept."""
+    """List the tokens: name, role, times of creation and revocation."""
     with _tokens(store) as tokens:
         found = tokens.list()
     if format_ == "json":
@@ -61,10 +61,12 @@ def list_(format_: str, store: str | None) -> None:
 
 @token.command()
 @click.argument("name")
-@click.option("--forget", is_flag=True, help="Leave no trace: without any token left, 127.0.0.1 is open again.")
+@click.option(
+    "--forget", is_flag=True, help="Delete the token. Without any token left, 127.0.0.1 needs no login again."
+)
 @store_option
 def revoke(name: str, forget: bool, store: str | None) -> None:
-    """Take a token out of force; servers heed it within seconds."""
+    """Revoke a token. Servers refuse it within seconds."""
     with _tokens(store) as tokens:
         tokens.revoke(name, forget=forget)
     say(f"token {name} is revoked" + (" and forgotten" if forget else ""))

@@ -21,16 +21,18 @@ from tracker.settings import Settings
     default=5000,
     show_default=True,
     type=click.IntRange(0, 65535),
-    help="Port to listen on; if none is named and 5000 is taken, any.",
+    help="Port to listen on; without it, a free one if 5000 is taken.",
 )
 @store_option
-@click.option("--artifacts", metavar="URI", help="Where files are (default: TRACKER_ARTIFACTS, else beside the store).")
-@click.option("--browser/--no-browser", default=True, help="Whether to open the browser.")
+@click.option(
+    "--artifacts", metavar="URI", help="Folder or URI of the files (default: TRACKER_ARTIFACTS, else beside the store)."
+)
+@click.option("--browser/--no-browser", default=True, help="Open the browser.")
 @click.pass_context
 def ui(context: click.Context, port: int, store: str | None, artifacts: str | None, browser: bool) -> None:
-    """Show the store in the browser: MLflow's pages, from a server on this machine that ends with Ctrl-C.
+    """Show the store in the browser: start a server on this machine with MLflow's pages. Ctrl-C stops it.
 
-    Of a store that is behind a tracking server the pages are that server's.
+    If the store is a tracking server, its own pages are opened.
     """
     url = full_url(store)
     show = _open if browser else _say
