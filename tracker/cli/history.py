@@ -25,9 +25,9 @@ _AT_ONCE = 500
 @click.argument("run")
 @click.argument("key")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-@click.option("--max-points", metavar="N", type=click.IntRange(min=4), help="Print at most N points: the first, the last,"
-              " and the smallest and largest of each part in between.")  # fmt: skip
-@click.option("--raw", is_flag=True, help="Print every point ever written, with its fit: superseded ones too.")
+@click.option("--max-points", metavar="N", type=click.IntRange(min=4),
+              help="Print at most N points: the first, the last, and the extremes of each part in between.")  # fmt: skip
+@click.option("--raw", is_flag=True, help="Print superseded points too, each with its fit.")
 @store_option
 def history(run: str, key: str, format_: str, max_points: int | None, raw: bool, store: str | None) -> None:
     """Print the points of metric KEY of RUN in step order.

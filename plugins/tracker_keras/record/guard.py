@@ -65,7 +65,7 @@ class Guard:
     def sum_up(self) -> None:
         """Log the number of errors, if some were not logged."""
         if self.errors > self._summed_up and self.errors > len(self._said):
-            log.warning("%d errors of tracking in all; the first of each kind is told above", self.errors)
+            log.warning("%d errors of tracking in all; the first of each kind is logged above", self.errors)
         self._summed_up = self.errors
 
 
