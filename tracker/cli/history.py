@@ -26,7 +26,7 @@ _AT_ONCE = 500
 @click.argument("key")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 @click.option("--max-points", metavar="N", type=click.IntRange(min=4),
-              help="Print at most N points: the first, the last, and the extremes of each part in between.")  # fmt: skip
+              help="Print at most N points: the first, the last, and the extremes of each part between.")  # fmt: skip
 @click.option("--raw", is_flag=True, help="Print superseded points too, each with its fit.")
 @store_option
 def history(run: str, key: str, format_: str, max_points: int | None, raw: bool, store: str | None) -> None:

@@ -67,5 +67,5 @@ def test_the_sum_is_said_when_there_is_more_than_was_said(caplog: pytest.LogCapt
     guard.sum_up()
     guard.sum_up()
     assert [record.getMessage() for record in caplog.records[1:]] == [
-        "2 errors of tracking in all; the first of each kind is told above"
+        "2 errors of tracking in all; the first of each kind is logged above"
     ]
