@@ -24,7 +24,7 @@ EPOCHS = 3
 DEADLINE_S = 120.0
 
 HEAD = """
-import concurrent.futures, multiprocessing, os, signal, sys, threading
+import concurrent.futures, multiprocessing, os, signal, sys, threading, time
 import tracker
 
 # A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP, and children inherit that.
@@ -33,7 +33,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def ready():
     print(f"ready {os.getpid()}", flush=True)
-    threading.Event().wait()
+    # Not by a lock: a second Ctrl-C in threading's own clean-up makes a RuntimeError of the first.
+    time.sleep(3600)
 """
 
 
