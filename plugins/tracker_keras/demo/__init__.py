@@ -1,1 +1,1 @@
-"""The demo: an image classifier trained five times with the tutorials' callbacks, every training on the record."""
+"""The demo: trains an image classifier five times with the tutorial's callbacks, and records every training."""

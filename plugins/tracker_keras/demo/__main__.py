@@ -1,4 +1,4 @@
-"""`python -m tracker_keras.demo`: train, record, compare, and say what to try next."""
+"""`python -m tracker_keras.demo`: train, record, compare, and print what to try next."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tracker.domain.extras import how_to_install
 from tracker.settings import Settings
 from tracker_keras.demo import report
 
-# Import names and what installs them; TensorBoard is what the fifth training writes for.
+# Import names and the packages that install them; the fifth training writes files for TensorBoard.
 _NEEDED = {"sklearn": "scikit-learn", "keras": "Keras", "tensorboard": "TensorBoard"}
 _BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; return 0, or with a sentence on stderr 1 where the store fails, 2 where it cannot run."""
+    """Run the demo. Return 0; 1 if the store fails and 2 if the demo cannot run, with a sentence on stderr."""
     options = _parser().parse_args(arguments)
     _prepare_environment()
     if missing := _missing():
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         settings = Settings.from_environment()
-        # A typo in its URL is told before Keras takes its seconds to load.
+        # Report a wrong URL before Keras takes seconds to load.
         compose.open_store(options.store or settings.store, settings.token).close()
         _train(options)
     except RunNotFound as error:  # TRACKER_MODE=offline, or a store that is away
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    # Only now: with these imports the backend is chosen, and TensorFlow begins to talk.
+    # Imported late: these imports choose the backend and start TensorFlow's messages.
     from tracker_keras.demo.trainings import TRAININGS, Digits
 
     digits = Digits.load()
@@ -84,7 +84,7 @@ def _positive(text: str) -> int:
 
 
 def _prepare_environment() -> None:
-    """Choose the backend and quiet TensorFlow's start-up notes, unless the user has said otherwise."""
+    """Choose the backend and silence TensorFlow's start-up messages, unless the environment says otherwise."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

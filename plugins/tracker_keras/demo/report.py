@@ -1,4 +1,4 @@
-"""What the demo prints: a few lines a training, the comparison of the runs, the commands to try next."""
+"""The demo's output: a few lines for each training, the comparison of the runs, and the commands to try next."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _console = Console(highlight=False)
 
 
 def opening(data: str, trainings: int, epochs: int) -> None:
-    """What is about to happen."""
+    """Lines that say what the demo does."""
     _console.print(f"[bold]{trainings} trainings of {epochs} epochs[/] on scikit-learn's handwritten digits")
     _console.print(f"[dim]{data}[/]\n")
 
 
 def training_begins(number: int, title: str, callbacks: str) -> None:
-    """A training and the callbacks that it adds."""
+    """Lines for a training: its title and callbacks."""
     _console.print(f"[bold]{number} {title}[/]")
     _say(f"  TrackerCallback(run), {callbacks}", style="dim")
 
 
 def training_ended(seconds: float, saved: Sequence[str]) -> None:
-    """How long it took and which files it left."""
-    # Event files have long names of their own making: their folders say as much.
+    """Lines for an ended training: its duration and its files."""
+    # Event files have long generated names, so their folders are shown.
     names = sorted({first + ("/" if rest else "") for first, _, rest in (name.partition("/") for name in saved)})
     _say(f"  {seconds:.1f} s" + (f", wrote {', '.join(names)}" if names else ""))
 
 
 def closing(run_ids: Sequence[str], store_url: str | None, folder: Path) -> None:
-    """The comparison, read back from the store, and the commands; TrackerError if the store does not have the runs."""
+    """The comparison, read from the store, and the commands. TrackerError if the store lacks the runs."""
     store = tracker.open_store(store_url)
     try:
         _console.print()
@@ -89,7 +89,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _short(store: RunStore, run_id: str) -> str:
-    """What to call the run on the command line: its name, or where earlier demos used it the begin of its id."""
+    """The run's name, or a unique prefix of its id if earlier demos used the name too."""
     names = [store.get_run(run_id).name, *(run_id[:length] for length in range(10, len(run_id)))]
     return next((name for name in names if len(store.find_runs(name, limit=2)) == 1), run_id)
 

@@ -1,4 +1,4 @@
-"""The five trainings: model, data and callbacks are what anyone would write; TrackerCallback is added to them."""
+"""The five trainings: an ordinary model, data and callbacks, with TrackerCallback added."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Digits:
 
     @classmethod
     def load(cls) -> Digits:
-        """scikit-learn's 1 797 images of the UCI handwritten digits; a fifth of each is kept for validation."""
+        """Load scikit-learn's 1 797 images of the UCI handwritten digits; a fifth is for validation."""
         images, labels = load_digits(return_X_y=True)
         pixels = (images / 16.0).astype("float32").reshape(-1, 8, 8, 1)
         x, x_validation, y, y_validation = train_test_split(
@@ -43,19 +43,19 @@ class Digits:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps an epoch."""
+        """Optimizer steps of an epoch."""
         return -(-len(self.x) // BATCH)
 
     def described(self) -> str:
-        """The data in a few words."""
+        """A short description of the data."""
         return (
             f"{len(self.x)} images to train on, {len(self.x_validation)} to validate, backend {keras.backend.backend()}"
         )
 
 
 def make_model() -> Any:
-    """A small convolutional classifier, compiled; the same initial weights, and names of layers, each time."""
-    keras.utils.clear_session()  # else the fifth model's layers are conv2d_4, dense_8 …
+    """A small compiled convolutional classifier, with the same initial weights and layer names each time."""
+    keras.utils.clear_session()  # otherwise the fifth model's layers are named conv2d_4, dense_8 …
     keras.utils.set_random_seed(SEED)
     model = keras.Sequential(
         [
@@ -77,7 +77,7 @@ def make_model() -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A training that is over; `saved` names the files it wrote, relative to its folder."""
+    """A training that ended; `saved` names the files it wrote, relative to its folder."""
 
     run_id: str
     seconds: float
@@ -86,7 +86,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """One of the five: its name and title, and the callbacks it adds, given the data, its folder and the epochs."""
+    """One of the five trainings: its name, its title, and a function that makes its callbacks."""
 
     name: str
     title: str
@@ -94,7 +94,7 @@ class Training:
     callbacks: Callable[[Digits, Path, int], list[Any]]
 
     def run(self, digits: Digits, *, epochs: int, store: str | None, folder: Path) -> Trained:
-        """Train once, on the record of `store`."""
+        """Train once, recorded in `store`."""
         before = _files(folder)
         began = time.perf_counter()
         with tracker.start_run("digits", name=self.name, store=store) as run:
@@ -134,10 +134,10 @@ def _early_stopping(digits: Digits, folder: Path, epochs: int) -> list[Any]:
 
 def _schedule(digits: Digits, folder: Path, epochs: int) -> list[Any]:
     def scheduler(epoch: int, lr: float) -> Any:
-        """The tutorial's function: the rate stays for the first epochs, then falls by a tenth each, as a tensor."""
+        """The tutorial's schedule: constant in the first epochs, then lower by a tenth each. Returns a tensor."""
         return lr if epoch < epochs // 2 else lr * ops.exp(-0.1)
 
-    # Keras 3's own takes no tensor ("should be a float").
+    # Keras 3's callback refuses tensors ("should be a float").
     return [LearningRateScheduler(scheduler)]
 
 

@@ -1,1 +1,1 @@
-"""What the server answers, by subject; each module has a table of operations."""
+"""The server's routes by subject; each module has a table of operations."""

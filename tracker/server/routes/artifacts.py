@@ -1,4 +1,4 @@
-"""Files of runs: put, got and listed."""
+"""Routes for files of runs: upload, download, list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PATH = "/api/v1/runs/{run_id}/artifacts/{path:path}"
 
 
 async def put(services: Services, request: Request) -> Response:
-    """Store the body under the path; visible when it is whole, and only if its digest is what the header says."""
+    """Store the body under the path; it becomes visible when it is complete and its SHA-256 is that of the header."""
     stored = await take(services, request, request.path_params["run_id"], request.path_params["path"])
     media_type, encode = encoder(request)
     uri = OwnAddresses.of(request).file(request.path_params["run_id"], stored.uri)
@@ -25,12 +25,12 @@ async def put(services: Services, request: Request) -> Response:
 
 
 async def get(services: Services, request: Request) -> Response:
-    """The file's bytes."""
+    """Send the file's bytes."""
     return await give(services, request, request.path_params["run_id"], request.path_params["path"])
 
 
 async def list_all(services: Services, request: Request) -> Response:
-    """The paths of all files of the run; none for a run that has none."""
+    """List the paths of all files of the run."""
     run = check_run_id(request.path_params["run_id"])
     return await asked(services, request, lambda: list(services.artifacts.list(run)))
 

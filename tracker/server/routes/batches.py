@@ -1,4 +1,4 @@
-"""The way in: a client's batch to the writer's thread."""
+"""Route for batches of clients, which the writer's thread commits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LARGE = 128 * 1024
 
 
 async def post_batch(services: Services, request: Request) -> Response:
-    """Answers once the batch is committed to disk; sending it again changes nothing."""
+    """Commit a batch; answer once it is on disk. Sending it again changes nothing."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != MSGPACK:
         raise Refused(415, f"Content-Type {given!r}", field="Content-Type", limit=MSGPACK)
@@ -41,9 +41,10 @@ async def post_batch(services: Services, request: Request) -> Response:
 
 
 def own_files(batch: Batch, artifacts: ArtifactHome) -> Batch:
-    """`batch` with its checkpoints' files among those of its run here, wherever the client says that they are.
+    """Return `batch` with the addresses of its checkpoints' files on this server, whatever addresses the client sent.
 
-    They came before the batch. What a row names is read, shown and removed later: it must be no other file.
+    The files were uploaded before the batch. The file that a row names is read, shown and removed later, so it must be
+    one of the run's.
     """
     if not any(isinstance(item, CheckpointLogged) and item.uri for _, item in batch.items):
         return batch

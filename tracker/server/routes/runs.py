@@ -1,4 +1,4 @@
-"""Reading runs, and the few changes that are asked of them."""
+"""Routes that read runs, and request the few changes of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RUN = "/api/v1/runs/{run_id}"
 
 
 class SearchQuery(Struct, frozen=True):
-    """What RunReader.search_runs takes."""
+    """Parameters of `RunReader.search_runs`."""
 
     filter: str = ""
     experiment: list[str] | None = None
@@ -46,7 +46,7 @@ class SearchQuery(Struct, frozen=True):
 
 
 class FindQuery(Struct, frozen=True):
-    """What RunReader.find_runs takes."""
+    """Parameters of `RunReader.find_runs`."""
 
     text: str
     limit: Annotated[int, Meta(ge=1, le=50_000)] = 10
@@ -60,7 +60,7 @@ class CompareQuery(Struct, frozen=True):
 
 
 class HistoryQuery(Struct, frozen=True):
-    """What RunReader.history takes."""
+    """Parameters of `RunReader.history`."""
 
     key: str
     max_points: Annotated[int, Meta(ge=4, le=2**53)] | None = None
@@ -76,18 +76,18 @@ class TagQuery(Struct, frozen=True):
 
 
 class HistogramsQuery(Struct, frozen=True):
-    """What RunReader.histograms takes."""
+    """Parameters of `RunReader.histograms`."""
 
     key: str | None = None
 
 
 async def list_experiments(services: Services, request: Request) -> Response:
-    """All experiments that are not deleted."""
+    """List all experiments that are not deleted."""
     return await asked(services, request, services.store.experiments)
 
 
 async def search_runs(services: Services, request: Request) -> Response:
-    """A page of the runs that match."""
+    """Return a page of the matching runs."""
     wanted = query(request, SearchQuery)
     return await asked(
         services,
@@ -104,7 +104,7 @@ async def search_runs(services: Services, request: Request) -> Response:
 
 
 async def find_runs(services: Services, request: Request) -> Response:
-    """Runs that a person may mean."""
+    """Find runs by id, prefix of an id, or name."""
     wanted = query(request, FindQuery)
     return await asked(
         services,
@@ -114,7 +114,7 @@ async def find_runs(services: Services, request: Request) -> Response:
 
 
 async def compare_runs(services: Services, request: Request) -> Response:
-    """Runs side by side."""
+    """Compare runs."""
     wanted = query(request, CompareQuery)
     store = services.store
     return await asked(
@@ -126,7 +126,7 @@ async def compare_runs(services: Services, request: Request) -> Response:
 
 
 async def history(services: Services, request: Request) -> Response:
-    """The points of one series; long ones are read onto disk first, and sent from there."""
+    """Return the points of one series. Long ones are read into a temporary file first, and sent from there."""
     wanted, run = query(request, HistoryQuery), run_id(request)
     store = services.store
     media_type, encode = encoder(request)
@@ -149,20 +149,20 @@ async def history(services: Services, request: Request) -> Response:
 
 
 async def histograms(services: Services, request: Request) -> Response:
-    """The histograms of one key or of all."""
+    """Return the histograms of one key or of all keys."""
     wanted, run = query(request, HistogramsQuery), run_id(request)
     return await asked(services, request, lambda: services.store.histograms(run, wanted.key), long=True)
 
 
 async def tag_checkpoint(services: Services, request: Request) -> Response:
-    """Tag a checkpoint, so that retention keeps it."""
+    """Tag a checkpoint, so that it is never pruned."""
     wanted, run, number = query(request, TagQuery), run_id(request), _checkpoint_id(request)
     await services.ask(lambda: services.store.tag_checkpoint(run, number, wanted.tag))
     return Response(status_code=204)
 
 
 async def untag_checkpoint(services: Services, request: Request) -> Response:
-    """Take a checkpoint's tag off; retention may prune it at once."""
+    """Remove a checkpoint's tag; it may be pruned at once."""
     query(request, _Nothing)
     run, number = run_id(request), _checkpoint_id(request)
     await services.ask(lambda: services.store.tag_checkpoint(run, number, None))
