@@ -154,19 +154,22 @@ class FitRecorder:
         is_best: bool | None = None,
         state: Mapping[str, object] | None = None,
         role: CheckpointRole = "model",
+        ms: int | None = None,
     ) -> bool:
-        """`Run.log_checkpoint` for an epoch of this fit, after `steps` of its steps."""
+        """`Run.log_checkpoint` for an epoch of this fit, after `steps` of its steps, saved at `ms` (default: now)."""
         number = self._count("epoch", keras_epoch)
         done = None if steps is None else self._count("steps", steps)
-        if number is None or (done is None and steps is not None):
+        when = None if ms is None else self._count("ms", ms)
+        if number is None or (done is None and steps is not None) or (when is None and ms is not None):
             return False
         info = CheckpointInfo(
             epoch=self.epoch(number),
             step=None if done is None else self.step(done),
-            metrics=metrics or {},
+            metrics={} if metrics is None else metrics,
             is_best=is_best,
-            state=state or {},
+            state={} if state is None else state,
             role=role,
+            ms=when or 0,
         )
         return self.add_checkpoint(local_path, info)
 

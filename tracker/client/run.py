@@ -189,9 +189,9 @@ class Run(Copied):
             epoch=epoch,
             step=step,
             fit=self._fit_number,
-            metrics=metrics or {},
+            metrics={} if metrics is None else metrics,
             is_best=is_best,
-            state=state or {},
+            state={} if state is None else state,
             role=role,
         )
         return self._recorder.checkpoint(local_path, info)
