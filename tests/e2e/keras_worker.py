@@ -1,6 +1,6 @@
 """One worker of a training that several processes do together: `keras_worker.py KIND INDEX PORT PORT`.
 
-KIND is "tensorflow" (MultiWorkerMirroredStrategy, from TF_CONFIG) or "jax" (`jax.distributed`). Standard output's last
+KIND is "tensorflow" (MultiWorkerMirroredStrategy, from TF_CONFIG) or "jax" (`jax.distributed`, DataParallel). Standard output's last
 line is what this worker's Keras said, as JSON.
 """
 
@@ -24,7 +24,11 @@ def main() -> None:
     if KIND == "jax":
         import jax
 
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(f"127.0.0.1:{PORTS[0]}", num_processes=len(PORTS), process_id=INDEX)
+        import keras
+
+        keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
         print(json.dumps(train(None)), flush=True)
         jax.distributed.shutdown()
         return
@@ -73,7 +77,7 @@ def train(strategy: Any) -> dict[str, Any]:
 
     x = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
     y = x.sum(axis=1, keepdims=True)
-    data: Any = (x, y)
+    data: Any = (x[INDEX :: len(PORTS)], y[INDEX :: len(PORTS)])  # with JAX each worker brings its part of the data
     if strategy is not None:
         import tensorflow as tf
 

@@ -66,7 +66,7 @@ def script(way: str, body: str) -> str:
 def test_status_says_how_the_process_ended(
     store: RunStore, home: Path, way: str, body: str, number: signal.Signals | None, status: str, code: int
 ) -> None:
-    """The status is that of SEMANTICS, the exit status is what it would have been without us, and nothing is left."""
+    """The run has the status of this way out, the exit status is what it would have been without us, and nothing is left."""
     with Child(script(way, body)) as child:
         if number is not None:
             child.expect("ready")

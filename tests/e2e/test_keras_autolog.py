@@ -7,7 +7,7 @@ from e2e.keras_lab import Lab
 SCENARIOS = ("autolog",)
 
 
-def test_19_callbacks_in_every_form_are_recorded(keras: Lab) -> None:
+def test_callbacks_in_every_form_are_recorded(keras: Lab) -> None:
     """However its callbacks were passed, a fit is in the open run, once, and the user's lists are as they were."""
     facts = keras.said("autolog_forms")
     for form in [*facts["forms"], "brings its own"]:
@@ -19,7 +19,7 @@ def test_19_callbacks_in_every_form_are_recorded(keras: Lab) -> None:
     assert facts["size"][0] == facts["size"][1]
 
 
-def test_19_arguments_beside_the_callbacks_are_the_users(keras: Lab) -> None:
+def test_arguments_beside_the_callbacks_are_the_users(keras: Lab) -> None:
     """What stands after the callbacks among positional arguments still arrives: here `validation_split`."""
     assert keras.steps(keras.run("autolog positional None").id, "val_loss") == [0]
     assert "val_loss" not in keras.store.metrics(keras.run("autolog positional").id)
@@ -38,7 +38,7 @@ def test_autolog_works_below_another_tool(keras: Lab) -> None:
     assert len(keras.store.fits(keras.run("autolog again").id)) == 1
 
 
-def test_12_a_fit_without_a_run_has_its_own_which_ends_with_it(keras: Lab) -> None:
+def test_a_fit_without_a_run_has_its_own_which_ends_with_it(keras: Lab) -> None:
     """Each fit's run is over as the fit is, and says how: also when it died, with the error, or was interrupted."""
     facts = keras.said("autolog_runs")
     assert facts["ended"] == ["finished", "finished", "failed", "interrupted"]
@@ -54,7 +54,7 @@ def test_12_a_fit_without_a_run_has_its_own_which_ends_with_it(keras: Lab) -> No
     assert keras.steps(facts["runs"][0], "batch/loss") == [2, 4, 6, 8]
 
 
-def test_12_19_fits_of_the_open_run_are_its_phases(keras: Lab) -> None:
+def test_19_fits_of_the_open_run_are_its_phases(keras: Lab) -> None:
     """Fits in an open run follow one another; one that died is failed at once, and the model is described once."""
     run = keras.run("autolog_open_run")
     fits = keras.store.fits(run.id)
@@ -68,14 +68,14 @@ def test_12_19_fits_of_the_open_run_are_its_phases(keras: Lab) -> None:
     assert keras.text(run, "model/fit.2/summary.txt") is None
 
 
-def test_19_a_subclass_with_its_own_fit_is_recorded_once(keras: Lab) -> None:
+def test_a_subclass_with_its_own_fit_is_recorded_once(keras: Lab) -> None:
     """A model whose `fit()` calls its parent's has one fit on record."""
     run = keras.run("autolog_nested")
     assert [fit.outcome for fit in keras.store.fits(run.id)] == ["completed"]
     assert keras.steps(run.id, "loss") == [0, 1, 2]
 
 
-def test_19_a_fit_inside_a_fit_has_a_run_of_its_own(keras: Lab) -> None:
+def test_a_fit_inside_a_fit_has_a_run_of_its_own(keras: Lab) -> None:
     """It disturbs nothing of the outer one, which is its parent in MLflow's words."""
     facts = keras.said("autolog_nested")
     assert facts["inner"] != facts["outer"]
@@ -92,7 +92,7 @@ def test_autolog_keeps_threads_apart(keras: Lab) -> None:
         assert keras.steps(keras.run(name).id, "loss") == [0, 1]
 
 
-def test_20_a_loop_without_fit_has_the_same_record(keras: Lab) -> None:
+def test_a_loop_without_fit_has_the_same_record(keras: Lab) -> None:
     """A GradientTape loop and a train_on_batch loop have fits, epochs, steps, a model and data on record."""
     run, losses = keras.run("custom_loop"), keras.said("custom_loop")["losses"]
     fits = keras.store.fits(run.id)

@@ -15,37 +15,37 @@ def test_every_n_steps(keras: Lab) -> None:
     assert keras.store.metrics(run.id)["batch/loss"].axis == "step"
 
 
-def test_7_steps_per_execution(keras: Lab) -> None:
+def test_steps_per_execution(keras: Lab) -> None:
     """With three steps an execution, and ten an epoch, steps are the optimizer's own: none lies beyond the tenth."""
     assert keras.said("batches")["several"] == [10, 20]
     assert keras.steps(keras.run("batches.several").id, "batch/loss") == [3, 6, 9, 10, 13, 16, 19, 20]
 
 
-def test_7_multiples_that_are_crossed(keras: Lab) -> None:
+def test_multiples_that_are_crossed(keras: Lab) -> None:
     """A multiple that falls inside an execution is recorded at its end, not missed."""
     assert keras.steps(keras.run("batches.rarely").id, "batch/loss") == [6, 10, 16, 20]
 
 
-def test_7_8_the_last_step_of_data_of_unknown_length(keras: Lab) -> None:
+def test_8_the_last_step_of_data_of_unknown_length(keras: Lab) -> None:
     """Where Keras knows no number of steps, the last execution's overshoot is found out all the same."""
     assert keras.said("batches_of_unknown_length")["iterations"] == [20]
     assert keras.steps(keras.run("batches_of_unknown_length").id, "batch/loss") == [3, 6, 9, 12, 15, 18, 20]
 
 
-def test_5_no_batch_hook_unless_asked(keras: Lab) -> None:
+def test_no_batch_hook_unless_asked(keras: Lab) -> None:
     """Neither the class nor an object that logs no batches defines a batch hook, nor is one left after a fit."""
     facts = keras.said("hooks")
     assert (facts["defined"], facts["on the object"], facts["left on the object"]) == ([], [], [])
 
 
-def test_5_dispatch_stays_as_asynchronous_as_it_was(keras: Lab) -> None:
+def test_dispatch_stays_as_asynchronous_as_it_was(keras: Lab) -> None:
     """With us, and even with batch logging, callbacks are dispatched as they are without us."""
     facts = keras.said("hooks")
     assert facts["async without us"] is (keras.backend != "tensorflow")
     assert facts["async with us"] is facts["async with batches"] is facts["async without us"]
 
 
-def test_6_the_model_is_not_synchronised_each_batch(keras: Lab) -> None:
+def test_the_model_is_not_synchronised_each_batch(keras: Lab) -> None:
     """On JAX, where each look at the model in an epoch costs a synchronisation, batch logging takes none."""
     facts = keras.said("hooks")
     assert facts["syncs with us"] == facts["syncs with batches"] == facts["syncs without us"]
@@ -64,7 +64,7 @@ def test_a_subclass_keeps_its_own_batch_hook(keras: Lab) -> None:
     assert keras.steps(keras.run("subclass_of_ours").id, "batch/loss") == [1, 2, 3, 4]
 
 
-def test_8_what_the_data_does_not_say_is_not_invented(keras: Lab) -> None:
+def test_what_the_data_does_not_say_is_not_invented(keras: Lab) -> None:
     """A stream of unknown length has neither steps an epoch nor a batch size on its record."""
     run = keras.run("batches_of_unknown_length")
     (fit,) = keras.store.fits(run.id)

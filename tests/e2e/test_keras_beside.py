@@ -58,7 +58,7 @@ def test_a_fit_that_died_last_has_its_end_on_the_timeline(keras: Lab) -> None:
     assert [event.detail for event in events] == [{"fit": 1, "outcome": "failed"}]
 
 
-def test_10_an_epoch_without_validation_improves_nothing(keras: Lab) -> None:
+def test_an_epoch_without_validation_improves_nothing(keras: Lab) -> None:
     """Where validation is held every second epoch, those without it are not told as the best by their `loss`."""
     facts = keras.said("validated_now_and_then")
     improved = [

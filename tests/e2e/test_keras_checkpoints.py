@@ -26,7 +26,7 @@ def kept(keras: Lab, name: str) -> list[Checkpoint]:
     return list(keras.store.checkpoints(keras.run(name).id))
 
 
-def test_14_every_format_is_kept_as_it_was_saved(keras: Lab) -> None:
+def test_every_format_is_kept_as_it_was_saved(keras: Lab) -> None:
     """Each save of three stock callbacks is there byte for byte, though two overwrite their files, and loads again."""
     facts = keras.said("picked_up")
     assert facts["said"] == []
@@ -42,7 +42,7 @@ def test_14_every_format_is_kept_as_it_was_saved(keras: Lab) -> None:
     assert [one["predicts"] for one in facts["kept"] if one["epoch"] == 2] == [pytest.approx(facts["predicts"])] * 3
 
 
-def test_14_a_row_says_when_and_how_good(keras: Lab) -> None:
+def test_a_row_says_when_and_how_good(keras: Lab) -> None:
     """Epoch, step, the epoch's metrics, whether it was the best so far, whose file it is, and the event with it."""
     rows = kept(keras, "picked_up")
     epochs = keras.store.epochs(keras.run("picked_up").id)
@@ -62,7 +62,7 @@ def test_14_a_row_says_when_and_how_good(keras: Lab) -> None:
     ]
 
 
-def test_14_saves_at_batches(keras: Lab) -> None:
+def test_saves_at_batches(keras: Lab) -> None:
     """`save_freq=3`: each is kept with its step, in the middle of an epoch; no hook that runs for each batch is touched."""
     facts, rows = keras.said("picked_up_batches"), kept(keras, "picked_up_batches")
     assert facts["said"] == []
@@ -74,7 +74,7 @@ def test_14_saves_at_batches(keras: Lab) -> None:
 
 
 @pytest.mark.parametrize("name", ["first", "last", "own", "ours"])
-def test_14_any_order_and_any_subclass(keras: Lab, name: str) -> None:
+def test_any_order_and_any_subclass(keras: Lab, name: str) -> None:
     """Before ours and after it; a subclass that saves by itself, where it does; our own ModelCheckpoint."""
     facts, rows = keras.said("picked_up_orders")[name], kept(keras, f"picked_up_orders.{name}")
     assert facts["said"] == []
@@ -86,7 +86,7 @@ def test_14_any_order_and_any_subclass(keras: Lab, name: str) -> None:
 @pytest.mark.parametrize(("name", "epochs"), [
     ("small", [2, 9]), ("none", [2, 9]), ("offline", [2, 9]), ("usual", [0, 1, 2, 6, 7, 8, 9]),
 ])  # fmt: skip
-def test_6_versions_of_a_file_stay_within_the_budget(keras: Lab, name: str, epochs: list[int]) -> None:
+def test_versions_of_a_file_stay_within_the_budget(keras: Lab, name: str, epochs: list[int]) -> None:
     """Of a file that is written over the newest and the best stay; what has paths of its own all stays; it is said once."""
     facts, rows = keras.said("over_budget")[name], kept(keras, f"over_budget.{name}")
     versions = [row for row in rows if row.state["file"].endswith("best.weights.h5")]
@@ -101,7 +101,7 @@ def test_6_versions_of_a_file_stay_within_the_budget(keras: Lab, name: str, epoc
     assert len(said) == (name in ("small", "none"))
 
 
-def test_9_a_backup_is_kept_before_it_is_deleted(keras: Lab) -> None:
+def test_a_backup_is_kept_before_it_is_deleted(keras: Lab) -> None:
     """BackupAndRestore deletes its folder as the fit returns; its last file is the run's state to go on from."""
     facts, rows = keras.said("backed_up"), kept(keras, "backed_up")
     assert facts["said"] == []
@@ -113,7 +113,7 @@ def test_9_a_backup_is_kept_before_it_is_deleted(keras: Lab) -> None:
     assert facts["kept"][-1]["predicts"] == pytest.approx(facts["predicts"])
 
 
-def test_14_orbax_folders(keras: Lab) -> None:
+def test_orbax_folders(keras: Lab) -> None:
     """Each step is kept though Orbax deletes all but the newest, and comes back as the folder that Keras loads."""
     facts, rows = keras.said("orbax"), kept(keras, "orbax")
     assert facts["said"] == []
@@ -122,7 +122,7 @@ def test_14_orbax_folders(keras: Lab) -> None:
     assert facts["left"] == ["orbax"]
 
 
-def test_18_averaged_weights_are_told_from_others(keras: Lab) -> None:
+def test_averaged_weights_are_told_from_others(keras: Lab) -> None:
     """Whether a checkpoint has the moving averages depends on where SwapEMAWeights stands; the row says which."""
     facts = keras.said("averaged")
     for name, averaged in (("before", True), ("after", False), ("without", False)):
@@ -130,14 +130,14 @@ def test_18_averaged_weights_are_told_from_others(keras: Lab) -> None:
         assert [row.state["ema"] for row in kept(keras, f"averaged.{name}")] == [averaged] * 2
 
 
-def test_12_what_was_saved_before_a_fit_died_is_kept(keras: Lab) -> None:
+def test_what_was_saved_before_a_fit_died_is_kept(keras: Lab) -> None:
     """The fit dies between the save and our own hook: the file is in the catalogue all the same."""
     facts, rows = keras.said("died_saving"), kept(keras, "died_saving")
     assert [(row.epoch, row.sha256) for row in rows] == [(0, facts["digest"])]
     assert [one.outcome for one in keras.store.fits(keras.run("died_saving").id)] == ["failed"]
 
 
-def test_14_a_file_that_somebody_deletes_costs_only_itself(keras: Lab) -> None:
+def test_a_file_that_somebody_deletes_costs_only_itself(keras: Lab) -> None:
     """It is said once; the next one is kept."""
     (said,) = keras.said("died_saving")["said_deleted"]
     assert "d-1.keras" in said
@@ -151,7 +151,7 @@ def test_14_a_file_that_somebody_deletes_costs_only_itself(keras: Lab) -> None:
 @pytest.mark.parametrize("name", [
     "{epoch:02d}-{val_loss:.2f}.keras", "best.keras", "most.weights.h5", "old.h5", "batch-{epoch}-{batch}.keras", "threshold.keras",
 ])  # fmt: skip
-def test_14_ours_is_keras_own(keras: Lab, name: str) -> None:
+def test_ours_is_keras_own(keras: Lab, name: str) -> None:
     """The same settings make the same files, the same best and the same messages."""
     stock, ours = keras.said("ours_as_stock")[name]
     assert ours[:3] == stock[:3]
@@ -161,14 +161,14 @@ def test_14_ours_is_keras_own(keras: Lab, name: str) -> None:
         assert own == pytest.approx(others, abs=1e-5)
 
 
-def test_14_a_folder_in_the_way(keras: Lab) -> None:
+def test_a_folder_in_the_way(keras: Lab) -> None:
     """It is an OSError that names it, as with Keras' own."""
     for said in keras.said("ours_as_stock")["folder"]:
         assert said.startswith("OSError: ")
         assert "m.keras" in said
 
 
-def test_13_best_only_at_batches(keras: Lab) -> None:
+def test_best_only_at_batches(keras: Lab) -> None:
     """Keras' own dies at its second batch; ours keeps the best of all."""
     facts = keras.said("best_by_batches")
     assert facts["keras"][0] == "TypeError: 'NoneType' object is not callable"
@@ -177,7 +177,7 @@ def test_13_best_only_at_batches(keras: Lab) -> None:
     assert best is not None
 
 
-def test_13_best_only_at_batches_by_what_only_epochs_know(keras: Lab) -> None:
+def test_best_only_at_batches_by_what_only_epochs_know(keras: Lab) -> None:
     """Batches have no `val_loss`: that is said once, and it is judged and saved as epochs end."""
     facts, rows = keras.said("best_by_batches"), kept(keras, "best_by_batches")
     values = keras.values(keras.run("best_by_batches").id, "val_loss")
@@ -196,7 +196,7 @@ def test_13_best_only_at_batches_by_what_only_epochs_know(keras: Lab) -> None:
     ("path", ["filepath: val_loss will never be there"]),
     ("path_typo", ["filepath: los is not among", "loss, mae, score"]),
 ])  # fmt: skip
-def test_13_what_is_never_there_is_an_error(keras: Lab, name: str, words: list[str]) -> None:
+def test_what_is_never_there_is_an_error(keras: Lab, name: str, words: list[str]) -> None:
     """It comes with the first epoch, says what is there, and nothing is saved; Keras' own saves, or has a KeyError."""
     ended, files, _ = keras.said("missing_monitor")[name]
     assert ended.startswith("InvalidValue: ")
@@ -215,7 +215,7 @@ def test_13_what_is_never_there_is_an_error(keras: Lab, name: str, words: list[s
     ("path_every_second", 2, 1),
     ("sometimes", ["m-1.keras", "m-3.keras"], 1),
 ])  # fmt: skip
-def test_13_epochs_without_the_monitor_are_passed_over(keras: Lab, name: str, expected: Any, times: int) -> None:
+def test_epochs_without_the_monitor_are_passed_over(keras: Lab, name: str, expected: Any, times: int) -> None:
     """`validation_freq=2`, a list of epochs, a metric that somebody adds now and then: no crash, and said once."""
     ended, files, said = keras.said("missing_monitor")[name]
     shown = [file for file in files if not file.startswith(".")]
@@ -224,7 +224,7 @@ def test_13_epochs_without_the_monitor_are_passed_over(keras: Lab, name: str, ex
     assert (len(shown) if isinstance(expected, int) else shown) == expected
 
 
-def test_13_nan_is_no_best(keras: Lab) -> None:
+def test_nan_is_no_best(keras: Lab) -> None:
     """After a first NaN Keras' own takes nothing for better; ours saves the first number, and what is better."""
     facts = keras.said("not_a_number")
     assert facts["keras"] == ["m-1.keras"]
@@ -237,7 +237,7 @@ def test_13_nan_is_no_best(keras: Lab) -> None:
     ("both", [2, 4, 6], [1, 3, 5]),
     ("all", [1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5]),
 ])  # fmt: skip
-def test_14_files_are_pruned(keras: Lab, name: str, files: list[int], epochs: list[int] | None) -> None:
+def test_files_are_pruned(keras: Lab, name: str, files: list[int], epochs: list[int] | None) -> None:
     """The last, the best, and always the newest and the best stay, on disk and in the catalogue; others' files too."""
     left, published, said = keras.said("local_files")[name]
     assert said == []
@@ -246,12 +246,12 @@ def test_14_files_are_pruned(keras: Lab, name: str, files: list[int], epochs: li
     assert len(published) >= len(files) - 1
 
 
-def test_14_the_catalogue_is_not_pruned_for_others(keras: Lab) -> None:
+def test_the_catalogue_is_not_pruned_for_others(keras: Lab) -> None:
     """Where one of two callbacks says nothing of how many it keeps, the run keeps all of both."""
     assert keras.said("local_files")["mixed"] == 6
 
 
-def test_13_the_best_in_one_process(keras: Lab) -> None:
+def test_the_best_in_one_process(keras: Lab) -> None:
     """Another callback with the same path goes on with the model that was trained; a fresh training begins anew."""
     facts = keras.said("best_again")
     assert facts["first"] == [2, True, []]
@@ -300,7 +300,7 @@ def train(folder: Path, scores: list[float], *, stop: int = -1) -> subprocess.Po
     return Preloaded(command, backend="tensorflow", env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def test_13_kill_and_restart(tmp_path: Path) -> None:
+def test_kill_and_restart(tmp_path: Path) -> None:
     """Killed with -9 in the middle of a save, the old file is whole; what comes next knows the best, and sweeps."""
     path = tmp_path / "m.weights.h5"
     with train(tmp_path, [5, 2, 1], stop=2) as killed:

@@ -12,7 +12,7 @@ PLACES = pytest.mark.parametrize("place", range(6))
 
 
 @PLACES
-def test_11_early_stopping(keras: Lab, place: int) -> None:
+def test_early_stopping(keras: Lab, place: int) -> None:
     """The stop has its epoch, the best one and its value, in the run's numbers, and decides the fit's outcome."""
     facts, name = keras.said("decisions")[str(place)], f"decisions.{place}"
     stopped, best_epoch, best = facts["stopped"]
@@ -23,7 +23,7 @@ def test_11_early_stopping(keras: Lab, place: int) -> None:
 
 
 @PLACES
-def test_11_restored_weights(keras: Lab, place: int) -> None:
+def test_restored_weights(keras: Lab, place: int) -> None:
     """What Keras restored as the fit returned is part of the fit, with the metrics of the epoch that it went back to."""
     facts, run = keras.said("decisions")[str(place)], keras.run(f"decisions.{place}")
     assert facts["result"] < facts["stopped"][2]  # the weights at the end of the best epoch, not of the last
@@ -34,7 +34,7 @@ def test_11_restored_weights(keras: Lab, place: int) -> None:
 
 
 @PLACES
-def test_2_3_who_changed_the_rate(keras: Lab, place: int) -> None:
+def test_3_who_changed_the_rate(keras: Lab, place: int) -> None:
     """Each change of the rate has the callback that made it, though another takes it back before the next batch."""
     rate = keras.said("decisions")[str(place)]["history"]["learning_rate"][0]
     assert keras.told(f"decisions.{place}", "learning_rate_changed") == [
@@ -73,13 +73,13 @@ def test_the_callbacks_are_left_as_they_were(keras: Lab, place: int) -> None:
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_1_an_assignment(keras: Lab, place: int) -> None:
+def test_an_assignment(keras: Lab, place: int) -> None:
     """A rate that the user's own callback assigned is told with the first epoch that is trained with it."""
     ((epoch, detail),) = keras.told(f"assignments.{place}", "learning_rate_changed")
     assert (epoch, detail["to"], detail["by"]) == (2, 0.125, "assignment")
 
 
-def test_12_nan(keras: Lab) -> None:
+def test_nan(keras: Lab) -> None:
     """A loss that is NaN is told once, with who ended the fit for it; it is the outcome unless others ended it."""
     assert "NaN or Inf loss" in keras.said("nan")["raised"]
     assert [fit.outcome for fit in keras.store.fits(keras.run("nan").id)] == [
@@ -89,7 +89,7 @@ def test_12_nan(keras: Lab) -> None:
     assert keras.told("nan", "nan_detected") == [(0, {**nan, "by": "TerminateOnNaN"}), (0, nan), (2, nan), (4, nan)]
 
 
-def test_12_what_is_watched_is_the_users(keras: Lab) -> None:
+def test_what_is_watched_is_the_users(keras: Lab) -> None:
     """It can be copied and watched by two meanwhile, nothing is on batches; after a death we are silent, then gone."""
     facts = keras.said("left_alone")
     assert facts["meanwhile"] == ["on_epoch_end"]
@@ -101,7 +101,7 @@ def test_12_what_is_watched_is_the_users(keras: Lab) -> None:
         assert [epoch for epoch, _ in keras.told(name, "early_stopped")] == [2]
 
 
-def test_19_configurations(keras: Lab) -> None:
+def test_configurations(keras: Lab) -> None:
     """Classes and arguments of all callbacks are parameters, also of those in lists in the list."""
     params = keras.store.params(keras.run("configured").id)
     assert keras.said("configured")["said"] == []

@@ -12,7 +12,7 @@ SCENARIOS = ("drop_ins",)
 
 
 @pytest.mark.parametrize("name", ["patience", "restored", "baseline", "late", "max"])
-def test_11_early_stopping_is_keras_own(keras: Lab, name: str) -> None:
+def test_early_stopping_is_keras_own(keras: Lab, name: str) -> None:
     """With the same settings it stops at the same epoch with the same weights, and leaves the same record."""
     stock, ours = keras.said("early_stopping")[name]
     assert ours == stock
@@ -26,7 +26,7 @@ def test_11_early_stopping_is_keras_own(keras: Lab, name: str) -> None:
     assert records[0] == records[1]
 
 
-def test_11_nan_is_no_best(keras: Lab) -> None:
+def test_nan_is_no_best(keras: Lab) -> None:
     """After a first NaN Keras' own takes every number for worse, and stops; ours goes on to the best."""
     stock, ours = keras.said("early_stopping")["nan"]
     assert stock == [3, 0]
@@ -42,7 +42,7 @@ def test_11_nan_is_no_best(keras: Lab) -> None:
     ("alone", [0.5, 0.25, 0.5 / 3]),
     ("schedule", [0.5, 0.25, 0.25]),
 ])  # fmt: skip
-def test_2_a_schedule_returns_any_number(keras: Lab, name: str, expected: list[float]) -> None:
+def test_a_schedule_returns_any_number(keras: Lab, name: str, expected: list[float]) -> None:
     """Floats, ints, what NumPy and the backend have for one number; of the epoch and the rate, or the epoch alone."""
     facts = keras.said("schedules")
     assert facts[name] == pytest.approx(expected, rel=1e-5)
@@ -50,7 +50,7 @@ def test_2_a_schedule_returns_any_number(keras: Lab, name: str, expected: list[f
         assert facts["stock"][name] == facts[name]
 
 
-def test_2_what_a_schedule_raises_is_raised(keras: Lab) -> None:
+def test_what_a_schedule_raises_is_raised(keras: Lab) -> None:
     """Its own TypeError comes out, after one call; Keras' own shows that of a second call instead."""
     facts = keras.said("schedules")
     assert "unsupported operand" in facts["mistaken"]
@@ -59,14 +59,14 @@ def test_2_what_a_schedule_raises_is_raised(keras: Lab) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "text", "many", "flag"])
-def test_2_what_is_no_rate_is_refused(keras: Lab, name: str) -> None:
+def test_what_is_no_rate_is_refused(keras: Lab, name: str) -> None:
     """What is no number is named with the epoch and what would be right."""
     message = keras.said("schedules")[name]
     assert message.startswith("ValueError: the learning rate for epoch 0 is no number")
     assert "a float, an int, or a tensor" in message
 
 
-def test_2_several_optimizers(keras: Lab) -> None:
+def test_several_optimizers(keras: Lab) -> None:
     """Each optimizer has the schedule applied to its own rate; `verbose=1` names it."""
     facts = keras.said("schedules")
     assert facts["several"] == [pytest.approx([0.005, 0.0025]), pytest.approx([0.05, 0.025])]

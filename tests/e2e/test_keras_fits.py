@@ -29,7 +29,7 @@ def test_epochs_are_those_of_keras_history(keras: Lab) -> None:
     assert run.status == "finished"
 
 
-def test_8_a_fit_knows_its_epochs_steps_and_batch_size(keras: Lab) -> None:
+def test_a_fit_knows_its_epochs_steps_and_batch_size(keras: Lab) -> None:
     """The fit's row has planned epochs, steps an epoch, and the batch size that Keras tells no callback."""
     (fit,) = keras.store.fits(keras.run("plain").id)
     assert (fit.number, fit.phase, fit.first_epoch, fit.epochs) == (1, 1, 0, 3)
@@ -46,7 +46,7 @@ def test_a_second_fit_is_a_phase_whose_epochs_go_on(keras: Lab) -> None:
     assert (second.phase, second.first_epoch, second.epochs) == (2, 3, 5)
 
 
-def test_9_initial_epoch_continues_the_phase_and_supersedes(keras: Lab) -> None:
+def test_initial_epoch_continues_the_phase_and_supersedes(keras: Lab) -> None:
     """`initial_epoch=1` goes on in the phase that is there: its epochs replace those trained there before."""
     run = keras.run("phases")
     third = keras.store.fits(run.id)[2]
@@ -58,7 +58,7 @@ def test_9_initial_epoch_continues_the_phase_and_supersedes(keras: Lab) -> None:
     assert [int(step) for step in raw.steps].count(4) == 2
 
 
-def test_9_a_fit_without_epochs_is_recorded_and_explained(keras: Lab) -> None:
+def test_a_fit_without_epochs_is_recorded_and_explained(keras: Lab) -> None:
     """A fit that BackupAndRestore's leftover turns into nothing is on the record, hides nothing, and is explained."""
     facts, run = keras.said("empty_fits"), keras.run("empty_fits")
     trained, empty = keras.store.fits(run.id)
@@ -69,7 +69,7 @@ def test_9_a_fit_without_epochs_is_recorded_and_explained(keras: Lab) -> None:
     assert "_initial_epoch = None" in said
 
 
-def test_10_validation_inside_fit_is_no_evaluation(keras: Lab) -> None:
+def test_validation_inside_fit_is_no_evaluation(keras: Lab) -> None:
     """Validation is in the epoch's `val_` metrics alone, on the epochs that had one; `evaluate()` is one event."""
     result, run = keras.said("evaluation")["result"], keras.run("evaluation")
     assert keras.steps(run.id, "val_loss") == [1]
@@ -81,7 +81,7 @@ def test_10_validation_inside_fit_is_no_evaluation(keras: Lab) -> None:
     }  # fmt: skip
 
 
-def test_10_an_evaluation_in_the_middle_of_a_fit_does_not_disturb_it(keras: Lab) -> None:
+def test_an_evaluation_in_the_middle_of_a_fit_does_not_disturb_it(keras: Lab) -> None:
     """Another model's `evaluate()` with our callback is an event; the fit goes on with its own model and params."""
     run = keras.run("evaluation_inside")
     assert [event.kind for event in keras.store.events(run.id)].count("evaluated") == 3
@@ -90,7 +90,7 @@ def test_10_an_evaluation_in_the_middle_of_a_fit_does_not_disturb_it(keras: Lab)
     assert keras.store.params(run.id)["epochs"] == 3
 
 
-def test_11_12_outcomes_are_what_happened(keras: Lab) -> None:
+def test_12_outcomes_are_what_happened(keras: Lab) -> None:
     """Stopped early, stopped for NaN, ended with NaN, died, and completed after that: each says so."""
     fits = keras.store.fits(keras.run("outcomes").id)
     assert [fit.outcome for fit in fits] == ["stopped_early", "nan", "nan", "failed", "completed"]
@@ -102,27 +102,27 @@ def test_11_12_outcomes_are_what_happened(keras: Lab) -> None:
     assert [(event.epoch, event.detail) for event in told] == [(2, {**nan, "by": "TerminateOnNaN"}), (3, nan)]
 
 
-def test_12_an_evaluation_after_a_fit_that_died_is_recorded(keras: Lab) -> None:
+def test_an_evaluation_after_a_fit_that_died_is_recorded(keras: Lab) -> None:
     """Keras ends no fit that died; an `evaluate()` after it is nevertheless not taken for its validation."""
     events = keras.store.events(keras.run("outcomes").id)
     (evaluated,) = [event for event in events if event.kind == "evaluated"]
     assert "loss" in evaluated.detail["metrics"]
 
 
-def test_19_keras_max_epochs_is_the_truth(keras: Lab) -> None:
+def test_keras_max_epochs_is_the_truth(keras: Lab) -> None:
     """A limit on epochs set in Keras is what the fit planned, not the argument."""
     (fit,) = keras.store.fits(keras.run("max_epochs").id)
     assert (fit.epochs, fit.outcome) == (2, "completed")
 
 
-def test_19_20_any_form_of_callbacks_and_loops_of_the_users_own(keras: Lab) -> None:
+def test_20_any_form_of_callbacks_and_loops_of_the_users_own(keras: Lab) -> None:
     """A tuple of callbacks works, and so does a CallbackList that a loop with `train_on_batch` drives."""
     run = keras.run("other_lists")
     assert [fit.outcome for fit in keras.store.fits(run.id)] == ["completed", "completed"]
     assert [(epoch.number, epoch.fit) for epoch in keras.store.epochs(run.id)] == [(0, 1), (1, 1), (2, 2), (3, 2)]
 
 
-def test_19_one_callback_serves_several_models_in_turns(keras: Lab) -> None:
+def test_one_callback_serves_several_models_in_turns(keras: Lab) -> None:
     """Fits of two models with one callback are fits of one run, each with the rate of its own optimizer."""
     run = keras.run("two_models")
     assert len(keras.store.fits(run.id)) == 4
@@ -132,7 +132,7 @@ def test_19_one_callback_serves_several_models_in_turns(keras: Lab) -> None:
     assert (params["model.name"], params["fit.2.model.name"]) == ("one", "two")
 
 
-def test_4_odd_logs_cost_only_themselves(keras: Lab) -> None:
+def test_odd_logs_cost_only_themselves(keras: Lab) -> None:
     """Strings, None and arrays among the logs are left out; one-element arrays and infinities are kept."""
     run = keras.run("odd_logs")
     (epoch,) = keras.store.epochs(run.id)
@@ -141,7 +141,7 @@ def test_4_odd_logs_cost_only_themselves(keras: Lab) -> None:
     assert math.isinf(epoch.metrics["infinite"])
 
 
-def test_3_the_shared_logs_are_left_as_they_were(keras: Lab) -> None:
+def test_the_shared_logs_are_left_as_they_were(keras: Lab) -> None:
     """A callback after ours sees in `logs` what those before ours put there, and nothing more."""
     before, after = keras.said("odd_logs")["seen"]
     assert set(after) - set(before) == {"text", "nothing", "array", "one", "infinite"}

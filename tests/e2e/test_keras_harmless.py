@@ -36,7 +36,7 @@ def test_a_store_that_is_away(keras: Lab) -> None:
     assert any("still in the journal" in said for said in facts["said"])
 
 
-def test_17_only_the_chief_records(keras: Lab) -> None:
+def test_only_the_chief_records(keras: Lab) -> None:
     """Of a multi-worker training the chief's record alone is kept: the task `chief`, else worker 0."""
     facts = keras.said("workers")
     chiefs = {"worker 0", "chief"} if keras.backend == "tensorflow" else {name for name in facts if "opens" not in name}

@@ -37,7 +37,7 @@ def test_parameters_of_a_plain_training(keras: Lab) -> None:
     assert "optimizer.name" not in params
 
 
-def test_1_an_optimizer_under_mixed_precision_is_itself(keras: Lab) -> None:
+def test_an_optimizer_under_mixed_precision_is_itself(keras: Lab) -> None:
     """The optimizer that was asked for is on the record, and the loss scaling around it under keys of its own."""
     assert keras.said("mixed_precision")["wrapped"] == "LossScaleOptimizer"
     params = keras.store.params(keras.run("mixed_precision").id)
@@ -104,7 +104,7 @@ def test_the_model_is_kept_as_summary_and_architecture(keras: Lab) -> None:
     assert (architecture["class_name"], architecture["config"]["name"]) == ("Sequential", "linear")
 
 
-def test_15_a_model_that_is_built_by_its_first_batch(keras: Lab) -> None:
+def test_a_model_that_is_built_by_its_first_batch(keras: Lab) -> None:
     """A model without an input shape has sizes, summary and architecture after its first epoch."""
     if keras.backend == "tensorflow":
         assert keras.said("unbuilt")["built"][0] is False
@@ -114,7 +114,7 @@ def test_15_a_model_that_is_built_by_its_first_batch(keras: Lab) -> None:
     assert keras.text(run, "model/architecture.json")
 
 
-def test_15_a_custom_model_does_no_harm(keras: Lab) -> None:
+def test_a_custom_model_does_no_harm(keras: Lab) -> None:
     """A subclassed model with a function inside has its summary, and nobody hears of the rest."""
     run = keras.run("unbuilt.custom")
     params = keras.store.params(run.id)
@@ -134,7 +134,7 @@ def test_what_a_later_fit_changed_is_its_own(keras: Lab) -> None:
     assert f"Trainable params: {trainable} " in (keras.text(run, "model/fit.2/summary.txt") or "")
 
 
-def test_13_goals_are_those_of_keras(keras: Lab) -> None:
+def test_goals_are_those_of_keras(keras: Lab) -> None:
     """A metric whose name says nothing has the direction that Keras knows, as has its validation and batch twin."""
     series = keras.store.metrics(keras.run("goals").id)
     assert {key: series[key].goal for key in ("quality", "val_quality", "batch/quality", "mae", "val_loss")} == {
@@ -142,14 +142,14 @@ def test_13_goals_are_those_of_keras(keras: Lab) -> None:
     }  # fmt: skip
 
 
-def test_11_the_best_epoch_is_that_of_early_stopping(keras: Lab) -> None:
+def test_the_best_epoch_is_that_of_early_stopping(keras: Lab) -> None:
     """The metric that EarlyStopping watches decides the run's best epoch."""
     run, quality = keras.run("goals"), keras.said("goals")["quality"]
     assert run.best_metric == "val_quality"
     assert run.best_epoch == quality.index(max(quality))
 
 
-def test_1_several_optimizers(keras: Lab) -> None:
+def test_several_optimizers(keras: Lab) -> None:
     """A MultiOptimizer has a series for each of its optimizers, by its name."""
     run = keras.run("two_optimizers")
     assert keras.values(run.id, "learning_rate_slow") == pytest.approx([0.005, 0.0025])
@@ -157,12 +157,12 @@ def test_1_several_optimizers(keras: Lab) -> None:
     assert "learning_rate" not in keras.store.metrics(run.id)
 
 
-def test_1_the_rate_under_mixed_precision(keras: Lab) -> None:
+def test_the_rate_under_mixed_precision(keras: Lab) -> None:
     """The rate of an optimizer that Keras wrapped for loss scaling is its own."""
     assert keras.values(keras.run("mixed_precision").id, "learning_rate") == [0.125, 0.125]
 
 
-def test_1_changes_of_several_optimizers(keras: Lab) -> None:
+def test_changes_of_several_optimizers(keras: Lab) -> None:
     """A change names the optimizer whose rate it is."""
     changes = keras.told("two_optimizers", "learning_rate_changed")
     assert {(epoch, one["optimizer"], round(one["to"], 6)) for epoch, one in changes} == {

@@ -176,7 +176,7 @@ def test_what_was_resumed_is_on_record(
     assert [one.status for one in states.values()].count("published") == 1
 
 
-def test_11_what_early_stopping_knew_is_told(keras: Lab) -> None:
+def test_what_early_stopping_knew_is_told(keras: Lab) -> None:
     """The best epoch was trained by a process that is no more: its metrics are told all the same, its best once."""
     run, whole = keras.run("resume_epochs"), keras.run("resume_epochs.whole")
     kinds = ("early_stopped", "weights_restored", "best_improved", "learning_rate_changed")
@@ -190,7 +190,7 @@ def test_11_what_early_stopping_knew_is_told(keras: Lab) -> None:
     assert {kind for kind, *_ in seen} == set(kinds)
 
 
-def test_9_no_later_fit_skips_epochs(keras: Lab) -> None:
+def test_no_later_fit_skips_epochs(keras: Lab) -> None:
     """Keras never clears what makes a model begin late; after a resumed fit every other begins at its first epoch."""
     facts = keras.said("test_09")
     assert facts["resumed"] == [2, 3]
@@ -224,7 +224,7 @@ def test_a_fit_that_died_is_resumed_in_the_same_process(keras: Lab) -> None:
     assert [one.number for one in keras.store.epochs(keras.run("resume_here").id)] == [0, 1, 2, 3]
 
 
-def test_13_the_best_epoch_is_saved_again_with_its_epoch(keras: Lab) -> None:
+def test_the_best_epoch_is_saved_again_with_its_epoch(keras: Lab) -> None:
     """Trained again after a kill it is as good, and its checkpoint stands in the place of the superseded one."""
     assert keras.said("resume_best")["best"] is not None
     rows = [one for one in keras.store.checkpoints(keras.run("resume_best").id) if one.role == "model"]
@@ -232,7 +232,7 @@ def test_13_the_best_epoch_is_saved_again_with_its_epoch(keras: Lab) -> None:
     assert rows[-1].is_best
 
 
-def test_17_a_worker_beside_the_chief_goes_on_too(keras: Lab) -> None:
+def test_a_worker_beside_the_chief_goes_on_too(keras: Lab) -> None:
     """It is told by TRACKER_RUN_ID which run, loads its state and records nothing; without it is refused at once."""
     facts = keras.said("resume_worker")
     assert [one.number for one in keras.store.epochs(keras.run("resume_worker").id)] == [0, 1]
@@ -241,7 +241,7 @@ def test_17_a_worker_beside_the_chief_goes_on_too(keras: Lab) -> None:
         assert (facts["epochs"], facts["errors"]) == ([2, 3], 0)
 
 
-def test_14_another_model_is_an_error_at_once(keras: Lab) -> None:
+def test_another_model_is_an_error_at_once(keras: Lab) -> None:
     """What differs is named, nothing is trained, and the model trains from its first epoch afterwards."""
     facts = keras.said("resume_another_model")
     assert "is not the one whose state was saved: variable 0 was" in facts["wider"]
@@ -250,7 +250,7 @@ def test_14_another_model_is_an_error_at_once(keras: Lab) -> None:
     assert len(keras.store.epochs(keras.run("resume_another_model").id)) == 2
 
 
-def test_9_ours_wins_over_backup_and_restore(keras: Lab) -> None:
+def test_ours_wins_over_backup_and_restore(keras: Lab) -> None:
     """Before and after ours in the list, with an older state of its own."""
     facts = keras.said("resume_beside_backup")
     assert facts["before"] == facts["after"] == [3, 4]

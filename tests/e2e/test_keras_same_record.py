@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).with_name("keras_same_record.py")
 TRAININGS = 3
 
 
-def test_3_checkpoints_are_a_function_of_the_training(tmp_path: Path) -> None:
+def test_checkpoints_are_a_function_of_the_training(tmp_path: Path) -> None:
     """Rows, their order, what is the best, and the timeline are equal, though a busy disk delays each copy otherwise."""
     file = tmp_path / "facts.json"
     done = training([SCRIPT, str(TRAININGS), file], tmp_path, "tensorflow", timeout=500)

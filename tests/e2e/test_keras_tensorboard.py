@@ -57,7 +57,7 @@ def series(keras: Lab, name: str, *, raw: bool = False) -> dict[str, list[tuple[
 
 
 @KINDS
-def test_16_scalars(keras: Lab, kind: str) -> None:
+def test_scalars(keras: Lab, kind: str) -> None:
     """Epoch logs are there once, under their own names; batches and own summaries go on from fit to fit."""
     facts, name = keras.said("boards")[kind], f"boards.{kind}"
     assert (facts["said"], facts["problems"]) == ([], {})
@@ -72,7 +72,7 @@ def test_16_scalars(keras: Lab, kind: str) -> None:
 
 
 @KINDS
-def test_16_histograms(keras: Lab, kind: str) -> None:
+def test_histograms(keras: Lab, kind: str) -> None:
     """The weights' buckets are those in TensorBoard's files, an epoch of the run each."""
     facts, found = keras.said("boards")[kind], histograms(keras, f"boards.{kind}")
     assert set(found) == {*WEIGHTS, "mine/spread"}
@@ -88,7 +88,7 @@ def test_16_histograms(keras: Lab, kind: str) -> None:
 
 
 @KINDS
-def test_16_images(keras: Lab, kind: str) -> None:
+def test_images(keras: Lab, kind: str) -> None:
     """Weights that can be drawn and the user's images are images of the run, each with its small copy."""
     drawn = {key: [0, 1, 2, 3] for key in ("net/hidden/kernel", "net/hidden/bias", "net/out/kernel")}
     name = f"boards.{kind}"
@@ -101,7 +101,7 @@ def test_16_images(keras: Lab, kind: str) -> None:
         assert (image.size, image.getpixel((0, 0))) == ((7, 5), (127, 127, 127))
 
 
-def test_8_tags_that_differ_in_special_characters(keras: Lab) -> None:
+def test_tags_that_differ_in_special_characters(keras: Lab) -> None:
     """Texts and images have files of their own, histograms and scalars keys of their own, under each tag."""
     facts, run = keras.said("board_tags"), keras.run("board_tags")
     assert facts["said"] == []
@@ -121,7 +121,7 @@ def test_8_tags_that_differ_in_special_characters(keras: Lab) -> None:
 
 
 @KINDS
-def test_16_graph_and_text(keras: Lab, kind: str) -> None:
+def test_graph_and_text(keras: Lab, kind: str) -> None:
     """The model's graph is kept once for all fits, and each text, as artifacts."""
     kept = [str(path) for path in files(keras, f"boards.{kind}") if path.parts[0] == "tensorboard"]
     assert kept == [*(f"tensorboard/mine/words/{step}.md" for step in (0, 1, 8, 9)), "tensorboard/train/keras.json"]
@@ -131,7 +131,7 @@ def test_16_graph_and_text(keras: Lab, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ours", "epochs"])
-def test_16_ours_is_recorded_as_stock(keras: Lab, kind: str) -> None:
+def test_ours_is_recorded_as_stock(keras: Lab, kind: str) -> None:
     """The store has the same of both: values, buckets, images; but for the speed, and batches nobody asked for."""
 
     def of(name: str) -> Any:
@@ -150,7 +150,7 @@ def test_16_ours_is_recorded_as_stock(keras: Lab, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ours", "epochs"])
-def test_16_tensorboard_reads_ours_as_stock(keras: Lab, kind: str) -> None:
+def test_tensorboard_reads_ours_as_stock(keras: Lab, kind: str) -> None:
     """TensorBoard finds the same tags of the same kinds in our files; steps and epochs go on, where stock's overlap."""
     stock, ours = keras.said("boards")["stock"]["train"], keras.said("boards")[kind]["train"]
     for what in ("scalars", "histograms", "images", "graph_keras_model"):
@@ -164,7 +164,7 @@ def test_16_tensorboard_reads_ours_as_stock(keras: Lab, kind: str) -> None:
     assert keras.said("boards")[kind]["validation"]["scalars"]["epoch_mae"] == [0, 1, 2, 3]
 
 
-def test_7_16_two_in_a_folder_and_calls_of_several_steps(keras: Lab) -> None:
+def test_16_two_in_a_folder_and_calls_of_several_steps(keras: Lab) -> None:
     """Two that share a folder are recorded as one; a call of the batch hook is at the steps that it stands for."""
     assert keras.said("boards_together")["said"] == []
     found = histograms(keras, "boards_together")
@@ -247,7 +247,7 @@ assert run.problems == {}, run.problems
 """
 
 
-def test_16_without_tensorflow(tmp_path: Path) -> None:
+def test_without_tensorflow(tmp_path: Path) -> None:
     """Where TensorFlow is not installed ours writes what TensorBoard reads, and TrackerCallback takes it as it comes."""
     bench = Path(__file__).parent
     done = subprocess.run(
@@ -264,7 +264,7 @@ def test_16_without_tensorflow(tmp_path: Path) -> None:
         }
 
 
-def test_16_profiles_where_there_is_no_profiler(tmp_path: Path) -> None:
+def test_profiles_where_there_is_no_profiler(tmp_path: Path) -> None:
     """On a backend without one Keras' callback raises; ours says so, and trains."""
     code = "import tracker_keras; print(tracker_keras.TensorBoard('logs', profile_batch=2).summary)"
     done = subprocess.run(
@@ -295,7 +295,7 @@ say("done")
 """
 
 
-def test_16_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read before a kill -9 is there; a training that goes on in the same folder has all of it once."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TRACKER_PLUGINS")
