@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from e2e.children import Child, eventually, run_child
+from e2e.proxy_lab import Proxy
 from e2e.server_lab import Server
+from templates import sqlite_store
 
 from tracker import compose
 from tracker.api import open_store, start_run, sync_journals
-from tracker.client.delivery import Delivery
-from tracker.client.journal import adopt, folder
-from tracker.domain.errors import StoreUnavailable
-from tracker.domain.frames import Ack, Batch
-from tracker.domain.ports import RunStore, Transport
+from tracker.client.clock import now_ms
+from tracker.client.journal import folder
+from tracker.domain.errors import RunNotFound
+from tracker.domain.ports import RunStore
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -119,99 +122,108 @@ def test_a_journal_synced_twice_is_stored_once(store: RunStore, home: Path, offl
         shutil.copytree(home / "copy", folder(home), dirs_exist_ok=True)
 
 
-class AnswersLost:
-    """A transport whose answer is lost after every commit, one time in two."""
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, str]]:
+    """A proxy before a server, and the server's store."""
+    url = sqlite_store(tmp_path_factory.mktemp("store"))
+    with Server(url) as server, Proxy(server) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield proxy, url
+        finally:
+            proxy.shutdown()
+            thread.join()
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._failed = False
 
-    def send(self, batch: Batch) -> Ack:
-        ack = self._transport.send(batch)
-        self._failed = not self._failed
-        if self._failed:
-            raise StoreUnavailable("the connection was lost")
-        return ack
+@pytest.fixture
+def proxy(running: tuple[Proxy, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The proxy, which takes small batches only, so that there are many; it is TRACKER_STORE."""
+    proxy, _ = running
+    proxy.most = 2000
+    monkeypatch.setenv("TRACKER_STORE", proxy.url)
+    yield proxy
+    proxy.passes = lambda path: True
 
-    def close(self) -> None:
-        self._transport.close()
+
+@pytest.fixture
+def behind(running: tuple[Proxy, str]) -> Iterator[RunStore]:
+    """The store of the server behind the proxy."""
+    with closing(open_store(running[1])) as opened:
+        yield opened
+
+
+def losing(proxy: Proxy) -> list[str]:
+    """Have the proxy lose every third answer to a batch; returns the paths of those lost, as it does."""
+    lost: list[str] = []
+    count = itertools.count(1)
+
+    def passes(path: str) -> bool:
+        if not path.endswith("/batches") or next(count) % 3:
+            return True
+        lost.append(path)
+        return False
+
+    proxy.passes = passes
+    return lost
 
 
 def test_a_lost_answer_doubles_nothing(
-    store: RunStore, store_url: str, home: Path, offline: None, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, behind: RunStore, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the store commits and the client does not hear of it, the frames sent again are skipped."""
-    monkeypatch.setattr("tracker.client.delivery.READ_BYTES", 2000)
-    run_id = leave_everything(2000)
-    [path] = folder(home).glob("*.journal")
-    adopted = adopt(path)
-    assert adopted is not None
-    journal, header = adopted
-    transport = AnswersLost(compose.make_transport(store_url))
-    delivery = Delivery(journal, header.run_id, header.writer, transport, compose.open_artifacts(header.artifacts))
-    failures = 0
-    while True:
-        try:
-            if not delivery.deliver():
-                break
-        except StoreUnavailable:
-            failures += 1
-    assert failures > 20
-    assert delivery.delivered_points == 2001
-    delivery.finish()
-    assert_everything_once(store, run_id, 2000)
+    with monkeypatch.context() as offline:
+        offline.setenv("TRACKER_MODE", "offline")
+        run_id = leave_everything(2000)
+    lost = losing(proxy)
+    left = [synced.error for _ in range(200) if journals(home) for synced in sync_journals()]
+    assert journals(home) == []
+    assert left[-1] is None
+    assert all(error is not None and "does not answer" in error for error in left[:-1]), left
+    assert len(lost) > 2
+    assert_everything_once(behind, run_id, 2000)
 
 
-def test_a_run_whose_answers_are_lost_is_stored_once(
-    store: RunStore, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_whose_answers_are_lost_is_stored_once(proxy: Proxy, behind: RunStore, home: Path) -> None:
     """The same for a living run: training goes on, flush tells how it stands, and in the end all is there once."""
-    make = compose.make_transport
-    monkeypatch.setattr(compose, "make_transport", lambda url: AnswersLost(make(url)))
+    lost = losing(proxy)
     with start_run(name="it") as run:
         for step in range(10):
             run.log({"loss": float(step)}, step=step)
             eventually(lambda: run.flush(timeout=0.1) == 0)
     eventually(lambda: journals(home) == [])
-    assert steps(store, run.id) == list(range(10))
-    assert store.get_run(run.id).status == "finished"
+    assert lost
+    assert steps(behind, run.id) == list(range(10))
+    assert behind.get_run(run.id).status == "finished"
 
 
-def test_a_sync_that_was_killed_is_taken_up(store: RunStore, home: Path, offline: None) -> None:
+def test_a_sync_that_was_killed_is_taken_up(
+    proxy: Proxy, behind: RunStore, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever syncs after one that died amid a journal ships the rest, and nothing twice."""
-    run_id = leave_everything(2000)
-    with Child("""
-        from tracker import compose
-        from tracker.api import sync_journals
-        from tracker.client import delivery
-        delivery.READ_BYTES = 10_000
-        make = compose.make_transport
+    with monkeypatch.context() as offline:
+        offline.setenv("TRACKER_MODE", "offline")
+        run_id = leave_everything(2000)
+    halfway, go_on = threading.Event(), threading.Event()
 
-        def slow(url, *more):
-            transport = make(url, *more)
-            send = transport.send
-            def sending(batch):
-                ack = send(batch)
-                if batch.last:
-                    say("sent")
-                    wait()
-                return ack
-            transport.send = sending
-            return transport
+    def passes(path: str) -> bool:
+        with contextlib.suppress(RunNotFound):
+            if len(steps(behind, run_id)) > 500:
+                halfway.set()
+                go_on.wait(60)
+        return True
 
-        compose.make_transport = slow
-        list(sync_journals())
-    """) as child:
-        child.expect("sent")
-        child.go_on()
-        child.expect("sent")
+    proxy.passes = passes
+    with Child("from tracker.api import sync_journals\nlist(sync_journals())") as child:
+        assert halfway.wait(60)
         assert list(sync_journals()) == []
         child.kill()
-    before = len(steps(store, run_id))
-    assert 0 < before < 2000
+    proxy.passes = lambda path: True
+    go_on.set()
+    assert 500 < len(steps(behind, run_id)) < 2000
     [synced] = sync_journals()
     assert synced.points == 2001
-    assert_everything_once(store, run_id, 2000)
+    assert_everything_once(behind, run_id, 2000)
 
 
 def test_two_processes_sync_at_once(store: RunStore, home: Path, offline: None) -> None:
@@ -285,7 +297,8 @@ def test_a_run_continued_offline_ends_as_its_last_writer_said(
     """Journals of one run are shipped in the order in which they were begun, whatever their files are called."""
     monkeypatch.setenv("TRACKER_RUN_ID", "mine")
     for number, word in enumerate(["failed", "interrupted", "finished"]):
-        monkeypatch.setattr("tracker.api.now_ms", lambda ms=1000 * number: ms)
+        begun = now_ms()
+        eventually(lambda begun=begun: now_ms() > begun)  # type: ignore[misc]
         run = start_run()
         run.log({"loss": float(number)}, step=number)
         run.finish(word)  # type: ignore[arg-type]
