@@ -207,8 +207,8 @@ def load_checkpoint(
         one = find_checkpoint(reader, run, which)
         home = compose.artifacts_of(reader)
         if to is None:
-            return copies.cached(home, one, copies.cache_of(reader.url, Settings.from_environment().home))
-        return copies.copy(home, one, copies.place(one, run.id, to))
+            return copies.cached(home, one, run.id, copies.cache_of(reader.url, Settings.from_environment().home))
+        return copies.copy(home, one, run.id, copies.place(one, run.id, to))
 
 
 def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Checkpoint:

@@ -98,6 +98,9 @@ class _Places:
                 one, Amount(), f"its files are in {one.artifact_uri}, outside of {self._home.root.as_uri()}"
             )
         folder, name = place
+        if folder != self._root and (others := trash.others(folder / name, "artifacts")):
+            problem = f"{folder / name} has more than files of this {one.kind}: {', '.join(others)}; remove it yourself"
+            return _deleted(one, Amount(), problem)
         if self._dry_run:
             return _deleted(one, trash.amount(folder / name))
         aside = self._trash(folder)

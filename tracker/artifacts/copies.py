@@ -6,10 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 from tracker.artifacts import folder_archive
 from tracker.domain.errors import ArtifactError
-from tracker.domain.limits import check_format, check_run_id, check_sha256
+from tracker.domain.limits import check_format, check_run_id, check_sha256, excerpt
 from tracker.domain.ports import ArtifactHome
 from tracker.domain.records import Checkpoint
 
@@ -46,23 +47,36 @@ def file_name(checkpoint: Checkpoint, run_id: str) -> str:
     return f"{check_run_id(run_id)}-epoch-{checkpoint.epoch:d}{state}{_ending(checkpoint)}"
 
 
-def copy(home: ArtifactHome, checkpoint: Checkpoint, target: Path, told: Told = None) -> Path:
-    """Fetch the checkpoint to `target`, which is replaced; `told` is called with the number of bytes copied so far.
+def fetch(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, target: Path, told: Told = None) -> Path:
+    """Fetch the checkpoint's file to `target`, verified; `told` is called with the number of bytes copied so far.
 
-    The archive of a folder is unpacked. ArtifactError if the bytes are missing or differ from those recorded.
+    ArtifactError if the bytes are missing, differ from those recorded, or would not be read from the run's own folder:
+    the address is from a store that others can write to.
     """
+    parts = unquote(checkpoint.uri).split("/")
+    # Next to its journal a file is in the folder `<run id>.<writer>.files`.
+    if ".." in parts or not any(part.partition(".")[0] == run_id for part in parts):
+        raise ArtifactError(
+            f"{excerpt(checkpoint.uri)} is not an address of a file of run {run_id}, so nothing is read from there"
+        )
+    digest = check_sha256("sha256", checkpoint.sha256)
+    return home.fetch(checkpoint.uri, target, sha256=digest, size=checkpoint.size, told=told)
+
+
+def copy(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, target: Path, told: Told = None) -> Path:
+    """`fetch`, to a `target` that is replaced; the archive of a folder is unpacked."""
     if not folder_archive.is_archive(checkpoint.format):
-        return home.fetch(checkpoint.uri, target, sha256=checkpoint.sha256, size=checkpoint.size, told=told)
+        return fetch(home, checkpoint, run_id, target, told)
     handle, name = _temporary(target.parent)
     os.close(handle)
     try:
-        home.fetch(checkpoint.uri, Path(name), sha256=checkpoint.sha256, size=checkpoint.size, told=told)
+        fetch(home, checkpoint, run_id, Path(name), told)
         return folder_archive.unpack(Path(name), target)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told = None) -> Path:
+def cached(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, cache: Path, told: Told = None) -> Path:
     """The checkpoint as a file or folder below `cache`: fetched unless it is there with the recorded bytes.
 
     InvalidValue as in `file_name`.
@@ -75,7 +89,7 @@ def cached(home: ArtifactHome, checkpoint: Checkpoint, cache: Path, told: Told =
         if _digest(file) == digest:
             os.utime(file)  # `tracker gc` removes copies by their time of last use
         else:
-            home.fetch(checkpoint.uri, file, sha256=digest, size=checkpoint.size, told=told)
+            fetch(home, checkpoint, run_id, file, told)
     except OSError as error:
         raise ArtifactError(
             f"cannot keep a copy in {file.parent}: {error.strerror or error}; name a place with to="

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from tracker.domain.errors import ArtifactError, InvalidValue
-from tracker.domain.limits import check_artifact_path, check_run_id
+from tracker.domain.limits import check_artifact_path, check_run_id, excerpt
 
 if TYPE_CHECKING:
     from tracker.domain.records import Entry
@@ -177,7 +177,11 @@ def _regular(path: Path) -> BinaryIO:
 
 def path_of(uri: str) -> Path:
     """The local path of a `file:` URI; ArtifactError for any other URI."""
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
-        raise ArtifactError(f"{uri!r} is not a file: URI")
-    return Path(unquote(parts.path))
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise ArtifactError(f"{excerpt(uri)} is not a file: URI: {error}") from None
+    path = unquote(parts.path)
+    if parts.scheme != "file" or not path.startswith("/") or "\0" in path:
+        raise ArtifactError(f"{excerpt(uri)} is not a file: URI of an absolute path")
+    return Path(path)

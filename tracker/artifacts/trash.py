@@ -25,6 +25,7 @@ FORSAKEN_S = 24 * 3600.0
 _TRASH = ".removed"
 _INCOMING = ".incoming"
 _PART = ".part-"
+_MOST_NAMED = 3
 _DIGEST = re.compile(r"[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -132,6 +133,11 @@ def folders(root: Path) -> list[Path]:
     return [
         Path(one.path) for one in _files(root) if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")
     ]
+
+
+def others(folder: Path, expected: str) -> list[str]:
+    """Some of the names in the folder besides `expected`; none if it is no folder."""
+    return [file.name for file in _files(folder) if file.name != expected][:_MOST_NAMED]
 
 
 def by_content(folder: Path) -> list[Path]:

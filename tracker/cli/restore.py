@@ -56,7 +56,7 @@ def restore(run: str, which: str, output: str, force: bool, store: str | None) -
         if not target.parent.is_dir():
             raise TrackerError(f"the folder {printable(str(target.parent))} does not exist")
         with _progress(one, target) as told:
-            copies.copy(compose.artifacts_of(opened), one, target, told)
+            copies.copy(compose.artifacts_of(opened), one, found.id, target, told)
     _tell(one, f"{printable(found.name)}{printable(_best_label(found, which))}", target)
     print_text(f"{target}\n")
 

@@ -20,6 +20,7 @@ from weakref import WeakSet
 from tracker.client.staging import Staging
 from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Frame
+from tracker.domain.limits import check_run_id, check_writer
 from tracker.wire.frames import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
 
 SUFFIX = ".journal"
@@ -267,6 +268,7 @@ def adopt(path: Path) -> tuple[Journal, JournalHeader] | None:
         # Another process may have shipped, and so removed or renamed it, before we had the lock.
         if not os.path.samestat(os.fstat(fd), path.stat()):
             raise FileNotFoundError(path)
+        _check_owner(path, fd)
         header, start = header_of(path, os.pread(fd, HEADER_BYTES, 0))
         return Journal(path, fd, start), header
     except BaseException as error:
@@ -276,6 +278,18 @@ def adopt(path: Path) -> tuple[Journal, JournalHeader] | None:
         raise
 
 
+def _check_owner(path: Path, fd: int) -> None:
+    """JournalError for a journal of another user: it says to which folders files go, and which files they are.
+
+    The owner of the folder counts as this user, who has another id on some network file systems.
+    """
+    owner = os.fstat(fd).st_uid
+    if owner not in (os.geteuid(), path.parent.stat().st_uid):
+        raise JournalError(
+            f"{path} belongs to another user (id {owner}); only this user ships it: run `tracker sync` as this user"
+        )
+
+
 def header_of(path: Path, data: bytes) -> tuple[JournalHeader, int]:
     """The journal's header and its end offset, from the file's first `HEADER_BYTES`; JournalError if it has none."""
     found = read_header(data)
@@ -283,6 +297,11 @@ def header_of(path: Path, data: bytes) -> tuple[JournalHeader, int]:
         raise JournalError(
             f"{path} does not begin as a journal does; nothing of it was shipped, and it was left as it is"
         )
+    try:
+        check_run_id(found[0].run_id)
+        check_writer(found[0].writer)
+    except InvalidValue as error:
+        raise JournalError(f"{path} is no journal of Tracker's: {error}; it was left as it is") from error
     if found[0].version > VERSION:
         raise JournalError(f"{path} was written by a newer Tracker; upgrade callback-tracker here to ship it")
     return found

@@ -9,9 +9,9 @@ from pathlib import Path
 from tracker.client.delivery import READ_BYTES
 from tracker.client.journal import HEADER_BYTES, adopt, folder, header_of
 from tracker.client.journal_reader import JournalReader
-from tracker.client.staging import DROPPED
+from tracker.client.staging import Staging
 from tracker.client.sync import headers_in
-from tracker.domain.errors import JournalError
+from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import (
     CheckpointLogged,
     EpochEnded,
@@ -26,6 +26,7 @@ from tracker.domain.ports import ArtifactHome, RunStore
 from tracker.domain.records import Checkpoint, Fit
 from tracker.domain.run_progress import Progress
 from tracker.domain.vocabulary import RunStatus
+from tracker.wire.checks import check_item
 from tracker.wire.frames import JournalHeader
 
 
@@ -125,8 +126,12 @@ class _Fold:
         self._open: int | None = None
 
     def add(self, frame: Frame) -> None:
-        """Add the next frame."""
+        """Add the next frame; one that no store would take is skipped, as its journal may be anybody's."""
         run = self._run
+        try:
+            check_item("frame", frame)
+        except InvalidValue:
+            return
         run.last_ms = max(run.last_ms, frame.ms)
         match frame:
             case FitStarted():
@@ -184,10 +189,11 @@ class _Fold:
         self._open = frame.number
 
     def _state(self, frame: CheckpointLogged) -> None:
-        file = self._files / frame.file.name
-        if not frame.uri and (self._files / f"{frame.file.name}{DROPPED}").exists():
+        staging = Staging(self._files)
+        if not frame.uri and staging.dropped(frame.file.name):
             return
-        uri = file.as_uri() if file.exists() else frame.uri
+        file = staging.find(frame.file.name)
+        uri = file.as_uri() if file is not None else frame.uri
         if not uri:
             return  # its file is not stored yet, or lost
         self._states[frame.file.name] = Checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -90,6 +91,14 @@ class Staging:
     def dropped(self, name: str) -> bool:
         """Whether `drop` was called for the file, by this process or an earlier one."""
         return (self.folder / f"{name}{DROPPED}").exists()
+
+    def find(self, name: str) -> Path | None:
+        """The staged file of this name; None if it is gone or is a link, which could lead to any file."""
+        path = self.folder / name
+        with suppress(OSError):
+            if stat.S_ISREG(path.lstat().st_mode) and not self.folder.is_symlink():
+                return path
+        return None
 
     def settle(self, name: str) -> None:
         """Remove a file that is published and whose row is committed."""

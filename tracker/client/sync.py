@@ -106,6 +106,8 @@ def headers_in(folder: Path) -> list[tuple[Path, JournalHeader]]:
     """The journals with their headers, sorted by creation; those without a valid header are left out."""
     found: list[tuple[Path, JournalHeader]] = []
     for path in folder.glob(f"*{SUFFIX}"):
+        if not path.is_file():  # reading a pipe would never end
+            continue
         try:
             with path.open("rb") as file:
                 found.append((path, header_of(path, file.read(HEADER_BYTES))[0]))

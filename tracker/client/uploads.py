@@ -244,9 +244,9 @@ class Uploads:
 
     def _stored(self, one: Upload) -> FileFrame:
         item = one.item
-        source = self._journal.files / item.file.name
-        if not source.is_file() or source.stat().st_size != item.file.size:
-            raise InvalidValue("file", f"{source} is gone or damaged")
+        source = self._journal.staging.find(item.file.name)
+        if source is None or source.stat().st_size != item.file.size:
+            raise InvalidValue("file", f"{self._journal.files / item.file.name} is gone or damaged")
         uri, digest = self._home.put(self._run_id, item.file.path, source, final=True)
         if item.file.sha256 not in ("", digest):
             raise InvalidValue(

@@ -219,6 +219,17 @@ class AccessRefused(StoreError):
     """A tracking server answers, but refuses the client's token, or requires one."""
 
 
+class InvalidRecord(StoreError):
+    """The store has a row that no version of Tracker writes; `field` names its table and column."""
+
+    def __init__(self, field: str, value: str, problem: str) -> None:
+        super().__init__(
+            f"{field}: the store has {value or 'a row'} here, which Tracker never writes ({problem}); another program "
+            "changed the database: restore a backup of it, or remove the run or experiment that this belongs to"
+        )
+        self.field = field
+
+
 class SchemaOutdated(StoreError):
     """The database was made by an older Tracker."""
 

@@ -16,6 +16,7 @@ EXPERIMENT_LENGTH = 500
 SCRIPT_LENGTH = 1000
 """How many characters of a script's path are kept: its end."""
 NAME_LENGTH = 250
+WRITER_LENGTH = 64
 PARAM_BYTES = 64 * 1024
 TAG_BYTES = 1024 * 1024
 PATH_LENGTH = 500
@@ -33,8 +34,13 @@ _FORMAT = re.compile(r"(?:\.[A-Za-z0-9_-]+)*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def _shown(value: object, width: int = 60) -> str:
-    text = repr(value)
+def excerpt(value: object, width: int = 60) -> str:
+    """`value` in a message, cut to `width` characters."""
+    return shortened(repr(value), width)
+
+
+def shortened(text: str, width: int = 200) -> str:
+    """`text` in a message, cut to `width` characters."""
     return text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
 
 
@@ -42,11 +48,11 @@ def check_text(field: str, value: object, longest: int) -> str:
     """`value` if it is a text of 1 to `longest` characters without control characters, else InvalidValue."""
     limit = f"1 to {longest} characters, no control characters"
     if not isinstance(value, str):
-        raise InvalidValue(field, f"{_shown(value)} is of type {type(value).__name__}, not a string", limit=limit)
+        raise InvalidValue(field, f"{excerpt(value)} is of type {type(value).__name__}, not a string", limit=limit)
     if not 1 <= len(value) <= longest:
-        raise InvalidValue(field, f"{_shown(value)} has {len(value)} characters", limit=limit)
+        raise InvalidValue(field, f"{excerpt(value)} has {len(value)} characters", limit=limit)
     if bad := _CONTROL.search(value):
-        raise InvalidValue(field, f"{_shown(value)} has a control character at {bad.start()}", limit=limit)
+        raise InvalidValue(field, f"{excerpt(value)} has a control character at {bad.start()}", limit=limit)
     return value
 
 
@@ -71,9 +77,17 @@ def check_run_id(run_id: object) -> str:
         return run_id
     raise InvalidValue(
         "run_id",
-        f"{_shown(run_id)} cannot be a run id",
+        f"{excerpt(run_id)} cannot be a run id",
         limit="1 to 64 of letters, digits, '_' and '-', the first a letter or digit",
     )
+
+
+def check_writer(writer: object) -> str:
+    """`writer` if it can name the writer of a journal, else InvalidValue. It is part of file names."""
+    if isinstance(writer, str) and 1 <= len(writer) <= WRITER_LENGTH and writer.isprintable() and "/" not in writer:
+        return writer
+    limit = f"1 to {WRITER_LENGTH} printable characters, no '/'"
+    raise InvalidValue("writer", f"{excerpt(writer)} cannot name a writer", limit=limit)
 
 
 def check_format(field: str, format: object) -> str:
@@ -84,14 +98,14 @@ def check_format(field: str, format: object) -> str:
     if isinstance(format, str) and len(format) <= FORMAT_LENGTH and _FORMAT.match(format):
         return format
     limit = f"endings like '.weights.h5', at most {FORMAT_LENGTH} letters, digits, '.', '_' and '-'"
-    raise InvalidValue(field, f"{_shown(format)} is not how a file ends", limit=limit)
+    raise InvalidValue(field, f"{excerpt(format)} is not how a file ends", limit=limit)
 
 
 def check_sha256(field: str, digest: object) -> str:
     """`digest` if it is a SHA-256 in 64 lower-case hexadecimal digits, else InvalidValue."""
     if isinstance(digest, str) and _SHA256.match(digest):
         return digest
-    raise InvalidValue(field, f"{_shown(digest)} is no SHA-256", limit="64 hexadecimal digits in lower case")
+    raise InvalidValue(field, f"{excerpt(digest)} is no SHA-256", limit="64 hexadecimal digits in lower case")
 
 
 def check_uri(field: str, uri: object) -> str:
@@ -108,7 +122,7 @@ def check_step(field: str, step: object) -> int:
     except (TypeError, ValueError, OverflowError):
         same = False
     if not same:
-        raise InvalidValue(field, f"{_shown(step)} is not a whole number", limit=limit)
+        raise InvalidValue(field, f"{excerpt(step)} is not a whole number", limit=limit)
     if not 0 <= whole <= STEP_MAX:
         raise InvalidValue(field, f"{whole} is out of range", limit=limit)
     return int(whole)
@@ -117,11 +131,11 @@ def check_step(field: str, step: object) -> int:
 def as_number(key: str, value: object) -> float:
     """`value` as a float; arrays and tensors of exactly one element are fine, NaN and infinities are kept."""
     if isinstance(value, (str, bytes)) or value is None:
-        raise InvalidValue(f"metric {key!r}", f"{_shown(value)} is not a number")
+        raise InvalidValue(f"metric {key!r}", f"{excerpt(value)} is not a number")
     try:
         return float(value)  # type: ignore[arg-type]
     except OverflowError:
-        raise InvalidValue(f"metric {key!r}", f"{_shown(value)} does not fit a 64-bit float") from None
+        raise InvalidValue(f"metric {key!r}", f"{excerpt(value)} does not fit a 64-bit float") from None
     except Exception:  # NumPy, JAX, torch and TensorFlow each raise their own
         pass
     try:
@@ -129,7 +143,7 @@ def as_number(key: str, value: object) -> float:
     except InvalidValue:
         raise
     except Exception:
-        raise InvalidValue(f"metric {key!r}", f"{_shown(value)} ({type(value).__name__}) is not a number") from None
+        raise InvalidValue(f"metric {key!r}", f"{excerpt(value)} ({type(value).__name__}) is not a number") from None
 
 
 def _not_one(key: str, value: Any) -> float:
@@ -193,14 +207,14 @@ def check_safe_path(path: object) -> str:
         "characters"
     )
     if not isinstance(path, str) or not path:
-        raise InvalidValue("path", f"{_shown(path)} is not a path", limit=limit)
+        raise InvalidValue("path", f"{excerpt(path)} is not a path", limit=limit)
     parts = path.split("/")
     too_long = len(path.encode("utf-8", "surrogatepass")) > PATH_LENGTH or any(
         len(p.encode("utf-8", "surrogatepass")) > 255 for p in parts
     )
     elsewhere = "\\" in path or _DRIVE.match(path) or any(part in ("", ".", "..") for part in parts)
     if too_long or elsewhere or _CONTROL.search(path):
-        raise InvalidValue("path", f"{_shown(path)} is not allowed", limit=limit)
+        raise InvalidValue("path", f"{excerpt(path)} is not allowed", limit=limit)
     return path
 
 
@@ -224,7 +238,7 @@ def check_artifact_path(path: object) -> str:
     for pattern, problem in _UNREADABLE:
         if found := pattern.search(checked := check_safe_path(path)):
             limit = "names that MLflow's clients give back unchanged; log it under another name"
-            raise InvalidValue("path", f"{_shown(checked)} {problem.format(found[0])}", limit=limit)
+            raise InvalidValue("path", f"{excerpt(checked)} {problem.format(found[0])}", limit=limit)
     return checked
 
 

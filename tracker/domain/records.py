@@ -1,4 +1,8 @@
-"""Records that a store returns. Times are ms since the Unix epoch, UTC; epochs count from 0."""
+"""Records that a store returns. Times are ms since the Unix epoch, UTC; epochs count from 0.
+
+Records come from databases and servers that others can write to. So a field that becomes part of a path here is checked
+when its record is made: InvalidValue.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tracker.domain.goals import Goal
+from tracker.domain.limits import check_format, check_run_id, check_sha256
 from tracker.domain.vocabulary import Axis, CheckpointRole, FitOutcome, RunStatus
 
 if TYPE_CHECKING:
@@ -49,6 +54,9 @@ class Run:
     stop_requested: bool = False
     opened_ms: int | None = None
     spent_ms: int = 0
+
+    def __post_init__(self) -> None:
+        check_run_id(self.id)
 
     def took_s(self, now_ms: int) -> float:
         """Seconds in which a process had the run open, until `now_ms` if one still has. Never negative."""
@@ -126,6 +134,11 @@ class Checkpoint:
     role: CheckpointRole = "model"
     tag: str | None = None
     superseded: bool = False
+
+    def __post_init__(self) -> None:
+        check_format("format", self.format)
+        if self.sha256:
+            check_sha256("sha256", self.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

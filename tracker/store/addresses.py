@@ -57,7 +57,8 @@ class Address(TypeDecorator[str]):
         return None if value is None else of(dialect).stored(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else of(dialect).shown(value)
+        # A value of another type, which another program wrote, is refused where the row becomes a record.
+        return of(dialect).shown(value) if isinstance(value, str) else value
 
 
 def attach(engine: Engine, file: Path) -> None:

@@ -10,8 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, exi
 from sqlalchemy.orm import aliased
 
 from tracker.domain.errors import RunNotFound
+from tracker.domain.limits import check_run_id
 from tracker.store.catalogue import experiments as catalogue_experiments
 from tracker.store.catalogue_tables import models
+from tracker.store.database.typed_rows import record, typed
 from tracker.store.engine import reading, writing
 from tracker.store.tables import PENDING, checkpoints, experiments, metric_points, metric_rollups, runs, series
 
@@ -32,6 +34,9 @@ class Deleted:
     deleted_ms: int
     artifact_uri: str
     location: str | None
+
+    def __post_init__(self) -> None:
+        check_run_id(self.id)  # it names a folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,10 @@ class SqlRemoval:
         """Experiments that were deleted before `before_ms` and are empty; `Default` is never among them."""
         with reading(self._engine) as connection:
             rows = connection.execute(_experiments(before_ms)).all()
-        return [DeletedExperiment(id=row.id, name=row.name, deleted_ms=row.deleted_ms) for row in rows]
+        return [
+            record(DeletedExperiment, "experiments", {"id": row.id, "name": row.name, "deleted_ms": row.deleted_ms})
+            for row in rows
+        ]
 
     def remove_experiment(self, id: int, before_ms: int) -> bool:
         """Delete its rows; False if it was restored, or got a run, meanwhile."""
@@ -112,7 +120,8 @@ class SqlRemoval:
         uid = select(runs.c.uid).where(runs.c.id == c.run_id).scalar_subquery()
         statement = select(uid.label("uid"), c.uri, c.size).where(PENDING, ~named)
         with reading(self._engine) as connection:
-            return [(row.uid, row.uri, row.size) for row in connection.execute(statement.distinct())]
+            rows = connection.execute(statement.distinct()).all()
+        return typed(rows, tuple[str, str, int], "checkpoints", ("run", "uri", "size"))
 
     def checkpoint_uris(self, run_id: str) -> set[str]:
         """Addresses of all files of the run's checkpoints, removed ones included."""
@@ -172,11 +181,13 @@ def _experiments(before_ms: int) -> Any:
 
 
 def _deleted(kind: Literal["run", "model"], row: Row[Any], before_ms: int) -> Deleted:
-    return Deleted(
-        kind=kind,
-        id=row.uid,
-        name=row.name,
-        deleted_ms=min(ms for ms in (row.deleted_ms, row.hidden_ms) if ms is not None and ms < before_ms),
-        artifact_uri=row.artifact_uri,
-        location=row.artifact_location,
-    )
+    [times] = typed([(row.deleted_ms, row.hidden_ms)], tuple[int | None, int | None], f"{kind}s", ("deleted_ms",) * 2)
+    values = {
+        "kind": kind,
+        "id": row.uid,
+        "name": row.name,
+        "deleted_ms": min(ms for ms in times if ms is not None and ms < before_ms),
+        "artifact_uri": row.artifact_uri,
+        "location": row.artifact_location,
+    }
+    return record(Deleted, f"{kind}s", values)

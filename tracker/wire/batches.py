@@ -14,6 +14,7 @@ import msgspec
 
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import Batch, Item, PointBlock
+from tracker.domain.limits import shortened
 from tracker.wire.checks import check_batch
 
 ITEM_BYTES = 4 * 1024 * 1024
@@ -93,4 +94,4 @@ def invalid(error: msgspec.ValidationError, whole: str = "batch", *, within: str
     text = str(error)
     where = _WHERE.search(text)
     path = where["path"] if where else ""
-    return InvalidValue(within + path or whole, text[: where.start()] if where else text)
+    return InvalidValue(shortened(within + path or whole), shortened(text[: where.start()] if where else text))

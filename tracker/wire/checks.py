@@ -25,12 +25,13 @@ from tracker.domain.frames import (
     EventLogged,
     FitEnded,
     FitStarted,
+    Frame,
     HistogramLogged,
-    Item,
     MetricDefined,
     MetricMonitored,
     Params,
     PointBlock,
+    Points,
     RunEnded,
     RunStarted,
     Staged,
@@ -55,20 +56,21 @@ from tracker.domain.limits import (
     check_sha256,
     check_text,
     check_uri,
+    check_writer,
     json_size,
 )
 
-WRITER_LENGTH = 64
 INT_MAX = 2**31 - 1
 """Maximum of numbers of fits, phases and steps an epoch, which databases keep in 32 bits."""
+MS_MAX = 2**53
+"""Maximum of times: so that differences of two are in 64 bits, and JavaScript reads them exactly."""
 MOST_BINS = 100_000
 
 
 def check_batch(batch: Batch) -> None:
     """InvalidValue names the first field that breaks a limit. Parameters and details are made storable in place."""
     check_run_id(batch.run_id)
-    if not 1 <= len(batch.writer) <= WRITER_LENGTH or not batch.writer.isprintable():
-        raise InvalidValue("writer", f"{batch.writer[:80]!r}", limit=f"1 to {WRITER_LENGTH} printable characters")
+    check_writer(batch.writer)
     _check_range("first", batch.first, 0, STEP_MAX)
     _check_range("last", batch.last, batch.first, STEP_MAX)
     _check_range("after", batch.after, 0, STEP_MAX)
@@ -79,9 +81,9 @@ def check_batch(batch: Batch) -> None:
         check_item(f"items[{index}]", item)
 
 
-def check_item(field: str, item: Item) -> None:
+def check_item(field: str, item: Frame) -> None:
     """`check_batch` for one item, whose path is `field`."""
-    _check_range(f"{field}.ms", item.ms, -STEP_MAX, STEP_MAX)
+    _check_range(f"{field}.ms", item.ms, -MS_MAX, MS_MAX)
     match item:
         case RunStarted():
             check_experiment(item.experiment)
@@ -90,13 +92,20 @@ def check_item(field: str, item: Item) -> None:
             check_text(f"{field}.host", item.host or "-", NAME_LENGTH)
             check_text(f"{field}.script", item.script or "-", SCRIPT_LENGTH)
             check_text(f"{field}.commit", item.commit or "-", NAME_LENGTH)
+            _check_range(f"{field}.pid", item.pid, 0, STEP_MAX)
         case RunEnded(error=error) if error is not None:
             _make_storable(f"{field}.error", error, DETAIL_BYTES)
+        case Points():
+            _check_keys(field, item.values)
+            _check_range(f"{field}.step", item.step, 0, STEP_MAX)
+            _check_range(f"{field}.fit", item.fit, 0, INT_MAX)
         case EpochEnded():
             _check_keys(field, item.values)
             _check_range(f"{field}.epoch", item.epoch, 0, STEP_MAX)
             _check_range(f"{field}.fit", item.fit, 0, INT_MAX)
             _check_optional(f"{field}.step", item.step, STEP_MAX)
+            if item.seconds is not None and not (isfinite(item.seconds) and item.seconds >= 0):
+                raise InvalidValue(f"{field}.seconds", f"{item.seconds} is no duration", limit="finite, not negative")
         case Params(values=values):
             _check_keys(field, values)
             _check_range(f"{field}.fit", item.fit, 0, INT_MAX)
@@ -189,9 +198,10 @@ def _check_block(field: str, block: PointBlock, batch: Batch) -> None:
         if len(column) != rows:
             raise InvalidValue(f"{field}.{name}", f"{len(column)} values", limit=f"as many as steps: {rows}")
     _check_numbers(f"{field}.numbers", block.numbers, batch)
-    for name, whole in (("steps", block.steps), ("ms", block.ms)):
-        _check_range(f"{field}.{name}", min(whole), 0 if name == "steps" else -STEP_MAX, STEP_MAX)
-        _check_range(f"{field}.{name}", max(whole), 0 if name == "steps" else -STEP_MAX, STEP_MAX)
+    _check_range(f"{field}.fit", block.fit, 0, INT_MAX)
+    for name, whole, low, high in (("steps", block.steps, 0, STEP_MAX), ("ms", block.ms, -MS_MAX, MS_MAX)):
+        _check_range(f"{field}.{name}", min(whole), low, high)
+        _check_range(f"{field}.{name}", max(whole), low, high)
 
 
 def _check_numbers(field: str, numbers: Sequence[int], batch: Batch) -> None:

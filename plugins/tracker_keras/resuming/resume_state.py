@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from tracker import compose
+from tracker.artifacts import copies
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.recorded import EarlierRecords
 from tracker.domain.errors import ArtifactError, RunNotFound, StoreError, StoreUnavailable
@@ -137,7 +138,7 @@ class ScriptPosition:
         newest = self.newest
         try:
             if newest.id == 0 and newest.uri.startswith("file:"):  # it is still next to its journal
-                return LocalArtifacts(Path("/")).fetch(newest.uri, target, sha256=newest.sha256, size=newest.size)
+                return copies.fetch(LocalArtifacts(Path("/")), newest, self._run_id, target)
         except ArtifactError:
             # It may have been shipped meanwhile, so that the store has it now.
             assert self._run is not None
@@ -148,7 +149,12 @@ class ScriptPosition:
             raise StoreUnavailable(
                 f"the newest state lies at {self.newest.uri}, which does not answer; start again then"
             )
-        return self._home.fetch(self.newest.uri, target, sha256=self.newest.sha256, size=self.newest.size)
+        return copies.fetch(self._home, self.newest, self._run_id, target)
+
+    @property
+    def _run_id(self) -> str:
+        assert self._run is not None
+        return self._run.run_id
 
 
 def _newest(states: Sequence[Checkpoint]) -> Checkpoint | None:

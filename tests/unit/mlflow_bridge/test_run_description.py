@@ -83,7 +83,7 @@ def test_it_names_the_checkpoints_that_there_are() -> None:
     def kept(id: int, epoch: int, **facts: Any) -> Checkpoint:
         uri = f"file:///a/r/checkpoints/{id}.keras"
         known: dict[str, Any] = {
-            "id": id, "epoch": epoch, "step": None, "format": ".keras", "size": 2000, "sha256": "0", "metrics": {},
+            "id": id, "epoch": epoch, "step": None, "format": ".keras", "size": 2000, "sha256": "0" * 64, "metrics": {},
             "is_best": False, "state": {}, "uri": uri,
         }  # fmt: skip
         return Checkpoint(**{**known, **facts})

@@ -39,7 +39,7 @@ RECORDS: list[tuple[Any, Any]] = [
     ([Fit(number=1, outcome="completed", first_epoch=0, epochs=5, resumed_from=None, started_ms=1, ended_ms=2)], list[Fit]),
     ([Epoch(number=1, fit=1, seconds=0.5, metrics={"loss": math.inf})], list[Epoch]),
     ([Event(kind="k", epoch=None, step=3, ms=1, detail={"a": 1})], list[Event]),
-    ([Checkpoint(id=1, epoch=0, step=None, format=".keras", size=3, sha256="ab", metrics={"x": 1.0}, is_best=True,
+    ([Checkpoint(id=1, epoch=0, step=None, format=".keras", size=3, sha256="ab" * 32, metrics={"x": 1.0}, is_best=True,
                  state={"w": 1}, uri="file:///c")], list[Checkpoint]),
     ([Histogram(key="k", axis="step", step=1, ms=1, edges=[0.0, 1.0], counts=[2])], list[Histogram]),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from tracker.domain.errors import ExperimentDeleted, ExperimentExists, Experimen
 from tracker.domain.limits import check_experiment
 from tracker.store.catalogue_tables import datasets, experiment_tags, models
 from tracker.store.database.dialect import add, possible_ids, upsert
+from tracker.store.database.typed_rows import record
 from tracker.store.tables import experiments
 
 
@@ -120,14 +121,18 @@ def _details(connection: Connection, rows: Sequence[Row[Any]], *which: Any) -> l
     for tag in connection.execute(select(experiment_tags).where(*which).order_by(experiment_tags.c.key)):
         tags.get(tag.experiment_id, {})[tag.key] = tag.value
     return [
-        ExperimentDetail(
-            id=row.id,
-            name=row.name,
-            created_ms=row.created_ms,
-            updated_ms=row.created_ms if row.updated_ms is None else row.updated_ms,
-            deleted_ms=row.deleted_ms,
-            artifact_location=row.artifact_location,
-            tags=tags[row.id],
+        record(
+            ExperimentDetail,
+            "experiments",
+            {
+                "id": row.id,
+                "name": row.name,
+                "created_ms": row.created_ms,
+                "updated_ms": row.created_ms if row.updated_ms is None else row.updated_ms,
+                "deleted_ms": row.deleted_ms,
+                "artifact_location": row.artifact_location,
+                "tags": tags[row.id],
+            },
         )
         for row in rows
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 from sqlalchemy import Connection, select
@@ -11,9 +12,12 @@ from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink
 from tracker.store.catalogue.runs import bump, locked
 from tracker.store.catalogue_tables import datasets, run_datasets, run_models
 from tracker.store.database.dialect import possible_ids, text_of_json, upsert
+from tracker.store.database.typed_rows import record
 from tracker.store.search.conditions import CONTEXT
 from tracker.store.tables import experiments, runs
 from tracker.store.write.datasets import use_datasets
+
+_DATASET_FIELDS = tuple(field.name for field in fields(Dataset))
 
 
 def add_datasets(connection: Connection, run_id: str, uses: Sequence[DatasetUse]) -> None:
@@ -70,11 +74,4 @@ def dataset_uses(connection: Connection, experiment_ids: Iterable[int], limit: i
 
 def dataset(row: Any) -> Dataset:
     """The record of a row of `datasets`."""
-    return Dataset(
-        name=row.name,
-        digest=row.digest,
-        source_type=row.source_type,
-        source=row.source,
-        schema=row.schema,
-        profile=row.profile,
-    )
+    return record(Dataset, "datasets", {field: getattr(row, field) for field in _DATASET_FIELDS})

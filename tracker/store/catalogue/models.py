@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, delete, select, update
 
@@ -13,9 +13,12 @@ from tracker.domain.errors import InvalidValue, KeyNotFound, ModelNotFound, RunN
 from tracker.store.catalogue import experiments as catalogue_experiments
 from tracker.store.catalogue_tables import model_metrics, model_texts, models
 from tracker.store.database.dialect import add, possible_ids, upsert
+from tracker.store.database.typed_rows import record, typed
 from tracker.store.tables import runs
 
 _rows = select(models, runs.c.uid.label("run_uid")).outerjoin(runs, runs.c.id == models.c.run_id)
+
+_TextKind = Literal["param", "tag"]
 
 
 def create(
@@ -165,11 +168,13 @@ def _set_texts(connection: Connection, model: int, kind: str, values: Mapping[st
 def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[LoggedModel]:
     ids = [row.id for row in rows]
     texts: dict[tuple[int, str], dict[str, str]] = {(id, kind): {} for id in ids for kind in ("param", "tag")}
-    for id, kind, key, value in connection.execute(
-        select(*(model_texts.c[name] for name in ("model_id", "kind", "key", "value")))
+    columns = ("model_id", "kind", "key", "value")
+    of_models = connection.execute(
+        select(*(model_texts.c[name] for name in columns))
         .where(model_texts.c.model_id.in_(ids))
         .order_by(model_texts.c.key)
-    ):
+    )
+    for id, kind, key, value in typed(of_models, tuple[int, _TextKind, str, str], "model_texts", columns):
         texts[id, kind][key] = value
     metrics: dict[int, list[ModelMetric]] = {id: [] for id in ids}
     for row in connection.execute(
@@ -180,33 +185,38 @@ def _records(connection: Connection, rows: Sequence[Row[Any]]) -> list[LoggedMod
     ):
         metrics[row.model_id].append(_metric(row))
     return [
-        LoggedModel(
-            id=row.uid,
-            experiment_id=row.experiment_id,
-            name=row.name,
-            artifact_uri=row.artifact_uri,
-            created_ms=row.created_ms,
-            updated_ms=row.updated_ms,
-            status=row.status,
-            status_message=row.status_message,
-            kind=row.kind,
-            run_id=row.run_uid,
-            deleted_ms=row.deleted_ms,
-            params=texts[row.id, "param"],
-            tags=texts[row.id, "tag"],
-            metrics=metrics[row.id],
+        record(
+            LoggedModel,
+            "models",
+            {
+                "id": row.uid,
+                "experiment_id": row.experiment_id,
+                "name": row.name,
+                "artifact_uri": row.artifact_uri,
+                "created_ms": row.created_ms,
+                "updated_ms": row.updated_ms,
+                "status": row.status,
+                "status_message": row.status_message,
+                "kind": row.kind,
+                "run_id": row.run_uid,
+                "deleted_ms": row.deleted_ms,
+                "params": texts[row.id, "param"],
+                "tags": texts[row.id, "tag"],
+                "metrics": metrics[row.id],
+            },
         )
         for row in rows
     ]
 
 
 def _metric(row: Row[Any]) -> ModelMetric:
-    return ModelMetric(
-        key=row.key,
-        value=math.nan if row.value is None else row.value,
-        step=row.step,
-        ms=row.ms,
-        run_id=row.run_uid,
-        dataset_name=row.dataset_name,
-        dataset_digest=row.dataset_digest,
-    )
+    values = {
+        "key": row.key,
+        "value": math.nan if row.value is None else row.value,
+        "step": row.step,
+        "ms": row.ms,
+        "run_id": row.run_uid,
+        "dataset_name": row.dataset_name,
+        "dataset_digest": row.dataset_digest,
+    }
+    return record(ModelMetric, "model_metrics", values)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Select
 from sqlalchemy.exc import DBAPIError
 
+from tracker.domain.errors import InvalidRecord
 from tracker.store.database.database_file import confirm
 from tracker.store.database.time_limits import DIRECT, LOCK_SECONDS
 
@@ -115,8 +116,17 @@ def array_of(
     import numpy as np
 
     cursor: Any = connection.execute(statement, values).cursor
-    with driver_errors(connection, "rows of a statement"):
+    with driver_errors(connection, "rows of a statement"), _numbers(columns):
         return np.fromiter(cursor, dtype=list(columns))
+
+
+@contextmanager
+def _numbers(columns: Sequence[tuple[str, str]]) -> Iterator[None]:
+    """InvalidRecord for rows that are no numbers of the columns' types."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidRecord(f"points.{'/'.join(name for name, _ in columns)}", "a value", str(error)) from error
 
 
 def arrays_of(
@@ -131,7 +141,7 @@ def arrays_of(
 
     cursor: Any = connection.execute(statement, values).cursor
     while True:
-        with driver_errors(connection, "rows of a statement"):
+        with driver_errors(connection, "rows of a statement"), _numbers(columns):
             piece = np.fromiter(islice(cursor, most), dtype=list(columns))
         yield piece
         if len(piece) < most:

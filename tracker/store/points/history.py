@@ -9,7 +9,9 @@ from sqlalchemy import Connection, and_, bindparam, select, text
 
 from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.records import History
+from tracker.domain.vocabulary import Axis
 from tracker.store.database.driver_cursor import array_of
+from tracker.store.database.typed_rows import record_of_row, typed
 from tracker.store.points.supersession import HIGHEST, LOWEST, SeriesRows, cuts, read_pieces, read_points, visible
 from tracker.store.tables import metric_points, metric_rollups, runs, series
 
@@ -76,8 +78,14 @@ def find_series(connection: Connection, run_id: str, key: str) -> Any:
     if found is None:
         raise RunNotFound(run_id)
     if found.id is None:
-        keys = connection.execute(select(series.c.key).where(series.c.run_id == found.run)).scalars().all()
-        raise SeriesNotFound(run_id, key, keys)
+        keys = connection.execute(select(series.c.key).where(series.c.run_id == found.run))
+        raise SeriesNotFound(run_id, key, [one for (one,) in typed(keys, tuple[str], "series", ("key",))])
+    record_of_row(
+        (found.started_ms, found.axis, found.points, found.rolled_count),
+        tuple[int, Axis, int, int],
+        "runs, series",
+        ("started_ms", "axis", "count", "rolled_count"),
+    )
     return found
 
 

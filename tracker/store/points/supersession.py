@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, select, text
 from tracker.domain.vocabulary import UNNUMBERED, Axis
 from tracker.store.database.driver_cursor import Raw, array_of, arrays_of
 from tracker.store.database.row_writer import rows_of
+from tracker.store.database.typed_rows import record_of_row, typed
 from tracker.store.points.summaries import Summary
 from tracker.store.tables import fits, metric_points, runs, series
 
@@ -51,7 +52,8 @@ def read_points(
     import numpy as np
 
     if started_ms is None:
-        started_ms = connection.execute(_select_started, {"series": series_id}).scalar() or 0
+        found = connection.execute(_select_started, {"series": series_id}).scalar() or 0
+        (started_ms,) = record_of_row((found,), tuple[int], "runs", ("started_ms",))
     wanted = _wanted(series_id, first_step, last_step)
     if connection.dialect.name == "postgresql":
         pieces = list(_packed_pieces(connection, wanted, _PACKED))
@@ -118,7 +120,8 @@ def cuts(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:
     if axis == "time":
         return []
     first = fits.c.first_epoch if axis == "epoch" else fits.c.first_step
-    return [(fit, step) for fit, step in connection.execute(select(fits.c.number, first).where(fits.c.run_id == run))]
+    rows = connection.execute(select(fits.c.number, first).where(fits.c.run_id == run))
+    return typed(rows, tuple[int, int], "fits", ("number", first.name))
 
 
 def cuts_now(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:

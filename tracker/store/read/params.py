@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-import msgspec
 from sqlalchemy import Connection
 
 from tracker.store.database.json_columns import as_text
 from tracker.store.database.row_writer import rows_of, write
+from tracker.store.database.typed_rows import from_json
 from tracker.store.tables import params
 
+ParamType = Literal["str", "num", "bool", "null", "json"]
+"""Column `type`: how the value is written in `text`."""
 _KNOWN = "SELECT key, type, text FROM params WHERE run_id = ?"
 
 
@@ -35,9 +37,9 @@ def add_params(connection: Connection, run: int, fit: int, values: Mapping[str, 
     write(connection, params, rows, ("run_id", "key"), ("type", "text", "number"))
 
 
-def param_value(type_: str, text: str) -> Any:
+def param_value(type_: ParamType, text: str) -> Any:
     """The value of a row's `type` and `text`."""
-    return text if type_ == "str" else msgspec.json.decode(text)
+    return text if type_ == "str" else from_json(text, Any, "params.text")
 
 
 def _row(run: int, key: str, value: Any) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select
 
 from tracker.domain.errors import RunNotFound
-from tracker.domain.records import Epoch, Event, Experiment, Extreme, Fit, Histogram, Run, Series
+from tracker.domain.records import Epoch, Event, Experiment, Fit, Histogram, Run, Series
 from tracker.domain.run_progress import Progress
 from tracker.domain.vocabulary import Axis
 from tracker.store import addresses
+from tracker.store.database.typed_rows import Json, from_json, record, record_of_row, typed
 from tracker.store.points.supersession import cuts, read_points, visible
-from tracker.store.read.params import param_value
+from tracker.store.read.params import ParamType, param_value
 from tracker.store.tables import (
     CHECKPOINT_SAVED,
     epochs,
@@ -28,6 +29,7 @@ from tracker.store.tables import (
     tags,
 )
 
+_FIT_FIELDS = tuple(field.name for field in fields(Fit))
 DELETED_MS = func.coalesce(runs.c.deleted_ms, experiments.c.deleted_ms)
 """When the run or its experiment was deleted; for `runs` joined with `experiments`."""
 
@@ -40,23 +42,24 @@ run_rows: Select[Any] = select(
 
 def run_record(row: Row[Any]) -> Run:
     """The record of a row with the columns of `run_rows`; a run of a deleted experiment counts as deleted."""
-    return Run(
-        id=row.uid,
-        name=row.name,
-        experiment=row.experiment,
-        status=row.status,
-        started_ms=row.started_ms,
-        ended_ms=row.ended_ms,
-        best_epoch=row.best_epoch,
-        artifact_uri=row.artifact_uri,
-        best_metric=row.best_metric,
-        best_value=row.best_value,
-        alive_ms=row.alive_ms,
-        deleted_ms=row.deleted_ms,
-        stop_requested=row.stop_requested_ms is not None,
-        opened_ms=row.opened_ms,
-        spent_ms=row.spent_ms,
-    )
+    values = {
+        "id": row.uid,
+        "name": row.name,
+        "experiment": row.experiment,
+        "status": row.status,
+        "started_ms": row.started_ms,
+        "ended_ms": row.ended_ms,
+        "best_epoch": row.best_epoch,
+        "artifact_uri": row.artifact_uri,
+        "best_metric": row.best_metric,
+        "best_value": row.best_value,
+        "alive_ms": row.alive_ms,
+        "deleted_ms": row.deleted_ms,
+        "stop_requested": row.stop_requested_ms is not None,
+        "opened_ms": row.opened_ms,
+        "spent_ms": row.spent_ms,
+    }
+    return record(Run, "runs", values)
 
 
 def run_key(connection: Connection, run_id: str) -> int:
@@ -69,7 +72,10 @@ def run_key(connection: Connection, run_id: str) -> int:
 
 def all_experiments(connection: Connection) -> Sequence[Experiment]:
     rows = connection.execute(select(experiments).where(experiments.c.deleted_ms.is_(None)).order_by(experiments.c.id))
-    return [Experiment(id=row.id, name=row.name, created_ms=row.created_ms) for row in rows]
+    return [
+        record(Experiment, "experiments", {"id": row.id, "name": row.name, "created_ms": row.created_ms})
+        for row in rows
+    ]
 
 
 def get_run(connection: Connection, run_id: str) -> Run:
@@ -98,29 +104,39 @@ def progress(connection: Connection, run: int) -> Progress:
         select(fits).where(fits.c.run_id == run).order_by(fits.c.number.desc()).limit(1)
     ).one_or_none()
     top_of_axis = select(series.c.axis, func.max(series.c.last_step)).where(series.c.run_id == run)
-    tops = {axis: top for axis, top in connection.execute(top_of_axis.group_by(series.c.axis)) if top is not None}
+    rows = typed(
+        connection.execute(top_of_axis.group_by(series.c.axis)),
+        tuple[Axis, int | None],
+        "series",
+        ("axis", "last_step"),
+    )
+    tops = {axis: top for axis, top in rows if top is not None}
     shown = _visible_epochs(connection, run)
     last_epoch = max([tops.get("epoch", -1), *(row.number for row in shown)])
     steps = max([tops.get("step", 0), *(row.step or 0 for row in shown)])
-    return Progress(
-        fits=latest.number if latest else 0,
-        phase=latest.phase if latest else 0,
-        next_epoch=last_epoch + 1,
-        next_step=tops.get("step", -1) + 1,
-        steps=steps,
-        phase_epoch=latest.phase_epoch if latest else 0,
-        phase_step=latest.phase_step if latest else 0,
-    )
+    values = {
+        "fits": latest.number if latest else 0,
+        "phase": latest.phase if latest else 0,
+        "next_epoch": last_epoch + 1,
+        "next_step": tops.get("step", -1) + 1,
+        "steps": steps,
+        "phase_epoch": latest.phase_epoch if latest else 0,
+        "phase_step": latest.phase_step if latest else 0,
+    }
+    return record(Progress, "fits", values)
 
 
 def get_params(connection: Connection, run: int) -> Mapping[str, Any]:
-    rows = connection.execute(select(params).where(params.c.run_id == run).order_by(params.c.key))
-    return {row.key: param_value(row.type, row.text) for row in rows}
+    rows = connection.execute(
+        select(params.c.key, params.c.type, params.c.text).where(params.c.run_id == run).order_by(params.c.key)
+    )
+    typed_rows = typed(rows, tuple[str, ParamType, str], "params", ("key", "type", "text"))
+    return {key: param_value(type_, text) for key, type_, text in typed_rows}
 
 
 def get_tags(connection: Connection, run: int) -> Mapping[str, str]:
     rows = connection.execute(select(tags.c.key, tags.c.value).where(tags.c.run_id == run).order_by(tags.c.key))
-    return {row.key: row.value for row in rows}
+    return dict(typed(rows, tuple[str, str], "tags", ("key", "value")))
 
 
 def metrics(connection: Connection, run: int) -> Mapping[str, Series]:
@@ -130,45 +146,31 @@ def metrics(connection: Connection, run: int) -> Mapping[str, Series]:
 
 def _series(row: Row[Any]) -> Series:
     low, high = _extreme(row, "min"), _extreme(row, "max")
-    return Series(
-        key=row.key,
-        axis=row.axis,
-        goal=row.goal,
-        count=row._mapping["count"],
-        last=_extreme(row, "last"),
-        min=low,
-        max=high,
-        best=low if row.goal == "min" else high if row.goal == "max" else None,
-    )
+    values = {
+        "key": row.key,
+        "axis": row.axis,
+        "goal": row.goal,
+        "count": row._mapping["count"],
+        "last": _extreme(row, "last"),
+        "min": low,
+        "max": high,
+        "best": low if row.goal == "min" else high if row.goal == "max" else None,
+    }
+    return record(Series, "series", values)
 
 
-def _extreme(row: Row[Any], name: str) -> Extreme | None:
+def _extreme(row: Row[Any], name: str) -> dict[str, Any] | None:
+    """The values of an `Extreme`."""
     step = getattr(row, f"{name}_step")
     if step is None:
         return None
     value = getattr(row, f"{name}_value")
-    return Extreme(value=float("nan") if value is None else value, step=step, ms=getattr(row, f"{name}_ms"))
+    return {"value": float("nan") if value is None else value, "step": step, "ms": getattr(row, f"{name}_ms")}
 
 
 def get_fits(connection: Connection, run: int) -> Sequence[Fit]:
     rows = connection.execute(select(fits).where(fits.c.run_id == run).order_by(fits.c.number))
-    return [
-        Fit(
-            number=row.number,
-            outcome=row.outcome,
-            first_epoch=row.first_epoch,
-            epochs=row.epochs,
-            resumed_from=row.resumed_from,
-            started_ms=row.started_ms,
-            ended_ms=row.ended_ms,
-            phase=row.phase,
-            first_step=row.first_step,
-            steps_per_epoch=row.steps_per_epoch,
-            batch_size=row.batch_size,
-            host=row.host,
-        )
-        for row in rows
-    ]
+    return [record(Fit, "fits", {field: getattr(row, field) for field in _FIT_FIELDS}) for row in rows]
 
 
 def get_epochs(connection: Connection, run: int) -> Sequence[Epoch]:
@@ -183,7 +185,17 @@ def get_epochs(connection: Connection, run: int) -> Sequence[Epoch]:
         for step, value in zip(points.steps[seen].tolist(), points.values[seen].tolist(), strict=True):
             values.setdefault(step, {})[one.key] = value
     return [
-        Epoch(number=row.number, fit=row.fit, seconds=row.seconds, metrics=values.get(row.number, {}), ms=row.ms)
+        record(
+            Epoch,
+            "epochs",
+            {
+                "number": row.number,
+                "fit": row.fit,
+                "seconds": row.seconds,
+                "metrics": values.get(row.number, {}),
+                "ms": row.ms,
+            },
+        )
         for row in _visible_epochs(connection, run)
     ]
 
@@ -192,9 +204,12 @@ def _visible_epochs(connection: Connection, run: int) -> Sequence[Row[Any]]:
     """The rows of epochs that are not superseded, one for each number."""
     begins = cuts(connection, run, "epoch")
     shown: dict[int, Row[Any]] = {}
-    for row in connection.execute(
+    rows = connection.execute(
         select(epochs).where(epochs.c.run_id == run).order_by(epochs.c.number, epochs.c.ms, epochs.c.fit)
-    ):
+    ).all()
+    columns = ("number", "fit", "step")
+    typed([(row.number, row.fit, row.step) for row in rows], tuple[int, int, int | None], "epochs", columns)
+    for row in rows:
         if not any(0 < row.fit < fit and row.number >= first for fit, first in begins):
             shown[row.number] = row
     return list(shown.values())
@@ -204,20 +219,24 @@ def get_events(connection: Connection, run: int) -> Sequence[Event]:
     rows = connection.execute(select(events).where(events.c.run_id == run).order_by(events.c.ms, events.c.id))
     shown = addresses.of(connection.dialect).shown
     return [
-        Event(
-            kind=row.kind,
-            epoch=row.epoch,
-            step=row.step,
-            ms=row.ms,
-            detail=_detail(row, shown),
-            fit=row.fit,
+        record(
+            Event,
+            "events",
+            {
+                "kind": row.kind,
+                "epoch": row.epoch,
+                "step": row.step,
+                "ms": row.ms,
+                "detail": _detail(row, shown),
+                "fit": row.fit,
+            },
         )
         for row in rows
     ]
 
 
 def _detail(row: Row[Any], shown: Callable[[str], str]) -> dict[str, Any]:
-    detail: dict[str, Any] = msgspec.json.decode(row.detail)
+    detail = from_json(row.detail, Json, "events.detail")
     if row.kind == CHECKPOINT_SAVED and isinstance(uri := detail.get("uri"), str):
         detail["uri"] = shown(uri)
     return detail
@@ -231,14 +250,18 @@ def get_histograms(connection: Connection, run: int, key: str | None) -> Sequenc
     shown: dict[tuple[str, int], Histogram] = {}
     begins: dict[Axis, list[tuple[int, int]]] = {a: cuts(connection, run, a) for a in ("epoch", "step", "time")}
     for row in connection.execute(statement.order_by(c.key, c.step, c.fit)):
-        if any(0 < row.fit < fit and row.step >= first for fit, first in begins[row.axis]):
-            continue
-        shown[row.key, row.step] = Histogram(
-            key=row.key,
-            axis=row.axis,
-            step=row.step,
-            ms=row.ms,
-            edges=msgspec.json.decode(row.edges),
-            counts=msgspec.json.decode(row.counts),
+        axis, step, its = record_of_row(
+            (row.axis, row.step, row.fit), tuple[Axis, int, int], "histograms", ("axis", "step", "fit")
         )
+        if any(0 < its < fit and step >= first for fit, first in begins[axis]):
+            continue
+        values = {
+            "key": row.key,
+            "axis": row.axis,
+            "step": row.step,
+            "ms": row.ms,
+            "edges": from_json(row.edges, list[float], "histograms.edges"),
+            "counts": from_json(row.counts, list[int], "histograms.counts"),
+        }
+        shown[row.key, row.step] = record(Histogram, "histograms", values)
     return list(shown.values())

@@ -10,8 +10,11 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink, RunDetail
+from tracker.domain.goals import Goal
 from tracker.domain.records import Extreme, Series
+from tracker.domain.vocabulary import Axis
 from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.typed_rows import from_json, typed
 from tracker.store.read.records import run_record
 
 
@@ -57,18 +60,24 @@ def facts_of(connection: Connection, ids: Sequence[int]) -> dict[int, Facts]:
 
 
 def _read(page: _Page, facts: Mapping[int, Facts]) -> None:
-    for run, key, text in page.rows(_PARAMS):
+    for run, key, text in typed(page.rows(_PARAMS), tuple[int, str, str], "params", ("run_id", "key", "text")):
         facts[run].params[key] = text
-    for run, key, text in page.rows(_TAGS):
+    for run, key, text in typed(page.rows(_TAGS), tuple[int, str, str], "tags", ("run_id", "key", "value")):
         facts[run].tags[key] = text
-    for run, *columns in page.rows(_SERIES):
+    for run, *columns in typed(page.rows(_SERIES), _SeriesRow, "series", _SERIES_COLUMNS):
         facts[run].metrics[columns[0]] = _summary(*columns)
-    uses = page.rows(_USES)
+    uses = typed(page.rows(_USES), tuple[int, int, str], "run_datasets", ("run_id", "dataset_id", "tags"))
     # Many runs use one data set, whose schema and profile may be long: each is read once.
-    datasets = {id: _dataset(*columns) for id, *columns in page.rows(_DATASETS, {use[1] for use in uses})}
+    described = typed(page.rows(_DATASETS, {use[1] for use in uses}), _DatasetRow, "datasets", _DATASET_COLUMNS)
+    datasets = {id: _dataset(*columns) for id, *columns in described}
     for run, dataset, tags in uses:
-        facts[run].datasets.append(DatasetUse(dataset=datasets[dataset], tags=msgspec.json.decode(tags)))
-    for run, direction, model_id, step in page.rows(_MODELS):
+        facts[run].datasets.append(
+            DatasetUse(dataset=datasets[dataset], tags=from_json(tags, dict[str, str], "run_datasets.tags"))
+        )
+    linked = typed(
+        page.rows(_MODELS), tuple[int, str, str, int], "run_models", ("run_id", "direction", "model_uid", "step")
+    )
+    for run, direction, model_id, step in linked:
         links = facts[run].inputs if direction == "input" else facts[run].outputs
         links.append(ModelLink(model_id=model_id, step=step))
 
@@ -94,15 +103,21 @@ class _Page:
 
 _PARAMS = "SELECT run_id, key, text FROM params WHERE run_id {ids}"
 _TAGS = "SELECT run_id, key, value FROM tags WHERE run_id {ids}"
-_SERIES = """
-SELECT run_id, key, axis, goal, count, last_value, last_step, last_ms,
-       min_value, min_step, min_ms, max_value, max_step, max_ms
-FROM series WHERE run_id {ids} AND count > 0
-"""
+_SERIES_COLUMNS = (
+    "run_id", "key", "axis", "goal", "count", "last_value", "last_step", "last_ms",
+    "min_value", "min_step", "min_ms", "max_value", "max_step", "max_ms",
+)  # fmt: skip
+_SeriesRow: Any = tuple[
+    int, str, Axis, Goal | None, int, float | None, int | None, int | None,
+    float | None, int | None, int | None, float | None, int | None, int | None,
+]  # fmt: skip
+_SERIES = f"SELECT {', '.join(_SERIES_COLUMNS)} FROM series WHERE run_id {{ids}} AND count > 0"
 _MODELS = "SELECT run_id, direction, model_uid, step FROM run_models WHERE run_id {ids} ORDER BY run_id, model_uid"
 
 _USES = "SELECT run_id, dataset_id, tags FROM run_datasets WHERE run_id {ids} ORDER BY run_id, dataset_id"
-_DATASETS = "SELECT id, name, digest, source_type, source, schema, profile FROM datasets WHERE id {ids}"
+_DATASET_COLUMNS = ("id", "name", "digest", "source_type", "source", "schema", "profile")
+_DatasetRow: Any = tuple[int, str, str, str, str, str | None, str | None]
+_DATASETS = f"SELECT {', '.join(_DATASET_COLUMNS)} FROM datasets WHERE id {{ids}}"
 
 _NAN = float("nan")
 

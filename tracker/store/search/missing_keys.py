@@ -12,6 +12,7 @@ from sqlalchemy import Connection, exists, literal, select
 from tracker.domain.vocabulary import RUN_STATUSES
 from tracker.query.filters import parse_filter, parse_order
 from tracker.query.syntax import And, Field, In, IsNull, Kind, Node, Not, Or, Stat
+from tracker.store.database.typed_rows import typed
 from tracker.store.search.conditions import has_row, table_of
 from tracker.store.search.scope import Scope
 from tracker.store.tables import runs
@@ -60,9 +61,8 @@ def _missing(connection: Connection, fields: Iterable[Field], experiments: Itera
     keys: dict[Kind, list[str]] = {}
     for kind in _KINDS:
         rows = table_of(kind, "probed")
-        keys[kind] = sorted(
-            connection.execute(select(rows.c.key).distinct().where(rows.c.run_id.in_(ids))).scalars().all()
-        )
+        theirs = connection.execute(select(rows.c.key).distinct().where(rows.c.run_id.in_(ids)))
+        keys[kind] = sorted(key for (key,) in typed(theirs, tuple[str], f"{kind}s", ("key",)))
     whose = "no run" if experiments is None else "no run of these experiments"
     return [f"{whose} has the {_WORDS[field.kind]} {field.key!r}{_meant(field, keys)}" for field in missing]
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
-import msgspec
 from sqlalchemy import Connection, Engine, Row, exists, select, update
 from sqlalchemy.orm import aliased
 
@@ -26,6 +25,7 @@ from tracker.domain.retention import BUDGET, budget_of, unneeded
 from tracker.store import addresses
 from tracker.store.database.json_columns import as_text, json_number
 from tracker.store.database.row_writer import rows_of, write, write_numbered
+from tracker.store.database.typed_rows import Json, from_json, record, typed
 from tracker.store.engine import reading, writing
 from tracker.store.points.supersession import cuts
 from tracker.store.tables import CHECKPOINT_SAVED, PENDING, PUBLISHED, checkpoints, events, runs, series
@@ -35,6 +35,8 @@ log = logging.getLogger("tracker")
 
 THERE, MARKED, GONE, AGAIN = 0, 1, 2, -1
 """State of a pruned row's file, in the column `removed`; AGAIN: perhaps stored once more since it was marked."""
+_JsonFloat = Literal["NaN", "Infinity", "-Infinity"]
+"""Floats that JSON has no number for, see `json_number`."""
 PLACE = "checkpoints/"
 """Folder of checkpoint files below a run's artifacts; files elsewhere are never removed."""
 _REMOVED = "SELECT uri FROM checkpoints WHERE run_id = ? AND sha256 = ? AND removed <> ?"
@@ -125,7 +127,7 @@ def prune(connection: Connection, run: int, *, last: int | None, best: int | Non
 def _may_be_over_budget(connection: Connection, run: int) -> bool:
     """Whether the run's checkpoints may exceed the budget; a file that several rows share is counted once for each."""
     newest = rows_of(connection, _NEWEST_STATE, (run, f'%"{BUDGET}":%'))
-    budget = next((msgspec.json.decode(state).get(BUDGET) for (state,) in newest), None)
+    budget = next((from_json(state, Json, "checkpoints.state").get(BUDGET) for (state,) in newest), None)
     [(size,)] = rows_of(connection, _PUBLISHED_BYTES, (run,))
     return type(budget) is int and int(size or 0) > budget
 
@@ -138,7 +140,8 @@ def has_pending(connection: Connection, run: int) -> bool:
 def records(connection: Connection, run: int, rows: Sequence[Row[Any]]) -> list[Checkpoint]:
     """The records of rows of the run."""
     begins = cuts(connection, run, "epoch")
-    return [_record(row, _superseded(row.fit, row.epoch, begins)) for row in rows]
+    places = typed([(row.fit, row.epoch) for row in rows], tuple[int, int], "checkpoints", ("fit", "epoch"))
+    return [_record(row, _superseded(fit, epoch, begins)) for row, (fit, epoch) in zip(rows, places, strict=True)]
 
 
 def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
@@ -241,21 +244,23 @@ def _superseded(fit: int, epoch: int, begins: Sequence[tuple[int, int]]) -> bool
 
 
 def _record(row: Row[Any], superseded: bool) -> Checkpoint:
-    return Checkpoint(
-        id=row.id,
-        epoch=row.epoch,
-        step=row.step,
-        format=row.format,
-        size=row.size,
-        sha256=row.sha256,
-        metrics={key: float(value) for key, value in msgspec.json.decode(row.metrics).items()},
-        is_best=row.is_best and not superseded,
-        state=msgspec.json.decode(row.state),
-        uri=row.uri,
-        fit=row.fit,
-        ms=row.ms,
-        status=row.status,
-        role=row.role,
-        tag=row.tag,
-        superseded=superseded,
-    )
+    metrics = from_json(row.metrics, dict[str, float | _JsonFloat], "checkpoints.metrics")
+    values = {
+        "id": row.id,
+        "epoch": row.epoch,
+        "step": row.step,
+        "format": row.format,
+        "size": row.size,
+        "sha256": row.sha256,
+        "metrics": {key: float(value) for key, value in metrics.items()},
+        "is_best": row.is_best and not superseded,
+        "state": from_json(row.state, Json, "checkpoints.state"),
+        "uri": row.uri,
+        "fit": row.fit,
+        "ms": row.ms,
+        "status": row.status,
+        "role": row.role,
+        "tag": row.tag,
+        "superseded": superseded,
+    }
+    return record(Checkpoint, "checkpoints", values)
