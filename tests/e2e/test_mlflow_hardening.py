@@ -345,3 +345,41 @@ def test_garbage(place: Place, path: str, body: bytes) -> None:
         status, answer, _ = sent(place, ("POST", prefix + path, body), **{"Content-Type": "application/json"})
         assert status in (200, 400, 404), answer
         json.loads(answer)
+
+
+LONG = "x" * 70_000
+TOO_LARGE: dict[str, tuple[str, Any, str]] = {
+    "user": ("runs/create", {"experiment_id": "0", "user_id": LONG}, "'user_id' exceeds the maximum length of 256"),
+    "name": ("runs/create", {"experiment_id": "0", "run_name": LONG}, "'run_name' exceeds the maximum length of 250"),
+    "start": ("runs/create", {"experiment_id": "0", "start_time": 2**62}, "parameter 'start_time'"),
+    "end": ("runs/update", {"run_id": "{run}", "end_time": -(2**62)}, "parameter 'end_time'"),
+    "parameter": ("runs/log-parameter", {"run_id": "{run}", "key": "k", "value": LONG}, "'value' exceeds"),
+    "parameters": ("runs/log-batch", {"run_id": "{run}", "params": [{"key": "k", "value": LONG}]}, "'value' exceeds"),
+    "tag": ("runs/set-tag", {"run_id": "{run}", "key": LONG, "value": "v"}, "'key' exceeds the maximum length of 250"),
+    "metric": ("runs/log-metric", {"run_id": "{run}", "key": LONG, "value": 1, "timestamp": 1}, "'Metric name' exceeds"),
+    "experiment": ("experiments/create", {"name": LONG}, "'name' exceeds the maximum length of 500"),
+    "input": ("runs/log-inputs", {"run_id": "{run}", "models": [{"model_id": LONG}]}, "'model_id' exceeds the maximum length of 64"),
+    "output": ("runs/outputs", {"run_id": "{run}", "models": [{"model_id": LONG, "step": 1}]}, "'model_id' exceeds"),
+    "data set": ("runs/log-inputs", {"run_id": "{run}", "datasets": [{"dataset": {
+        "name": LONG, "digest": "d", "source_type": "local", "source": "s"}}]}, "'name' exceeds the maximum length of 500"),
+    "model": ("logged-models", {"experiment_id": "0", "name": LONG}, "'model_name' exceeds the maximum length of 500"),
+    "kind": ("logged-models", {"experiment_id": "0", "name": "n", "model_type": LONG}, "'model_type' exceeds"),
+    "registered": ("registered-models/create", {"name": LONG}, "'name' exceeds the maximum length of 256"),
+    "described": ("registered-models/create", {"name": "d", "description": LONG}, "'description' exceeds the maximum length of 5000"),
+    "renamed": ("registered-models/rename", {"name": "m", "new_name": LONG}, "'new_name' exceeds the maximum length of 256"),
+    "registered tag": ("registered-models/set-tag", {"name": "m", "key": LONG, "value": "v"}, "'key' exceeds"),
+    "version": ("model-versions/create", {"name": "m", "source": "{source}", "run_id": "{run}", "description": LONG}, "'description' exceeds"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TOO_LARGE)
+def test_what_is_too_large_is_refused_by_name(place: Place, what: str) -> None:
+    """Every text and time over its limit is a 400 that names the field and the limit; nothing of it is stored."""
+    path, body, said = TOO_LARGE[what]
+    uri = f"mlflow-artifacts:/0/{place.run}/artifacts"
+    body = {key: {"{run}": place.run, "{source}": uri}.get(one, one) if isinstance(one, str) else one
+            for key, one in body.items()}  # fmt: skip
+    answer = ask(place.server.url, "POST", API + path, body)
+    assert (answer.status, answer.json["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert said in answer.json["message"]
+    assert len(answer.body) < 12_000

@@ -25,6 +25,8 @@ DETAIL_BYTES = 1024 * 1024
 URI_LENGTH = 4096
 FORMAT_LENGTH = 32
 STEP_MAX = 2**63 - 1
+MS_MAX = 2**53
+"""Maximum of times: so that differences of two are in 64 bits, and JavaScript reads them exactly."""
 MOST_KEPT = 1_000_000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

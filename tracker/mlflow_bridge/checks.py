@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from msgspec import UNSET
 
-from tracker.domain.limits import EXPERIMENT_LENGTH, KEY_LENGTH, NAME_LENGTH, PARAM_BYTES, TAG_BYTES
+from tracker.domain.limits import EXPERIMENT_LENGTH, KEY_LENGTH, MS_MAX, NAME_LENGTH, PARAM_BYTES, TAG_BYTES
 from tracker.mlflow_bridge.bridge_entities import BridgeError, DatasetInput, Metric, Text
 
 MOST_METRICS = 1000
@@ -29,6 +29,11 @@ _RUN_ID = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}\Z")
 _MODEL_CHARACTERS = ("/", ":", ".", "%", '"', "'")
 _EXPERIMENT_TAG = 20_000
 _DATASET = {"name": 500, "digest": 36, "source": 65_535, "schema": 1_048_575, "profile": 16_777_215}
+_LENGTHS = {
+    "model_id": 64, "model_name": 500, "model_type": 500, "user_id": 256,
+    # of the model registry
+    "name": 256, "new_name": 256, "description": 5000, "source": 500, "run_id": 64, "run_link": 500,
+}  # fmt: skip
 _INPUT_TAG = {"key": 255, "value": 500}
 _WORDS_OF_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -214,6 +219,20 @@ def check_run_name(name: str) -> str:
     if len(name) > NAME_LENGTH:
         _too_long("run_name", NAME_LENGTH)
     return _storable("run_name", name, TAG_BYTES)
+
+
+def check_lengths(**values: object) -> None:
+    """Check texts against MLflow's lengths of the fields that they are named by; other values and None are ignored."""
+    for field, value in values.items():
+        if isinstance(value, str) and len(value) > (limit := _LENGTHS.get(field, len(value))):
+            _too_long(field, limit)
+
+
+def check_times(**values: int | None) -> None:
+    """Check ms since the Unix epoch, by the names of their fields."""
+    for field, value in values.items():
+        if value is not None and not -MS_MAX <= value <= MS_MAX:
+            _invalid(field, value, f"It must be within {MS_MAX} ms of the Unix epoch.")
 
 
 def check_model_name(name: str | None) -> None:

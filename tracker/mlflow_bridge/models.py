@@ -22,6 +22,7 @@ from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.checks import (
     MOST_RESULTS,
     check_dataset,
+    check_lengths,
     check_max_results,
     check_model_name,
     check_param,
@@ -47,6 +48,8 @@ class Models(BridgeBase):
         for one in datasets:
             check_dataset(one)
             uses.setdefault((one.dataset.name, one.dataset.digest), _use(one))
+        for model in models:
+            check_lengths(model_id=model.model_id)
         with spoken():
             self.catalogue.add_inputs(
                 run_id, datasets=list(uses.values()), models=[ModelLink(model_id=one.model_id) for one in models]
@@ -54,6 +57,8 @@ class Models(BridgeBase):
 
     def log_outputs(self, run_id: str, models: Sequence[ModelOutput]) -> None:
         """Record the models that the run made."""
+        for model in models:
+            check_lengths(model_id=model.model_id)
         with spoken():
             self.catalogue.add_outputs(run_id, [ModelLink(model_id=one.model_id, step=one.step) for one in models])
 
@@ -76,6 +81,7 @@ class Models(BridgeBase):
     ) -> bridge_entities.LoggedModelEntity:
         """Create a model, PENDING until it is finalized."""
         check_model_name(name)
+        check_lengths(model_name=name, model_type=model_type)
         experiment = self._active_experiment(experiment_id)
         model_id = f"m-{uuid.uuid4().hex}"
         with spoken():

@@ -16,6 +16,7 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.abstract_store import AbstractStore
 
 from tracker.domain.deadlines import current_deadline
+from tracker.mlflow_bridge.checks import check_lengths
 from tracker.mlflow_bridge.convert import mlflow_exceptions
 from tracker.store.database.time_limits import limit_queries
 from tracker.store.side_database import REGISTRY, SideDatabase
@@ -78,6 +79,9 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         if store is None:
             return _without("create_model_version", (name,), {})
         with mlflow_exceptions():
+            check_lengths(
+                name=name, source=source, run_id=run_id, run_link=run_link, description=description, model_id=model_id
+            )
             place = self._bridge().source(source)
             self._bridge().locations.check_source(place.uri)
         # MLflow would look for a logged model at its global tracking URI, which need not be this store.
@@ -176,8 +180,14 @@ def _fill(url: str) -> None:
     type(store)._engine_map.pop(url, None)
 
 
-def _forwarded(name: str) -> Callable[..., Any]:
+def _forwarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    fields = list(inspect.signature(function).parameters)[1:]
+    changes = name.startswith(("create_", "rename_", "set_", "update_"))
+
     def call(self: RegistryStore, *args: Any, **kwargs: Any) -> Any:
+        if changes:
+            with mlflow_exceptions():
+                check_lengths(**dict(zip(fields, args, strict=False)), **kwargs)
         store = self.real(make=name in _MAKING)
         if store is None:
             return _without(name, args, kwargs)
@@ -205,4 +215,4 @@ def _without(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 for _name, _value in inspect.getmembers_static(AbstractStore):
     if not _name.startswith("_") and inspect.isfunction(_value) and _name not in vars(RegistryStore):
-        setattr(RegistryStore, _name, _forwarded(_name))
+        setattr(RegistryStore, _name, _forwarded(_name, _value))

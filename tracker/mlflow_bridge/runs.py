@@ -13,11 +13,13 @@ from tracker.mlflow_bridge.bridge_entities import BridgeError, Metric, RunEntity
 from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.checks import (
     check_batch,
+    check_lengths,
     check_max_results,
     check_param,
     check_run_id,
     check_run_name,
     check_tag,
+    check_times,
     columns_of,
     experiment_key,
     refuse,
@@ -38,6 +40,8 @@ class Runs(BridgeBase):
     ) -> RunEntity:
         """Create a run, RUNNING; its name is `run_name`, else that of the tag `mlflow.runName`, else a generated
         one."""
+        check_lengths(user_id=user_id)
+        check_times(start_time=start_time)
         experiment = self._active_experiment(experiment_id)
         given = list(tags)
         for index, tag in enumerate(given):
@@ -74,6 +78,7 @@ class Runs(BridgeBase):
         self, run_id: str, status: str | None = None, end_time: int | None = None, run_name: str | None = None
     ) -> RunInfo:
         """Change the given attributes; BridgeError for a deleted run."""
+        check_times(end_time=end_time)
         with spoken():
             self.catalogue.change_run(
                 run_id,

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 from tracker.domain import errors
+from tracker.domain.limits import shortened
 from tracker.server.server_folders import without_folders
 from tracker.server.writer import Busy
 
@@ -94,7 +95,7 @@ def response(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """A problem as a response; `error_code` is MLflow's code for it, on paths of MLflow's clients."""
-    detail = without_folders(detail)
+    detail = shortened(without_folders(detail), _LONGEST)
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -111,6 +112,8 @@ def response(
     )
 
 
+_LONGEST = 10_000
+"""Maximum characters of a detail, which may quote what was sent."""
 _REFUSED_AS = {404: "NotFound", 503: "StoreUnavailable"}
 
 

@@ -41,6 +41,7 @@ from tracker.domain.limits import (
     DETAIL_BYTES,
     KEY_LENGTH,
     MOST_KEPT,
+    MS_MAX,
     NAME_LENGTH,
     PARAM_BYTES,
     SCRIPT_LENGTH,
@@ -62,8 +63,6 @@ from tracker.domain.limits import (
 
 INT_MAX = 2**31 - 1
 """Maximum of numbers of fits, phases and steps an epoch, which databases keep in 32 bits."""
-MS_MAX = 2**53
-"""Maximum of times: so that differences of two are in 64 bits, and JavaScript reads them exactly."""
 MOST_BINS = 100_000
 
 

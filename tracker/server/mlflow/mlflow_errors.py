@@ -10,7 +10,8 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Send
 
-from tracker.domain.errors import QueryTimeout, StoreError, TrackerError
+from tracker.domain.errors import InvalidRecord, QueryTimeout, StoreError, TrackerError
+from tracker.domain.limits import shortened
 from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.mlflow_bridge.bridge_errors import mlflow_error
 from tracker.server.problems import RETRY_AFTER_S, Refused
@@ -57,6 +58,9 @@ _CODE_OF: Mapping[int, str] = {
 }
 """The code for a request that is refused before it reaches the store; others are BAD_REQUEST."""
 
+_LONGEST = 10_000
+"""Maximum characters of a message, which may quote what was sent."""
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -84,7 +88,7 @@ async def answer(send: Send, body: bytes, status: int = 200, headers: Headers | 
 
 def document(code: str, message: str) -> bytes:
     """The body that reports an error."""
-    message = without_folders(message)
+    message = shortened(without_folders(message), _LONGEST)
     error_answer: dict[str, Any] = {"error_code": code, "message": message}
     if code in _CLASS:
         error_answer["sqlstate"], error_answer["error_class"] = _CLASS[code]
@@ -112,6 +116,8 @@ def error_answer(error: Exception) -> ErrorBody:
         case QueryTimeout():
             # Without Retry-After: a query that took too long would take as long again.
             return refusal("TEMPORARILY_UNAVAILABLE", str(error))
+        case InvalidRecord():
+            return refusal("INTERNAL_ERROR", str(error))  # it is the same at the next try
         case StoreError():
             again = b"1" if isinstance(error, Busy) else b"%d" % RETRY_AFTER_S
             return ErrorBody(503, document("TEMPORARILY_UNAVAILABLE", str(error)), [(b"retry-after", again)])
