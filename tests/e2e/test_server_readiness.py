@@ -47,12 +47,14 @@ def test_a_store_that_another_keeps_locked(server: Server, any_url: str) -> None
         assert not not_ready(server)
         other.execute(take)
         assert not_ready(server)
+        assert not_ready(server)
         with closing(tracker.open_store(server.url)) as store:
             assert len(store.search_runs().runs) == 0, "who only reads is not kept waiting"
         other.execute(give)
         assert not not_ready(server)
     server.end()
-    assert "not ready: " in server.errors
+    assert server.errors.count("not ready: ") == 1, "once for each outage"
+    assert server.errors.count("ready again") == 1
     assert "lock" in server.errors
 
 

@@ -57,6 +57,8 @@ class Services:
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(math.inf))
     """Unbounded: `reads` bounds how many are in use."""
     probes: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
+    is_ready: bool = True
+    """Whether the store would have taken a write when it was last asked."""
 
     async def ask(self, question: Callable[[], T], *, long: bool = False) -> T:
         """Call `question` in a thread and return its result; `long` takes a slot of long reads, for very many rows.

@@ -34,7 +34,7 @@ async def alive(services: Services, request: Request) -> Response:
 async def ready(services: Services, request: Request) -> Response:
     """Answers 200 if the store would take a write within seconds, else 503.
 
-    Strangers may ask, so the answer is yes or no; what is in the way is on the server's log.
+    Strangers may ask, so the answer is yes or no. The server's log has what is in the way, once for each outage.
     """
     try:
         with anyio.move_on_after(_PATIENCE_S) as scope:
@@ -42,8 +42,13 @@ async def ready(services: Services, request: Request) -> Response:
         if scope.cancelled_caught:
             raise StoreUnavailable(f"the store has not answered for {_PATIENCE_S:g} seconds")
     except TrackerError as error:
-        log.warning("not ready: %s", error)
+        if services.is_ready:
+            log.warning("not ready: %s", error)
+        services.is_ready = False
         raise Refused(503, "the server takes no writes now; its log says why", headers=_RETRY) from error
+    if not services.is_ready:
+        log.warning("ready again")
+    services.is_ready = True
     return Response(msgspec.json.encode(Health("ready")), media_type=JSON)
 
 
