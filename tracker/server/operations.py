@@ -40,6 +40,13 @@ HEADERS = {"Vary": "Accept", "X-Content-Type-Options": "nosniff"}
 """Headers of responses in JSON or MessagePack."""
 
 
+@dataclass(slots=True)
+class Readiness:
+    """Whether the store would have taken a write when `/readyz` last asked it."""
+
+    is_ready: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Dependencies of the routes. The store is read in threads, never on the event loop; `reads` bounds how many.
@@ -57,8 +64,7 @@ class Services:
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(math.inf))
     """Unbounded: `reads` bounds how many are in use."""
     probes: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(2))
-    is_ready: bool = True
-    """Whether the store would have taken a write when it was last asked."""
+    readiness: Readiness = field(default_factory=Readiness)
 
     async def ask(self, question: Callable[[], T], *, long: bool = False) -> T:
         """Call `question` in a thread and return its result; `long` takes a slot of long reads, for very many rows.

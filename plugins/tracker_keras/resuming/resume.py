@@ -6,13 +6,16 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
 
 from tracker.domain.errors import InvalidValue
 from tracker_keras.record.fit_call import CallObserver, FitCall
 from tracker_keras.record.fit_state import ResumePoint
 from tracker_keras.record.optimizers import set_rates
 from tracker_keras.resuming import callback_states, data_position, randomness
+from tracker_keras.resuming.resume_state import check_state
 from tracker_keras.resuming.saving import FORMAT
 from tracker_keras.resuming.state_file import SUFFIX, assign, below, differences, listed, load, read_arrays, seeds_of
 
@@ -159,6 +162,26 @@ def _goes_on(data: Any) -> bool:
     return getattr(data, "steps_per_epoch", None) is not None and not data_position.endless_is_known(data)
 
 
+class _Rates(msgspec.Struct):
+    """Learning rates at the begin of the epoch, and as they were saved."""
+
+    begun: dict[str, float | str]
+    now: dict[str, float | str]
+
+
+class _SavedState(msgspec.Struct):
+    """The fields of a state of the format FORMAT that a resume needs."""
+
+    models: int
+    epoch: Annotated[int, msgspec.Meta(ge=0)]
+    batch: Annotated[int, msgspec.Meta(ge=0)]
+    steps: Annotated[int, msgspec.Meta(ge=0)]
+    data: Annotated[int, msgspec.Meta(ge=0)]
+    callbacks: dict[str, dict[str, Any]]
+    known: dict[str, Any]
+    rates: _Rates | None = None
+
+
 def _newest(place: ScriptPosition) -> Checkpoint | None:
     """The state from which this training, or a later one of the script, resumes; InvalidValue if it is unusable."""
     newest = place.newest
@@ -167,6 +190,7 @@ def _newest(place: ScriptPosition) -> Checkpoint | None:
     state = newest.state
     if state.get("format") != FORMAT:
         raise InvalidValue("resume", f"the state has the format {state.get('format')!r}", limit=f"format {FORMAT}")
+    check_state(state, _SavedState)
     if state["models"] > 1:
         raise InvalidValue(
             "resume",

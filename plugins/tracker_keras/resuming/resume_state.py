@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
+import msgspec
+
 from tracker import compose
 from tracker.artifacts import copies
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.recorded import EarlierRecords
-from tracker.domain.errors import ArtifactError, RunNotFound, StoreError, StoreUnavailable
+from tracker.domain.errors import ArtifactError, InvalidValue, RunNotFound, StoreError, StoreUnavailable
+from tracker.domain.limits import shortened
 from tracker.domain.run_progress import Progress
 from tracker.settings import Settings
 
@@ -109,6 +112,8 @@ class ScriptPosition:
                 progress = left.progress
         # BackupAndRestore restores its own states, which have no "place".
         self.newest = _newest([one for one in states if "place" in one.state])
+        if self.newest is not None:
+            check_state(self.newest.state, StatePosition)
         if self.newest is None and progress.next_epoch > 0:
             log.warning(
                 "resume: run %s has %d epochs and no state to go on from; this training begins anew",
@@ -155,6 +160,25 @@ class ScriptPosition:
     def _run_id(self) -> str:
         assert self._run is not None
         return self._run.run_id
+
+
+class StatePosition(msgspec.Struct):
+    """The position of a saved state among the script's trainings: these fields are in every version's states."""
+
+    place: int
+    phase: int
+
+
+def check_state(state: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
+    """InvalidValue unless the state of a checkpoint, which is from a store that others can write to, has the fields."""
+    try:
+        msgspec.convert(state, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidValue(
+            "resume",
+            f"the state was not saved by Tracker: {shortened(str(error))}",
+            limit="a state of this training; resume=False trains anew",
+        ) from error
 
 
 def _newest(states: Sequence[Checkpoint]) -> Checkpoint | None:

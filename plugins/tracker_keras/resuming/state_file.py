@@ -91,7 +91,15 @@ def read_arrays(file: Path) -> tuple[dict[str, Any], list[Any]]:
         if isinstance(found, h5py.Dataset):
             arrays[name] = _read(found)
 
+    def check(name: str, link: Any) -> None:
+        kept_elsewhere = isinstance(link, (h5py.ExternalLink, h5py.SoftLink))
+        if isinstance(link, h5py.HardLink) and isinstance(found := opened[name], h5py.Dataset):
+            kept_elsewhere = bool(found.external) or found.is_virtual
+        if kept_elsewhere:
+            raise InvalidValue("checkpoint", f"{name} in {file.name} is the content of another file, which is not read")
+
     with h5py.File(file, "r") as opened:
+        opened.visititems_links(check)
         if GROUP not in opened:
             raise InvalidValue("checkpoint", f"{file.name} is no state to resume from")
         variables = json.loads(opened[GROUP]["variables"][()].tobytes())

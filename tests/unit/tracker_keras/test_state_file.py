@@ -55,3 +55,38 @@ def test_a_disk_that_is_full_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="bytes free"):
         add_arrays(file, {"huge": huge}, [])
     assert not file.exists()
+
+
+@pytest.mark.parametrize("how", ["a link", "a link's dataset", "raw bytes"])
+def test_a_state_reads_no_other_file(tmp_path: Path, how: str) -> None:
+    """HDF5 files can name other files as their content: a state that does so is refused."""
+    import h5py
+
+    from tracker_keras.resuming.state_file import GROUP, add_arrays, read_arrays
+
+    file, secret = tmp_path / "state.weights.h5", tmp_path / "secret"
+    secret.write_bytes(b"key")
+    h5py.File(file, "w").close()
+    add_arrays(file, {"one": np.arange(3)}, [])
+    with h5py.File(file, "a") as opened:
+        group = opened[GROUP]["arrays"]
+        if how == "raw bytes":
+            group.create_dataset("theirs", (3,), np.uint8, external=[(str(secret), 0, 3)])
+        elif how == "a link":
+            group["theirs"] = h5py.ExternalLink(str(secret), "/x")
+        else:
+            layout = h5py.VirtualLayout((3,), np.uint8)
+            layout[:] = h5py.VirtualSource(str(secret), "x", (3,))
+            group.create_virtual_dataset("theirs", layout)
+    with pytest.raises(InvalidValue, match="theirs .* is the content of another file"):
+        read_arrays(file)
+
+
+def test_a_state_that_tracker_did_not_save_is_refused_by_field() -> None:
+    """The state in a checkpoint's row may be anybody's: the field that is wrong is named before an epoch is trained."""
+    from tracker_keras.resuming.resume_state import StatePosition, check_state
+
+    check_state({"place": 0, "phase": 1, "more": []}, StatePosition)
+    for state, field in (({"place": "0", "phase": 1}, "place"), ({"place": 0}, "phase")):
+        with pytest.raises(InvalidValue, match=rf"^resume: the state was not saved by Tracker: .*{field}"):
+            check_state(state, StatePosition)

@@ -42,13 +42,13 @@ async def ready(services: Services, request: Request) -> Response:
         if scope.cancelled_caught:
             raise StoreUnavailable(f"the store has not answered for {_PATIENCE_S:g} seconds")
     except TrackerError as error:
-        if services.is_ready:
+        if services.readiness.is_ready:
             log.warning("not ready: %s", error)
-        services.is_ready = False
+        services.readiness.is_ready = False
         raise Refused(503, "the server takes no writes now; its log says why", headers=_RETRY) from error
-    if not services.is_ready:
+    if not services.readiness.is_ready:
         log.warning("ready again")
-    services.is_ready = True
+    services.readiness.is_ready = True
     return Response(msgspec.json.encode(Health("ready")), media_type=JSON)
 
 
