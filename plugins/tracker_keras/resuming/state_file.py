@@ -91,15 +91,18 @@ def read_arrays(file: Path) -> tuple[dict[str, Any], list[Any]]:
         if isinstance(found, h5py.Dataset):
             arrays[name] = _read(found)
 
-    def check(name: str, link: Any) -> None:
-        kept_elsewhere = isinstance(link, (h5py.ExternalLink, h5py.SoftLink))
-        if isinstance(link, h5py.HardLink) and isinstance(found := opened[name], h5py.Dataset):
-            kept_elsewhere = bool(found.external) or found.is_virtual
-        if kept_elsewhere:
-            raise InvalidValue("checkpoint", f"{name} in {file.name} is the content of another file, which is not read")
+    elsewhere: list[str] = []
+
+    def look(name: str, link: Any) -> None:  # must not raise: HDF5 is in the middle of a call
+        found = opened[name] if isinstance(link, h5py.HardLink) else None
+        if found is None or (isinstance(found, h5py.Dataset) and (found.external or found.is_virtual)):
+            elsewhere.append(name)
 
     with h5py.File(file, "r") as opened:
-        opened.visititems_links(check)
+        opened.visititems_links(look)
+        if elsewhere:
+            what = f"{elsewhere[0]} in {file.name} is the content of another file, which is not read"
+            raise InvalidValue("checkpoint", what)
         if GROUP not in opened:
             raise InvalidValue("checkpoint", f"{file.name} is no state to resume from")
         variables = json.loads(opened[GROUP]["variables"][()].tobytes())
