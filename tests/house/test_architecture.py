@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -82,6 +83,13 @@ def test_no_circles() -> None:
     graph["tracker_keras"] = set()  # it only names what is imported when it is used
     graph.pop("tracker")
     TopologicalSorter(graph).prepare()
+
+
+def test_one_seam_to_keras() -> None:
+    """One module reads the frame of Keras' `fit()` and wraps it; all others ask it."""
+    touches = re.compile(r"_getframe|f_locals|f_back|keras\.Model\.fit = ")
+    plugins = [path for path in SOURCES if path.is_relative_to(ROOT / "plugins") and "tracker_system" not in path.parts]
+    assert [path.name for path in plugins if touches.search(path.read_text())] == ["instrumentation.py"]
 
 
 def test_public_names_are_there() -> None:

@@ -100,8 +100,8 @@ class RunRecorder:
     def event(self, kind: str, detail: Mapping[str, Any], *, epoch: int | None, step: int | None, fit: int) -> None:
         """An event on the run's timeline, now."""
 
-        def frame() -> EventLogged:
-            return EventLogged(
+        def record() -> None:
+            frame = EventLogged(
                 ms=self.position.moment(),
                 kind=check_key("event", kind),
                 epoch=None if epoch is None else check_step("epoch", epoch),
@@ -109,8 +109,9 @@ class RunRecorder:
                 fit=fit,
                 detail=as_detail(f"detail of event {kind!r}", dict(as_mapping("detail", detail))),
             )
+            self.writer.write(frame, 0)
 
-        self.write_checked(frame)
+        self.validation.checked(record)
 
     def dataset(
         self,
