@@ -26,7 +26,7 @@ from typing import Any
 TRACKER = ("alembic.command", "alembic.runtime.migration", "click", "httptools", "msgspec", "numpy", "psutil", "psycopg",
            "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "starlette.applications", "uvicorn.main")  # fmt: skip
 """What Tracker, its command and its server stand on."""
-KERAS = (*TRACKER, "keras", "tensorflow")
+KERAS = (*TRACKER, "pytest", "keras", "tensorflow")
 """What a training imports: Keras on JAX imports TensorFlow too as soon as it saves a model."""
 _CAN_FORK = sys.platform == "linux"
 """Elsewhere there is no subreaper: processes start as ever, and the tests take longer."""

@@ -25,7 +25,13 @@ def fit_observers(fit: ObservedFit) -> Iterable[FitObserver]:
     """The observer of the fit's TensorBoard callbacks, if it has any."""
     import keras
 
-    if any(isinstance(one, keras.callbacks.TensorBoard) for one in fit.callbacks):
-        from tracker_tensorboard.fit_events import FitEvents
+    callbacks = [one for one in fit.callbacks if isinstance(one, keras.callbacks.TensorBoard)]
+    if not callbacks:
+        return
+    if find_spec("tensorboard") is None:
+        how = how_to_install("tensorboard")
+        fit.run.report("tensorboard", f"what TensorBoard's callback writes is not recorded without TensorBoard: {how}")
+        return
+    from tracker_tensorboard.fit_events import FitEvents
 
-        yield FitEvents(fit)
+    yield FitEvents(fit, callbacks)

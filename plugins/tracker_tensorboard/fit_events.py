@@ -10,12 +10,8 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-import keras
-
-from tracker.domain.extras import how_to_install
 from tracker_keras.record.fit_observers import FitObserver
 from tracker_keras.record.optimizers import unwrapped
 from tracker_tensorboard.batch_steps import BatchSteps
@@ -39,37 +35,33 @@ _said: set[str] = set()
 class FitEvents(FitObserver):
     """Follows the event files below the callbacks' log_dirs for the length of one fit.
 
-    Only what is written during this fit is its: of files that are there already the rest, of those that Keras made for
-    it (`set_model` opens new ones each time) all. Reading is done by the run's background thread, in the order of the
-    files, one event at a time, so that memory does not grow with them. What our own `tracker_keras.TensorBoard`
-    writes without TensorFlow is handed over as it is written, and not read at all.
+    Only events written during this fit are recorded: of existing files those after their end as the fit begins, of
+    files that Keras opened for the fit (`set_model` opens new ones each time) all. The run's background thread reads
+    the files in order, one event at a time, so that memory does not grow with them. Events that
+    `tracker_keras.TensorBoard` writes without TensorFlow are passed on directly, and their files are not read.
 
-    Writers of the user's own must be flushed before the fit returns; TensorFlow's default one is flushed here. Files
-    of the profiler become artifacts (`tensorboard/plugins/profile/…`). Embeddings, which are whole models' weights,
-    do not.
+    The user's own writers must be flushed before the fit returns; TensorFlow's default writer is flushed here. Files of
+    the profiler become artifacts (`tensorboard/plugins/profile/…`); embeddings, which are whole models' weights, do
+    not. `callbacks` are the fit's TensorBoard callbacks.
     """
 
-    def __init__(self, fit: FitState) -> None:
+    def __init__(self, fit: FitState, callbacks: list[Any]) -> None:
         super().__init__(fit)
-        self._callbacks = [one for one in fit.callbacks if isinstance(one, keras.callbacks.TensorBoard)]
-        self._files: EventFiles | None = None
+        self._callbacks = callbacks
         self._record: EventRecord | None = None
         self._steps: BatchSteps | None = None
         self._reading: Future[None] | None = None
         self._over = threading.Event()
         self._keys: frozenset[str] = frozenset()
-        if not self._callbacks or not _has_reader():
-            self._callbacks = []
-            return
         roots = _roots(self._callbacks)
         self._profiles = _profiles(roots)
-        self._files = EventFiles(roots, _opened_for(self._callbacks))
+        self._files: EventFiles | None = EventFiles(roots, _opened_for(self._callbacks))
         self._handed = [one for one in self._callbacks if isinstance(one, TensorBoard)]
 
     def begin(self, initial_epoch: int) -> None:
         """The fit has its numbers in the run; from here on events can be placed."""
         recorder = self.fit.recorder
-        if recorder is None or not self._callbacks:
+        if recorder is None:
             return
         model, calls = self.fit.model, self.fit.call.steps_per_epoch
         at_once = max(1, getattr(model, "steps_per_execution", 1))
@@ -152,13 +144,6 @@ class _Reader(threading.Thread):
         while not self._over.wait(READ_S) and (observer := self._observer()) is not None:
             observer.read_soon()
             del observer
-
-
-def _has_reader() -> bool:
-    if find_spec("tensorboard") is not None:
-        return True
-    _say(f"what TensorBoard's callback writes is not recorded without TensorBoard: {how_to_install('keras')}")
-    return False
 
 
 def _roots(callbacks: list[Any]) -> dict[str, bool]:

@@ -14,8 +14,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def keras(request: pytest.FixtureRequest) -> Lab:
-    """What was recorded with a backend: the scenarios of the parts that the test's module names in SCENARIOS."""
+    """What was recorded with a backend of the trainings in the test's module."""
     made = lab(request.param)
-    for part in request.module.SCENARIOS:
-        made.record(part)
+    made.record(request.path.stem)
     return made

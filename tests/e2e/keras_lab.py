@@ -55,17 +55,17 @@ class Lab:
         self._facts: dict[str, Any] = {}
         self._failed: dict[str, str] = {}
 
-    def record(self, part: str) -> None:
-        """Have the scenarios of `keras_scenarios_PART.py` run, if they did not; they are one process' trainings."""
-        if part not in self._failed:
-            facts = self._folder / f"{part}.json"
-            # What a part leaves in its journals is not the next one's.
-            home = str(self._folder / f"home of {part}")
-            done = training([SCENARIOS, part, facts], self._folder, self.backend, TRACKER_HOME=home)
-            self._failed[part] = done.stderr[-4000:] if done.returncode else ""
+    def record(self, module: str) -> None:
+        """Have the trainings of `scenarios()` in a test's module run, if they did not; they are one process'."""
+        if module not in self._failed:
+            facts = self._folder / f"{module}.json"
+            # What a module leaves in its journals is not the next one's.
+            more = {"TRACKER_HOME": str(self._folder / f"home of {module}"), "PYTHONPATH": str(SCENARIOS.parents[1])}
+            done = training([SCENARIOS, module, facts], self._folder, self.backend, **more)
+            self._failed[module] = done.stderr[-4000:] if done.returncode else ""
             if not done.returncode:
                 self._facts |= json.loads(facts.read_text())
-        assert not self._failed[part], self._failed[part]
+        assert not self._failed[module], self._failed[module]
 
     def said(self, scenario: str) -> dict[str, Any]:
         """What Keras said; the scenario's own failure fails the test."""

@@ -1,8 +1,8 @@
-"""Real fits of tiny models, one scenario a function.
+"""Runs the trainings of a test's module: `python keras_scenarios.py MODULE FACTS`, in a process that has Keras.
 
-`python keras_scenarios.py PART FACTS` runs those of `keras_scenarios_PART.py` one after the other, and writes what Keras
-itself said of each (the truth that the record is held against) as JSON. Each scenario names its run after itself; runs
-that it makes besides are named in its facts.
+The function `scenarios` of the module registers functions of one training each, of tiny models. They are called one after
+the other, and what Keras itself said of each (the truth that the record is held against) is written as JSON. Each
+training names its run after itself; runs that it makes besides are named in its facts.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import keras
 from keras_bench import SCENARIOS, Facts
 
 
-def main(part: str, facts_file: Path) -> None:
-    importlib.import_module(f"keras_scenarios_{part}")
+def main(module: str, facts_file: Path) -> None:
+    importlib.import_module(f"e2e.{module}").scenarios()
     facts: Facts = {"backend": {"name": keras.backend.backend()}}
     for name, run in SCENARIOS.items():
         try:

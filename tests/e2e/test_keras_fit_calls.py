@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.keras_lab import backends, training
+from templates import sqlite_store
+
+import tracker
 
 EPOCHS, STEPS, BATCH = 2, 4, 5
 WAYS = (
@@ -24,70 +28,67 @@ WAYS = (
 UNSEEN = ("bound before",)
 """Those that do not pass `keras.Model.fit` as it is when they are called."""
 
-if __name__ != "__main__":
-    from e2e.keras_lab import backends, training
-    from templates import sqlite_store
+pytestmark = pytest.mark.timeout(300)
 
-    import tracker
 
-    pytestmark = pytest.mark.timeout(300)
+@pytest.fixture(scope="module", params=backends(__name__))
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The store, and what the script said of each training."""
+    folder = tmp_path_factory.mktemp("calls")
+    with tracker.open_store(sqlite_store(folder)) as store:
+        done = training([__file__], folder, request.param, PYTHONPATH=str(Path(__file__).parents[1]))
+        assert done.returncode == 0, done.stderr[-4000:]
+        yield store, json.loads((folder / "facts.json").read_text())
 
-    @pytest.fixture(scope="module", params=backends(__name__))
-    def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        """The store, and what the script said of each training."""
-        folder = tmp_path_factory.mktemp("calls")
-        with tracker.open_store(sqlite_store(folder)) as store:
-            done = training([__file__], folder, request.param)
-            assert done.returncode == 0, done.stderr[-4000:]
-            yield store, json.loads((folder / "facts.json").read_text())
 
-    @pytest.mark.parametrize("way", WAYS)
-    def test_whatever_the_call_everything_is_on_record(trained: tuple[Any, Any], way: str) -> None:
-        """Plan, data, batches, validation, state, decisions of other callbacks and the end of a training."""
-        store, facts = trained
-        (run,) = store.find_runs(way)
-        fit = store.fits(run.id)[0]
-        assert (fit.epochs, fit.steps_per_epoch, fit.batch_size, fit.outcome) == (EPOCHS, STEPS, BATCH, "completed")
-        assert {"data.digest", "data.validation.digest"} <= store.params(run.id).keys()
-        assert [epoch.number for epoch in store.epochs(run.id) if epoch.fit == 1] == [0, 1]
-        assert store.history(run.id, "batch/loss").steps.tolist()[: EPOCHS * STEPS] == [*range(1, EPOCHS * STEPS + 1)]
-        changes = [one for one in store.events(run.id) if one.kind == "learning_rate_changed"]
-        assert changes[0].detail["by"] == "LearningRateScheduler"
-        assert [one.role for one in store.checkpoints(run.id) if (one.fit, one.epoch, one.step) == (1, 1, 8)] == [
-            "state"
-        ]
-        unknown = {"unknown_of_fit": 1} if way in UNSEEN else {}
-        assert facts[way]["problems"] == unknown
-        assert len(facts[way]["said"]) == len(unknown)
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_the_call_everything_is_on_record(trained: tuple[Any, Any], way: str) -> None:
+    """Plan, data, batches, validation, state, decisions of other callbacks and the end of a training."""
+    store, facts = trained
+    (run,) = store.find_runs(way)
+    fit = store.fits(run.id)[0]
+    assert (fit.epochs, fit.steps_per_epoch, fit.batch_size, fit.outcome) == (EPOCHS, STEPS, BATCH, "completed")
+    assert {"data.digest", "data.validation.digest"} <= store.params(run.id).keys()
+    assert [epoch.number for epoch in store.epochs(run.id) if epoch.fit == 1] == [0, 1]
+    assert store.history(run.id, "batch/loss").steps.tolist()[: EPOCHS * STEPS] == [*range(1, EPOCHS * STEPS + 1)]
+    changes = [one for one in store.events(run.id) if one.kind == "learning_rate_changed"]
+    assert changes[0].detail["by"] == "LearningRateScheduler"
+    assert [one.role for one in store.checkpoints(run.id) if (one.fit, one.epoch, one.step) == (1, 1, 8)] == ["state"]
+    unknown = {"unknown_of_fit": 1} if way in UNSEEN else {}
+    assert facts[way]["problems"] == unknown
+    assert len(facts[way]["said"]) == len(unknown)
 
-    @pytest.mark.parametrize("way", WAYS)
-    def test_a_training_that_raises_has_ended(trained: tuple[Any, Any], way: str) -> None:
-        """Its fit is failed at once, while its run goes on; where nobody sees the end, the log says so, and it follows."""
-        store, facts = trained
-        (run,) = store.find_runs(way)
-        assert facts[way]["at once"] == (None if way in UNSEEN else "failed")
-        assert [one.outcome for one in store.fits(run.id)] == ["completed", "failed"]
-        if way in UNSEEN:
-            assert "how it ends, if an exception ends it" in facts[way]["said"][0]
 
-    def test_a_loop_over_a_list_of_callbacks(trained: tuple[Any, Any]) -> None:
-        """Its epochs and its callbacks' decisions are on record; all else that it alone knows is named on the log."""
-        store, facts = trained
-        (run,) = store.find_runs("loop")
-        assert [(one.epochs, one.batch_size, one.outcome) for one in store.fits(run.id)] == [(2, None, "completed")]
-        assert [epoch.number for epoch in store.epochs(run.id)] == [0, 1]
-        assert [one.detail["by"] for one in store.events(run.id) if one.kind == "learning_rate_changed"]
-        assert facts["loop"]["problems"] == {"unknown_of_fit": 1}
-        (said,) = facts["loop"]["said"]
-        assert "the batch size; the data; how many steps an epoch has; how it ends, if an exception ends it" in said
+@pytest.mark.parametrize("way", WAYS)
+def test_a_training_that_raises_has_ended(trained: tuple[Any, Any], way: str) -> None:
+    """Its fit is failed at once, while its run goes on; where nobody sees the end, the log says so, and it follows."""
+    store, facts = trained
+    (run,) = store.find_runs(way)
+    assert facts[way]["at once"] == (None if way in UNSEEN else "failed")
+    assert [one.outcome for one in store.fits(run.id)] == ["completed", "failed"]
+    if way in UNSEEN:
+        assert "how it ends, if an exception ends it" in facts[way]["said"][0]
 
-    def test_batch_hooks_in_other_threads(trained: tuple[Any, Any]) -> None:
-        """With JAX Keras calls batch hooks in a pool of threads, out of order; each batch is at its own step."""
-        store, facts = trained
-        (run,) = store.find_runs("method")
-        assert facts["pooled"] == (facts["backend"] == "jax")
-        history = store.history(run.id, "batch/loss", raw=True)
-        assert sorted(history.steps[history.fits == 1].tolist()) == [*range(1, EPOCHS * STEPS + 1)]
+
+def test_a_loop_over_a_list_of_callbacks(trained: tuple[Any, Any]) -> None:
+    """Its epochs and its callbacks' decisions are on record; all else that it alone knows is named on the log."""
+    store, facts = trained
+    (run,) = store.find_runs("loop")
+    assert [(one.epochs, one.batch_size, one.outcome) for one in store.fits(run.id)] == [(2, None, "completed")]
+    assert [epoch.number for epoch in store.epochs(run.id)] == [0, 1]
+    assert [one.detail["by"] for one in store.events(run.id) if one.kind == "learning_rate_changed"]
+    assert facts["loop"]["problems"] == {"unknown_of_fit": 1}
+    (said,) = facts["loop"]["said"]
+    assert "the batch size; the data; how many steps an epoch has; how it ends, if an exception ends it" in said
+
+
+def test_batch_hooks_in_other_threads(trained: tuple[Any, Any]) -> None:
+    """With JAX Keras calls batch hooks in a pool of threads, out of order; each batch is at its own step."""
+    store, facts = trained
+    (run,) = store.find_runs("method")
+    assert facts["pooled"] == (facts["backend"] == "jax")
+    history = store.history(run.id, "batch/loss", raw=True)
+    assert sorted(history.steps[history.fits == 1].tolist()) == [*range(1, EPOCHS * STEPS + 1)]
 
 
 # -- the script --------------------------------------------------------------------------------------------------------
@@ -96,12 +97,11 @@ if __name__ != "__main__":
 def main() -> None:
     import keras
 
-    fit_before = keras.Model.fit  # before anything of ours is imported
+    fit_before = keras.Model.fit  # before tracker_keras is imported
     import keras_tuner
     import numpy as np
     from sklearn.base import BaseEstimator, RegressorMixin, clone
 
-    import tracker
     from tracker_keras import TrackerCallback
 
     sys.path.insert(0, str(Path(__file__).parent))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Extra = Literal["demo", "images", "keras", "mlflow", "pandas", "postgres", "server", "system"]
+Extra = Literal["demo", "images", "keras", "mlflow", "pandas", "postgres", "server", "system", "tensorboard"]
 
 
 def how_to_install(extra: Extra) -> str:
