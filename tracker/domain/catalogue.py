@@ -43,13 +43,14 @@ class Logged(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """How a run's artifact address is shown: one that equals `kept` is shown as `shown`.
+    """How a run's artifact address is shown: one that equals `kept`, or `begins` with it, is shown as `shown`.
 
-    In both `{experiment}` and `{run}` stand for the ids.
+    In both `{experiment}` and `{run}` stand for the ids, but not in a `kept` that others begin with.
     """
 
     kept: str
     shown: str
+    begins: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

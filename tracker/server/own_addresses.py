@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 
+from tracker.domain.catalogue import Spelling
 from tracker.domain.records import Checkpoint, Event, Run, RunPage
 from tracker.query.comparison import Comparison
 from tracker.remote.address import run_path
@@ -33,6 +34,11 @@ class OwnAddresses:
     def run(self, run_id: str) -> str:
         """Where a run's files are."""
         return self._base + run_path(run_id, "artifacts")
+
+    @property
+    def spelling(self) -> Spelling:
+        """How conditions of a search see a run's address, so that they tell nothing of the folder."""
+        return Spelling(_LOCAL, self.run("{run}").replace(quote("{run}"), "{run}"), begins=True)
 
     def file(self, run_id: str, uri: str) -> str:
         """Where a run's file is that is kept at `uri`; any place that is not on this machine's disk is as it was."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, func, select, update
 
-from tracker.domain.catalogue import Logged
+from tracker.domain.catalogue import Logged, Spelling
 from tracker.domain.errors import InvalidValue, NoStore, StoreUnavailable
 from tracker.domain.frames import Ack, Batch
 from tracker.domain.identity import now_ms
@@ -194,6 +194,7 @@ class SqlRunStore:
         order_by: Iterable[str] = (),
         limit: int = 100,
         page_token: str | None = None,
+        spelling: Spelling | None = None,
     ) -> RunPage:
         from tracker.store.search.missing_keys import warnings_of
         from tracker.store.search.search import search
@@ -202,9 +203,7 @@ class SqlRunStore:
         experiments = experiments if experiments is None or isinstance(experiments, str) else list(experiments)
         order_by = [order_by] if isinstance(order_by, str) else list(order_by)
         with reading(self._engine) as connection:
-            rows, token = search(
-                connection, filter, experiments=experiments, order_by=order_by, limit=limit, page_token=page_token
-            )
+            rows, token = search(connection, filter, experiments, order_by, limit, page_token, spelling)
             warnings = (
                 warnings_of(connection, filter, order_by, experiments, found=bool(rows)) if page_token is None else []
             )

@@ -30,6 +30,7 @@ from tracker.server.operations import (
     query,
     run_id,
 )
+from tracker.server.own_addresses import OwnAddresses
 from tracker.wire.streams import history_as_json, history_as_msgpack
 
 _RUN = "/api/v1/runs/{run_id}"
@@ -98,6 +99,7 @@ async def search_runs(services: Services, request: Request) -> Response:
             order_by=wanted.order_by,
             limit=wanted.limit,
             page_token=wanted.page_token,
+            spelling=OwnAddresses.of(request).spelling,
         ),
         long=wanted.limit > SHORT_PAGE,
     )

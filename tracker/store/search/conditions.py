@@ -102,7 +102,7 @@ def among(column: ColumnElement[Any], ids: Select[Any] | CompoundSelect[Any], di
 class Conditions:
     """Builds conditions for one database, given by SQLAlchemy's name of its dialect.
 
-    Those on `artifact_uri` apply to the address as it is shown: to MLflow's clients with `spelling`, else to readers.
+    Those on `artifact_uri` apply to the address as it is shown: to a server's clients with `spelling`, else to readers.
     """
 
     def __init__(self, dialect: str, addresses: Addresses, spelling: Spelling | None = None) -> None:
@@ -255,7 +255,8 @@ class Conditions:
             column = self._addresses.shown_in_sql(column)
             if self._spelling is not None:
                 kept, shown = _spelled(self._spelling.kept, table), _spelled(self._spelling.shown, table)
-                column = case((column == kept, shown), else_=column)
+                start = func.substr(column, 1, len(self._spelling.kept)) if self._spelling.begins else column
+                column = case((start == kept, shown), else_=column)
         if isinstance(leaf, IsNull):
             return column.is_not(None) if leaf.negated else column.is_(None)
         assert not isinstance(leaf, IsNan)

@@ -68,21 +68,21 @@ _Found = tuple[tuple[Value, ...], Row[Any]]
 def search(
     connection: Connection,
     filter: str = "",
-    *,
     experiments: Iterable[str] | None = None,
     order_by: Iterable[str] = (),
     limit: int = 100,
     page_token: str | None = None,
+    spelling: Spelling | None = None,
 ) -> tuple[list[Row[Any]], str | None]:
     """One page of runs, and the token of the next page or None after the last.
 
     Rows have the columns of `runs`, the experiment's name as `experiment`, and then the sort keys. Deleted runs and
     those of deleted experiments are left out; `experiments` None means all. The order is newest first, also among runs
-    that `order_by` leaves equal; text sorts by its first 200 characters. Raises InvalidFilter, InvalidPageToken,
-    ExperimentNotFound, InvalidValue.
+    that `order_by` leaves equal; text sorts by its first 200 characters. Conditions on `artifact_uri` apply to the
+    address that `spelling` shows. Raises InvalidFilter, InvalidPageToken, ExperimentNotFound, InvalidValue.
     """
     wanted = _parsed(filter, order_by, limit)
-    return _page(connection, wanted, Scope.named(connection, experiments), Manner.OURS, limit, page_token)
+    return _page(connection, wanted, Scope.named(connection, experiments), Manner.OURS, limit, page_token, spelling)
 
 
 def search_like_mlflow(
@@ -98,8 +98,7 @@ def search_like_mlflow(
 ) -> tuple[list[Row[Any]], str | None]:
     """`search` in the experiments with these ids, in MLflow's order; unknown ids are ignored.
 
-    `life` says which runs; one of a deleted experiment is deleted. See `Manner` for the order. Conditions on
-    `artifact_uri` apply to the address that `spelling` shows.
+    `life` says which runs; one of a deleted experiment is deleted. See `Manner` for the order.
     """
     wanted = _parsed(filter, order_by, limit)
     return _page(
