@@ -279,15 +279,20 @@ def adopt(path: Path) -> tuple[Journal, JournalHeader] | None:
 
 
 def _check_owner(path: Path, fd: int) -> None:
-    """JournalError for a journal of another user: it says to which folders files go, and which files they are.
-
-    The owner of the folder counts as this user, who has another id on some network file systems.
-    """
+    """JournalError for a journal of another user: it says to which folders files go, and which files they are."""
     owner = os.fstat(fd).st_uid
-    if owner not in (os.geteuid(), path.parent.stat().st_uid):
+    if not is_own(owner, folder=path.parent.stat().st_uid, user=os.geteuid()):
         raise JournalError(
             f"{path} belongs to another user (id {owner}); only this user ships it: run `tracker sync` as this user"
         )
+
+
+def is_own(owner: int, *, folder: int, user: int) -> bool:
+    """Whether a journal of this owner is the user's; all are ids of users, `folder` that of the folder's owner.
+
+    The owner of the folder counts as the user, who has another id on some network file systems.
+    """
+    return owner in (user, folder)
 
 
 def header_of(path: Path, data: bytes) -> tuple[JournalHeader, int]:

@@ -19,7 +19,7 @@ from tracker import compose
 from tracker.api import start_run, sync_journals
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.delivery import Delivery
-from tracker.client.journal import VERSION, Journal, adopt, folder
+from tracker.client.journal import VERSION, Journal, adopt, folder, is_own
 from tracker.client.journal_reader import JournalReader
 from tracker.client.sync import Synced
 from tracker.client.transport import StoreTransport
@@ -409,6 +409,15 @@ def test_who_gets_the_lock_too_late_gets_nothing(
 
     monkeypatch.setattr(fcntl, "flock", lock_late)
     assert adopt(path) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "folders", "user", "ours"),
+    [(7, 7, 7, True), (7, 0, 7, True), (0, 7, 7, False), (8, 7, 7, False), (8, 0, 0, False), (65534, 65534, 0, True)],
+)
+def test_whose_journals_are_shipped(owner: int, folders: int, user: int, ours: bool) -> None:
+    """Those of this user, and of the owner of the folder, whom some network file systems give another id."""
+    assert is_own(owner, folder=folders, user=user) is ours
 
 
 # -- appending -------------------------------------------------------------------------------------------------------
