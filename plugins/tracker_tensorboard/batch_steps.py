@@ -9,10 +9,10 @@ from bisect import bisect_left
 class BatchSteps:
     """Calls of the batch hook, counted from 1 through a fit, as optimizer steps of the fit.
 
-    With `steps_per_execution` = N a call stands for N steps, the last one of an epoch perhaps for fewer; with an
-    optimizer that accumulates gradients over n batches for 1/n of one. `per_call` is that number; `calls` and `steps`
-    are how many of both an epoch has, if it is known before one ended. An epoch's last call is at its end whether or
-    not that end was told already: what is asked is asked by another thread than the training's.
+    With `steps_per_execution` = N a call stands for N steps, an epoch's last call perhaps for fewer; with an optimizer
+    that accumulates gradients over n batches a call stands for 1/n of a step. `per_call` is that number. `calls` and
+    `steps` are an epoch's numbers of both, if known before an epoch ended. An epoch's last call is always at its end,
+    even before `end_epoch` was called: steps are asked for by another thread than the training's.
     """
 
     def __init__(self, per_call: float, calls: int | None, steps: int | None = None) -> None:
@@ -22,7 +22,7 @@ class BatchSteps:
         self._ends = [(0, 0)]
 
     def end_epoch(self, steps: int) -> None:
-        """An epoch ended after `steps` steps of the fit; one whose end was told already is passed over."""
+        """An epoch ended after `steps` steps of the fit; a second call for the same end does nothing."""
         calls, before = self._ends[-1]
         if steps > before:
             self._ends.append((calls + (self._calls or math.ceil((steps - before) / self._per_call)), steps))

@@ -10,9 +10,9 @@
 | any | the user's own scalar, histogram or images `x` | the same under `x`, at the run's step |
 | any | text, the model's graph, a TensorFlow graph | artifacts in `tensorboard/` |
 
-What the user writes into a folder of his own is `folder/x`, in `validation` `val_x`. His own steps stay what they are
-if they go on from fit to fit; a counter that begins anew with a fit is carried on from the run's steps before it. Of
-what other plugins of TensorBoard read (audio, meshes, hparams …) the kind is said once; it stays in the event files.
+Summaries in a folder of the user's own are recorded as `folder/x`, in `validation` as `val_x`. The user's own steps are
+kept if they continue from fit to fit; a counter that restarts with each fit continues from the run's steps before it.
+Data of other plugins of TensorBoard (audio, meshes, hparams …) stays in the event files; each kind is logged once.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("tracker")
 
 IMAGE_BYTES = 256 * 1024 * 1024
-"""How many bytes of images are taken from the event files of one fit."""
+"""Bytes of images that are recorded from the event files of one fit."""
 FILE_BYTES = 64 * 1024 * 1024
-"""How large a graph or a text may be that becomes an artifact."""
+"""Largest size in bytes of a graph or text that becomes an artifact."""
 MOST_TEXTS = 1000
-"""How many texts of one fit become artifacts."""
+"""Texts of one fit that become artifacts."""
 
 _EVALUATION = re.compile(r"evaluation_(.+)_vs_iterations\Z")
 _kept: WeakKeyDictionary[Run, dict[str, str]] = WeakKeyDictionary()
-"""Of each run the digests of the graphs that are artifacts by now, by their paths."""
+"""For each run: the digests of the graphs that are artifacts already, by their paths."""
 
 
 class EventPosition(NamedTuple):
@@ -68,7 +68,7 @@ class EventRecord:
     """Records the events of one fit. `epoch_ended` may be called by one thread, all else by others."""
 
     def __init__(self, run: Run, recorder: FitRecorder, steps: Callable[[int], int], *, batches: bool) -> None:
-        """`steps` says which step of the fit a call of the batch hook is; `batches`: the batch logs are recorded."""
+        """`steps` converts a call of the batch hook to a step of the fit; `batches`: TrackerCallback logs batches."""
         self._run = run
         self._recorder = recorder
         self._steps = steps
@@ -86,12 +86,12 @@ class EventRecord:
         self._said: set[str] = set()
 
     def epoch_ended(self, epoch: int, keys: Collection[str]) -> None:
-        """The run's `epoch` is on record with metrics of these keys."""
+        """The run's `epoch` is recorded, with metrics of these keys."""
         self._keys.update(keys)
         self._epochs[epoch] = keys
 
     def add(self, source: EventSource, event: Any) -> None:
-        """Record an `event_pb2.Event`, of which there may be several values."""
+        """Record an `event_pb2.Event`, which may have several values."""
         with self._lock:
             ms = int(event.wall_time * 1000)
             if event.graph_def:
@@ -100,7 +100,7 @@ class EventRecord:
                 self._add(source, self._plugin(source, value), value, int(event.step), ms)
 
     def settle(self, *, all_is_there: bool = False) -> None:
-        """Record what was held back for the epoch logs, as far as they are there; `all_is_there`: none will come."""
+        """Record values that waited for their epoch's logs; with `all_is_there` no more logs will come."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
             for epoch, scalar in waiting:
@@ -113,7 +113,7 @@ class EventRecord:
     # -- the kinds of values -------------------------------------------------------------------------------------
 
     def _plugin(self, source: EventSource, value: Any) -> str:
-        """Which of TensorBoard's plugins reads the value. One tag may be of several; some writers say it only once."""
+        """TensorBoard's plugin that reads the value. A tag may have several; some writers state it only once."""
         name: str = value.metadata.plugin_data.plugin_name
         if name:
             self._plugins[source.folder, value.tag] = name
@@ -185,7 +185,7 @@ class EventRecord:
         self._recorder.run_recorder.file(text, f"tensorboard/{folder_path(key)}/{at}.md")
 
     def _keep_graph(self, path: str, data: bytes) -> None:
-        """Once a run, and once more where a later fit has another one."""
+        """Store a graph once a run, and again if a later fit has a different one."""
         kept, digest = _kept.setdefault(self._run, {}), sha256(data).hexdigest()
         path = f"tensorboard/{path.removeprefix('/')}"
         if len(data) > FILE_BYTES:
@@ -206,13 +206,13 @@ class EventRecord:
         return call if source.in_run_numbers else self._recorder.step(self._steps(call))
 
     def _own_step(self, kind: str, key: str, step: int) -> EventPosition:
-        """A step that the user counted; one beyond those that the fit did is no optimizer step, and nobody's."""
+        """A step counted by the user; one beyond the fit's steps is no optimizer step, and belongs to no fit."""
         before = self._recorder.step(0)
         place = step + self._counters.setdefault((kind, key), 0 if step >= before else before)
         return EventPosition("step", place, self._recorder.number if place <= self._recorder.reached_step else 0)
 
     def _weight_or_own(self, source: EventSource, tag: str, suffix: str, step: int) -> tuple[str, EventPosition | None]:
-        """The key and place of a weight's summary at an epoch, or of one of the user's; no place if it is there."""
+        """The key and position of a weight's summary or of one of the user's; None if it is recorded already."""
         of_weight = source.folder == "train" and tag.endswith(suffix)
         key = tag.removesuffix(suffix) if of_weight else _key(source, tag)
         if not self._is_new(suffix, key, step, source):
@@ -222,7 +222,7 @@ class EventRecord:
     # -- each once -----------------------------------------------------------------------------------------------
 
     def _is_new(self, kind: str, key: str, step: int, source: EventSource) -> bool:
-        """False for what another file has told of that step; two callbacks that share a folder write all twice."""
+        """False if another file had this step: two callbacks that share a folder write everything twice."""
         highest, whose = self._seen.get((kind, key), (-1, source))
         if whose != source and step <= highest:
             return False
@@ -237,7 +237,7 @@ class EventRecord:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def _write(self, scalar: _Scalar) -> None:
-        """Collect what is of one place into one frame."""
+        """Add a scalar to the frame of its position."""
         if self._row and (self._row[0].place != scalar.place or any(one.key == scalar.key for one in self._row)):
             self._write_row()
         self._row.append(scalar)
@@ -261,7 +261,7 @@ def _array(tensor: Any) -> Any:
 
 
 def _joined(rows: Any) -> tuple[list[float], list[float]]:
-    """Rows of left edge, right edge and count as edges and counts; a gap between two rows is an interval of none."""
+    """Rows of left edge, right edge and count, as edges and counts; a gap between rows is an interval of count 0."""
     edges, counts = [float(rows[0, 0])], []
     for left, right, number in rows:
         if left > edges[-1]:
@@ -273,7 +273,7 @@ def _joined(rows: Any) -> tuple[list[float], list[float]]:
 
 
 def _key(source: EventSource, tag: str) -> str:
-    """The user's own tag; `train` and the log_dir itself add nothing to it."""
+    """Key of the user's own tag; the folder `train` and the log_dir itself add no prefix."""
     if source.folder == "validation":
         return f"val_{tag}"
     return tag if source.folder in ("", "train") else f"{source.folder}/{tag}"

@@ -17,7 +17,7 @@ log = logging.getLogger("tracker")
 OWN_SUFFIX = ".tracker"
 """Ends the names of the files that are written here."""
 WAITING_BYTES = 256 * 1024 * 1024
-"""How many bytes of what is to be written may wait; over that, whoever adds waits."""
+"""Bytes of events that may wait to be written; beyond that, `add` blocks."""
 
 Make = Callable[[], Any]
 """Makes an event (an `event_pb2.Event`)."""
@@ -26,9 +26,9 @@ _numbers = count()
 
 
 class EventWriter:
-    """One event file in `folder`, begun with its first event. `heard` is told of each event, on the writer's thread.
+    """One event file in `folder`, created with its first event.
 
-    A disk that takes nothing is said once, and costs the events, not the training.
+    `heard` is called with each event, on the writer's thread. If the disk is full, events are lost and the training continues; this is logged once.
     """
 
     def __init__(self, folder: str, heard: Callable[[Any], None]) -> None:
@@ -43,7 +43,7 @@ class EventWriter:
         self._thread: threading.Thread | None = None
 
     def add(self, make: Make, size: int) -> None:
-        """Write the event that `make` makes of so many bytes; it is called on the writer's thread."""
+        """Write the event that `make` returns, of about `size` bytes; it is called on the writer's thread."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting <= WAITING_BYTES)
             if self._is_closed:
@@ -57,12 +57,12 @@ class EventWriter:
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all that was added is written."""
+        """Wait until all added events are written."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_idle)
 
     def close(self) -> None:
-        """Write what was added, and close the file."""
+        """Write all added events, and close the file."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("tracker")
 
 READ_S = 3.0
-"""How often the files are read while the fit goes on; after each epoch of milliseconds it would slow the training."""
+"""Seconds between reads of the files during a fit. Reading after each epoch would slow short epochs down."""
 PROFILE_BYTES = 256 * 1024 * 1024
-"""How many bytes of profiles of one fit become artifacts; each at most as long as any other file."""
+"""Bytes of profiles of one fit that become artifacts; a single one may have FILE_BYTES."""
 
 _said: set[str] = set()
 
@@ -59,7 +59,7 @@ class FitEvents(FitObserver):
         self._handed = [one for one in self._callbacks if isinstance(one, TensorBoard)]
 
     def begin(self, initial_epoch: int) -> None:
-        """The fit has its numbers in the run; from here on events can be placed."""
+        """The fit has its numbers in the run, so events can be recorded from now on."""
         recorder = self.fit.recorder
         if recorder is None:
             return
@@ -77,7 +77,7 @@ class FitEvents(FitObserver):
         self.fit.run.in_background(reader.start)  # who starts a thread waits until it runs
 
     def end_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Tell what is on record of this epoch; its files are read when it is time, which may be many short epochs."""
+        """Note which metrics of this epoch are recorded; its files are read later, perhaps after many short epochs."""
         if self._record is None or self._steps is None:
             return
         if self._keys != metrics.keys():
@@ -86,7 +86,7 @@ class FitEvents(FitObserver):
         self._record.epoch_ended(self.fit.epoch(epoch), self._keys)
 
     def end(self) -> None:
-        """All callbacks have closed their files: what is in them is read to the end, and no further."""
+        """All callbacks have closed their files: read them to their current end."""
         if self._record is None or self._files is None:
             return
         self._over.set()
@@ -95,7 +95,7 @@ class FitEvents(FitObserver):
         self.fit.run.in_background(lambda: self._finish(sizes))
 
     def read_soon(self) -> None:
-        """Read in the background, unless that is under way."""
+        """Read the files in the background, unless a read is running."""
         if self._record is not None and (self._reading is None or self._reading.done()):
             self._reading = self.fit.run.in_background(self._read)
 
@@ -109,7 +109,7 @@ class FitEvents(FitObserver):
     def _finish(self, sizes: Sizes) -> None:
         with self.fit.guard("reading TensorBoard's event files"):
             self._read(sizes)
-        self._files = None  # whoever had another reading queued meanwhile finds nothing to read
+        self._files = None  # another read that was queued meanwhile finds nothing
         if self._record is not None:
             self._record.settle(all_is_there=True)
         with self.fit.guard("keeping TensorBoard's profiles"):
@@ -133,7 +133,7 @@ class FitEvents(FitObserver):
 
 
 class _Reader(threading.Thread):
-    """Has the files read every few seconds; ends with the observer that it does so for."""
+    """Triggers a read of the files every READ_S seconds, until the fit or its observer is gone."""
 
     def __init__(self, observer: FitEvents, over: threading.Event) -> None:
         super().__init__(name="tracker-tensorboard", daemon=True)
@@ -147,7 +147,7 @@ class _Reader(threading.Thread):
 
 
 def _roots(callbacks: list[Any]) -> dict[str, bool]:
-    """The log_dirs, and of each whether all who write there count as the run does."""
+    """The log_dirs, each with whether all its writers use the run's numbers."""
     roots: dict[str, bool] = {}
     for callback in callbacks:
         if "://" in callback.log_dir:
@@ -159,7 +159,7 @@ def _roots(callbacks: list[Any]) -> dict[str, bool]:
 
 
 def _opened_for(callbacks: list[Any]) -> list[str]:
-    """The files that TensorFlow opened for this fit before it began."""
+    """The event files that TensorFlow opened for this fit before it began."""
     opened: Counter[str] = Counter()
     for callback in (one for one in callbacks if not getattr(one, "hands_over", False)):
         for name, folder in (("train", "_train_dir"), ("val", "_val_dir")):
@@ -169,7 +169,7 @@ def _opened_for(callbacks: list[Any]) -> list[str]:
 
 
 def _profiles(roots: Mapping[str, bool]) -> dict[str, tuple[str, int]]:
-    """The profiler's files below `roots`: the root and the size of each."""
+    """The profiler's files below `roots`, each with its root and size in bytes."""
     found = {}
     for root in roots:
         for folder, _, names in os.walk(root):
@@ -180,7 +180,7 @@ def _profiles(roots: Mapping[str, bool]) -> dict[str, tuple[str, int]]:
 
 
 def _flush_default_writer() -> None:
-    """What TensorFlow's default writer of this thread holds back goes to its file."""
+    """Flush TensorFlow's default writer of this thread."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and hasattr(tensorflow, "summary"):
         tensorflow.summary.flush()

@@ -19,7 +19,7 @@ from tracker_keras.record.buckets import buckets
 from tracker_tensorboard.event_writer import EventWriter
 
 MOST_IMAGES = 3
-"""Of several images in one summary, so many are written, as `tf.summary.image` does."""
+"""Images of one summary that are written, as `tf.summary.image` does."""
 
 
 class SummaryWriter:
@@ -31,7 +31,7 @@ class SummaryWriter:
 
     @contextlib.contextmanager
     def as_default(self, step: int | None = None) -> Iterator[None]:
-        """Meanwhile summaries are written here."""
+        """A context in which summaries are written here."""
         before, self._summaries.writer = self._summaries.writer, self
         try:
             yield
@@ -39,7 +39,7 @@ class SummaryWriter:
             self._summaries.writer = before
 
     def flush(self) -> None:
-        """Have what was written on disk soon; nobody waits for it."""
+        """Does nothing: the writer's thread flushes whenever no event waits."""
 
     def close(self) -> None:
         """Write everything, and close the file."""
@@ -47,14 +47,14 @@ class SummaryWriter:
 
 
 class Summaries:
-    """Stands in for the module `tensorflow.summary`. Without a default writer nothing is written."""
+    """Replaces the module `tensorflow.summary`. Without a default writer nothing is written."""
 
     def __init__(self, heard: Callable[[str, Any], None]) -> None:
         self._heard = heard
         self.writer: SummaryWriter | None = None
 
     def create_file_writer(self, folder: str) -> SummaryWriter:
-        """A writer into `folder`; its file begins with the first event."""
+        """A writer into `folder`; its file is created with the first event."""
         return SummaryWriter(self, EventWriter(folder, lambda event: self._heard(folder, event)))
 
     def scalar(self, name: str, data: Any, step: Any = None) -> None:
@@ -63,7 +63,7 @@ class Summaries:
         self._write(name, step, "scalars", lambda: _tensor(number), 0)
 
     def histogram(self, name: str, data: Any, step: Any = None) -> None:
-        """How the elements of an array are spread; only the copy is taken at once."""
+        """Histogram of an array; the array is copied at once and counted later."""
         values = np.array(ops.convert_to_numpy(data))
         self._write(name, step, "histograms", lambda: _tensor(_rows(values)), values.nbytes)
 
