@@ -28,7 +28,8 @@ _numbers = count()
 class EventWriter:
     """One event file in `folder`, created with its first event.
 
-    `heard` is called with each event, on the writer's thread. If the disk is full, events are lost and the training continues; this is logged once.
+    `heard` is called with each event, on the writer's thread. If the disk is full, events are lost and the training
+    continues; this is logged once.
     """
 
     def __init__(self, folder: str, heard: Callable[[Any], None]) -> None:

@@ -46,7 +46,8 @@ class WeightHistograms(FitObserver):
     """Counts the weights of Keras' epochs 0, n, 2n … into 30 buckets, under their paths (`dense/kernel`).
 
     The epochs, the keys and the buckets are those of Keras' TensorBoard callback with `histogram_freq=n`, so that both
-    together have one histogram an epoch. The training waits for a copy of the weights; they are counted in the background.
+    together have one histogram an epoch. The training waits for a copy of the weights, which is counted in the
+    background.
     """
 
     def __init__(self, fit: FitState, every: int) -> None:
