@@ -44,10 +44,10 @@ class ArtifactHomeContract:
     def test_how_far_it_is(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
         """Who fetches hears how many bytes there are, rising to the whole."""
         uri, _ = home_of_files.put("run", "x", source)
-        told: list[int] = []
-        home_of_files.fetch(uri, tmp_path / "got", told=told.append)
-        assert told == sorted(told)
-        assert (len(told) > 1, told[-1]) == (True, 3_000_000)
+        seen: list[int] = []
+        home_of_files.fetch(uri, tmp_path / "got", on_progress=seen.append)
+        assert seen == sorted(seen)
+        assert (len(seen) > 1, seen[-1]) == (True, 3_000_000)
 
     def test_no_more_than_the_size_on_record(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
         """A file that has more bytes than were recorded is damaged; nothing of it is left."""

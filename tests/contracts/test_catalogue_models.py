@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from tracker.domain.catalogue import Catalogue, Dataset, DatasetUse, ModelLink, ModelMetric
+from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink, ModelMetric
 from tracker.domain.errors import InvalidValue, KeyNotFound, ModelNotFound, RunNotFound
+from tracker.store.catalogue.catalogue import Catalogue
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
 
@@ -40,7 +41,7 @@ def store(any_url: str) -> Iterator[SqlRunStore]:
     SqlRunStore.open(any_url).close()
     with SqlRunStore(make_engine(any_url), clock=Ticks()) as opened:
         for run_id in ("r", "s"):
-            opened.catalogue.create_run(run_id, 0, name="n", started_ms=1, artifact_uri="file:///", tags={})
+            opened.catalogue.runs.create(run_id, 0, name="n", started_ms=1, artifact_uri="file:///", tags={})
         yield opened
 
 
@@ -50,7 +51,7 @@ def catalogue(store: SqlRunStore) -> Catalogue:
 
 
 def make(catalogue: Catalogue, model_id: str = "m", experiment: int = 0) -> None:
-    catalogue.create_model(model_id, experiment, name=f"name of {model_id}", artifact_uri=f"file:///{model_id}")
+    catalogue.models.create(model_id, experiment, name=f"name of {model_id}", artifact_uri=f"file:///{model_id}")
 
 
 # -- data sets ---------------------------------------------------------------------------------------------------
@@ -58,40 +59,40 @@ def make(catalogue: Catalogue, model_id: str = "m", experiment: int = 0) -> None
 
 def test_a_run_shows_the_data_sets_it_used(catalogue: Catalogue) -> None:
     """With the tags of their use; one that is logged again, in one call or in another, keeps its first tags."""
-    catalogue.add_inputs("r", datasets=[use(MNIST, "train", k="v"), use(MNIST, "eval"), use(CIFAR)])
-    catalogue.add_inputs("r", datasets=[use(CIFAR, "eval"), use(MNIST)])
-    detail = catalogue.run_detail("r")
+    catalogue.inputs.add("r", datasets=[use(MNIST, "train", k="v"), use(MNIST, "eval"), use(CIFAR)])
+    catalogue.inputs.add("r", datasets=[use(CIFAR, "eval"), use(MNIST)])
+    detail = catalogue.runs.detail("r")
     found = {one.dataset.name: one for one in detail.datasets}
     assert found == {"mnist": use(MNIST, "train", k="v"), "cifar": use(CIFAR)}
-    assert catalogue.run_detail("s").datasets == []
+    assert catalogue.runs.detail("s").datasets == []
 
 
 def test_runs_of_one_experiment_share_a_data_set(catalogue: Catalogue) -> None:
     """What was said first of a name and digest stands within an experiment; another experiment has its own."""
-    other = catalogue.create_experiment("other")
-    catalogue.create_run("o", other, name="n", started_ms=1, artifact_uri="file:///", tags={})
+    other = catalogue.experiments.create("other")
+    catalogue.runs.create("o", other, name="n", started_ms=1, artifact_uri="file:///", tags={})
     for run_id, dataset in (("r", MNIST), ("s", replace(MNIST, source="changed")), ("o", replace(MNIST, source="own"))):
-        catalogue.add_inputs(run_id, datasets=[use(dataset)])
-    sources = [catalogue.run_detail(run_id).datasets[0].dataset.source for run_id in ("r", "s", "o")]
+        catalogue.inputs.add(run_id, datasets=[use(dataset)])
+    sources = [catalogue.runs.detail(run_id).datasets[0].dataset.source for run_id in ("r", "s", "o")]
     assert sources == ["{}", "{}", "own"]
 
 
 def test_data_sets_of_experiments_are_listed_once_a_context(store: SqlRunStore, catalogue: Catalogue) -> None:
     """Of active runs only, of the experiments asked for, and no more than asked for."""
-    other = catalogue.create_experiment("other")
+    other = catalogue.experiments.create("other")
     for run_id in ("o", "t"):
-        catalogue.create_run(run_id, other, name="n", started_ms=1, artifact_uri="file:///", tags={})
-    catalogue.add_inputs("r", datasets=[use(MNIST, "train", k="1"), use(CIFAR)])
-    catalogue.add_inputs("s", datasets=[use(MNIST, "train", k="2")])
-    catalogue.add_inputs("o", datasets=[use(MNIST, "eval")])
-    catalogue.add_inputs("t", datasets=[use(CIFAR, "eval")])
+        catalogue.runs.create(run_id, other, name="n", started_ms=1, artifact_uri="file:///", tags={})
+    catalogue.inputs.add("r", datasets=[use(MNIST, "train", k="1"), use(CIFAR)])
+    catalogue.inputs.add("s", datasets=[use(MNIST, "train", k="2")])
+    catalogue.inputs.add("o", datasets=[use(MNIST, "eval")])
+    catalogue.inputs.add("t", datasets=[use(CIFAR, "eval")])
     store.delete_run("t")
     both = [(0, use(CIFAR)), (0, use(MNIST, "train")), (other, use(MNIST, "eval"))]
-    assert catalogue.dataset_uses([0, other, 99]) == both
-    assert catalogue.dataset_uses([0]) == both[:2]
-    assert len(catalogue.dataset_uses([0, other], limit=1)) == 1
-    catalogue.delete_experiment(other)
-    assert catalogue.dataset_uses([other]) == []
+    assert catalogue.inputs.uses([0, other, 99]) == both
+    assert catalogue.inputs.uses([0]) == both[:2]
+    assert len(catalogue.inputs.uses([0, other], limit=1)) == 1
+    catalogue.experiments.delete(other)
+    assert catalogue.inputs.uses([other]) == []
 
 
 def test_processes_may_log_the_same_data_sets_at_once(any_url: str, catalogue: Catalogue) -> None:
@@ -105,7 +106,7 @@ def test_processes_may_log_the_same_data_sets_at_once(any_url: str, catalogue: C
                 gate.wait(30)
                 for number in range(15):
                     datasets = [replace(MNIST, digest=f"{number}.{part}") for part in range(4)][::order]
-                    store.catalogue.add_inputs(run_id, datasets=[use(one) for one in datasets])
+                    store.catalogue.inputs.add(run_id, datasets=[use(one) for one in datasets])
         except BaseException as error:
             failures.append(error)
 
@@ -115,15 +116,15 @@ def test_processes_may_log_the_same_data_sets_at_once(any_url: str, catalogue: C
     for thread in threads:
         thread.join(60)
     assert failures == []
-    assert [len(catalogue.run_detail(run_id).datasets) for run_id in ("r", "s")] == [60, 60]
+    assert [len(catalogue.runs.detail(run_id).datasets) for run_id in ("r", "s")] == [60, 60]
 
 
 @pytest.mark.parametrize("tags", [{"k": "a\x00b"}, {"k": "\ud800"}])
 def test_what_no_database_keeps_is_refused(catalogue: Catalogue, tags: dict[str, str]) -> None:
     """As a value's fault, and nothing of the call is stored."""
     with pytest.raises(InvalidValue):
-        catalogue.add_inputs("r", datasets=[use(CIFAR), DatasetUse(dataset=MNIST, tags=tags)])
-    assert catalogue.run_detail("r").datasets == []
+        catalogue.inputs.add("r", datasets=[use(CIFAR), DatasetUse(dataset=MNIST, tags=tags)])
+    assert catalogue.runs.detail("r").datasets == []
 
 
 # -- models ------------------------------------------------------------------------------------------------------
@@ -131,24 +132,24 @@ def test_what_no_database_keeps_is_refused(catalogue: Catalogue, tags: dict[str,
 
 def test_a_run_links_models_it_used_and_made(catalogue: Catalogue) -> None:
     """Each way by itself; a link that comes again has its last step."""
-    catalogue.add_inputs("r", models=[ModelLink(model_id="m-2"), ModelLink(model_id="m-1")])
-    catalogue.add_outputs("r", [ModelLink(model_id="m-1", step=1), ModelLink(model_id="m-1", step=2)])
-    catalogue.add_outputs("r", [ModelLink(model_id="m-3", step=9)])
-    detail = catalogue.run_detail("r")
+    catalogue.inputs.add("r", models=[ModelLink(model_id="m-2"), ModelLink(model_id="m-1")])
+    catalogue.inputs.add_outputs("r", [ModelLink(model_id="m-1", step=1), ModelLink(model_id="m-1", step=2)])
+    catalogue.inputs.add_outputs("r", [ModelLink(model_id="m-3", step=9)])
+    detail = catalogue.runs.detail("r")
     assert detail.inputs == [ModelLink(model_id="m-1"), ModelLink(model_id="m-2")]
     assert detail.outputs == [ModelLink(model_id="m-1", step=2), ModelLink(model_id="m-3", step=9)]
 
 
 def test_a_model_is_read_as_it_was_created(catalogue: Catalogue) -> None:
     """Pending, with its parameters, tags and run; its id is taken."""
-    made = catalogue.create_model(
+    made = catalogue.models.create(
         "m", 0, name="cnn", artifact_uri="file:///m", kind="keras", run_id="r", params={"lr": "1"}, tags={"t": "2"}
     )
     assert (made.id, made.experiment_id, made.name, made.artifact_uri) == ("m", 0, "cnn", "file:///m")
     assert (made.kind, made.run_id, made.status, made.deleted_ms) == ("keras", "r", "pending", None)
     assert (made.params, made.tags, made.metrics) == ({"lr": "1"}, {"t": "2"}, [])
     assert made.created_ms == made.updated_ms
-    assert catalogue.model("m") == made
+    assert catalogue.models.get("m") == made
     with pytest.raises(InvalidValue):
         make(catalogue)
 
@@ -156,51 +157,51 @@ def test_a_model_is_read_as_it_was_created(catalogue: Catalogue) -> None:
 def test_a_model_changes(catalogue: Catalogue) -> None:
     """What is given is set beside what stands, and every change is an update."""
     make(catalogue)
-    first = catalogue.model("m")
-    ready = catalogue.change_model("m", status="ready", tags={"a": "1", "b": "1"})
+    first = catalogue.models.get("m")
+    ready = catalogue.models.change("m", status="ready", tags={"a": "1", "b": "1"})
     assert (ready.status, ready.tags, ready.params) == ("ready", {"a": "1", "b": "1"}, {})
-    changed = catalogue.change_model("m", params={"p": "1"}, tags={"b": "2"})
+    changed = catalogue.models.change("m", params={"p": "1"}, tags={"b": "2"})
     assert (changed.status, changed.tags, changed.params) == ("ready", {"a": "1", "b": "2"}, {"p": "1"})
     assert first.updated_ms < ready.updated_ms < changed.updated_ms
-    assert catalogue.model("m") == changed
-    catalogue.delete_model_tag("m", "a")
-    assert catalogue.model("m").tags == {"b": "2"}
+    assert catalogue.models.get("m") == changed
+    catalogue.models.delete_tag("m", "a")
+    assert catalogue.models.get("m").tags == {"b": "2"}
     with pytest.raises(KeyNotFound):
-        catalogue.delete_model_tag("m", "p")
+        catalogue.models.delete_tag("m", "p")
 
 
 def test_models_are_listed_newest_first(catalogue: Catalogue) -> None:
     """Those of the experiments asked for, with what they have, but for deleted ones."""
-    other = catalogue.create_experiment("other")
+    other = catalogue.experiments.create("other")
     for model_id, experiment in (("a", 0), ("b", other), ("c", 0), ("d", 0)):
         make(catalogue, model_id, experiment)
-    catalogue.log_model_metrics("c", [ACC])
-    catalogue.delete_model("d")
-    assert [one.id for one in catalogue.models([0])] == ["c", "a"]
-    found = catalogue.models([0, other, 99])
+    catalogue.models.add_metrics("c", [ACC])
+    catalogue.models.delete("d")
+    assert [one.id for one in catalogue.models.listed([0])] == ["c", "a"]
+    found = catalogue.models.listed([0, other, 99])
     assert [one.id for one in found] == ["c", "b", "a"]
-    assert found[0] == catalogue.model("c")
+    assert found[0] == catalogue.models.get("c")
 
 
 def test_a_model_is_measured_once(catalogue: Catalogue) -> None:
     """A metric that stands, in this call or in an earlier one, is not stored again; NaN is itself, infinity is kept."""
     make(catalogue)
     nan, inf = replace(ACC, value=math.nan), replace(ACC, value=math.inf, dataset_name=None, dataset_digest=None)
-    catalogue.log_model_metrics("m", [ACC, nan, ACC, nan])
-    catalogue.log_model_metrics("m", [inf, ACC, nan, replace(ACC, step=4)])
-    catalogue.log_model_metrics("m", [])
-    found = catalogue.model("m").metrics
+    catalogue.models.add_metrics("m", [ACC, nan, ACC, nan])
+    catalogue.models.add_metrics("m", [inf, ACC, nan, replace(ACC, step=4)])
+    catalogue.models.add_metrics("m", [])
+    found = catalogue.models.get("m").metrics
     assert [str(one.value) for one in found] == ["0.5", "nan", "inf", "0.5"]
     assert [found[0], found[2], found[3]] == [ACC, inf, replace(ACC, step=4)]
     with pytest.raises(RunNotFound):
-        catalogue.log_model_metrics("m", [replace(ACC, run_id="no")])
+        catalogue.models.add_metrics("m", [replace(ACC, run_id="no")])
 
 
 def test_a_deleted_model_is_hidden(catalogue: Catalogue) -> None:
     """It takes no changes, and is read only where deleted ones are asked for."""
     make(catalogue)
-    catalogue.delete_model("m")
-    assert catalogue.model("m", deleted=True).deleted_ms is not None
+    catalogue.models.delete("m")
+    assert catalogue.models.get("m", deleted=True).deleted_ms is not None
     _not_found(catalogue, "m")
 
 
@@ -208,16 +209,16 @@ def test_an_unknown_model_is_not_found(catalogue: Catalogue) -> None:
     """Whatever is asked of it."""
     _not_found(catalogue, "no")
     with pytest.raises(ModelNotFound):
-        catalogue.model("no", deleted=True)
+        catalogue.models.get("no", deleted=True)
 
 
 def _not_found(catalogue: Catalogue, model_id: str) -> None:
     asked: list[Callable[[], object]] = [
-        lambda: catalogue.model(model_id),
-        lambda: catalogue.change_model(model_id, status="ready"),
-        lambda: catalogue.delete_model_tag(model_id, "t"),
-        lambda: catalogue.delete_model(model_id),
-        lambda: catalogue.log_model_metrics(model_id, [ACC]),
+        lambda: catalogue.models.get(model_id),
+        lambda: catalogue.models.change(model_id, status="ready"),
+        lambda: catalogue.models.delete_tag(model_id, "t"),
+        lambda: catalogue.models.delete(model_id),
+        lambda: catalogue.models.add_metrics(model_id, [ACC]),
     ]
     for ask in asked:
         with pytest.raises(ModelNotFound):
@@ -226,10 +227,10 @@ def _not_found(catalogue: Catalogue, model_id: str) -> None:
 
 def test_a_model_outlives_its_run(catalogue: Catalogue) -> None:
     """Without its link to it, and without what the run measured."""
-    catalogue.create_model("m", 0, name="m", artifact_uri="file:///m", run_id="r")
-    catalogue.log_model_metrics("m", [ACC, replace(ACC, run_id="s")])
-    catalogue.hard_delete_run("r")
-    found = catalogue.model("m")
+    catalogue.models.create("m", 0, name="m", artifact_uri="file:///m", run_id="r")
+    catalogue.models.add_metrics("m", [ACC, replace(ACC, run_id="s")])
+    catalogue.runs.remove("r")
+    found = catalogue.models.get("m")
     assert (found.run_id, [one.run_id for one in found.metrics]) == (None, ["s"])
 
 
@@ -237,22 +238,22 @@ def test_a_removed_model_leaves_nothing(catalogue: Catalogue) -> None:
     """It is not found, deleted ones included; those deleted before a time are listed until they are removed."""
     for model_id in ("a", "b", "lives"):
         make(catalogue, model_id)
-    catalogue.log_model_metrics("a", [ACC])
+    catalogue.models.add_metrics("a", [ACC])
     for model_id in ("a", "b"):
-        catalogue.delete_model(model_id)
-    second = catalogue.model("b", deleted=True).deleted_ms
+        catalogue.models.delete(model_id)
+    second = catalogue.models.get("b", deleted=True).deleted_ms
     assert second is not None
-    assert (catalogue.deleted_models(second), catalogue.deleted_models(second + 1)) == (["a"], ["a", "b"])
-    catalogue.hard_delete_model("a")
-    assert catalogue.deleted_models(second + 1) == ["b"]
+    assert (catalogue.models.deleted_before(second), catalogue.models.deleted_before(second + 1)) == (["a"], ["a", "b"])
+    catalogue.models.remove("a")
+    assert catalogue.models.deleted_before(second + 1) == ["b"]
     with pytest.raises(ModelNotFound):
-        catalogue.model("a", deleted=True)
+        catalogue.models.get("a", deleted=True)
     with pytest.raises(ModelNotFound):
-        catalogue.hard_delete_model("a")
+        catalogue.models.remove("a")
 
 
 @pytest.mark.parametrize("id", ["nowhere", "a\x00b", "a\udcffb", ""])
 def test_ids_that_no_model_has(catalogue: Catalogue, id: str) -> None:
     """Whatever text stands for an id in a path is not found, in each database."""
     with pytest.raises(ModelNotFound):
-        catalogue.model(id)
+        catalogue.models.get(id)

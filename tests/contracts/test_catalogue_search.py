@@ -14,7 +14,8 @@ from sqlalchemy import event
 from templates import sqlite_store
 
 from tracker.client.batches import make_batch
-from tracker.domain.catalogue import Dataset, DatasetUse, Life, Logged, RunDetail, Spelling
+from tracker.domain.calls import batch_of_call
+from tracker.domain.catalogue import AddressAlias, Dataset, DatasetUse, Life, RunDetail
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.domain.frames import EpochEnded, Frame, RunStarted
 from tracker.domain.vocabulary import RunStatus
@@ -238,16 +239,16 @@ def store(
     dice = random.Random(3)
     with SqlRunStore(make_engine(url), clock=lambda: 5000) as store:
         catalogue = store.catalogue
-        gone = [catalogue.create_experiment(name) for name in ("digits", "faces", "gone")][-1]
+        gone = [catalogue.experiments.create(name) for name in ("digits", "faces", "gone")][-1]
         for made in oracle.runs:
             _copy(store, made, dice)
-        catalogue.delete_experiment(gone)
+        catalogue.experiments.delete(gone)
         yield store
 
 
 def _copy(store: SqlRunStore, made: Made, dice: random.Random) -> None:
     catalogue = store.catalogue
-    catalogue.create_run(
+    catalogue.runs.create(
         made.id,
         made.experiment,
         name=made.name,
@@ -256,8 +257,8 @@ def _copy(store: SqlRunStore, made: Made, dice: random.Random) -> None:
         tags={"mlflow.user": made.user},
     )
     keys, steps, ms, values = zip(*made.points, strict=True) if made.points else ((), (), (), ())
-    catalogue.log(
-        Logged(run_id=made.id, keys=keys, steps=steps, ms=ms, values=values, params=made.params, tags=made.tags)
+    store.append(
+        batch_of_call(run_id=made.id, keys=keys, steps=steps, ms=ms, values=values, params=made.params, tags=made.tags)
     )
     uses = [
         DatasetUse(
@@ -267,9 +268,9 @@ def _copy(store: SqlRunStore, made: Made, dice: random.Random) -> None:
         for name, digest, context in made.datasets
     ]
     if uses:
-        catalogue.add_inputs(made.id, datasets=uses)
+        catalogue.inputs.add(made.id, datasets=uses)
     if made.status != "RUNNING":
-        catalogue.change_run(made.id, status=dice.choice(STATUSES[made.status]), ended_ms=made.ended_ms)
+        catalogue.runs.change(made.id, status=dice.choice(STATUSES[made.status]), ended_ms=made.ended_ms)
     if made.deleted:
         store.delete_run(made.id)
 
@@ -279,7 +280,7 @@ def found(store: SqlRunStore, question: Question, limit: int) -> list[str]:
     ids: list[str] = []
     token = None
     while True:
-        page, token = store.catalogue.search_details(
+        page, token = store.catalogue.runs.search(
             question.experiments,
             question.filter,
             life=question.life,
@@ -303,7 +304,7 @@ def test_every_search_finds_what_mlflow_finds_in_its_order(store: SqlRunStore, o
 
 def test_details_show_what_mlflow_shows(store: SqlRunStore, oracle: Oracle) -> None:
     """Last values of metrics, parameters, tags, data sets and times are those of MLflow's runs."""
-    details, _ = store.catalogue.search_details(range(5), life="all")
+    details, _ = store.catalogue.runs.search(range(5), life="all")
     assert len(details) == RUNS
     for detail in details:
         theirs = oracle.shown[detail.run.id]
@@ -330,7 +331,7 @@ def _unclipped(value: float) -> str:
 
 def test_a_token_holds_for_its_own_search_only(store: SqlRunStore) -> None:
     """A token of other experiments, another life, filter or order is refused; ids in any order are the same search."""
-    search = store.catalogue.search_details
+    search = store.catalogue.runs.search
     page, token = search([0, 1], "metrics.loss > -2", life="all", order_by=["run_name"], limit=3)
     assert token is not None
     again, _ = search([1, 0, 1], "metrics.loss > -2", life="all", order_by=["run_name"], limit=3, page_token=token)
@@ -354,14 +355,14 @@ def test_a_page_keeps_its_place_while_experiments_come_and_go(any_url: str) -> N
     """A token holds after an experiment of the search was deleted; its runs are gone from the rest."""
     with SqlRunStore.open(any_url) as store:
         catalogue = store.catalogue
-        gone = catalogue.create_experiment("gone")
+        gone = catalogue.experiments.create("gone")
         for number in range(6):
-            catalogue.create_run(
+            catalogue.runs.create(
                 f"r{number}", gone if number % 2 else 0, name="n", started_ms=number, artifact_uri="", tags={}
             )
-        page, token = catalogue.search_details([0, gone], limit=2)
-        catalogue.delete_experiment(gone)
-        rest, end = catalogue.search_details([0, gone], limit=2, page_token=token)
+        page, token = catalogue.runs.search([0, gone], limit=2)
+        catalogue.experiments.delete(gone)
+        rest, end = catalogue.runs.search([0, gone], limit=2, page_token=token)
     assert ([one.run.id for one in page], [one.run.id for one in rest], end) == (["r5", "r4"], ["r2", "r0"], None)
 
 
@@ -371,8 +372,8 @@ def test_a_page_keeps_its_place_while_experiments_come_and_go(any_url: str) -> N
 def test_a_search_beyond_the_limits_is_refused(store: SqlRunStore, bad: dict[str, Any]) -> None:
     """Limits of a page, and of how many experiments may be named."""
     with pytest.raises(InvalidValue):
-        store.catalogue.search_details(**{"experiment_ids": [0], **bad})
-    assert store.catalogue.search_details([]) == ([], None)
+        store.catalogue.runs.search(**{"experiment_ids": [0], **bad})
+    assert store.catalogue.runs.search([]) == ([], None)
 
 
 def test_our_facts_are_found_under_the_names_that_mlflow_shows(any_url: str) -> None:
@@ -384,7 +385,7 @@ def test_our_facts_are_found_under_the_names_that_mlflow_shows(any_url: str) -> 
             store.append(make_batch(run_id, "w", list(enumerate(frames, 1))))
 
         def ids(filter: str = "", *order_by: str) -> list[str]:
-            return [one.run.id for one in store.catalogue.search_details([0], filter, order_by=order_by)[0]]
+            return [one.run.id for one in store.catalogue.runs.search([0], filter, order_by=order_by)[0]]
 
         assert ids("", "metrics.`tracker.best_value` ASC") == ["b", "c", "a", "none"]
         assert ids("", "metrics.`tracker.best_value` DESC") == ["a", "c", "b", "none"]
@@ -395,15 +396,15 @@ def test_our_facts_are_found_under_the_names_that_mlflow_shows(any_url: str) -> 
 
 
 def test_conditions_on_places_are_about_what_clients_are_told(any_url: str) -> None:
-    """With a spelling each operator compares the place as it is told, for runs that are kept as the spelling says."""
-    spelling = Spelling("file:///home/{run}", "shown:/{experiment}/{run}/files")
+    """With a alias each operator compares the place as it is told, for runs that are kept as the alias says."""
+    alias = AddressAlias("file:///home/{run}", "shown:/{experiment}/{run}/files")
     with SqlRunStore.open(any_url) as store:
         for run_id, place in {"a": "file:///home/a", "b": "file:///home/b", "c": "s3://c"}.items():
             frames: list[Frame] = [RunStarted(1, "Default", run_id, place, "host", 1)]
             store.append(make_batch(run_id, "w", list(enumerate(frames, 1))))
 
         def ids(filter: str) -> set[str]:
-            page, _ = store.catalogue.search_details([0], f"artifact_uri {filter}", spelling=spelling)
+            page, _ = store.catalogue.runs.search([0], f"artifact_uri {filter}", alias=alias)
             return {one.run.id for one in page}
 
         assert ids("= 'shown:/0/a/files'") == ids("LIKE 'shown:/0/a%'") == ids("ILIKE '%/A/FILES'") == {"a"}

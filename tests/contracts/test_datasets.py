@@ -28,7 +28,7 @@ def test_data_sets_of_a_journal_are_kept_once(store: SqlRunStore) -> None:
     batch = Batch(run_id="r", writer="w", first=2, last=4, items=[(2, TRAIN), (3, VALIDATION), (4, TRAIN)])
     store.append(decode_batch(encode_batch(batch)))
     store.append(batch)
-    ((_, train), (_, validation)) = store.catalogue.dataset_uses([0])
+    ((_, train), (_, validation)) = store.catalogue.inputs.uses([0])
     assert (train.dataset.name, train.dataset.digest, train.tags) == ("train", TRAIN.digest, TRAIN.tags)
     assert (validation.dataset.schema, validation.tags) == (None, VALIDATION.tags)
     for filter in (f"dataset.digest = '{TRAIN.digest}'", "dataset.context = 'validation'", "dataset.name LIKE 'tr%'"):

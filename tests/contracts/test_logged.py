@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from tracker.domain.catalogue import Logged
+from tracker.domain.calls import batch_of_call
 from tracker.domain.errors import InvalidValue, ParamConflict, RunDeleted, RunNotFound, StoreUnavailable
-from tracker.domain.frames import Ack, EpochEnded, FitStarted, MetricDefined, Points
+from tracker.domain.frames import Ack, Batch, EpochEnded, FitStarted, MetricDefined, Points
 from tracker.domain.records import Extreme, Series
 from tracker.store import engine as engines
 from tracker.store.engine import make_engine
@@ -36,10 +36,10 @@ def store(any_url: str) -> Iterator[SqlRunStore]:
         yield opened
 
 
-def logged(run: str, *rows: Point, **more: Any) -> Logged:
+def logged(run: str, *rows: Point, **more: Any) -> Batch:
     """A call with metrics of (key, step, ms, value)."""
     keys, steps, ms, values = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Logged(run, keys, steps, ms, values, **more)
+    return batch_of_call(run, keys, steps, ms, values, **more)
 
 
 def rows_of(store: SqlRunStore, run: str, key: str) -> list[tuple[int, int, float | None]]:
@@ -70,7 +70,9 @@ def test_metrics_parameters_tags_name_and_stop(store: SqlRunStore) -> None:
     store.append(batch("r", 1, start_of()))
     first = logged("r", ("loss", 3, 5_000, 0.5), ("system/cpu", 0, 6_000, 9.0), params={"lr": "0.1"}, tags={"a": "1"})
     assert store.append(first) == Ack(last=0)
-    assert store.append(Logged("r", tags={"a": "2", "b": "3"}, name="renamed", stop=True)) == Ack(last=0, stop=True)
+    assert store.append(batch_of_call("r", tags={"a": "2", "b": "3"}, name="renamed", stop_ms=1)) == Ack(
+        last=0, stop=True
+    )
     assert store.metrics("r")["loss"] == Series(
         key="loss",
         axis="step",
@@ -95,7 +97,7 @@ def test_refusals(store: SqlRunStore) -> None:
     store.append(batch("r", 1, start_of()))
     store.append(batch("gone", 1, start_of()))
     store.delete_run("gone")
-    store.append(Logged("r", params={"lr": "0.1"}))
+    store.append(batch_of_call("r", params={"lr": "0.1"}))
     results = store.append_many(
         [
             logged("r", ("x", 1, 1, 1.0), params={"lr": "0.10"}, tags={"bad": "1"}),
@@ -106,7 +108,7 @@ def test_refusals(store: SqlRunStore) -> None:
             logged("r", ("y", 1, 1, 1.0), tags={"bad": "lone \ud800 surrogate"}),
             logged("r", ("x", 2, 2, 2.0), params={"lr": "0.1", "new": "1"}),
             logged("r", ("x", 3, 3, 3.0), params={"new": "2"}),
-            Logged("r", tags={"good": "1"}),
+            batch_of_call("r", tags={"good": "1"}),
         ]
     )
     expected = [
@@ -138,11 +140,11 @@ def test_parameters_are_compared_as_text(store: SqlRunStore) -> None:
     from tracker.domain.frames import Params
 
     store.append(batch("r", 1, start_of(), Params(1, 0, {"lr": 0.1, "layers": [1, 2], "name": "x", "none": ""})))
-    again = Logged("r", params={"lr": "0.1", "layers": "[1,2]", "name": "x", "none": ""})
+    again = batch_of_call("r", params={"lr": "0.1", "layers": "[1,2]", "name": "x", "none": ""})
     assert store.append_many([again, again]) == [Ack(last=0)] * 2
     assert store.params("r") == {"lr": 0.1, "layers": [1, 2], "name": "x", "none": ""}
     with pytest.raises(ParamConflict):
-        store.append(Logged("r", params={"lr": "0.2"}))
+        store.append(batch_of_call("r", params={"lr": "0.2"}))
 
 
 def test_points_of_one_step_stand_side_by_side(store: SqlRunStore) -> None:
@@ -210,9 +212,9 @@ def test_every_change_raises_the_version(any_url: str) -> None:
         for change in (
             lambda: store.append(batch("r", 2, points(1, x=1.0))),
             lambda: store.append(logged("r", ("x", 1, 1, 1.0))),
-            lambda: store.append(Logged("r", params={"a": "1"})),
-            lambda: store.append(Logged("r", tags={"a": "1"})),
-            lambda: store.append(Logged("r", name="b")),
+            lambda: store.append(batch_of_call("r", params={"a": "1"})),
+            lambda: store.append(batch_of_call("r", tags={"a": "1"})),
+            lambda: store.append(batch_of_call("r", name="b")),
             lambda: store.request_stop("r"),
             lambda: store.delete_run("r"),
             lambda: store.restore_run("r"),

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batches import make_batch
 from tracker.compose import open_store
-from tracker.domain.catalogue import Logged
+from tracker.domain.calls import batch_of_call
 from tracker.domain.errors import InvalidValue, RunNotFound, SeriesNotFound
 from tracker.domain.frames import FitStarted, Frame, Points, RunStarted
 from tracker.domain.records import History
@@ -88,7 +88,7 @@ class Trainer:
         self.top = max(self.top, steps[-1])
         self.ms += count
         ms = [self.ms + int(one) for one in self.rng.permutation(count)]
-        self.store.append(Logged(self.run_id, [KEY] * count, steps, ms, self.values(count)))
+        self.store.append(batch_of_call(self.run_id, [KEY] * count, steps, ms, self.values(count)))
 
     def fit(self, back: int) -> None:
         self.fits += 1

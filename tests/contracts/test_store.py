@@ -493,7 +493,8 @@ class StoreContract:
         assert store.append(Batch(run_id="r", writer="w", first=0, last=0)).stop
         assert store.get_run("r").stop_requested
         assert [e.kind for e in store.events("r")] == ["stop_requested"]
-        Writer(store, "r", "again").start()
+        again = Writer(store, "r", "again")
+        assert not store.append(again.batch(RunStarted(9, "Default", "name", "file:///tmp/x", "host", 1))).stop
         assert not store.append(Batch(run_id="r", writer="again", first=0, last=0)).stop
 
     def test_delete_and_restore(self, store: RunStore, run: Writer) -> None:

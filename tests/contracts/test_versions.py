@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tracker.client.batches import make_batch
-from tracker.domain.catalogue import Dataset, DatasetUse, Logged, ModelLink, RunDetail
+from tracker.domain.calls import batch_of_call
+from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink, RunDetail
 from tracker.domain.frames import (
     CheckpointLogged,
     CheckpointsKept,
@@ -60,7 +61,7 @@ class Lab:
         self.store.append(type(batch)("r", "w", self.number + 1, self.number))
 
     def version(self) -> RunVersion:
-        found, _ = self.store.catalogue.search_shown([0], life="all", shown=AsTheyStand())
+        found, _ = self.store.catalogue.runs.search_encoded([0], life="all", encoded=AsTheyStand())
         return next(one for one in found if one.run_id == "r")
 
 
@@ -111,23 +112,23 @@ CHANGES: list[tuple[str, Callable[[Lab], object]]] = [
     ("data set of a journal", lambda lab: lab.send(DatasetLogged(3000, "train", "cd", "code", "{}", None, None, {}))),
     ("second fit", lambda lab: lab.send(FitStarted(3000, 2, 1, 0, 1, 0, 0, 3, 10, 32, None, "h"))),
     ("end of a fit", lambda lab: lab.send(FitEnded(4000, 2, "completed"))),
-    ("logged metric", lambda lab: lab.store.append(Logged("r", ["acc"], [-3], [7000], [0.5]))),
-    ("logged parameter", lambda lab: lab.store.append(Logged("r", params={"p": "1"}))),
-    ("logged tag", lambda lab: lab.store.append(Logged("r", tags={"a": "c"}))),
-    ("logged name", lambda lab: lab.store.append(Logged("r", name="renamed"))),
-    ("logged request to stop", lambda lab: lab.store.append(Logged("r", stop=True))),
-    ("tag removed", lambda lab: lab.store.catalogue.delete_tag("r", "a")),
+    ("logged metric", lambda lab: lab.store.append(batch_of_call("r", ["acc"], [-3], [7000], [0.5]))),
+    ("logged parameter", lambda lab: lab.store.append(batch_of_call("r", params={"p": "1"}))),
+    ("logged tag", lambda lab: lab.store.append(batch_of_call("r", tags={"a": "c"}))),
+    ("logged name", lambda lab: lab.store.append(batch_of_call("r", name="renamed"))),
+    ("logged request to stop", lambda lab: lab.store.append(batch_of_call("r", stop_ms=1))),
+    ("tag removed", lambda lab: lab.store.catalogue.runs.delete_tag("r", "a")),
     ("request to stop", lambda lab: lab.store.request_stop("r")),
-    ("data set", lambda lab: lab.store.catalogue.add_inputs("r", datasets=[DatasetUse(dataset=DATA)])),
-    ("model used", lambda lab: lab.store.catalogue.add_inputs("r", models=[ModelLink(model_id="m-1")])),
-    ("model made", lambda lab: lab.store.catalogue.add_outputs("r", [ModelLink(model_id="m-2", step=3)])),
-    ("name", lambda lab: lab.store.catalogue.change_run("r", name="again")),
+    ("data set", lambda lab: lab.store.catalogue.inputs.add("r", datasets=[DatasetUse(dataset=DATA)])),
+    ("model used", lambda lab: lab.store.catalogue.inputs.add("r", models=[ModelLink(model_id="m-1")])),
+    ("model made", lambda lab: lab.store.catalogue.inputs.add_outputs("r", [ModelLink(model_id="m-2", step=3)])),
+    ("name", lambda lab: lab.store.catalogue.runs.change("r", name="again")),
     ("deleted", lambda lab: lab.store.delete_run("r")),
     ("restored", lambda lab: lab.store.restore_run("r")),
     ("lost", lambda lab: lab.now.__setitem__(0, 10**15)),
     ("alive again", lambda lab: lab.send(Tags(9000, {"alive": "yes"}))),
     ("end", lambda lab: lab.send(RunEnded(9000, "failed", {"type": "E", "message": "m", "traceback": "t"}))),
-    ("status", lambda lab: lab.store.catalogue.change_run("r", status="finished", ended_ms=9999)),
+    ("status", lambda lab: lab.store.catalogue.runs.change("r", status="finished", ended_ms=9999)),
     ("opened again", lambda lab: lab.send(RunStarted(9000, "Default", "n", "file:///x", "host", 1))),
 ]  # fmt: skip
 
@@ -145,7 +146,7 @@ def shown(bridge: Bridge) -> dict[str, object]:
 def test_version_rises_with_every_change(lab: Lab) -> None:
     """Whatever is written, the version is higher, and a process that kept what it made shows the run as it is."""
     assert set(shown(lab.reader)) == {"r", "other"}
-    other = lab.reader.store.catalogue.run_detail("other")
+    other = lab.reader.store.catalogue.runs.detail("other")
     before = lab.version()
     for name, change in CHANGES:
         change(lab)
@@ -153,7 +154,7 @@ def test_version_rises_with_every_change(lab: Lab) -> None:
         assert after.version > before.version, name
         assert shown(lab.reader) == shown(Bridge(lab.store, locations=LOCATIONS)), name
         before = after
-    assert lab.reader.store.catalogue.run_detail("other").run.name == other.run.name
+    assert lab.reader.store.catalogue.runs.detail("other").run.name == other.run.name
 
 
 def test_sign_of_life_is_no_change(lab: Lab) -> None:
@@ -172,26 +173,26 @@ def test_lapsed_lease_is_seen_by_the_search_itself(lab: Lab) -> None:
 
 def test_experiment_that_comes_and_goes(lab: Lab) -> None:
     """Deleting an experiment hides its runs, also those that were kept; restoring it shows them."""
-    experiment = lab.store.catalogue.create_experiment("vision")
-    lab.store.catalogue.create_run("v", experiment, name="v", started_ms=5, artifact_uri="file:///v", tags={})
+    experiment = lab.store.catalogue.experiments.create("vision")
+    lab.store.catalogue.runs.create("v", experiment, name="v", started_ms=5, artifact_uri="file:///v", tags={})
 
     def stage() -> list[str]:
         fragments, _ = lab.reader.search_fragments([str(experiment)], run_view_type="ALL")
         return [json.loads(fragment)["info"]["lifecycle_stage"] for fragment in fragments]
 
     assert stage() == ["active"]
-    lab.store.catalogue.delete_experiment(experiment)
+    lab.store.catalogue.experiments.delete(experiment)
     assert stage() == ["deleted"]
-    lab.store.catalogue.restore_experiment(experiment)
+    lab.store.catalogue.experiments.restore(experiment)
     assert stage() == ["active"]
 
 
 def test_run_removed_for_good_and_made_again(lab: Lab) -> None:
     """A new run of an old id is not taken for the old one."""
-    create = lab.store.catalogue.create_run
+    create = lab.store.catalogue.runs.create
     create("again", 0, name="first", started_ms=5, artifact_uri="file:///a", tags={})
     assert shown(lab.reader)["again"]["info"]["run_name"] == "first"  # type: ignore[index]
-    lab.store.catalogue.hard_delete_run("again")
+    lab.store.catalogue.runs.remove("again")
     lab.now[0] += 1
     create("again", 0, name="second", started_ms=5, artifact_uri="file:///a", tags={})
     assert shown(lab.reader)["again"]["info"]["run_name"] == "second"  # type: ignore[index]
@@ -200,10 +201,10 @@ def test_run_removed_for_good_and_made_again(lab: Lab) -> None:
 def test_search_answers_the_same_from_what_it_kept(lab: Lab) -> None:
     """Filter, order and pages are those of a search that keeps nothing."""
     for place in range(12):
-        lab.store.append(Logged("r", ["m"], [place], [place + 1], [place / 2]))
+        lab.store.append(batch_of_call("r", ["m"], [place], [place + 1], [place / 2]))
         run = f"many-{place}"
-        lab.store.catalogue.create_run(run, 0, name=run, started_ms=place, artifact_uri="file:///m", tags={})
-        lab.store.append(Logged(run, ["m"], [1], [1], [float(place % 5)]))
+        lab.store.catalogue.runs.create(run, 0, name=run, started_ms=place, artifact_uri="file:///m", tags={})
+        lab.store.append(batch_of_call(run, ["m"], [1], [1], [float(place % 5)]))
     for _ in range(2):
         token, pages = None, []
         while True:

@@ -420,7 +420,7 @@ def test_killed_between_files_and_rows(store_url: str, tmp_path: Path, committed
     (root / run_id).rename(root / ".removed" / run_id)
     if committed:
         with SqlRunStore.open(store_url) as store:
-            store.catalogue.hard_delete_run(run_id)
+            store.catalogue.runs.remove(run_id)
     assert collected() == []
     assert (root / run_id).exists() is not committed
     assert not (root / ".removed").exists()
@@ -482,18 +482,18 @@ def test_deleted_experiments_and_models(any_url: str, monkeypatch: pytest.Monkey
     location = (tmp_path / "place").as_uri()
     with SqlRunStore.open(any_url) as store:
         catalogue = store.catalogue
-        experiment = catalogue.create_experiment("old", artifact_location=location)
+        experiment = catalogue.experiments.create("old", artifact_location=location)
         uri, model_uri = f"{location}/r1/artifacts", f"{location}/models/m-1/artifacts"
-        catalogue.create_run("r1", experiment, name="r1", started_ms=1, artifact_uri=uri, tags={})
-        catalogue.change_run("r1", status="finished", ended_ms=2)
-        catalogue.create_model("m-1", experiment, name="m", artifact_uri=model_uri)
+        catalogue.runs.create("r1", experiment, name="r1", started_ms=1, artifact_uri=uri, tags={})
+        catalogue.runs.change("r1", status="finished", ended_ms=2)
+        catalogue.models.create("m-1", experiment, name="m", artifact_uri=model_uri)
         for one in (uri, model_uri):
             path_of(one).mkdir(parents=True)
             (path_of(one) / "file").write_bytes(b"x")
-        catalogue.delete_experiment(experiment)
+        catalogue.experiments.delete(experiment)
         assert collected() == []
         assert collected("--older-than", "0") == [("run", "r1"), ("model", "m-1"), ("experiment", str(experiment))]
-        assert catalogue.experiment_named("old") is None
+        assert catalogue.experiments.named("old") is None
     assert files_below(tmp_path / "place") == set()
 
 

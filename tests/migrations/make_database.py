@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 import tracker
-from tracker.domain.catalogue import Dataset, DatasetUse, Logged, ModelLink
+from tracker.domain.calls import batch_of_call
+from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink
 from tracker.store.schema import HEAD
 from tracker.store.store import SqlRunStore
 
@@ -46,15 +47,15 @@ with tempfile.TemporaryDirectory() as folder:
     tracker.start_run("kept", run_id="again", resume="must", store=url).finish()
     with SqlRunStore.open(url) as store:
         books = store.catalogue
-        books.set_experiment_tag(1, "owner", "ana")
+        books.experiments.set_tag(1, "owner", "ana")
         uri = "file:///artifacts/foreign"
-        books.create_run("foreign", 1, name="foreign", started_ms=1000, artifact_uri=uri, tags={"mlflow.user": "ana"})
-        books.log(Logged("foreign", ("m", "m"), (1, 1), (2000, 3000), (0.5, 0.25), params={"depth": "3"}))
+        books.runs.create("foreign", 1, name="foreign", started_ms=1000, artifact_uri=uri, tags={"mlflow.user": "ana"})
+        store.append(batch_of_call("foreign", ("m", "m"), (1, 1), (2000, 3000), (0.5, 0.25), params={"depth": "3"}))
         data = Dataset(name="digits", digest="abc", source_type="local", source="digits.csv")
-        books.add_inputs("foreign", datasets=[DatasetUse(dataset=data, tags={"mlflow.data.context": "training"})])
-        books.create_model("m-kept", 1, name="model", artifact_uri="file:///artifacts/m-kept", run_id="foreign")
-        books.add_outputs("foreign", [ModelLink(model_id="m-kept", step=1)])
-        books.change_run("foreign", status="finished", ended_ms=4000)
+        books.inputs.add("foreign", datasets=[DatasetUse(dataset=data, tags={"mlflow.data.context": "training"})])
+        books.models.create("m-kept", 1, name="model", artifact_uri="file:///artifacts/m-kept", run_id="foreign")
+        books.inputs.add_outputs("foreign", [ModelLink(model_id="m-kept", step=1)])
+        books.runs.change("foreign", status="finished", ended_ms=4000)
         store.tokens.create("ana", "writer")
         store.tag_checkpoint("kept", store.checkpoints("kept")[-1].id, "release")
     database = sqlite3.connect(f"{folder}/kept.db")

@@ -189,13 +189,13 @@ def test_what_came_with_0002_is_read(revision: str, tmp_path: Path) -> None:
     engine = make_engine(f"sqlite:///{tmp_path / 'old.db'}")
     schema.upgrade(engine)
     with SqlRunStore(engine) as store:
-        found = store.catalogue.run_detail("foreign")
+        found = store.catalogue.runs.detail("foreign")
         assert (found.run.status, found.run.ended_ms, found.params) == ("finished", 4000, {"depth": "3"})
         assert [use.dataset.name for use in found.datasets] == ["digits"]
         assert [link.model_id for link in found.outputs] == ["m-kept"]
         assert store.history("foreign", "m").values.tolist() == [0.5, 0.25]
-        assert store.catalogue.experiment(1).tags == {"owner": "ana"}
-        assert store.catalogue.model("m-kept").run_id == "foreign"
+        assert store.catalogue.experiments.get(1).tags == {"owner": "ana"}
+        assert store.catalogue.models.get("m-kept").run_id == "foreign"
         assert store.find_runs("kept-run")[0].id == "kept"
         assert [(one.name, one.role) for one in store.tokens.list()] == [("ana", "writer")]
 

@@ -17,7 +17,7 @@ from tracker.domain.records import Checkpoint
 _CACHE = "cache"
 _ENDINGS = (".keras", ".weights.h5", ".h5", ".hdf5")
 
-Told = Callable[[int], None] | None
+OnProgress = Callable[[int], None] | None
 
 
 def cache_of(store: str, home: Path) -> Path:
@@ -47,8 +47,10 @@ def file_name(checkpoint: Checkpoint, run_id: str) -> str:
     return f"{check_run_id(run_id)}-epoch-{checkpoint.epoch:d}{state}{_ending(checkpoint)}"
 
 
-def fetch(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, target: Path, told: Told = None) -> Path:
-    """Fetch the checkpoint's file to `target`, verified; `told` is called with the number of bytes copied so far.
+def fetch(
+    home: ArtifactHome, checkpoint: Checkpoint, run_id: str, target: Path, on_progress: OnProgress = None
+) -> Path:
+    """Fetch the checkpoint's file to `target`, verified; `on_progress` gets the number of bytes so far.
 
     ArtifactError if the bytes are missing, differ from those recorded, or would not be read from the run's own folder:
     the address is from a store that others can write to.
@@ -60,23 +62,25 @@ def fetch(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, target: Path,
             f"{excerpt(checkpoint.uri)} is not an address of a file of run {run_id}, so nothing is read from there"
         )
     digest = check_sha256("sha256", checkpoint.sha256)
-    return home.fetch(checkpoint.uri, target, sha256=digest, size=checkpoint.size, told=told)
+    return home.fetch(checkpoint.uri, target, sha256=digest, size=checkpoint.size, on_progress=on_progress)
 
 
-def copy(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, target: Path, told: Told = None) -> Path:
+def copy(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, target: Path, on_progress: OnProgress = None) -> Path:
     """`fetch`, to a `target` that is replaced; the archive of a folder is unpacked."""
     if not folder_archive.is_archive(checkpoint.format):
-        return fetch(home, checkpoint, run_id, target, told)
+        return fetch(home, checkpoint, run_id, target, on_progress)
     handle, name = _temporary(target.parent)
     os.close(handle)
     try:
-        fetch(home, checkpoint, run_id, Path(name), told)
+        fetch(home, checkpoint, run_id, Path(name), on_progress)
         return folder_archive.unpack(Path(name), target)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def cached(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, cache: Path, told: Told = None) -> Path:
+def cached(
+    home: ArtifactHome, checkpoint: Checkpoint, run_id: str, cache: Path, on_progress: OnProgress = None
+) -> Path:
     """The checkpoint as a file or folder below `cache`: fetched unless it is there with the recorded bytes.
 
     InvalidValue as in `file_name`.
@@ -89,7 +93,7 @@ def cached(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, cache: Path,
         if _digest(file) == digest:
             os.utime(file)  # `tracker gc` removes copies by their time of last use
         else:
-            fetch(home, checkpoint, run_id, file, told)
+            fetch(home, checkpoint, run_id, file, on_progress)
     except OSError as error:
         raise ArtifactError(
             f"cannot keep a copy in {file.parent}: {error.strerror or error}; name a place with to="

@@ -64,11 +64,11 @@ class LocalArtifacts:
         *,
         sha256: str | None = None,
         size: int | None = None,
-        told: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> Path:
         source = path_of(uri)
         try:
-            part, digest = _copy(source, target.parent, told, size)
+            part, digest = _copy(source, target.parent, on_progress, size)
             if sha256 is not None and digest != sha256:
                 part.unlink(missing_ok=True)
                 raise ArtifactError(f"{source} is damaged: its SHA-256 is {digest}, recorded was {sha256}")
@@ -134,7 +134,7 @@ def _link(source: Path, folder: Path) -> tuple[Path, str] | None:
 
 
 def _copy(
-    source: Path, folder: Path, told: Callable[[int], None] | None = None, size: int | None = None
+    source: Path, folder: Path, on_progress: Callable[[int], None] | None = None, size: int | None = None
 ) -> tuple[Path, str]:
     """Copy `source` to a new file in `folder`, synced to disk; return its path and the SHA-256 of its bytes.
 
@@ -152,8 +152,8 @@ def _copy(
                     raise ArtifactError(f"{source} is damaged: it has more than the {size} bytes that were recorded")
                 digest.update(chunk)
                 write.write(chunk)
-                if told is not None:
-                    told(write.tell())
+                if on_progress is not None:
+                    on_progress(write.tell())
             write.flush()
             os.fsync(write.fileno())
         os.chmod(name, 0o644)

@@ -55,8 +55,8 @@ def restore(run: str, which: str, output: str, force: bool, store: str | None) -
             raise TrackerError(f"{printable(str(target))} is a folder, in the way of the checkpoint")
         if not target.parent.is_dir():
             raise TrackerError(f"the folder {printable(str(target.parent))} does not exist")
-        with _progress(one, target) as told:
-            copies.copy(compose.artifacts_of(opened), one, found.id, target, told)
+        with _progress(one, target) as on_progress:
+            copies.copy(compose.artifacts_of(opened), one, found.id, target, on_progress)
     _tell(one, f"{printable(found.name)}{printable(_best_label(found, which))}", target)
     print_text(f"{target}\n")
 

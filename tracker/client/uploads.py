@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from tracker.client.journal import Journal
 from tracker.domain.errors import ArtifactError, InvalidValue, RequestTooLarge, StoreError, TrackerError
-from tracker.domain.frames import ArtifactLogged, CheckpointLogged, Frame
+from tracker.domain.frames import ArtifactLogged, CheckpointLogged, Frame, Item
 from tracker.domain.ports import ArtifactHome
 from tracker.wire.checks import check_item
 
@@ -110,7 +110,7 @@ class Uploads:
         """Whether a file waits whose frame's number is at most `until`."""
         return any(number <= until for number in self._waiting.copy())
 
-    def is_row(self, number: int, frame: Frame) -> bool:
+    def is_row(self, number: int, frame: Item) -> bool:
         """Whether the frame is sent to the store: all but those of files without a row, or not stored yet."""
         if isinstance(frame, ArtifactLogged):
             return False

@@ -7,6 +7,7 @@ added at the end, with a default.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -211,12 +212,37 @@ class DatasetLogged(Struct, tag="data", array_like=True, frozen=True):
     tags: dict[str, str]
 
 
-Item = (
+class PointsLogged(Struct, tag="pts", array_like=True, frozen=True):
+    """Points of a client without a journal, by column in the client's order: keys, steps, ms, values; equally long.
+
+    A point equal to a stored one (key, step, ms, value) is stored once; different points of one step are all kept.
+    """
+
+    keys: Sequence[str]
+    steps: Sequence[int]
+    ms: Sequence[int]
+    values: Sequence[float]
+
+
+class RunRenamed(Struct, tag="name", array_like=True, frozen=True):
+    """The run gets another name. Clients without a journal send it; no journal has it."""
+
+    name: str
+
+
+class StopRequested(Struct, tag="stop", array_like=True, frozen=True):
+    """The run's training shall stop. Clients without a journal send it; no journal has it."""
+
+    ms: int
+
+
+JournalItem = (
     RunStarted | RunEnded | Params | Tags | EventLogged | FitStarted | FitEnded | MetricDefined
     | MetricMonitored | HistogramLogged | ArtifactLogged | CheckpointLogged | EpochEnded | DatasetLogged
     | CheckpointsKept
 )  # fmt: skip
-Frame = Points | Item
+Frame = Points | JournalItem
+Item = JournalItem | PointsLogged | RunRenamed | StopRequested
 
 
 class PointBlock(Struct, frozen=True):
@@ -237,6 +263,8 @@ class PointBlock(Struct, frozen=True):
 class Batch(Struct, frozen=True):
     """Frames `first` to `last` of one journal, for one transaction. A batch without frames renews the run's lease.
 
+    A batch without a `writer` is a call of a client without a journal (`tracker.domain.calls`): nothing is numbered.
+
     `items` are (number, frame) in order; `blocks` hold the points, those of `EpochEnded` items included. `after` is the
     last number that the store acknowledged to this writer: a store that has less was restored from a backup.
     """
@@ -252,7 +280,8 @@ class Batch(Struct, frozen=True):
     @property
     def points(self) -> int:
         """The number of metric points in it."""
-        return sum(len(block.keys) * len(block.steps) for block in self.blocks)
+        in_blocks = sum(len(block.keys) * len(block.steps) for block in self.blocks)
+        return in_blocks + sum(len(item.keys) for _, item in self.items if type(item) is PointsLogged)
 
 
 class Ack(Struct, frozen=True):

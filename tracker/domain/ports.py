@@ -76,9 +76,9 @@ class ArtifactHome(Protocol):
         *,
         sha256: str | None = None,
         size: int | None = None,
-        told: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> Path:
-        """Copy the file at `uri` to `target`, whole or not at all; `told` is called with the number of bytes so far.
+        """Copy the file at `uri` to `target`, whole or not at all; `on_progress` gets the number of bytes so far.
 
         ArtifactError if it does not exist, is not a file, or its digest is not `sha256`, or it has more than `size`
         bytes: then reading stops.

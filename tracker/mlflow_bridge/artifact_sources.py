@@ -37,7 +37,7 @@ class ArtifactSources(BridgeBase):
             return ArtifactSource(self._places(uri)[0])
         try:
             with spoken():
-                model = self.catalogue.model(named[1])
+                model = self.catalogue.models.get(named[1])
         except BridgeError as error:
             return _unless_missing(error, ArtifactSource(uri))
         return ArtifactSource(model.artifact_uri, model.run_id)
@@ -56,13 +56,13 @@ class ArtifactSources(BridgeBase):
 
     def _run_places(self, run_id: str) -> tuple[str, str]:
         with spoken():
-            detail = self.catalogue.run_detail(run_id)
+            detail = self.catalogue.runs.detail(run_id)
         uri = detail.run.artifact_uri
         return uri, self.locations.run_shown(uri, detail.experiment_id, run_id)
 
     def _model_places(self, model_id: str) -> tuple[str, str]:
         with spoken():
-            model = self.catalogue.model(model_id, deleted=True)
+            model = self.catalogue.models.get(model_id, deleted=True)
         return model.artifact_uri, self.locations.model_shown(model.artifact_uri, model.experiment_id, model_id)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tracker.domain.catalogue import Catalogue, ExperimentDetail, Life, Logged
+from tracker.domain.catalogue import ExperimentDetail, Life
 from tracker.domain.errors import ExperimentNotFound
+from tracker.domain.frames import Batch
 from tracker.domain.identity import now_ms
 from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.mlflow_bridge.bridge_errors import spoken
@@ -28,13 +29,13 @@ class BridgeBase:
         store: SqlRunStore,
         *,
         locations: Locations,
-        log: Callable[[Logged], None] | None = None,
+        log: Callable[[Batch], object] | None = None,
         clock: Callable[[], int] = now_ms,
     ) -> None:
         self.store = store
         self.locations = locations
-        self.catalogue: Catalogue = store.catalogue
-        self._log = self.catalogue.log if log is None else log
+        self.catalogue = store.catalogue
+        self._log = store.append if log is None else log
         self._clock = clock
 
     def _experiment(self, experiment_id: str | int | None, life: Life = "all") -> ExperimentDetail:
@@ -44,7 +45,7 @@ class BridgeBase:
         if 0 <= key < _MOST_IDS:
             try:
                 with spoken():
-                    found = self.catalogue.experiment(key)
+                    found = self.catalogue.experiments.get(key)
             except BridgeError as error:
                 if not isinstance(error.__cause__, ExperimentNotFound):
                     raise

@@ -77,15 +77,15 @@ class Fragments(BridgeBase):
         limit = check_max_results(max_results)
         ids = [experiment_key(one) for one in experiment_ids]
         with spoken():
-            return self.store.catalogue.search_shown(
+            return self.store.catalogue.runs.search_encoded(
                 ids,
                 filter or "",
                 life=life_of(run_view_type),
                 order_by=order_by or (),
                 limit=limit,
                 page_token=page_token or None,
-                spelling=self.locations.spelling,
-                shown=self._fragments,
+                alias=self.locations.alias,
+                encoded=self._fragments,
             )
 
     @cached_property

@@ -43,7 +43,7 @@ class Experiments(BridgeBase):
             check_experiment_tag(tag.key, tag.value)
         location = self.locations.check(artifact_location)
         with spoken():
-            return str(self.catalogue.create_experiment(name, artifact_location=location, tags=views.texts(given)))
+            return str(self.catalogue.experiments.create(name, artifact_location=location, tags=views.texts(given)))
 
     def get_experiment(self, experiment_id: str) -> ExperimentEntity:
         """The experiment, deleted or not."""
@@ -52,7 +52,7 @@ class Experiments(BridgeBase):
     def get_experiment_by_name(self, name: str) -> ExperimentEntity | None:
         """The experiment of that name, deleted or not."""
         with spoken():
-            found = self.catalogue.experiment_named(name)
+            found = self.catalogue.experiments.named(name)
         return None if found is None else views.experiment(found, self.locations)
 
     def rename_experiment(self, experiment_id: str, name: str) -> None:
@@ -63,32 +63,32 @@ class Experiments(BridgeBase):
             # MLflow answers INVALID_STATE here, which its client takes for a failing server and retries for minutes.
             refuse("Cannot rename a non-active experiment.")
         with spoken():
-            self.catalogue.rename_experiment(found.id, name)
+            self.catalogue.experiments.rename(found.id, name)
 
     def delete_experiment(self, experiment_id: str) -> None:
         """Hide it and its runs until it is restored."""
         found = self._experiment(experiment_id, "active")
         with spoken():
-            self.catalogue.delete_experiment(found.id)
+            self.catalogue.experiments.delete(found.id)
 
     def restore_experiment(self, experiment_id: str) -> None:
         """Show it and its runs again."""
         found = self._experiment(experiment_id, "deleted")
         with spoken():
-            self.catalogue.restore_experiment(found.id)
+            self.catalogue.experiments.restore(found.id)
 
     def hard_delete_experiment(self, experiment_id: str) -> None:
         """Permanently remove a deleted experiment and all its content; the files stay."""
         found = self._experiment(experiment_id, "deleted")
         with spoken():
-            self.catalogue.hard_delete_experiment(found.id)
+            self.catalogue.experiments.remove(found.id)
 
     def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
         """Set one tag."""
         check_experiment_tag(key, value)
         found = self._active_experiment(experiment_id)
         with spoken():
-            self.catalogue.set_experiment_tag(found.id, key, value)
+            self.catalogue.experiments.set_tag(found.id, key, value)
 
     def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
         """Remove an existing tag."""
@@ -98,7 +98,7 @@ class Experiments(BridgeBase):
                 "RESOURCE_DOES_NOT_EXIST", f"No tag with name: {key} in experiment with id {experiment_id}"
             )
         with spoken():
-            self.catalogue.delete_experiment_tag(found.id, key)
+            self.catalogue.experiments.delete_tag(found.id, key)
 
     def search_experiments(
         self,
@@ -114,7 +114,7 @@ class Experiments(BridgeBase):
         keys = _keys(order_by or _ORDER)
         start = offset_of(page_token)
         with spoken():
-            found = self.catalogue.list_experiments(life_of(view_type))
+            found = self.catalogue.experiments.listed(life_of(view_type))
         chosen = ordered((one for one in found if all(test(one) for test in tests)), keys)
         page = [views.experiment(one, self.locations) for one in chosen[start : start + limit]]
         return page, token_at(start + limit) if len(chosen) > start + limit else None

@@ -226,7 +226,7 @@ class Histories(BridgeBase):
     def _derived(self, run_id: str, key: str, first_step: int | None, last_step: int | None) -> History:
         import numpy as np
 
-        detail = self.catalogue.run_detail(run_id)
+        detail = self.catalogue.runs.detail(run_id)
         points = [
             one
             for one in derived_keys.derived_metrics(detail)

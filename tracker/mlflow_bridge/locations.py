@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from tracker.domain.catalogue import ExperimentDetail, Spelling
+from tracker.domain.catalogue import AddressAlias, ExperimentDetail
 from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import check_safe_path
 from tracker.mlflow_bridge.checks import refuse
@@ -78,10 +78,10 @@ class Locations:
         return f"{PROXY}:/{experiment.id}" if self.proxied else self.root
 
     @property
-    def spelling(self) -> Spelling | None:
+    def alias(self) -> AddressAlias | None:
         """How the shown locations of runs differ from the stored ones; None if they do not."""
         shown = f"{PROXY}:/{{experiment}}/{{run}}/{_ARTIFACTS}"
-        return Spelling(self._kept_as, shown) if self.proxied else None
+        return AddressAlias(self._kept_as, shown) if self.proxied else None
 
     @property
     def _kept_as(self) -> str:

@@ -51,7 +51,7 @@ class Models(BridgeBase):
         for model in models:
             check_lengths(model_id=model.model_id)
         with spoken():
-            self.catalogue.add_inputs(
+            self.catalogue.inputs.add(
                 run_id, datasets=list(uses.values()), models=[ModelLink(model_id=one.model_id) for one in models]
             )
 
@@ -60,13 +60,15 @@ class Models(BridgeBase):
         for model in models:
             check_lengths(model_id=model.model_id)
         with spoken():
-            self.catalogue.add_outputs(run_id, [ModelLink(model_id=one.model_id, step=one.step) for one in models])
+            self.catalogue.inputs.add_outputs(
+                run_id, [ModelLink(model_id=one.model_id, step=one.step) for one in models]
+            )
 
     def search_datasets(self, experiment_ids: Sequence[str]) -> list[DatasetSummary]:
         """The data sets of the experiments' runs, each once a context."""
         ids = [experiment_key(one) for one in experiment_ids]
         with spoken():
-            return views.summaries(self.catalogue.dataset_uses(ids, limit=_MOST_SUMMARIES))
+            return views.summaries(self.catalogue.inputs.uses(ids, limit=_MOST_SUMMARIES))
 
     # -- logged models -------------------------------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class Models(BridgeBase):
         experiment = self._active_experiment(experiment_id)
         model_id = f"m-{uuid.uuid4().hex}"
         with spoken():
-            made = self.catalogue.create_model(
+            made = self.catalogue.models.create(
                 model_id,
                 experiment.id,
                 name=name or new_run_name(model_id),
@@ -123,23 +125,23 @@ class Models(BridgeBase):
                 raise BridgeError(
                     "RESOURCE_DOES_NOT_EXIST", f"No tag with key {key!r} found for model with ID {model_id!r}."
                 )
-            self.catalogue.delete_model_tag(model_id, key)
+            self.catalogue.models.delete_tag(model_id, key)
 
     def delete_model(self, model_id: str) -> None:
         """Hide the model."""
         with spoken():
             self._model(model_id, deleted=True)
-            self.catalogue.delete_model(model_id)
+            self.catalogue.models.delete(model_id)
 
     def deleted_models(self, older_than_ms: int = 0) -> list[str]:
         """Ids of models that were deleted at least `older_than_ms` ago."""
         with spoken():
-            return list(self.catalogue.deleted_models(self._clock() - older_than_ms + 1))
+            return list(self.catalogue.models.deleted_before(self._clock() - older_than_ms + 1))
 
     def hard_delete_model(self, model_id: str) -> None:
         """Permanently remove the model's rows; its files stay."""
         with spoken():
-            self.catalogue.hard_delete_model(model_id)
+            self.catalogue.models.remove(model_id)
 
     def search_models(
         self,
@@ -165,17 +167,17 @@ class Models(BridgeBase):
         start = offset_of(page_token)
         ids = [experiment_key(one) for one in experiment_ids]
         with spoken():
-            found = self.catalogue.models(ids)
+            found = self.catalogue.models.listed(ids)
         chosen = ordered((one for one in found if all(test(one) for test in tests)), keys)
         page = [views.model(one, self.locations) for one in chosen[start : start + limit]]
         return page, token_at(start + limit) if len(chosen) > start + limit else None
 
     def _model(self, model_id: str, *, deleted: bool = False) -> LoggedModel:
-        return self.catalogue.model(model_id, deleted=deleted)
+        return self.catalogue.models.get(model_id, deleted=deleted)
 
     def _change(self, model_id: str, **changes: Any) -> bridge_entities.LoggedModelEntity:
         with spoken():
-            return views.model(self.catalogue.change_model(model_id, **changes), self.locations)
+            return views.model(self.catalogue.models.change(model_id, **changes), self.locations)
 
 
 def _use(one: DatasetInput) -> DatasetUse:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tracker.domain.catalogue import Logged, ModelMetric
+from tracker.domain.calls import batch_of_call
+from tracker.domain.catalogue import ModelMetric
 from tracker.domain.errors import KeyNotFound
+from tracker.domain.frames import Batch
 from tracker.domain.identity import new_run_id, new_run_name
 from tracker.mlflow_bridge import derived_keys, views
 from tracker.mlflow_bridge.base import BridgeBase, life_of
@@ -57,7 +59,7 @@ class Runs(BridgeBase):
             kept.setdefault(derived_keys.USER, user_id)
         run_id = new_run_id()
         with spoken():
-            detail = self.catalogue.create_run(
+            detail = self.catalogue.runs.create(
                 run_id,
                 experiment.id,
                 name=check_run_name(run_name or tagged or new_run_name(run_id)),
@@ -70,7 +72,7 @@ class Runs(BridgeBase):
     def get_run(self, run_id: str) -> RunEntity:
         """The run, deleted or not, with a generated description if the user wrote none."""
         with spoken():
-            detail = self.catalogue.run_detail(run_id)
+            detail = self.catalogue.runs.detail(run_id)
             note = None if derived_keys.NOTE in detail.tags else note_of(self.store, detail)
         return views.run(detail, self.locations, note=note)
 
@@ -80,13 +82,13 @@ class Runs(BridgeBase):
         """Change the given attributes; BridgeError for a deleted run."""
         check_times(end_time=end_time)
         with spoken():
-            self.catalogue.change_run(
+            self.catalogue.runs.change(
                 run_id,
                 status=None if status is None else derived_keys.our_status(status),
                 ended_ms=end_time or None,
                 name=check_run_name(run_name) if run_name else None,
             )
-            return views.run_info(self.catalogue.run_detail(run_id), self.locations)
+            return views.run_info(self.catalogue.runs.detail(run_id), self.locations)
 
     def delete_run(self, run_id: str) -> None:
         """Hide the run until it is restored."""
@@ -101,12 +103,12 @@ class Runs(BridgeBase):
     def deleted_runs(self, older_than_ms: int = 0) -> list[str]:
         """Ids of runs that were deleted at least `older_than_ms` ago."""
         with spoken():
-            return list(self.catalogue.deleted_runs(self._clock() - older_than_ms + 1))
+            return list(self.catalogue.runs.deleted_before(self._clock() - older_than_ms + 1))
 
     def hard_delete_run(self, run_id: str) -> None:
         """Permanently remove the run's rows."""
         with spoken():
-            self.catalogue.hard_delete_run(run_id)
+            self.catalogue.runs.remove(run_id)
 
     def search_runs(
         self,
@@ -121,14 +123,14 @@ class Runs(BridgeBase):
         limit = check_max_results(max_results)
         ids = [experiment_key(one) for one in experiment_ids]
         with spoken():
-            details, token = self.catalogue.search_details(
+            details, token = self.catalogue.runs.search(
                 ids,
                 filter or "",
                 life=life_of(run_view_type),
                 order_by=order_by or (),
                 limit=limit,
                 page_token=page_token or None,
-                spelling=self.locations.spelling,
+                alias=self.locations.alias,
             )
         return [views.run(detail, self.locations) for detail in details], token
 
@@ -136,7 +138,7 @@ class Runs(BridgeBase):
 
     def prepare_log(
         self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Text] = (), tags: Sequence[Text] = ()
-    ) -> Logged:
+    ) -> Batch:
         """The validated content of a logging call, for the store; BridgeError. Reads nothing from the store.
 
         `beside` has the other parts of the call. Derived keys (`tracker.best_epoch`, …) cannot be set: a call that sets
@@ -155,16 +157,16 @@ class Runs(BridgeBase):
         for index, tag in enumerate(tags):
             check_tag(tag, "" if lone else f"tags[{index}].")
         given = views.texts(tags)
-        return Logged(
-            run_id=run_id,
-            keys=keys,
-            steps=steps,
-            ms=times,
-            values=values,
+        return batch_of_call(
+            run_id,
+            keys,
+            steps,
+            times,
+            values,
             params=views.texts(params),
             tags={key: value for key, value in given.items() if key not in derived_keys.NOT_STORED},
             name=check_run_name(name) if (name := given.get(derived_keys.RUN_NAME)) else None,
-            stop=any(derived_keys.asks_to_stop(tag) for tag in tags),
+            stop_ms=self._clock() if any(derived_keys.asks_to_stop(tag) for tag in tags) else None,
         )
 
     def prepare_model_metrics(self, run_id: str, metrics: Sequence[Metric] = ()) -> Callable[[], None] | None:
@@ -180,9 +182,9 @@ class Runs(BridgeBase):
         self, run_id: str, metrics: Sequence[Metric] = (), params: Sequence[Text] = (), tags: Sequence[Text] = ()
     ) -> None:
         """Store metrics, parameters and tags of a run, all or none."""
-        logged = self.prepare_log(run_id, metrics, params, tags)
+        batch = self.prepare_log(run_id, metrics, params, tags)
         with spoken(lone=len(params) == 1 and not metrics and not tags):
-            self._log(logged)
+            self._log(batch)
         if (more := self.prepare_model_metrics(run_id, metrics)) is not None:
             more()
 
@@ -196,7 +198,7 @@ class Runs(BridgeBase):
             refuse(f"The tag {key!r} says what Tracker knows of the run; it cannot be deleted")
         with spoken():
             try:
-                self.catalogue.delete_tag(run_id, key)
+                self.catalogue.runs.delete_tag(run_id, key)
             except KeyNotFound as error:
                 message = f"No tag with name: {key} in run with id {run_id}"
                 raise BridgeError("RESOURCE_DOES_NOT_EXIST", message) from error
@@ -217,7 +219,7 @@ class Runs(BridgeBase):
             )
         with spoken():
             for model_id, points in by_model.items():
-                self.catalogue.log_model_metrics(model_id, points)
+                self.catalogue.models.add_metrics(model_id, points)
 
 
 def _refuse_derived(metrics: Sequence[Metric], tags: Sequence[Text]) -> None:

@@ -89,7 +89,7 @@ class HttpArtifacts:
         *,
         sha256: str | None = None,
         size: int | None = None,
-        told: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> Path:
         from tracker.remote.download import download, local
 
@@ -99,7 +99,7 @@ class HttpArtifacts:
         except InvalidValue as error:
             raise ArtifactError(f"{uri!r} is no file of a run: {error}") from error
         try:
-            part, digest = download(self._server, where, target.parent, size=size, told=told)
+            part, digest = download(self._server, where, target.parent, size=size, on_progress=on_progress)
         except NotFound as error:
             raise ArtifactError(f"{uri} is not there: {error}") from error
         if sha256 is not None and digest != sha256:

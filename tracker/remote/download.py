@@ -27,11 +27,16 @@ _PLACE = re.compile(r"bytes (?P<first>\d+)-")
 
 
 def download(
-    server: Server, where: str, folder: Path, *, size: int | None = None, told: Callable[[int], None] | None = None
+    server: Server,
+    where: str,
+    folder: Path,
+    *,
+    size: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> tuple[Path, str]:
     """Write the server's file at `where` to a new file in `folder`; return it and the SHA-256 of its bytes.
 
-    `told` is called with the number of bytes so far. `size` is the maximum; if it is not known the server has to
+    `on_progress` is called with the number of bytes so far. `size` is the maximum; if it is not known the server has to
     announce the size before the first byte, and the disk must have room for it.
 
     Raises StoreUnavailable, at once if nothing arrived; NotFound; ArtifactError for errors in the folder, and for more
@@ -41,7 +46,7 @@ def download(
         handle, name = tempfile.mkstemp(prefix=".part-", dir=folder)
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
-            digest = _Download(server, where, file, size, told).whole()
+            digest = _Download(server, where, file, size, on_progress).whole()
             with local(f"cannot write {name}"):
                 os.fsync(file.fileno())
                 os.chmod(name, 0o644)
@@ -53,13 +58,13 @@ def download(
 
 class _Download:
     def __init__(
-        self, server: Server, where: str, file: FileIO, size: int | None, told: Callable[[int], None] | None
+        self, server: Server, where: str, file: FileIO, size: int | None, on_progress: Callable[[int], None] | None
     ) -> None:
         self._server = server
         self._where = where
         self._file = file
         self._size = size
-        self._told = told
+        self._on_progress = on_progress
         self._begin(None)
 
     def _begin(self, tag: str | None) -> None:
@@ -101,8 +106,8 @@ class _Download:
                 with local(f"cannot write {self._file.name}"):
                     _write_all(self._file, chunk)
                 self._have += len(chunk)
-                if self._told is not None:
-                    self._told(self._have)
+                if self._on_progress is not None:
+                    self._on_progress(self._have)
 
     def _most(self, response: Answer) -> int:
         """The maximum number of bytes in all. Raises if more are announced, or there is no maximum."""

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 
-from tracker.domain.catalogue import Spelling
+from tracker.domain.catalogue import AddressAlias
 from tracker.domain.records import Checkpoint, Event, Run, RunPage
 from tracker.query.comparison import Comparison
 from tracker.remote.address import run_path
@@ -36,9 +36,9 @@ class OwnAddresses:
         return self._base + run_path(run_id, "artifacts")
 
     @property
-    def spelling(self) -> Spelling:
+    def alias(self) -> AddressAlias:
         """How conditions of a search see a run's address, so that they tell nothing of the folder."""
-        return Spelling(_LOCAL, self.run("{run}").replace(quote("{run}"), "{run}"), begins=True)
+        return AddressAlias(_LOCAL, self.run("{run}").replace(quote("{run}"), "{run}"), begins=True)
 
     def file(self, run_id: str, uri: str) -> str:
         """Where a run's file is that is kept at `uri`; any place that is not on this machine's disk is as it was."""

@@ -16,7 +16,6 @@ from starlette.types import ASGIApp
 
 from tracker import compose
 from tracker.artifacts.local import path_of
-from tracker.domain.catalogue import Logged
 from tracker.domain.extras import how_to_install
 from tracker.domain.frames import Batch
 from tracker.mlflow_bridge.bridge import Bridge
@@ -84,7 +83,7 @@ def run(
         output = enter(Log(setup.log_level, setup.log_format).running())
         store = enter(compose.open_sql_store(setup.url))
         door = Door(store.tokens.keys, guarded=setup.guarded)
-        append_many = metrics.measured(store.append_soon, _points)
+        append_many = metrics.measured(store.append_soon, lambda batch: batch.points)
         writer = enter(Writer(append_many, settle=store.settle))
         metrics.waiting = lambda: writer.waiting
         enter(Periodic("tokens", FRESH_S / 2, door.look))
@@ -123,18 +122,14 @@ def _folders(setup: Setup) -> Iterator[Path]:
         yield path_of(setup.root)
 
 
-def _points(batch: Batch | Logged) -> int:
-    return batch.points if isinstance(batch, Batch) else len(batch.keys)
-
-
 def _mlflow(setup: Setup, store: SqlRunStore, writer: Writer) -> Around:
     """Returns the function that puts MLflow's API and pages before our own routes."""
     if find_spec("mlflow") is None:
         log.warning(f"MLflow is not installed, so its pages are not here: {how_to_install('mlflow')}")
     locations = Locations(setup.root, proxied=True, allowed=setup.allowed)
 
-    def write(logged: Logged) -> None:
-        writer.submit(logged).result()
+    def write(batch: Batch) -> None:
+        writer.submit(batch).result()
 
     bridge = Bridge(store, locations=locations, log=write)
 

@@ -10,13 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from tracker.domain.catalogue import Logged
 from tracker.domain.errors import StoreUnavailable, TrackerError
 from tracker.domain.frames import Ack, Batch
 
 log = logging.getLogger("tracker.server")
 
-AppendMany = Callable[[Sequence[Batch | Logged]], Sequence[Ack | Exception]]
+AppendMany = Callable[[Sequence[Batch]], Sequence[Ack | Exception]]
 """Applies batches in one transaction, each alone; StoreUnavailable if it applied none."""
 
 
@@ -31,7 +30,7 @@ class Busy(StoreUnavailable):
     """The queue is full: the client shall send this batch again a little later."""
 
 
-_Waiting = tuple[Batch | Logged, "asyncio.Future[Ack] | Future[Ack]", asyncio.AbstractEventLoop | None]
+_Waiting = tuple[Batch, "asyncio.Future[Ack] | Future[Ack]", asyncio.AbstractEventLoop | None]
 """A waiting batch, the future of its result, and that future's event loop; None for a plain thread."""
 
 
@@ -79,14 +78,14 @@ class Writer:
         """How many batches are in the queue."""
         return len(self._waiting)
 
-    async def append(self, batch: Batch | Logged) -> Ack:
+    async def append(self, batch: Batch) -> Ack:
         """RunStore.append through the next group; Busy if the queue is full. For the event loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Ack] = loop.create_future()
         self._enter(batch, future, loop)
         return await future
 
-    def submit(self, batch: Batch | Logged) -> Future[Ack]:
+    def submit(self, batch: Batch) -> Future[Ack]:
         """The same for plain threads: a future of the result. Busy if the queue is full."""
         future: Future[Ack] = Future()
         self._enter(batch, future, None)
@@ -100,7 +99,7 @@ class Writer:
         self._thread.join()
 
     def _enter(
-        self, batch: Batch | Logged, future: asyncio.Future[Ack] | Future[Ack], loop: asyncio.AbstractEventLoop | None
+        self, batch: Batch, future: asyncio.Future[Ack] | Future[Ack], loop: asyncio.AbstractEventLoop | None
     ) -> None:
         with self._entry:
             if self._closed:
@@ -149,7 +148,7 @@ class Writer:
             group.append(self._waiting.popleft())
         return group
 
-    def _apply(self, batches: Sequence[Batch | Logged]) -> Sequence[Ack | Exception]:
+    def _apply(self, batches: Sequence[Batch]) -> Sequence[Ack | Exception]:
         try:
             return self._append_many(batches)
         except TrackerError as error:
@@ -159,9 +158,7 @@ class Writer:
             return [TrackerError("the server failed; its log says how")] * len(batches)
 
 
-def _weight(batch: Batch | Logged) -> int:
-    if isinstance(batch, Logged):
-        return len(batch.keys) + len(batch.params) + len(batch.tags)
+def _weight(batch: Batch) -> int:
     return batch.points + len(batch.items)
 
 

@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Engine, Row, and_, delete, exists, or_, select
 from sqlalchemy.orm import aliased
 
-from tracker.domain.errors import RunNotFound
 from tracker.domain.limits import check_run_id
-from tracker.store.catalogue import experiments as catalogue_experiments
 from tracker.store.catalogue_tables import models
 from tracker.store.database.typed_rows import record, typed
 from tracker.store.engine import reading, writing
-from tracker.store.tables import PENDING, checkpoints, experiments, metric_points, metric_rollups, runs, series
+from tracker.store.tables import PENDING, checkpoints, experiments, runs
+from tracker.store.write.deletion import delete_experiment, delete_runs
 
 _SILENT_MS = 24 * 3600 * 1000
 """A running run without a lease that has been silent for so long counts as dead."""
@@ -49,10 +48,14 @@ class DeletedExperiment:
 
 
 class SqlRemoval:
-    """Lists and removes what is deleted, over an engine; each call has its own connection."""
+    """Lists and removes what is deleted, over an engine; each call has its own connection.
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], int]) -> None:
+    `before_change` is called before a run is removed.
+    """
+
+    def __init__(self, engine: Engine, *, clock: Callable[[], int], before_change: Callable[[], None]) -> None:
         self._engine = engine
+        self._before_change = before_change
         self._clock = clock
 
     def deleted(self, before_ms: int) -> Sequence[Deleted]:
@@ -67,12 +70,13 @@ class SqlRemoval:
         """Delete the rows, and call `files` just before the commit; False if it is alive or was restored."""
         which = self._runs(before_ms) if one.kind == "run" else _models(before_ms)
         owner = runs if one.kind == "run" else models
+        self._before_change()
         with writing(self._engine) as connection:
             found = connection.execute(which.where(owner.c.uid == one.id).with_for_update(of=owner)).one_or_none()
             if found is None:
                 return False
             if one.kind == "run":
-                remove_all(connection, runs.c.id == found.id)
+                delete_runs(connection, runs.c.id == found.id)
             else:
                 connection.execute(delete(models).where(models.c.id == found.id))
             files()
@@ -93,7 +97,7 @@ class SqlRemoval:
             which = _experiments(before_ms).where(experiments.c.id == id)
             if connection.execute(which.with_for_update(of=experiments)).one_or_none() is None:
                 return False
-            catalogue_experiments.remove(connection, id)
+            delete_experiment(connection, id)
         return True
 
     def known(self, ids: Iterable[str]) -> set[str]:
@@ -140,32 +144,6 @@ class SqlRemoval:
 
 
 _OF_EXPERIMENT = (experiments.c.deleted_ms.label("hidden_ms"), experiments.c.artifact_location)
-
-
-def remove(connection: Connection, run_id: str) -> None:
-    """Delete the run's rows."""
-    run = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
-    if run is None:
-        raise RunNotFound(run_id)
-    remove_all(connection, runs.c.id == run)
-
-
-def remove_all(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Delete the rows of the runs that meet a condition, and their points, which have no foreign key with a cascade."""
-    ids = connection.execute(select(runs.c.id).where(which).order_by(runs.c.id).with_for_update()).scalars().all()
-    for start in range(0, len(ids), 1000):
-        some = ids[start : start + 1000]
-        theirs = select(series.c.id).where(series.c.run_id.in_(some))
-        for table in (metric_points, metric_rollups):
-            connection.execute(delete(table).where(table.c.series_id.in_(theirs)))
-        connection.execute(delete(runs).where(runs.c.id.in_(some)))
-
-
-def deleted_before(connection: Connection, ms: int) -> Sequence[str]:
-    """Ids of the runs that were deleted before `ms`, or whose experiment was, the oldest first."""
-    gone = or_(runs.c.deleted_ms < ms, experiments.c.deleted_ms < ms)
-    statement = select(runs.c.uid).join(experiments).where(gone)
-    return connection.execute(statement.order_by(runs.c.id)).scalars().all()
 
 
 def _models(before_ms: int) -> Any:

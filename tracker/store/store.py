@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, func, select
 
-from tracker.domain.catalogue import Logged, Spelling
+from tracker.domain.catalogue import AddressAlias
 from tracker.domain.errors import InvalidValue, NoStore, StoreUnavailable
-from tracker.domain.frames import Ack, Batch
+from tracker.domain.frames import Ack, Batch, StopRequested
 from tracker.domain.identity import now_ms
 from tracker.domain.limits import check_step
 from tracker.domain.ports import ArtifactHome
@@ -34,17 +34,18 @@ from tracker.domain.vocabulary import HEARTBEAT_MS, LEASE_MS
 from tracker.store import readiness, schema
 from tracker.store.addresses import Addresses, of
 from tracker.store.database.database_file import file_of
-from tracker.store.database.json_columns import as_text
+from tracker.store.database.driver_cursor import Raw
 from tracker.store.engine import make_engine, reading, shown, translated, writing
 from tracker.store.read import records as read
-from tracker.store.tables import LEASED, database_folders, events, runs
+from tracker.store.tables import LEASED, database_folders, runs
 from tracker.store.write import checkpoints, sessions
-from tracker.store.write.group_commit import append_group
+from tracker.store.write.claimed_run import ClaimedRun, changing
+from tracker.store.write.pipeline import append_group
 from tracker.store.write.series_cache import SeriesCache
 from tracker.store.write.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
-    from tracker.store.catalogue.catalogue import SqlCatalogue
+    from tracker.store.catalogue.catalogue import Catalogue
     from tracker.store.points.spooled import SpooledHistory
     from tracker.store.relocation import Relocated
     from tracker.store.removal import SqlRemoval
@@ -68,7 +69,6 @@ class SqlRunStore:
         # Without it SQLite would poll for the write lock, with pauses in between.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._buffer = WriteBuffer(engine, self._cache, clock, turn=self._turn, before_append=self._follow_file)
-        engine.update_execution_options(tracker_before_read=self._buffer.before_read)
 
     @classmethod
     def open(cls, url: str, *, create: bool = True, recreate: bool = False) -> Self:
@@ -100,23 +100,23 @@ class SqlRunStore:
 
     # -- writes --------------------------------------------------------------------------------------------------
 
-    def append(self, batch: Batch | Logged) -> Ack:
+    def append(self, batch: Batch) -> Ack:
         (result,) = self.append_many([batch])
         if isinstance(result, Exception):
             raise result
         return result
 
-    def append_many(self, batches: Sequence[Batch | Logged]) -> list[Ack | Exception]:
+    def append_many(self, batches: Sequence[Batch]) -> list[Ack | Exception]:
         """Apply `batches` in one transaction; return, after the commit, what `append` would return or raise for each.
 
-        A batch that fails changes nothing and does not affect the others. Unnumbered writes (`Logged`) are applied
-        after the journals' batches. Raises StoreUnavailable if none was applied.
+        A batch that fails changes nothing and does not affect the others. Batches of clients without a
+        journal are applied after those of journals. Raises StoreUnavailable if none was applied.
         """
         self._follow_file()
         with self._turn:
             return append_group(self._engine, batches, self._cache, self._clock)
 
-    def append_soon(self, batches: Sequence[Batch | Logged]) -> list[Ack | Exception]:
+    def append_soon(self, batches: Sequence[Batch]) -> list[Ack | Exception]:
         """`append_many` that may commit points to the write buffer under load. The caller must call `settle` soon.
 
         Readers see these points too.
@@ -130,55 +130,50 @@ class SqlRunStore:
     def _before_change(self) -> None:
         self._follow_file()
         with translated(self._engine), self._engine.connect() as connection:
-            self._buffer.before_read(connection)
+            self._buffer.drain(connection)
 
     def request_stop(self, run_id: str) -> None:
-        def change(connection: Connection, run: int) -> None:
-            ms = self._clock()
-            connection.execute(_change_run(run, stop_requested_ms=ms))
-            connection.execute(
-                events.insert(),
-                {"run_id": run, "ms": ms, "kind": "stop_requested", "fit": 0, "detail": as_text({})},
-            )
-
-        self._change(run_id, change)
+        batch = Batch(run_id, "", 0, 0, [(0, StopRequested(self._clock()))])
+        with self._turn:
+            (result,) = append_group(self._engine, [batch], self._cache, self._clock, even_deleted=True)
+        if isinstance(result, Exception):
+            raise result
 
     def delete_run(self, run_id: str) -> None:
-        self._change(run_id, lambda c, run: c.execute(_change_run(run, deleted_ms=self._clock())))
+        with self._changing(run_id) as (_, run):
+            run.changes["deleted_ms"] = self._clock()
 
     def restore_run(self, run_id: str) -> None:
-        self._change(run_id, lambda c, run: c.execute(_change_run(run, deleted_ms=None)))
+        with self._changing(run_id) as (_, run):
+            run.changes["deleted_ms"] = None
 
     def tag_checkpoint(self, run_id: str, checkpoint_id: int, tag: str | None) -> None:
-        self._change(run_id, lambda c, run: checkpoints.set_tag(c, run, run_id, checkpoint_id, tag))
+        with self._changing(run_id) as (raw, run):
+            checkpoints.set_tag(raw, run, checkpoint_id, tag)
 
     def remove_pruned(self, home: ArtifactHome, run_id: str | None = None) -> Removed:
-        # Checkpoints do not depend on the points in the write buffer.
-        return checkpoints.remove_pruned(self._engine.execution_options(tracker_before_read=None), home, run_id)
+        return checkpoints.remove_pruned(self._engine, home, run_id)
 
     @cached_property
-    def catalogue(self) -> SqlCatalogue:
+    def catalogue(self) -> Catalogue:
         """Reads and writes of clients without a journal: MLflow's clients and its UI."""
-        from tracker.store.catalogue.catalogue import SqlCatalogue
+        from tracker.store.catalogue.catalogue import Catalogue
 
-        return SqlCatalogue(
-            self._engine, clock=self._clock, log=self.append, sweep=self.sweep, before_change=self._before_change
-        )
+        return Catalogue(self._engine, self._clock, self._before_change, self.sweep, self._reading_points)
 
     @cached_property
     def tokens(self) -> SqlTokens:
         """Access tokens of a server of this store."""
         from tracker.store.tokens import SqlTokens
 
-        # A server reads them every few seconds, and they do not depend on the points in the write buffer.
-        return SqlTokens(self._engine.execution_options(tracker_before_read=None), clock=self._clock)
+        return SqlTokens(self._engine, clock=self._clock)
 
     @cached_property
     def removal(self) -> SqlRemoval:
         """Permanent removal of deleted runs, experiments and logged models."""
         from tracker.store.removal import SqlRemoval
 
-        return SqlRemoval(self._engine, clock=self._clock)
+        return SqlRemoval(self._engine, clock=self._clock, before_change=self._before_change)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -194,7 +189,7 @@ class SqlRunStore:
         order_by: Iterable[str] = (),
         limit: int = 100,
         page_token: str | None = None,
-        spelling: Spelling | None = None,
+        alias: AddressAlias | None = None,
     ) -> RunPage:
         from tracker.store.search.missing_keys import warnings_of
         from tracker.store.search.search import search
@@ -202,8 +197,8 @@ class SqlRunStore:
         self.sweep()
         experiments = experiments if experiments is None or isinstance(experiments, str) else list(experiments)
         order_by = [order_by] if isinstance(order_by, str) else list(order_by)
-        with reading(self._engine) as connection:
-            rows, token = search(connection, filter, experiments, order_by, limit, page_token, spelling)
+        with self._reading_points() as connection:
+            rows, token = search(connection, filter, experiments, order_by, limit, page_token, alias)
             warnings = (
                 warnings_of(connection, filter, order_by, experiments, found=bool(rows)) if page_token is None else []
             )
@@ -211,16 +206,16 @@ class SqlRunStore:
 
     def get_run(self, run_id: str) -> Run:
         self.sweep()
-        with reading(self._engine) as connection:
+        with self._reading_points() as connection:
             return read.get_run(connection, run_id)
 
     def find_runs(self, text: str, *, limit: int = 10, deleted: bool = False) -> Sequence[Run]:
         self.sweep()
-        with reading(self._engine) as connection:
+        with self._reading_points() as connection:
             return read.find_runs(connection, text, limit, deleted)
 
     def progress(self, run_id: str) -> Progress:
-        return self._of_run(run_id, read.progress)
+        return self._points_of_run(run_id, read.progress)
 
     def params(self, run_id: str) -> Mapping[str, Any]:
         return self._of_run(run_id, read.get_params)
@@ -229,7 +224,7 @@ class SqlRunStore:
         return self._of_run(run_id, read.get_tags)
 
     def metrics(self, run_id: str) -> Mapping[str, Series]:
-        return self._of_run(run_id, read.metrics)
+        return self._points_of_run(run_id, read.metrics)
 
     def history(
         self,
@@ -263,7 +258,7 @@ class SqlRunStore:
 
         if max_points is not None and check_step("max_points", max_points) < 4:
             raise InvalidValue("max_points", f"{max_points}", limit="at least 4: first, last, minimum and maximum")
-        with reading(self._engine) as connection:
+        with self._reading_points() as connection:
             return history(
                 connection,
                 run_id,
@@ -288,7 +283,7 @@ class SqlRunStore:
         """`history` in temporary files, read in bounded pieces under `turn`; the caller closes it."""
         from tracker.store.points.spooled import spool
 
-        with reading(self._engine) as connection:
+        with self._reading_points() as connection:
             return spool(
                 connection,
                 run_id,
@@ -304,7 +299,7 @@ class SqlRunStore:
         return self._of_run(run_id, read.get_fits)
 
     def epochs(self, run_id: str) -> Sequence[Epoch]:
-        return self._of_run(run_id, read.get_epochs)
+        return self._points_of_run(run_id, read.get_epochs)
 
     def events(self, run_id: str) -> Sequence[Event]:
         return self._of_run(run_id, read.get_events)
@@ -369,7 +364,7 @@ class SqlRunStore:
         self._cache.forget()
         self._calm_until_ms = -1
         try:
-            schema.ensure(self._engine.execution_options(tracker_before_read=None), create=self._recreate)
+            schema.ensure(self._engine, create=self._recreate)
         except NoStore as error:
             raise StoreUnavailable(f"{self.url}: the file at its path is no store") from error
         self._file = file.identity
@@ -378,13 +373,18 @@ class SqlRunStore:
         with reading(self._engine) as connection:
             return of(connection, read.run_key(connection, run_id))
 
-    def _change(self, run_id: str, change: Callable[[Connection, int], object]) -> None:
-        with writing(self._engine) as connection:
-            change(connection, read.run_key(connection, run_id))
+    def _points_of_run(self, run_id: str, of: Callable[[Connection, int], T]) -> T:
+        with self._reading_points() as connection:
+            return of(connection, read.run_key(connection, run_id))
 
+    def _reading_points(self) -> AbstractContextManager[Connection]:
+        """A transaction that sees the points in the write buffer, for reads of points and of what follows from them."""
+        return reading(self._engine, self._buffer.drain)
 
-def _change_run(run: int, **values: Any) -> Any:
-    return update(runs).where(runs.c.id == run).values(version=runs.c.version + 1, **values)
+    @contextmanager
+    def _changing(self, run_id: str) -> Iterator[tuple[Raw, ClaimedRun]]:
+        with writing(self._engine) as connection, changing(connection, run_id, even_deleted=True) as claimed:
+            yield claimed
 
 
 def _as_step(name: str, step: int | None) -> int | None:

@@ -241,7 +241,7 @@ metric_rollups = Table(
     sqlite_with_rowid=False,
 )
 
-tails = Table(
+write_buffer = Table(
     "tails",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),

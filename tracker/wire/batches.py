@@ -13,7 +13,7 @@ from itertools import starmap
 import msgspec
 
 from tracker.domain.errors import InvalidValue
-from tracker.domain.frames import Batch, Item, PointBlock
+from tracker.domain.frames import Batch, JournalItem, PointBlock
 from tracker.domain.limits import shortened
 from tracker.wire.checks import check_batch
 
@@ -36,9 +36,9 @@ class _Unread(msgspec.Struct, frozen=True):
 
 
 @cache
-def _decoders() -> tuple[Callable[[bytes], _Unread], Callable[[msgspec.Raw], Item]]:
+def _decoders() -> tuple[Callable[[bytes], _Unread], Callable[[msgspec.Raw], JournalItem]]:
     # Made when first needed: they take time to make, and only servers need them.
-    return msgspec.msgpack.Decoder(_Unread).decode, msgspec.msgpack.Decoder(Item).decode
+    return msgspec.msgpack.Decoder(_Unread).decode, msgspec.msgpack.Decoder(JournalItem).decode
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -64,7 +64,7 @@ def decode_batch(data: bytes) -> Batch:
 def _read(data: bytes) -> Batch:
     read_batch, read_item = _decoders()
 
-    def item(index: int, numbered: tuple[int, msgspec.Raw]) -> tuple[int, Item]:
+    def item(index: int, numbered: tuple[int, msgspec.Raw]) -> tuple[int, JournalItem]:
         number, raw = numbered
         where = f"items[{index}]"
         if (size := len(memoryview(raw))) > ITEM_BYTES:

@@ -32,9 +32,12 @@ from tracker.domain.frames import (
     Params,
     PointBlock,
     Points,
+    PointsLogged,
     RunEnded,
+    RunRenamed,
     RunStarted,
     Staged,
+    StopRequested,
     Tags,
 )
 from tracker.domain.limits import (
@@ -77,6 +80,7 @@ def check_batch(batch: Batch) -> None:
     for index, block in enumerate(batch.blocks):
         _check_block(f"blocks[{index}]", block, batch)
     for index, (_, item) in enumerate(batch.items):
+        assert not isinstance(item, PointsLogged | RunRenamed | StopRequested)
         check_item(f"items[{index}]", item)
 
 

@@ -18,7 +18,7 @@ import pytest
 from e2e.server_lab import MSGPACK, batch, points, start_of
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.domain.catalogue import Logged
+from tracker.domain.calls import batch_of_call
 from tracker.domain.errors import RunNotFound, StoreUnavailable
 from tracker.domain.frames import Ack
 from tracker.server.app import create_app
@@ -129,7 +129,7 @@ def test_plain_threads(store: SqlRunStore, other: sqlite3.Connection) -> None:
         other.execute("ROLLBACK")
         assert [future.result(30) for future in accepted] == [Ack(last=1)] * len(accepted)
         with pytest.raises(RunNotFound):
-            writer.submit(Logged("nobody", ("x",), (1,), (1,), (1.0,))).result(30)
+            writer.submit(batch_of_call("nobody", ("x",), (1,), (1,), (1.0,))).result(30)
     with pytest.raises(StoreUnavailable, match="shutting down"):
         writer.submit(batch("c", 1, start_of()))
 
@@ -143,12 +143,12 @@ def test_points_are_settled(store: SqlRunStore, other: sqlite3.Connection, monke
 
     store.append(batch("r", 1, start_of()))
     with Writer(store.append_soon, settle=store.settle) as writer:
-        writer.submit(Logged("r", ("x",), (1,), (1,), (1.0,))).result(30)
+        writer.submit(batch_of_call("r", ("x",), (1,), (1,), (1.0,))).result(30)
         deadline = time.monotonic() + 30
         while not stored():
             assert time.monotonic() < deadline
         for step in range(2, 9):
-            writer.submit(Logged("r", ("x",), (step,), (1,), (1.0,))).result(30)
+            writer.submit(batch_of_call("r", ("x",), (step,), (1,), (1.0,))).result(30)
     assert stored() == 8
     assert store.metrics("r")["x"].count == 8
 

@@ -9,7 +9,7 @@ import pytest
 from contracts.writer import Writer, points
 from e2e.children import run_child
 
-from tracker.domain.catalogue import Logged
+from tracker.domain.calls import batch_of_call
 from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.frames import FitStarted
 from tracker.store.points import spooled
@@ -32,7 +32,7 @@ def fill(store: SqlRunStore, chance: random.Random) -> None:
             writer.send(points(step, fit=fit, x=chance.choice([1.0, 2.0, float("nan"), chance.random()])))
     steps = [chance.choice([5, chance.randrange(60)]) for _ in range(60)]
     ms = [chance.randrange(2000, 2100) for _ in steps]
-    store.append(Logged("r", ["x"] * len(steps), steps, ms, [chance.random() for _ in steps]))
+    store.append(batch_of_call("r", ["x"] * len(steps), steps, ms, [chance.random() for _ in steps]))
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1000])

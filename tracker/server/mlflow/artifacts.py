@@ -184,7 +184,7 @@ class Artifacts:
 
         def place() -> str:
             with spoken():
-                return views.run_info(self.bridge.catalogue.run_detail(run_id), self.locations).artifact_uri
+                return views.run_info(self.bridge.catalogue.runs.detail(run_id), self.locations).artifact_uri
 
         return await self.services.ask(place)
 

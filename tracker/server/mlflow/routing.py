@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from starlette.types import ASGIApp, Scope
 
-from tracker.domain.catalogue import Logged
 from tracker.domain.errors import TrackerError
+from tracker.domain.frames import Batch
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.bridge_errors import mlflow_error
 from tracker.server.fair_lock import FairLock
@@ -22,7 +22,7 @@ from tracker.server.operations import JSON, Services
 S = TypeVar("S", bound=Struct)
 NOTHING = b"{}"
 _PLAIN = {"X-Content-Type-Options": "nosniff"}
-Prepared = tuple[Logged, Callable[[], None] | None]
+Prepared = tuple[Batch, Callable[[], None] | None]
 """What a call logs, and a function for the rest of the call, called in a thread once that is stored."""
 PREFIXES = ("/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/")
 
@@ -113,8 +113,8 @@ def _handle(route: Route, services: Services, bridge: Bridge) -> Callable[[Any],
 
         async def store(given: Any) -> bytes:
             try:
-                logged, more = prepare(bridge, given)
-                await append(logged)
+                batch, more = prepare(bridge, given)
+                await append(batch)
             except TrackerError as error:
                 raise mlflow_error(error, lone=lone) from error
             if more is not None:

@@ -130,8 +130,8 @@ def set_tag(bridge: Bridge, given: requests.SetTag) -> Prepared:
 
 def log_batch(bridge: Bridge, given: requests.LogBatch) -> Prepared:
     """Points, parameters and tags: all of them or none."""
-    logged = bridge.prepare_log(given.run_id, given.metrics, given.params, given.tags)
-    return logged, bridge.prepare_model_metrics(given.run_id, given.metrics)
+    batch = bridge.prepare_log(given.run_id, given.metrics, given.params, given.tags)
+    return batch, bridge.prepare_model_metrics(given.run_id, given.metrics)
 
 
 def log_inputs(bridge: Bridge, given: requests.LogInputs) -> bytes:

@@ -99,7 +99,7 @@ async def search_runs(services: Services, request: Request) -> Response:
             order_by=wanted.order_by,
             limit=wanted.limit,
             page_token=wanted.page_token,
-            spelling=OwnAddresses.of(request).spelling,
+            alias=OwnAddresses.of(request).alias,
         ),
         long=wanted.limit > SHORT_PAGE,
     )

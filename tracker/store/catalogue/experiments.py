@@ -1,104 +1,118 @@
-"""Creates, renames, tags, deletes and restores experiments, in the caller's transaction."""
+"""Experiments of the catalogue."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, select, update
+from sqlalchemy import Connection, Row, Select, Update, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tracker.domain.catalogue import ExperimentDetail, Life
 from tracker.domain.errors import ExperimentDeleted, ExperimentExists, ExperimentNotFound, KeyNotFound
 from tracker.domain.limits import check_experiment
-from tracker.store.catalogue_tables import datasets, experiment_tags, models
+from tracker.store.catalogue.part import CataloguePart
+from tracker.store.catalogue_tables import experiment_tags
 from tracker.store.database.dialect import add, possible_ids, upsert
 from tracker.store.database.typed_rows import record
-from tracker.store.tables import experiments
+from tracker.store.tables import experiments, runs
+from tracker.store.write.deletion import delete_experiment, delete_runs
 
 
-def create(connection: Connection, name: str, artifact_location: str | None, tags: Mapping[str, str], ms: int) -> int:
-    """Create an experiment; return its id. Of processes that use a name at once, all but one get ExperimentExists."""
-    row = {
-        "name": check_experiment(name),
-        "created_ms": ms,
-        "updated_ms": ms,
-        "artifact_location": artifact_location,
-    }
-    made = add(connection, experiments, ("name",), row)
-    found = connection.execute(select(experiments).where(experiments.c.name == name)).one()
-    if not made:
-        raise ExperimentExists(name, deleted=found.deleted_ms is not None)
-    if tags:
-        rows = [{"experiment_id": found.id, "key": key, "value": value} for key, value in tags.items()]
-        connection.execute(experiment_tags.insert(), rows)
-    return int(found.id)
+class ExperimentCatalogue(CataloguePart):
+    """Experiments."""
+
+    def create(self, name: str, *, artifact_location: str | None = None, tags: Mapping[str, str] | None = None) -> int:
+        """Create an experiment; return its id. ExperimentExists if the name is taken, by a deleted one too."""
+        ms = self._clock()
+        with self._changing() as connection:
+            row = {
+                "name": check_experiment(name),
+                "created_ms": ms,
+                "updated_ms": ms,
+                "artifact_location": artifact_location,
+            }
+            made = add(connection, experiments, ("name",), row)
+            found = connection.execute(select(experiments).where(experiments.c.name == name)).one()
+            if not made:
+                raise ExperimentExists(name, deleted=found.deleted_ms is not None)
+            if tags:
+                rows = [{"experiment_id": found.id, "key": key, "value": value} for key, value in tags.items()]
+                connection.execute(experiment_tags.insert(), rows)
+            return int(found.id)
+
+    def get(self, id: int) -> ExperimentDetail:
+        """The experiment, deleted or not."""
+        with self._reading() as connection:
+            return _details(connection, [row(connection, id)], experiment_tags.c.experiment_id == id)[0]
+
+    def named(self, name: str) -> ExperimentDetail | None:
+        """The experiment of that name, deleted or not."""
+        with self._reading() as connection:
+            found = connection.execute(select(experiments).where(experiments.c.name == name)).all()
+            return _details(connection, found, experiment_tags.c.experiment_id == found[0].id)[0] if found else None
+
+    def listed(self, life: Life = "active") -> Sequence[ExperimentDetail]:
+        """All experiments of that life, by id."""
+        with self._reading() as connection:
+            statement: Select[Any] = select(experiments).order_by(experiments.c.id)
+            if life != "all":
+                deleted = experiments.c.deleted_ms.is_not(None)
+                statement = statement.where(deleted if life == "deleted" else ~deleted)
+            return _details(connection, connection.execute(statement).all())
+
+    def rename(self, id: int, name: str) -> None:
+        """Rename it; ExperimentExists if the name is taken."""
+        ms = self._clock()
+        with self._changing() as connection:
+            active(connection, id)
+            holder = connection.execute(
+                select(experiments).where(experiments.c.name == check_experiment(name))
+            ).one_or_none()
+            if holder is not None and holder.id != id:
+                raise ExperimentExists(name, deleted=holder.deleted_ms is not None)
+            try:
+                connection.execute(update(experiments).where(experiments.c.id == id).values(name=name, updated_ms=ms))
+            except IntegrityError as error:  # another process took the name meanwhile
+                raise ExperimentExists(name, deleted=False) from error
+
+    def delete(self, id: int) -> None:
+        """Hide it and its runs; `Default` (0) can be deleted like any other."""
+        with self._changing() as connection:
+            active(connection, id)
+            connection.execute(_change(id, deleted_ms=self._clock(), updated_ms=self._clock()))
+
+    def restore(self, id: int) -> None:
+        """Show it and its runs again."""
+        with self._changing() as connection:
+            if row(connection, id).deleted_ms is not None:
+                connection.execute(_change(id, deleted_ms=None, updated_ms=self._clock()))
+
+    def remove(self, id: int) -> None:
+        """Remove all its rows for good, but not the row of `Default` itself; files stay."""
+        with self._changing() as connection:
+            row(connection, id)
+            delete_runs(connection, runs.c.experiment_id == id)
+            delete_experiment(connection, id)
+
+    def set_tag(self, id: int, key: str, value: str) -> None:
+        """Set one tag."""
+        with self._changing() as connection:
+            active(connection, id)
+            statement = upsert(connection, experiment_tags, ("experiment_id", "key"), ("value",))
+            connection.execute(statement, {"experiment_id": id, "key": key, "value": value})
+
+    def delete_tag(self, id: int, key: str) -> None:
+        """Remove one tag; KeyNotFound if there is none."""
+        with self._changing() as connection:
+            active(connection, id)
+            its = experiment_tags.c.experiment_id == id
+            if not connection.execute(delete(experiment_tags).where(its, experiment_tags.c.key == key)).rowcount:
+                raise KeyNotFound(f"experiment {id}", key)
 
 
-def get(connection: Connection, id: int) -> ExperimentDetail:
-    """The experiment, deleted or not; ExperimentNotFound."""
-    return _details(connection, [row(connection, id)], experiment_tags.c.experiment_id == id)[0]
-
-
-def named(connection: Connection, name: str) -> ExperimentDetail | None:
-    """The experiment of that name, deleted or not."""
-    found = connection.execute(select(experiments).where(experiments.c.name == name)).all()
-    return _details(connection, found, experiment_tags.c.experiment_id == found[0].id)[0] if found else None
-
-
-def listed(connection: Connection, life: Life) -> Sequence[ExperimentDetail]:
-    """All experiments of that life, by id."""
-    statement: Select[Any] = select(experiments).order_by(experiments.c.id)
-    if life != "all":
-        deleted = experiments.c.deleted_ms.is_not(None)
-        statement = statement.where(deleted if life == "deleted" else ~deleted)
-    return _details(connection, connection.execute(statement).all())
-
-
-def rename(connection: Connection, id: int, name: str, ms: int) -> None:
-    """Rename it."""
-    active(connection, id)
-    holder = connection.execute(select(experiments).where(experiments.c.name == check_experiment(name))).one_or_none()
-    if holder is not None and holder.id != id:
-        raise ExperimentExists(name, deleted=holder.deleted_ms is not None)
-    try:
-        connection.execute(update(experiments).where(experiments.c.id == id).values(name=name, updated_ms=ms))
-    except IntegrityError as error:  # another process took the name meanwhile
-        raise ExperimentExists(name, deleted=False) from error
-
-
-def set_deleted(connection: Connection, id: int, *, deleted: bool, ms: int) -> None:
-    """Delete or restore it; ExperimentDeleted if it is to be deleted and is already."""
-    if deleted:
-        active(connection, id)
-    elif row(connection, id).deleted_ms is None:
-        return
-    change = update(experiments).where(experiments.c.id == id)
-    connection.execute(change.values(deleted_ms=ms if deleted else None, updated_ms=ms))
-
-
-def remove(connection: Connection, id: int) -> None:
-    """Delete its rows; its runs must be removed before. `Default` stays, empty."""
-    row(connection, id)
-    for table in (experiment_tags, models, datasets):
-        connection.execute(delete(table).where(table.c.experiment_id == id))
-    if id != 0:
-        connection.execute(delete(experiments).where(experiments.c.id == id))
-
-
-def set_tag(connection: Connection, id: int, key: str, value: str) -> None:
-    """Set one tag."""
-    active(connection, id)
-    statement = upsert(connection, experiment_tags, ("experiment_id", "key"), ("value",))
-    connection.execute(statement, {"experiment_id": id, "key": key, "value": value})
-
-
-def delete_tag(connection: Connection, id: int, key: str) -> None:
-    """Remove one tag; KeyNotFound if there is none."""
-    active(connection, id)
-    its = experiment_tags.c.experiment_id == id
-    if not connection.execute(delete(experiment_tags).where(its, experiment_tags.c.key == key)).rowcount:
-        raise KeyNotFound(f"experiment {id}", key)
+def _change(id: int, **values: int | None) -> Update:
+    return update(experiments).where(experiments.c.id == id).values(values)
 
 
 def row(connection: Connection, id: int) -> Row[Any]:

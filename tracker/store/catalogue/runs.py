@@ -1,124 +1,186 @@
-"""Creates, changes and reads runs without a journal, in the caller's transaction."""
+"""Runs of the catalogue: those without a journal, and the details of all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import delete, or_, select
 
-from tracker.domain.catalogue import RunDetail
-from tracker.domain.errors import KeyNotFound, RunDeleted, RunExists, RunNotFound
-from tracker.domain.identity import now_ms
+from tracker.domain.catalogue import AddressAlias, Life, RunDetail
+from tracker.domain.errors import KeyNotFound, RunExists, RunNotFound
 from tracker.domain.limits import check_name, check_run_id
 from tracker.domain.records import Run
 from tracker.domain.vocabulary import RunStatus
-from tracker.store.catalogue import experiments as catalogue_experiments
-from tracker.store.database.dialect import add
+from tracker.store.catalogue.experiments import active
+from tracker.store.catalogue.part import CataloguePart
 from tracker.store.read.records import run_record, run_rows
+from tracker.store.read.run_cache import EncodedRuns, Unencoded, encoded_rows
 from tracker.store.read.run_details import details_of
 from tracker.store.tables import experiments, runs
 from tracker.store.tables import tags as tag_rows
 from tracker.store.write import sessions
+from tracker.store.write.claimed_run import changing, create_run
+from tracker.store.write.deletion import delete_runs
+
+T = TypeVar("T")
 
 
-def create(
-    connection: Connection,
-    run_id: str,
-    experiment_id: int,
-    *,
-    name: str,
-    started_ms: int,
-    artifact_uri: str,
-    tags: Mapping[str, str],
-    ms: int,
-) -> RunDetail:
-    """Create a running run without a lease; RunExists, ExperimentNotFound, ExperimentDeleted."""
-    experiment = catalogue_experiments.active(connection, experiment_id)
-    row = {
-        "uid": check_run_id(run_id),
-        "experiment_id": experiment_id,
-        "name": check_name(name),
-        "status": "running",
-        "started_ms": started_ms,
-        "alive_ms": ms,
-        "writer": "",
-        "artifact_uri": artifact_uri,
-        # Never a version of a removed run with this id: caches compare id and version.
-        "version": ms,
-    }
-    if not add(connection, runs, ("uid",), row):
-        raise RunExists(run_id)
-    if tags:
-        run_key = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
-        rows = [{"run_id": run_key, "key": key, "value": value} for key, value in tags.items()]
-        connection.execute(tag_rows.insert(), rows)
-    run = Run(
-        id=run_id,
-        name=name,
-        experiment=experiment.name,
-        status="running",
-        started_ms=started_ms,
-        ended_ms=None,
-        best_epoch=None,
-        artifact_uri=artifact_uri,
-        alive_ms=ms,
-    )
-    return RunDetail(
-        run=run, experiment_id=experiment_id, params={}, tags=dict(tags), metrics={}, datasets=[], inputs=[], outputs=[]
-    )
+class RunCatalogue(CataloguePart):
+    """Runs of clients without a journal, and the details of all runs."""
 
+    def create(
+        self, run_id: str, experiment_id: int, *, name: str, started_ms: int, artifact_uri: str, tags: Mapping[str, str]
+    ) -> RunDetail:
+        """Create a run without a lease: it is running until its status is changed. RunExists."""
+        ms = self._clock()
+        with self._changing() as connection:
+            experiment = active(connection, experiment_id)
+            made = create_run(
+                connection,
+                check_run_id(run_id),
+                experiment_id,
+                name=check_name(name),
+                started_ms=started_ms,
+                alive_ms=ms,
+                writer="",
+                artifact_uri=artifact_uri,
+                version=ms,
+            )
+            if not made:
+                raise RunExists(run_id)
+            if tags:
+                run_key = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
+                rows = [{"run_id": run_key, "key": key, "value": value} for key, value in tags.items()]
+                connection.execute(tag_rows.insert(), rows)
+            run = Run(
+                id=run_id,
+                name=name,
+                experiment=experiment.name,
+                status="running",
+                started_ms=started_ms,
+                ended_ms=None,
+                best_epoch=None,
+                artifact_uri=artifact_uri,
+                alive_ms=ms,
+            )
+            return RunDetail(
+                run=run,
+                experiment_id=experiment_id,
+                params={},
+                tags=dict(tags),
+                metrics={},
+                datasets=[],
+                inputs=[],
+                outputs=[],
+            )
 
-def change(
-    connection: Connection, run_id: str, *, status: RunStatus | None, ended_ms: int | None, name: str | None
-) -> Run:
-    """Set what is not None; see `Catalogue.change_run`."""
-    row = locked(connection, run_id)
-    values: dict[str, Any] = {"version": runs.c.version + 1}
-    if ended_ms is not None:
-        values["ended_ms"] = ended_ms
-    if name is not None:
-        values["name"] = check_name(name)
-    if status is not None:
-        values["status"] = status
-        if status == "running":
-            values["ended_ms"] = None
-            if row.status != "running":
-                values.update(sessions.begin(row._mapping.__getitem__, now_ms()))
-        # A valid lease of a running run stays. Otherwise it is removed, so that it cannot change the status later.
-        if status != "running" or row.status != "running":
-            values["writer"] = ""
-    connection.execute(update(runs).where(runs.c.id == row.id).values(values))
-    return run_record(connection.execute(run_rows.where(runs.c.id == row.id)).one())
+    def change(
+        self, run_id: str, *, status: RunStatus | None = None, ended_ms: int | None = None, name: str | None = None
+    ) -> Run:
+        """Set what is not None. A status given here is final: a journal's later end does not change it."""
+        with self._changing() as connection:
+            with changing(connection, run_id) as (_, run):
+                was = run.now("status")
+                if status == "running" and was != "running":
+                    run.changes.update(sessions.begin(run.now, self._clock()))
+                if ended_ms is not None:
+                    run.changes["ended_ms"] = ended_ms
+                if name is not None:
+                    run.changes["name"] = check_name(name)
+                if status is not None:
+                    run.changes["status"] = status
+                if status == "running":
+                    run.changes["ended_ms"] = None
+                # A valid lease of a running run stays. Otherwise it is removed, so that it cannot change the status
+                # later.
+                if status is not None and (status, was) != ("running", "running"):
+                    run.changes["writer"] = ""
+            return run_record(connection.execute(run_rows.where(runs.c.id == run.id)).one())
 
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove the tag; KeyNotFound if there is none."""
+        with self._changing_run(run_id) as (raw, run):
+            its = tag_rows.c.run_id == run.id, tag_rows.c.key == key
+            if not raw.connection.execute(delete(tag_rows).where(*its)).rowcount:
+                raise KeyNotFound(f"run {run_id!r}", key)
 
-def delete_tag(connection: Connection, run_id: str, key: str) -> None:
-    """Remove one tag; KeyNotFound if there is none."""
-    run = locked(connection, run_id).id
-    if not connection.execute(delete(tag_rows).where(tag_rows.c.run_id == run, tag_rows.c.key == key)).rowcount:
-        raise KeyNotFound(f"run {run_id!r}", key)
-    bump(connection, run)
+    def detail(self, run_id: str) -> RunDetail:
+        """The details of one run, deleted or not; RunNotFound."""
+        self._sweep()
+        with self._reading_points() as connection:
+            row = connection.execute(run_rows.where(runs.c.uid == run_id)).one_or_none()
+            if row is None:
+                raise RunNotFound(run_id)
+            return details_of(connection, [row])[0]
 
+    def search(
+        self,
+        experiment_ids: Iterable[int],
+        filter: str = "",
+        *,
+        life: Life = "active",
+        order_by: Iterable[str] = (),
+        limit: int = 1000,
+        page_token: str | None = None,
+        alias: AddressAlias | None = None,
+    ) -> tuple[Sequence[RunDetail], str | None]:
+        """A page of runs of these experiments (unknown ids are ignored), and the token of the next page or None.
 
-def detail(connection: Connection, run_id: str) -> RunDetail:
-    """The details of one run, deleted or not; RunNotFound."""
-    row = connection.execute(run_rows.where(runs.c.uid == run_id)).one_or_none()
-    if row is None:
-        raise RunNotFound(run_id)
-    return details_of(connection, [row])[0]
+        Filter and order mean what MLflow's search means by them; ties go newest start first, then by run id. Conditions
+        on `artifact_uri`, not the order, apply to the address that `alias` shows.
+        """
+        return self.search_encoded(
+            experiment_ids,
+            filter,
+            life=life,
+            order_by=order_by,
+            limit=limit,
+            page_token=page_token,
+            alias=alias,
+            encoded=Unencoded(),
+        )
 
+    def search_encoded(
+        self,
+        experiment_ids: Iterable[int],
+        filter: str = "",
+        *,
+        life: Life = "active",
+        order_by: Iterable[str] = (),
+        limit: int = 1000,
+        page_token: str | None = None,
+        alias: AddressAlias | None = None,
+        encoded: EncodedRuns[T],
+    ) -> tuple[list[T], str | None]:
+        """`search` with the runs as `encoded` makes them; only runs that it has not cached are read."""
+        from tracker.store.search.search import search_like_mlflow
 
-def locked(connection: Connection, run_id: str) -> Row[Any]:
-    """The run's row, locked until the transaction ends; RunNotFound, RunDeleted if it or its experiment is deleted."""
-    statement = select(runs, experiments.c.deleted_ms.label("hidden_ms")).join(experiments).where(runs.c.uid == run_id)
-    row = connection.execute(statement.with_for_update(of=runs)).one_or_none()
-    if row is None:
-        raise RunNotFound(run_id)
-    if row.deleted_ms is not None or row.hidden_ms is not None:
-        raise RunDeleted(run_id)
-    return row
+        self._sweep()
+        with self._reading_points() as connection:
+            rows, token = search_like_mlflow(
+                connection,
+                experiment_ids,
+                filter,
+                life=life,
+                order_by=order_by,
+                limit=limit,
+                page_token=page_token,
+                alias=alias,
+            )
+            return encoded_rows(connection, rows, encoded), token
 
+    def remove(self, run_id: str) -> None:
+        """Remove the run's rows for good; its files stay."""
+        with self._changing() as connection:
+            run = connection.execute(select(runs.c.id).where(runs.c.uid == run_id)).scalar()
+            if run is None:
+                raise RunNotFound(run_id)
+            delete_runs(connection, runs.c.id == run)
 
-def bump(connection: Connection, run: int) -> None:
-    """Raise the run's version, because something of the run changed."""
-    connection.execute(update(runs).where(runs.c.id == run).values(version=runs.c.version + 1))
+    def deleted_before(self, ms: int) -> Sequence[str]:
+        """Ids of the runs that were deleted before `ms`, or whose experiment was, the oldest first."""
+        gone = or_(runs.c.deleted_ms < ms, experiments.c.deleted_ms < ms)
+        statement = select(runs.c.uid).join(experiments).where(gone)
+        with self._reading() as connection:
+            return connection.execute(statement.order_by(runs.c.id)).scalars().all()

@@ -99,6 +99,8 @@ class DatabaseFile:
         self._connections: WeakSet[FileConnection] = WeakSet()
         self._leaving = False
         self._wal: Identity | None = None
+        # Looked at for every commit, so it is made once.
+        self._wal_path = self._with_ending("-wal")
         self._kept: FileConnection | None = None
         self._said = False
 
@@ -116,7 +118,7 @@ class DatabaseFile:
 
     @property
     def _wal_now(self) -> Identity | None:
-        return _identity(self._with_ending("-wal"))
+        return _identity(self._wal_path)
 
     def connect(self) -> FileConnection:
         """A new connection to the file at the path; StoreUnavailable if there is none."""

@@ -25,13 +25,13 @@ class Raw:
     Use it inside `driver_errors`, which converts them to SQLAlchemy's errors.
     """
 
-    __slots__ = ("_connection", "_cursor", "_driver", "_pooled", "postgres")
+    __slots__ = ("_cursor", "_driver", "_pooled", "connection", "postgres")
 
     def __init__(self, connection: Connection) -> None:
         self.postgres: bool = connection.dialect.name == "postgresql"
         self._pooled = self.postgres and not connection.info.get(DIRECT)
         driver: Any = connection.connection.dbapi_connection
-        self._connection = connection
+        self.connection = connection
         self._driver = driver
         self._cursor = driver.cursor()
 
@@ -45,7 +45,7 @@ class Raw:
     def commit(self) -> None:
         """Commit; StoreUnavailable if that went to a file that is no longer at the store's path."""
         self._driver.commit()
-        confirm(self._connection)
+        confirm(self.connection)
 
     def rollback(self) -> None:
         self._driver.rollback()

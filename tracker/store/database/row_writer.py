@@ -6,50 +6,45 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Table
 
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import Raw
 
 
-def write(
-    connection: Connection,
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    keys: tuple[str, ...] = (),
-    overwrite: tuple[str, ...] = (),
-) -> None:
-    """Insert rows of the same columns; if a row has the same `keys`, set its `overwrite` columns, or leave it.
+class RowBuffer:
+    """Rows that wait to be inserted, in order within a table.
 
-    Values are those of the driver: text for JSON. The connection's transaction must have begun.
+    Values are those of the driver: text for JSON.
     """
-    if not rows:
-        return
-    statement = _insert(table.name, tuple(rows[0]), keys, overwrite)
-    with driver_errors(connection, statement):
-        raw, values = Raw(connection), [tuple(row.values()) for row in rows]
-        if len(values) == 1:
-            raw.run(statement, values[0])
-        else:
-            raw.many(statement, values)
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[tuple[Any, ...]]] = {}
+
+    def add(
+        self, table: Table, row: Mapping[str, Any], keys: tuple[str, ...] = (), overwrite: tuple[str, ...] = ()
+    ) -> None:
+        """Add a row; if the table has one of the same `keys`, its `overwrite` columns are set, or it is left."""
+        statement = _insert(table.name, tuple(row), keys, overwrite)
+        self._rows.setdefault(statement, []).append(tuple(row.values()))
+
+    def flush(self, raw: Raw) -> None:
+        """Insert them. Raises the driver's errors."""
+        for statement, rows in self._rows.items():
+            if len(rows) == 1:
+                raw.run(statement, rows[0])
+            else:
+                raw.many(statement, rows)
+        self._rows.clear()
 
 
-def write_numbered(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:
-    """Insert a row into a table with an `id`; return its id."""
-    statement = _insert(table.name, tuple(row), (), ())
-    with driver_errors(connection, statement):
-        return Raw(connection).insert(statement, [tuple(row.values())])[0]
+def write(raw: Raw, table: Table, row: Mapping[str, Any], keys: tuple[str, ...] = ()) -> None:
+    """Insert a row at once, unless there is one of the same `keys`. Raises the driver's errors."""
+    raw.run(_insert(table.name, tuple(row), keys, ()), tuple(row.values()))
 
 
-def change(connection: Connection, statement: str, values: Sequence[Any]) -> None:
-    """Execute a statement given as text, with `?` for values."""
-    with driver_errors(connection, statement):
-        Raw(connection).run(statement, values)
-
-
-def rows_of(connection: Connection, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows of a query given as text, with `?` for values."""
-    with driver_errors(connection, statement):
-        return Raw(connection).rows(statement, values)
+def write_numbered(raw: Raw, table: Table, row: Mapping[str, Any]) -> int:
+    """Insert a row into a table with an `id`; return its id. Raises the driver's errors."""
+    return raw.insert(_insert(table.name, tuple(row), (), ()), [tuple(row.values())])[0]
 
 
 @cache

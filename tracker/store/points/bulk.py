@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection
-
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import Raw
+from tracker.store.points.summaries import Summary
 
 _COLUMNS = ("series_id", "step", "take", "fit", "offset_ms", "value")
 _TYPES = ("int4", "int8", "int4", "int4", "int8", "float8")
@@ -19,63 +17,74 @@ _CHUNKS = (2000, 200, 20)
 """Rows a statement. Few sizes, so that the driver keeps few prepared statements; the last rows are inserted singly."""
 
 
-@dataclass(frozen=True, slots=True)
-class PointColumns:
-    """Rows of `metric_points` by column, all equally long, sorted by the first three; None for NaN.
-
-    `offsets` are ms since the run's start.
-    """
-
-    series: list[int] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
-    takes: list[int] = field(default_factory=list)
-    fits: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    values: list[float | None] = field(default_factory=list)
-
-    def all(self) -> tuple[list[Any], ...]:
-        """The columns in the table's order."""
-        return self.series, self.steps, self.takes, self.fits, self.offsets, self.values
-
-
-def insert_points(connection: Connection, columns: PointColumns) -> None:
-    """Insert rows in bulk.
+class PointRows:
+    """Rows of `metric_points` that wait to be inserted; a series may get its id in between.
 
     SQLite gets statements of many rows: twice the speed of the driver's `executemany`, and the interpreter lock is
     released for whole statements rather than between rows, so that the training thread can run meanwhile. No tuple is
     created for each row: hundreds of thousands of them trigger full garbage collections, which pause every thread.
     PostgreSQL gets the rows through COPY.
     """
-    if connection.dialect.name == "postgresql":
-        with driver_errors(connection, "COPY metric_points"):
-            Raw(connection).copy(_COPY, _TYPES, zip(*columns.all(), strict=True))
-        return
-    flat: list[Any] = [None] * (_WIDTH * len(columns.steps))
-    for place, column in enumerate(columns.all()):
-        flat[place::_WIDTH] = column
-    with driver_errors(connection, _insert_sql(1)):
-        _insert_flat(Raw(connection), flat)
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Summary, int, int, int, int, float | None]] = []
+        self._columns: list[tuple[Summary, Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any]]]
+        self._columns = []
+
+    def add(self, one: Summary, step: int, take: int, fit: int, offset: int, value: float | None) -> None:
+        """Add a point; `offset` is in ms since the run's start, `value` None for NaN."""
+        self._rows.append((one, step, take, fit, offset, value))
+
+    def add_columns(
+        self,
+        one: Summary,
+        steps: Sequence[int],
+        takes: Sequence[int],
+        fits: Sequence[int],
+        offsets: Sequence[int],
+        values: Sequence[float | None],
+    ) -> None:
+        """Add points by column, all equally long."""
+        self._columns.append((one, steps, takes, fits, offsets, values))
+
+    def insert(self, raw: Raw) -> None:
+        """Insert the rows, in the order of the table. Raises the driver's errors."""
+        flat: list[Any] = []
+        self._rows.sort(key=_id)
+        for one, *row in self._rows:
+            flat.append(one.id)
+            flat += row
+        self._columns.sort(key=_id)
+        for one, *columns in self._columns:
+            begin, count = len(flat), len(columns[0])
+            flat += [one.id] * (count * _WIDTH)
+            for place, column in enumerate(columns, 1):
+                flat[begin + place :: _WIDTH] = column
+        self._rows.clear()
+        self._columns.clear()
+        if raw.postgres:
+            if flat:
+                raw.copy(_COPY, _TYPES, _tuples(flat))
+        else:
+            _insert(raw, flat)
 
 
-def insert_flat(raw: Raw, flat: list[Any]) -> None:
-    """`insert_points` for rows one after the other in one list. Raises the driver's errors."""
-    if raw.postgres:
-        raw.copy(_COPY, _TYPES, _rows(flat))
-    else:
-        _insert_flat(raw, flat)
+def _id(row: Any) -> int:
+    one: Summary = row[0]
+    return one.id
 
 
-def _insert_flat(raw: Raw, flat: list[Any]) -> None:
+def _insert(raw: Raw, flat: list[Any]) -> None:
     start = 0
     for rows in _CHUNKS:
         while start + rows * _WIDTH <= len(flat):
             raw.run(_insert_sql(rows), flat[start : start + rows * _WIDTH])
             start += rows * _WIDTH
     if start < len(flat):
-        raw.many(_insert_sql(1), list(_rows(flat, start)))
+        raw.many(_insert_sql(1), list(_tuples(flat, start)))
 
 
-def _rows(flat: list[Any], start: int = 0) -> Iterator[tuple[Any, ...]]:
+def _tuples(flat: list[Any], start: int = 0) -> Iterator[tuple[Any, ...]]:
     for at in range(start, len(flat), _WIDTH):
         yield tuple(flat[at : at + _WIDTH])
 

@@ -12,7 +12,8 @@ from tracker.domain.records import History
 from tracker.domain.vocabulary import Axis
 from tracker.store.database.driver_cursor import array_of
 from tracker.store.database.typed_rows import record_of_row, typed
-from tracker.store.points.supersession import HIGHEST, LOWEST, SeriesRows, cuts, read_pieces, read_points, visible
+from tracker.store.points.series_rows import HIGHEST, LOWEST, SeriesRows, read_pieces, read_points
+from tracker.store.points.supersession import fit_starts, visible
 from tracker.store.tables import metric_points, metric_rollups, runs, series
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def history(
             return thinned
     if most_rows is not None and first_step is None and last_step is None and found.points > most_rows:
         return None
-    begins = cuts(connection, found.run, found.axis)
+    starts = fit_starts(connection, found.run, found.axis)
     steps: NDArray[np.int64]
-    plain = None if raw or first_step is not None or last_step is not None else _plain(connection, found, begins)
+    plain = None if raw or first_step is not None or last_step is not None else _plain(connection, found, starts)
     if plain is not None:
         steps, ms, values = plain
     else:
@@ -52,7 +53,7 @@ def history(
             points = next(read_pieces(connection, found.id, most_rows + 1, **bounds))
             if len(points.steps) > most_rows:
                 return None
-        seen = visible(points, begins)
+        seen = visible(points, starts)
         if raw:
             return History(
                 key=key,
@@ -90,13 +91,13 @@ def find_series(connection: Connection, run_id: str, key: str) -> Any:
 
 
 def _plain(
-    connection: Connection, found: Any, begins: Sequence[tuple[int, int]]
+    connection: Connection, found: Any, starts: Sequence[tuple[int, int]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None:
     """Steps, times and values of a series whose rows are all visible, as nearly always; None if some are not.
 
     Reading SQLite's rows without their fits, which are not needed then, takes four fifths of the time.
     """
-    if connection.dialect.name != "sqlite" or len(begins) > 1:
+    if connection.dialect.name != "sqlite" or len(starts) > 1:
         return None
     rows = array_of(
         connection, _select_plain, {"series": found.id}, [("step", "i8"), ("offset", "i8"), ("value", "f8")]
@@ -119,11 +120,11 @@ def _from_stretches(
     inner = _stretches(connection, {"series": found.id, "first": first, "last": last})[1:-1]
     if 4 * len(inner) < max_points:
         return None
-    begins = cuts(connection, found.run, found.axis)
+    starts = fit_starts(connection, found.run, found.axis)
 
     def shown(low: int, high: int) -> SeriesRows:
         points = read_points(connection, found.id, first_step=low, last_step=high, started_ms=found.started_ms)
-        seen = visible(points, begins)
+        seen = visible(points, starts)
         return SeriesRows(points.steps[seen], points.fits[seen], points.ms[seen], points.values[seen])
 
     left = shown(first, int(inner["first_step"][0]) - 1)

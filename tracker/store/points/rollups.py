@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
-
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import Raw
+from tracker.store.points.series_rows import read_points
 from tracker.store.points.summaries import Summary
-from tracker.store.points.supersession import cuts, read_points, visible
+from tracker.store.points.supersession import fit_starts, visible
 
 STRETCH = 256
 """Points of a new stretch; those of its last step may be more."""
@@ -31,50 +30,46 @@ _Stretch = tuple[int, int, int, float | None, int, int, float | None, int, int]
 """first_step, last_step, count, then value, step and offset_ms of the minimum and of the maximum."""
 
 
-def extend(connection: Connection, changed: Iterable[Summary]) -> None:
+def extend(raw: Raw, changed: Iterable[Summary]) -> None:
     """Roll up the series in `changed` that have grown enough; their points and rows must be written already.
 
     `Summary.count` must be the number of visible points. Most points are rolled up once, which takes 0.2 µs a point; a
-    call takes milliseconds at most.
+    call takes milliseconds at most. Raises the driver's errors, like the other functions here.
     """
-    raw = Raw(connection)
     for one in changed:
         if one.count - one.rolled_count < LEAST or one.last is None:
             continue
         top = one.last[1]
-        with driver_errors(connection, "metric_rollups"):
-            ((first,),) = raw.rows(_SELECT_STEP_FROM, (one.id, _begin(one)))
-            if first is None or first >= top:
-                continue  # all at one step, as from clients that log without steps: a step is never split
-            made = _plain_stretches(raw, one, first, top)
-            if made is None:
-                made = _visible_stretches(connection, raw, one, first, top)
-            if made:
-                raw.many(_INSERT, [(one.id, *stretch) for stretch in made])
-                _set_rolled(raw, one, made[-1][1], one.rolled_count + sum(stretch[2] for stretch in made))
+        ((first,),) = raw.rows(_SELECT_STEP_FROM, (one.id, _begin(one)))
+        if first is None or first >= top:
+            continue  # all at one step, as from clients that log without steps: a step is never split
+        made = _plain_stretches(raw, one, first, top)
+        if made is None:
+            made = _visible_stretches(raw, one, first, top)
+        if made:
+            raw.many(_INSERT, [(one.id, *stretch) for stretch in made])
+            _set_rolled(raw, one, made[-1][1], one.rolled_count + sum(stretch[2] for stretch in made))
 
 
-def cut(connection: Connection, one: Summary, from_step: int) -> None:
+def cut(raw: Raw, one: Summary, from_step: int) -> None:
     """Delete the stretches that reach `from_step`: points at or after it change, arrive or are superseded."""
     if not one.rolled_count or from_step > one.rolled_step:
         return
-    with driver_errors(connection, "metric_rollups"):
-        raw = Raw(connection)
-        ((begin,),) = raw.rows(_SELECT_BEGIN, (one.id, from_step))
-        begin = from_step if begin is None else begin
-        ((gone,),) = raw.rows(
-            "SELECT sum(count) FROM metric_rollups WHERE series_id = ? AND first_step >= ?", (one.id, begin)
-        )
-        raw.run("DELETE FROM metric_rollups WHERE series_id = ? AND first_step >= ?", (one.id, begin))
-        ((left,),) = raw.rows("SELECT max(last_step) FROM metric_rollups WHERE series_id = ?", (one.id,))
-        _set_rolled(raw, one, -1 if left is None else left, one.rolled_count - int(gone or 0))
+    ((begin,),) = raw.rows(_SELECT_BEGIN, (one.id, from_step))
+    begin = from_step if begin is None else begin
+    ((gone,),) = raw.rows(
+        "SELECT sum(count) FROM metric_rollups WHERE series_id = ? AND first_step >= ?", (one.id, begin)
+    )
+    raw.run("DELETE FROM metric_rollups WHERE series_id = ? AND first_step >= ?", (one.id, begin))
+    ((left,),) = raw.rows("SELECT max(last_step) FROM metric_rollups WHERE series_id = ?", (one.id,))
+    _set_rolled(raw, one, -1 if left is None else left, one.rolled_count - int(gone or 0))
 
 
 def absorb(raw: Raw, one: Summary, points: Iterable[tuple[int, int, float | None]]) -> None:
     """Add late visible points, (step, offset_ms, value) up to `one.rolled_step`, to their stretches.
 
     Only for points that replace no other point; otherwise use `cut`. Else a client that writes to both ends of a series
-    in turn would have all of it rolled up again and again. Raises the driver's errors.
+    in turn would have all of it rolled up again and again.
     """
     stretch: _Stretch | None = None
     was = count = 0
@@ -148,16 +143,16 @@ def _plain_stretches(raw: Raw, one: Summary, first: int, top: int) -> list[_Stre
 # -- series with superseded rows, and PostgreSQL: from the visible points ---------------------------------------------
 
 
-def _visible_stretches(connection: Connection, raw: Raw, one: Summary, first: int, top: int) -> list[_Stretch]:
+def _visible_stretches(raw: Raw, one: Summary, first: int, top: int) -> list[_Stretch]:
     import numpy as np
 
     ((started_ms,),) = raw.rows("SELECT started_ms FROM runs WHERE id = ?", (one.run,))
-    begins = cuts(connection, one.run, one.axis)
+    starts_of_fits = fit_starts(raw.connection, one.run, one.axis)
     while True:
         far = raw.rows(_SELECT_FAR, (one.id, first))
         last = min(far[0][0], top - 1) if far else None
-        points = read_points(connection, one.id, first_step=first, last_step=last, started_ms=started_ms)
-        seen = visible(points, begins)
+        points = read_points(raw.connection, one.id, first_step=first, last_step=last, started_ms=started_ms)
+        seen = visible(points, starts_of_fits)
         if last is None or last >= top - 1 or seen.any():
             break
         first = last + 1  # all rows read are superseded

@@ -18,7 +18,8 @@ from tracker.domain.errors import StoreUnavailable
 from tracker.domain.vocabulary import UNNUMBERED, Axis
 from tracker.store.engine import passing_by
 from tracker.store.points.history import find_series
-from tracker.store.points.supersession import SeriesRows, cuts, read_pieces, visible
+from tracker.store.points.series_rows import SeriesRows, read_pieces
+from tracker.store.points.supersession import fit_starts, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,13 +125,13 @@ def spool(
     `turn` is held while a piece is read.
     """
     found = find_series(connection, run_id, key)
-    begins = cuts(connection, found.run, found.axis)
+    starts = fit_starts(connection, found.run, found.axis)
     pieces = read_pieces(
         connection, found.id, AT_ONCE, first_step=first_step, last_step=last_step, started_ms=found.started_ms
     )
     with _kept(SpooledHistory(key, found.axis, raw=raw)) as spooled, passing_by(connection):
         for points in _whole_steps(_in_turn(pieces, turn)):
-            seen = visible(points, begins)
+            seen = visible(points, starts)
             if raw:
                 spooled.add(steps=points.steps, ms=points.ms, values=points.values, fits=points.fits, superseded=~seen)
             else:

@@ -47,10 +47,10 @@ class Summary(Struct, eq=False, gc=False):
     """Whether more than the end of the series differs from the row."""
     stale: bool = False
     """Whether it must be computed again from the points."""
-    blocks: list[tuple[PointBlock, int, list[int]]] | None = None
-    """Waiting points of journals: block, column in it, times since the run's start."""
-    waiting: list[tuple[int, int, float]] | None = None
-    """Waiting points of other clients: (step, ms, value)."""
+    blocks: list[tuple[PointBlock, int]] | None = None
+    """Points of journals to place: block, and column in it."""
+    points: list[tuple[int, int, float]] | None = None
+    """Points of other clients to place: (step, ms, value)."""
     columns: tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]] | None = None
     """The same by column: steps, times, values."""
     recent: set[Mark] | None = None

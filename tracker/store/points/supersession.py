@@ -1,212 +1,68 @@
-"""Reads the points of a series, and defines the rule of supersession."""
+"""The rule of supersession: which rows of a run a later fit replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import ColumnElement, Connection, FromClause, exists
 
 from tracker.domain.vocabulary import UNNUMBERED, Axis
-from tracker.store.database.driver_cursor import Raw, array_of, arrays_of
-from tracker.store.database.row_writer import rows_of
-from tracker.store.database.typed_rows import record_of_row, typed
-from tracker.store.points.summaries import Summary
-from tracker.store.tables import fits, metric_points, runs, series
+from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.typed_rows import typed
+from tracker.store.points.series_rows import SeriesRows
+from tracker.store.tables import fits
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-LOWEST, HIGHEST = -(2**63), 2**63 - 1
-"""The smallest and the largest step."""
-_COLUMNS = [("step", "i8"), ("fit", "i8"), ("offset", "i8"), ("value", "f8")]
-_PACKED = 1_000_000
-"""Rows that PostgreSQL packs into one value, far below its limit of a gigabyte."""
+FitStarts = list[tuple[int, int]]
+"""(number, step): where each fit of a run begins on one axis."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesRows:
-    """All rows of a series in order of step and take: int64 (n,), values float64 (n,) with NaN for NULL."""
+def superseded_by(fit: Any, step: Any, later: Any, begin: Any) -> Any:
+    """Whether a row of `fit` at `step` is superseded by the fit `later`, which begins at the step `begin`.
 
-    steps: NDArray[np.int64]
-    fits: NDArray[np.int64]
-    ms: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-
-def read_points(
-    connection: Connection,
-    series_id: int,
-    *,
-    first_step: int | None = None,
-    last_step: int | None = None,
-    started_ms: int | None = None,
-) -> SeriesRows:
-    """The rows of a series, superseded ones included; those of the steps from `first_step` to `last_step`.
-
-    `started_ms` is that of the run; it is read if it is not given.
+    A fit supersedes the rows of earlier fits at or after its beginning. Rows outside fits (0), and points of clients
+    without a journal (UNNUMBERED), stay. The arguments are numbers, NumPy arrays or columns of SQL; so is the answer.
     """
-    import numpy as np
-
-    if started_ms is None:
-        found = connection.execute(_select_started, {"series": series_id}).scalar() or 0
-        (started_ms,) = record_of_row((found,), tuple[int], "runs", ("started_ms",))
-    wanted = _wanted(series_id, first_step, last_step)
-    if connection.dialect.name == "postgresql":
-        pieces = list(_packed_pieces(connection, wanted, _PACKED))
-        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    else:
-        rows = array_of(connection, _select_points, wanted, _COLUMNS)
-    return _points(rows, started_ms)
+    return (fit > 0) & (fit < later) & (step >= begin)
 
 
-def read_pieces(
-    connection: Connection,
-    series_id: int,
-    most: int,
-    *,
-    first_step: int | None = None,
-    last_step: int | None = None,
-    started_ms: int,
-) -> Iterator[SeriesRows]:
-    """`read_points` in pieces of `most` rows; the last one has fewer."""
-    wanted = _wanted(series_id, first_step, last_step)
-    if connection.dialect.name == "postgresql":
-        arrays = _packed_pieces(connection, wanted, most)
-    else:
-        arrays = arrays_of(connection, _select_points, wanted, _COLUMNS, most)
-    return (_points(rows, started_ms) for rows in arrays)
-
-
-def _packed_pieces(connection: Connection, wanted: Mapping[str, int], most: int) -> Iterator[NDArray[Any]]:
-    """The rows, which PostgreSQL packs into one value: four times as fast as one by one."""
-    import numpy as np
-
-    kind = np.dtype([("step", ">i8"), ("take", ">i4"), ("fit", ">i4"), ("offset", ">i8"), ("value", ">f8")])
-    step, take = wanted["first"], -1
-    while True:
-        data = connection.execute(_SELECT_PACKED, {**wanted, "step": step, "take": take, "most": most}).scalar()
-        piece = np.frombuffer(data or b"", dtype=kind)
-        yield piece
-        if len(piece) < most:
-            return
-        step, take = int(piece["step"][-1]), int(piece["take"][-1])
-
-
-def _wanted(series_id: int, first_step: int | None, last_step: int | None) -> dict[str, int]:
-    return {
-        "series": series_id,
-        "first": LOWEST if first_step is None else first_step,
-        "last": HIGHEST if last_step is None else last_step,
-    }
-
-
-def _points(rows: NDArray[Any], started_ms: int) -> SeriesRows:
-    import numpy as np
-
-    return SeriesRows(
-        steps=rows["step"].astype(np.int64),
-        fits=rows["fit"].astype(np.int64),
-        ms=rows["offset"].astype(np.int64) + started_ms,
-        values=rows["value"].astype(np.float64),
-    )
-
-
-def cuts(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:
-    """(fit, step): where each fit of the run begins on `axis`; nothing supersedes on the axis `time`."""
-    if axis == "time":
-        return []
-    first = fits.c.first_epoch if axis == "epoch" else fits.c.first_step
-    rows = connection.execute(select(fits.c.number, first).where(fits.c.run_id == run))
-    return typed(rows, tuple[int, int], "fits", ("number", first.name))
-
-
-def cuts_now(connection: Connection, run: int, axis: Axis) -> list[tuple[int, int]]:
-    """`cuts` for transactions that write, which need it for each batch of a training."""
+def fit_starts(connection: Connection, run: int, axis: Axis) -> FitStarts:
+    """Where each fit of the run begins on `axis`; empty for the axis `time`, where nothing is superseded."""
     if axis == "time":
         return []
     first = "first_epoch" if axis == "epoch" else "first_step"
     statement = f"SELECT number, {first} FROM fits WHERE run_id = ?"
-    return [(fit, step) for fit, step in rows_of(connection, statement, (run,))]
+    with driver_errors(connection, statement):
+        rows = Raw(connection).rows(statement, (run,))
+    return typed(rows, tuple[int, int], "fits", ("number", first))
 
 
-def visible(points: SeriesRows, begins: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
+def is_superseded(fit: int, step: int, starts: Iterable[tuple[int, int]]) -> bool:
+    """Whether some fit supersedes a row of `fit` at `step`."""
+    return any(superseded_by(fit, step, later, begin) for later, begin in starts)
+
+
+def not_superseded(rows: FromClause, step: ColumnElement[int], begin: ColumnElement[int]) -> ColumnElement[bool]:
+    """The rows (columns `run_id`, `fit`) at `step` that no fit supersedes, which begins at its column `begin`."""
+    return ~exists().where(fits.c.run_id == rows.c.run_id, superseded_by(rows.c.fit, step, fits.c.number, begin))
+
+
+def visible(points: SeriesRows, starts: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
     """Which points are not superseded, bool (n,).
 
-    A fit supersedes points of earlier fits at or after its beginning; points outside fits stay. Of the remaining points
-    the last one written at each step counts. Unnumbered points are never superseded and supersede nothing.
+    Of the points of fits and journals that are left at a step the last one written counts. Points of clients without a
+    journal supersede nothing.
     """
     import numpy as np
 
     keep = np.ones(len(points.steps), dtype=np.bool_)
-    for fit, step in begins:
-        keep &= ~((points.fits > 0) & (points.fits < fit) & (points.steps >= step))
+    for later, begin in starts:
+        keep &= ~superseded_by(points.fits, points.steps, later, begin)
     index = np.flatnonzero(keep & (points.fits != UNNUMBERED))
     steps = points.steps[index]
     keep[index[:-1][steps[:-1] == steps[1:]]] = False
     return keep
-
-
-def visible_values(
-    connection: Connection, raw: Raw, places: Sequence[tuple[Summary, int, int]]
-) -> dict[tuple[int, int, int], set[float | None]]:
-    """The values (None: NaN) of the visible points at (series, step, ms since the run's start), by id of the series."""
-    there: dict[tuple[int, int, int], set[float | None]] = {}
-    for (one, step, offset), rows in zip(places, _rows_at(raw, places), strict=True):
-        numbered = [row for row in rows if row[1] != UNNUMBERED]
-        if numbered:
-            begins = [fit for fit, first in cuts(connection, one.run, one.axis) if first <= step]
-            shown = [row for row in numbered if row[1] == 0 or not any(fit > row[1] for fit in begins)]
-            rows = [row for row in rows if row[1] == UNNUMBERED] + shown[-1:]
-        there[one.id, step, offset] = {value for at, _, value in rows if at == offset}
-    return there
-
-
-_Found = tuple[int, int, float | None]
-"""offset_ms, fit, value."""
-
-
-def _rows_at(raw: Raw, places: Sequence[tuple[Summary, int, int]]) -> list[list[_Found]]:
-    """The rows at each place, and all numbered rows of its step, by take."""
-    if not raw.postgres:
-        return [raw.rows(_SELECT_AT, (one.id, step, offset, UNNUMBERED)) for one, step, offset in places]
-    ids, steps, offsets = zip(*((one.id, step, offset) for one, step, offset in places), strict=True)
-    found: list[list[_Found]] = [[] for _ in places]
-    for number, *row in raw.rows(_SELECT_ALL_AT, (list(ids), list(steps), list(offsets), UNNUMBERED)):
-        found[number - 1].append((row[0], row[1], row[2]))
-    return found
-
-
-_SELECT_AT = (
-    "SELECT offset_ms, fit, value FROM metric_points"
-    " WHERE series_id = ? AND step = ? AND (offset_ms = ? OR fit != ?) ORDER BY take"
-)
-_SELECT_ALL_AT = """
-    SELECT at.number, p.offset_ms, p.fit, p.value
-    FROM unnest(?::int4[], ?::int8[], ?::int8[]) WITH ORDINALITY AS at (series_id, step, offset_ms, number)
-    JOIN metric_points AS p
-    ON p.series_id = at.series_id AND p.step = at.step AND (p.offset_ms = at.offset_ms OR p.fit != ?)
-    ORDER BY at.number, p.take
-"""
-_c = metric_points.c
-_select_started = select(runs.c.started_ms).join(series).where(series.c.id == bindparam("series"))
-_select_points = (
-    select(_c.step, _c.fit, _c.offset_ms, _c.value)
-    .where(_c.series_id == bindparam("series"), _c.step >= bindparam("first"), _c.step <= bindparam("last"))
-    .order_by(_c.step, _c.take)
-)
-_SELECT_PACKED = text(
-    """
-    SELECT string_agg(
-        int8send(step) || int4send(take) || int4send(fit) || int8send(offset_ms)
-        || float8send(coalesce(value, 'NaN')), '' ORDER BY step, take)
-    FROM (
-        SELECT * FROM metric_points
-        WHERE series_id = :series AND (step, take) > (:step, :take) AND step <= :last
-        ORDER BY step, take LIMIT :most
-    ) AS rows
-    """
-)

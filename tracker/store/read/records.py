@@ -14,7 +14,8 @@ from tracker.domain.run_progress import Progress
 from tracker.domain.vocabulary import Axis
 from tracker.store import addresses
 from tracker.store.database.typed_rows import Json, from_json, record, record_of_row, typed
-from tracker.store.points.supersession import cuts, read_points, visible
+from tracker.store.points.series_rows import read_points
+from tracker.store.points.supersession import fit_starts, is_superseded, not_superseded, visible
 from tracker.store.read.params import ParamType, param_value
 from tracker.store.tables import (
     CHECKPOINT_SAVED,
@@ -175,13 +176,13 @@ def get_fits(connection: Connection, run: int) -> Sequence[Fit]:
 
 def get_epochs(connection: Connection, run: int) -> Sequence[Epoch]:
     values: dict[int, dict[str, float]] = {}
-    begins = cuts(connection, run, "epoch")
+    starts = fit_starts(connection, run, "epoch")
     axis: Axis = "epoch"
     for one in connection.execute(
         select(series.c.id, series.c.key).where(series.c.run_id == run, series.c.axis == axis).order_by(series.c.key)
     ):
         points = read_points(connection, one.id)
-        seen = visible(points, begins)
+        seen = visible(points, starts)
         for step, value in zip(points.steps[seen].tolist(), points.values[seen].tolist(), strict=True):
             values.setdefault(step, {})[one.key] = value
     return [
@@ -201,18 +202,13 @@ def get_epochs(connection: Connection, run: int) -> Sequence[Epoch]:
 
 
 def _visible_epochs(connection: Connection, run: int) -> Sequence[Row[Any]]:
-    """The rows of epochs that are not superseded, one for each number."""
-    begins = cuts(connection, run, "epoch")
-    shown: dict[int, Row[Any]] = {}
-    rows = connection.execute(
-        select(epochs).where(epochs.c.run_id == run).order_by(epochs.c.number, epochs.c.ms, epochs.c.fit)
-    ).all()
+    """The rows of epochs that are not superseded, one for each number: the last one."""
+    c = epochs.c
+    there = not_superseded(epochs, c.number, fits.c.first_epoch)
+    rows = connection.execute(select(epochs).where(c.run_id == run, there).order_by(c.number, c.ms, c.fit)).all()
     columns = ("number", "fit", "step")
     typed([(row.number, row.fit, row.step) for row in rows], tuple[int, int, int | None], "epochs", columns)
-    for row in rows:
-        if not any(0 < row.fit < fit and row.number >= first for fit, first in begins):
-            shown[row.number] = row
-    return list(shown.values())
+    return list({row.number: row for row in rows}.values())
 
 
 def get_events(connection: Connection, run: int) -> Sequence[Event]:
@@ -248,12 +244,13 @@ def get_histograms(connection: Connection, run: int, key: str | None) -> Sequenc
         statement = statement.where(histograms.c.key == key)
     c = histograms.c
     shown: dict[tuple[str, int], Histogram] = {}
-    begins: dict[Axis, list[tuple[int, int]]] = {a: cuts(connection, run, a) for a in ("epoch", "step", "time")}
+    axes: tuple[Axis, ...] = ("epoch", "step", "time")
+    starts = {axis: fit_starts(connection, run, axis) for axis in axes}
     for row in connection.execute(statement.order_by(c.key, c.step, c.fit)):
         axis, step, its = record_of_row(
             (row.axis, row.step, row.fit), tuple[Axis, int, int], "histograms", ("axis", "step", "fit")
         )
-        if any(0 < its < fit and step >= first for fit, first in begins[axis]):
+        if is_superseded(its, step, starts[axis]):
             continue
         values = {
             "key": row.key,

@@ -23,7 +23,7 @@ class RunVersion(NamedTuple):
     deleted: bool
 
 
-class Shown(Protocol[T_co]):
+class EncodedRuns(Protocol[T_co]):
     """Converts runs, and caches the results by version. Usable from many threads at once."""
 
     def get(self, of: RunVersion) -> T_co | None:
@@ -35,7 +35,7 @@ class Shown(Protocol[T_co]):
         ...
 
 
-class AsRead:
+class Unencoded:
     """Converts and caches nothing: runs are read each time."""
 
     def get(self, of: RunVersion) -> None:
@@ -45,13 +45,13 @@ class AsRead:
         return detail
 
 
-def shown_rows(connection: Connection, rows: Sequence[Row[Any]], shown: Shown[T]) -> list[T]:
-    """The results of `shown` for runs in the order of `rows` (see `details_of`); missing ones are read at once."""
+def encoded_rows(connection: Connection, rows: Sequence[Row[Any]], encoded: EncodedRuns[T]) -> list[T]:
+    """The results of `encoded` for runs in the order of `rows` (see `details_of`); missing ones are read at once."""
     versions = [RunVersion(row.uid, row.version, row.deleted_ms is not None) for row in rows]
-    found = [shown.get(version) for version in versions]
+    found = [encoded.get(version) for version in versions]
     missing = [index for index, one in enumerate(found) if one is None]
     if missing:
         for index, detail in zip(missing, details_of(connection, [rows[index] for index in missing]), strict=True):
             check_deadline()
-            found[index] = shown.add(versions[index], detail)
+            found[index] = encoded.add(versions[index], detail)
     return found  # type: ignore[return-value]

@@ -19,7 +19,7 @@ from tracker.store.read.records import run_record
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RunContent:
     """All of a run except its own row; valid while `runs.version` is unchanged."""
 
     params: dict[str, str] = field(default_factory=dict)
@@ -32,53 +32,53 @@ class Facts:
 
 def details_of(connection: Connection, rows: Sequence[Row[Any]]) -> list[RunDetail]:
     """The details of runs in the order of `rows`, which have the columns of `runs` and `experiment`, its name."""
-    facts = facts_of(connection, [row.id for row in rows])
-    return [detail_of(row, facts[row.id]) for row in rows]
+    content = content_of(connection, [row.id for row in rows])
+    return [detail_of(row, content[row.id]) for row in rows]
 
 
-def detail_of(row: Row[Any], facts: Facts) -> RunDetail:
+def detail_of(row: Row[Any], content: RunContent) -> RunDetail:
     """The detail of the run in `row`."""
     return RunDetail(
         run=run_record(row),
         experiment_id=row.experiment_id,
-        params=facts.params,
-        tags=facts.tags,
-        metrics=facts.metrics,
-        datasets=facts.datasets,
-        inputs=facts.inputs,
-        outputs=facts.outputs,
+        params=content.params,
+        tags=content.tags,
+        metrics=content.metrics,
+        datasets=content.datasets,
+        inputs=content.inputs,
+        outputs=content.outputs,
     )
 
 
-def facts_of(connection: Connection, ids: Sequence[int]) -> dict[int, Facts]:
-    """The facts of these runs by integer key; a handful of statements, however many runs."""
-    facts = {id: Facts() for id in ids}
-    if facts:
+def content_of(connection: Connection, ids: Sequence[int]) -> dict[int, RunContent]:
+    """The content of these runs by integer key; a handful of statements, however many runs."""
+    content = {id: RunContent() for id in ids}
+    if content:
         with driver_errors(connection, _SERIES):
-            _read(_Page(connection, facts), facts)
-    return facts
+            _read(_Page(connection, content), content)
+    return content
 
 
-def _read(page: _Page, facts: Mapping[int, Facts]) -> None:
+def _read(page: _Page, content: Mapping[int, RunContent]) -> None:
     for run, key, text in typed(page.rows(_PARAMS), tuple[int, str, str], "params", ("run_id", "key", "text")):
-        facts[run].params[key] = text
+        content[run].params[key] = text
     for run, key, text in typed(page.rows(_TAGS), tuple[int, str, str], "tags", ("run_id", "key", "value")):
-        facts[run].tags[key] = text
+        content[run].tags[key] = text
     for run, *columns in typed(page.rows(_SERIES), _SeriesRow, "series", _SERIES_COLUMNS):
-        facts[run].metrics[columns[0]] = _summary(*columns)
+        content[run].metrics[columns[0]] = _summary(*columns)
     uses = typed(page.rows(_USES), tuple[int, int, str], "run_datasets", ("run_id", "dataset_id", "tags"))
     # Many runs use one data set, whose schema and profile may be long: each is read once.
     described = typed(page.rows(_DATASETS, {use[1] for use in uses}), _DatasetRow, "datasets", _DATASET_COLUMNS)
     datasets = {id: _dataset(*columns) for id, *columns in described}
     for run, dataset, tags in uses:
-        facts[run].datasets.append(
+        content[run].datasets.append(
             DatasetUse(dataset=datasets[dataset], tags=from_json(tags, dict[str, str], "run_datasets.tags"))
         )
     linked = typed(
         page.rows(_MODELS), tuple[int, str, str, int], "run_models", ("run_id", "direction", "model_uid", "step")
     )
     for run, direction, model_id, step in linked:
-        links = facts[run].inputs if direction == "input" else facts[run].outputs
+        links = content[run].inputs if direction == "input" else content[run].outputs
         links.append(ModelLink(model_id=model_id, step=step))
 
 

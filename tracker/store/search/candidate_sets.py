@@ -16,7 +16,7 @@ _ATTRIBUTES = {"name": "name", "run_id": "uid", "started_ms": "started_ms", "exp
 
 
 @dataclass(frozen=True)
-class Driver:
+class CandidateSet:
     """A set of run ids that contains every match: the union of `rows`, at most as many as the rows of `counted`.
 
     `counted` has the order of the index to count in, because PostgreSQL may read the table otherwise. The set is
@@ -28,9 +28,9 @@ class Driver:
     exactly: tuple[Node, ...] = ()
 
 
-def drivers(conditions: Conditions, parts: Sequence[Node]) -> list[Driver]:
+def candidate_sets(conditions: Conditions, parts: Sequence[Node]) -> list[CandidateSet]:
     """The candidate sets of a search for all of the parts; parts about one field make one set."""
-    found: list[Driver] = []
+    found: list[CandidateSet] = []
     leaves: dict[Field, list[Leaf]] = {}
     for part in parts:
         if isinstance(part, Or):
@@ -40,27 +40,27 @@ def drivers(conditions: Conditions, parts: Sequence[Node]) -> list[Driver]:
         elif part.field.kind == "dataset":
             if has_row(part):
                 uses = conditions.uses(part)
-                found.append(Driver((uses,), (uses,), (part,)))
+                found.append(CandidateSet((uses,), (uses,), (part,)))
         elif _findable(part):
             leaves.setdefault(part.field, []).append(part)
-    return [*found, *(_driver(conditions, field, about) for field, about in leaves.items())]
+    return [*found, *(_of_field(conditions, field, about) for field, about in leaves.items())]
 
 
-def _either(conditions: Conditions, node: Or) -> list[Driver]:
+def _either(conditions: Conditions, node: Or) -> list[CandidateSet]:
     """The union of the first candidate set of each part, if every part has one."""
     firsts = []
     exactly = True
     for part in node.parts:
         wanted = part.parts if isinstance(part, And) else (part,)
-        if not (found := drivers(conditions, wanted)):
+        if not (found := candidate_sets(conditions, wanted)):
             return []
         firsts.append(found[0])
         exactly = exactly and found[0].exactly == wanted
     counted = tuple(rows for first in firsts for rows in first.counted)
-    return [Driver(counted, tuple(rows for first in firsts for rows in first.rows), (node,) if exactly else ())]
+    return [CandidateSet(counted, tuple(rows for first in firsts for rows in first.rows), (node,) if exactly else ())]
 
 
-def _driver(conditions: Conditions, field: Field, leaves: Sequence[Leaf]) -> Driver:
+def _of_field(conditions: Conditions, field: Field, leaves: Sequence[Leaf]) -> CandidateSet:
     if field.kind == "attribute":
         table = table_of("attribute", "probed")
         ids = (
@@ -69,14 +69,14 @@ def _driver(conditions: Conditions, field: Field, leaves: Sequence[Leaf]) -> Dri
             .where(*(conditions.attribute(leaf, table) for leaf in leaves))
         )
         column = _ATTRIBUTES[field.key]
-        return Driver((ids.order_by(table.c[column]) if column else ids,), (ids,), tuple(leaves))
+        return CandidateSet((ids.order_by(table.c[column]) if column else ids,), (ids,), tuple(leaves))
     rows = table_of(field.kind, "probed")
     key, ids = rows.c.key == field.key, select(rows.c.run_id).select_from(rows)
     # Conditions that no index supports are left out of the count: the rows of the key bound the size.
     known = [clause for leaf in leaves if _narrow(leaf) for clause in conditions.row(leaf, rows)]
     asked = [clause for leaf in leaves for clause in conditions.row(leaf, rows)]
     counted = ids.where(key, *known).order_by(_indexed(leaves[0], rows))
-    return Driver((counted,), (ids.where(key, *asked),), tuple(leaves))
+    return CandidateSet((counted,), (ids.where(key, *asked),), tuple(leaves))
 
 
 def _findable(leaf: Leaf) -> bool:

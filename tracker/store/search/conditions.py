@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
-from tracker.domain.catalogue import Spelling
+from tracker.domain.catalogue import AddressAlias
 from tracker.query.syntax import (
     NUMBER_ATTRIBUTES,
     And,
@@ -102,13 +102,13 @@ def among(column: ColumnElement[Any], ids: Select[Any] | CompoundSelect[Any], di
 class Conditions:
     """Builds conditions for one database, given by SQLAlchemy's name of its dialect.
 
-    Those on `artifact_uri` apply to the address as it is shown: to a server's clients with `spelling`, else to readers.
+    Those on `artifact_uri` apply to the address as it is shown: to a server's clients with `alias`, else to readers.
     """
 
-    def __init__(self, dialect: str, addresses: Addresses, spelling: Spelling | None = None) -> None:
+    def __init__(self, dialect: str, addresses: Addresses, alias: AddressAlias | None = None) -> None:
         self._dialect = dialect
         self._addresses = addresses
-        self._spelling = spelling
+        self._alias = alias
 
     def of(self, node: Node) -> Clause:
         """The condition on `runs` that the node states."""
@@ -253,9 +253,9 @@ class Conditions:
         column = table.c[ATTRIBUTES[key]]
         if key == "artifact_uri":
             column = self._addresses.shown_in_sql(column)
-            if self._spelling is not None:
-                kept, shown = _spelled(self._spelling.kept, table), _spelled(self._spelling.shown, table)
-                start = func.substr(column, 1, len(self._spelling.kept)) if self._spelling.begins else column
+            if self._alias is not None:
+                kept, shown = _filled_in(self._alias.kept, table), _filled_in(self._alias.shown, table)
+                start = func.substr(column, 1, len(self._alias.kept)) if self._alias.begins else column
                 column = case((start == kept, shown), else_=column)
         if isinstance(leaf, IsNull):
             return column.is_not(None) if leaf.negated else column.is_(None)
@@ -270,8 +270,8 @@ class Conditions:
         return and_(column.is_not(None), meets) if runs.c[ATTRIBUTES[key]].nullable else meets
 
 
-def _spelled(template: str, table: FromClause) -> ColumnElement[str]:
-    """The text that the template (see `Spelling`) makes of a row of `table`."""
+def _filled_in(template: str, table: FromClause) -> ColumnElement[str]:
+    """The text that the template (see `AddressAlias`) makes of a row of `table`."""
     ids = {"{experiment}": cast(table.c.experiment_id, Text), "{run}": table.c.uid}
     pieces = [ids[piece] if piece in ids else literal(piece) for piece in _ID.split(template)]
     return reduce(operator.add, pieces)

@@ -3,7 +3,7 @@
 A page token holds the sort keys of the last run of its page, and the next page begins after them, so that runs that are
 added or removed between pages neither repeat nor hide others. Three strategies give the same page:
 
-- *driven*: some condition holds for few runs, according to an index; those are fetched and sorted;
+- *from candidates*: some condition holds for few runs, according to an index; those are fetched and sorted;
 - *walked*: ordered by one metric, parameter or tag, its index is walked until the page is full, with the rest of the
   filter probed run by run; then come the runs with NaN, and those without the value;
 - *sorted*: everything else. In order of start alone this walks an index too.
@@ -34,12 +34,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from tracker.domain.catalogue import Life, Spelling
+from tracker.domain.catalogue import AddressAlias, Life
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.query.filters import parse_filter, parse_order
 from tracker.query.syntax import And, Compare, Field, In, IsNan, Node, OrderTerm
 from tracker.store import addresses
-from tracker.store.search.candidate_sets import Driver, drivers
+from tracker.store.search.candidate_sets import CandidateSet, candidate_sets
 from tracker.store.search.conditions import Clause, Conditions, among, by_code, table_of
 from tracker.store.search.scope import Scope
 from tracker.store.search.sorting import (
@@ -50,15 +50,15 @@ from tracker.store.search.sorting import (
     Sort,
     Value,
     normal,
+    rank_groups,
     read_token,
-    stretches,
     write_token,
 )
 from tracker.store.tables import runs
 
 MAX_LIMIT = 50_000
 MAX_TERMS = 20
-_MOST_DRIVERS = 8
+_MOST_CANDIDATE_SETS = 8
 _PLAIN = {"max_parallel_workers_per_gather": "0", "jit": "off"}
 
 _Found = tuple[tuple[Value, ...], Row[Any]]
@@ -72,17 +72,17 @@ def search(
     order_by: Iterable[str] = (),
     limit: int = 100,
     page_token: str | None = None,
-    spelling: Spelling | None = None,
+    alias: AddressAlias | None = None,
 ) -> tuple[list[Row[Any]], str | None]:
     """One page of runs, and the token of the next page or None after the last.
 
     Rows have the columns of `runs`, the experiment's name as `experiment`, and then the sort keys. Deleted runs and
     those of deleted experiments are left out; `experiments` None means all. The order is newest first, also among runs
     that `order_by` leaves equal; text sorts by its first 200 characters. Conditions on `artifact_uri` apply to the
-    address that `spelling` shows. Raises InvalidFilter, InvalidPageToken, ExperimentNotFound, InvalidValue.
+    address that `alias` shows. Raises InvalidFilter, InvalidPageToken, ExperimentNotFound, InvalidValue.
     """
     wanted = _parsed(filter, order_by, limit)
-    return _page(connection, wanted, Scope.named(connection, experiments), Manner.OURS, limit, page_token, spelling)
+    return _page(connection, wanted, Scope.named(connection, experiments), Manner.OURS, limit, page_token, alias)
 
 
 def search_like_mlflow(
@@ -94,7 +94,7 @@ def search_like_mlflow(
     order_by: Iterable[str] = (),
     limit: int = 100,
     page_token: str | None = None,
-    spelling: Spelling | None = None,
+    alias: AddressAlias | None = None,
 ) -> tuple[list[Row[Any]], str | None]:
     """`search` in the experiments with these ids, in MLflow's order; unknown ids are ignored.
 
@@ -102,7 +102,7 @@ def search_like_mlflow(
     """
     wanted = _parsed(filter, order_by, limit)
     return _page(
-        connection, wanted, Scope.of(connection, experiment_ids, life), Manner.MLFLOW, limit, page_token, spelling
+        connection, wanted, Scope.of(connection, experiment_ids, life), Manner.MLFLOW, limit, page_token, alias
     )
 
 
@@ -125,10 +125,10 @@ def _page(
     manner: Manner,
     limit: int,
     page_token: str | None,
-    spelling: Spelling | None = None,
+    alias: AddressAlias | None = None,
 ) -> tuple[list[Row[Any]], str | None]:
     node, terms = wanted
-    found = _Search(connection, node, scope, manner, spelling)
+    found = _Search(connection, node, scope, manner, alias)
     query = repr((node, terms, scope.asked, scope.life, manner.value)).encode()
     place = None if page_token is None else read_token(page_token, query, found.sort(terms).keys)
     page = [] if scope.ids == () else found.page(terms, place, limit + 1)
@@ -140,11 +140,11 @@ class _Search:
     """A search with one filter over some experiments."""
 
     def __init__(
-        self, connection: Connection, node: Node | None, scope: Scope, manner: Manner, spelling: Spelling | None
+        self, connection: Connection, node: Node | None, scope: Scope, manner: Manner, alias: AddressAlias | None
     ) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
-        self._conditions = Conditions(self._dialect, addresses.of(connection.dialect), spelling)
+        self._conditions = Conditions(self._dialect, addresses.of(connection.dialect), alias)
         self._parts = node.parts if isinstance(node, And) else () if node is None else (node,)
         self._scope = scope
         self._manner = manner
@@ -154,40 +154,41 @@ class _Search:
 
     def page(self, terms: Sequence[OrderTerm], place: Sequence[Value] | None, count: int) -> list[_Found]:
         """At most `count` runs after `place`."""
-        driver = self._driver(self._drivers(bool(terms)), count)
-        if driver is None and len(terms) == 1 and stretches(terms[0].field, self._manner):
+        candidates = self._smallest(self._candidate_sets(bool(terms)), count)
+        if candidates is None and len(terms) == 1 and rank_groups(terms[0].field, self._manner):
             return self._walked(terms[0], place, count)
-        return self._sorted(self.sort(terms), place, count, driver=driver)
+        return self._sorted(self.sort(terms), place, count, candidates=candidates)
 
-    def _drivers(self, sorting: bool) -> list[Driver]:
-        found = drivers(self._conditions, self._parts)
+    def _candidate_sets(self, sorting: bool) -> list[CandidateSet]:
+        found = candidate_sets(self._conditions, self._parts)
         ids = self._scope.ids
         # An index has one experiment's runs in order of start: no candidate set is better.
         if ids is not None and (sorting or len(ids) > 1):
             table = table_of("attribute", "probed")
             theirs = select(table.c.id).where(table.c.experiment_id.in_(ids))
-            found.append(Driver((theirs.order_by(table.c.started_ms),), (theirs,)))
-        return found[:_MOST_DRIVERS]
+            found.append(CandidateSet((theirs.order_by(table.c.started_ms),), (theirs,)))
+        return found[:_MOST_CANDIDATE_SETS]
 
-    def _driver(self, found: Sequence[Driver], count: int) -> Driver | None:
+    def _smallest(self, found: Sequence[CandidateSet], count: int) -> CandidateSet | None:
         """The smallest candidate set, if it is small enough to be faster than a walk."""
         if not found:
             return None
         total = self._total()
-        # A walk reads total / size runs for each match, a driven search fetches all matches: here both cost the same.
+        # A walk reads total / size runs for each match, a search from candidates fetches all matches: here both cost
+        # the same.
         enough = math.isqrt(total * count // 2) + 1
         counts = [
             # Only a constant is selected, so that an index suffices.
             select(func.count())
             .select_from(rows.with_only_columns(literal(1)).limit(enough).subquery())
             .scalar_subquery()
-            for driver in found
-            for rows in driver.counted
+            for candidates in found
+            for rows in candidates.counted
         ]
         each = iter(self._connection.execute(select(*counts)).one())
-        sizes = [sum(itertools.islice(each, len(driver.counted))) for driver in found]
-        size, driver = min(zip(sizes, found, strict=True), key=lambda pair: pair[0])
-        return driver if size < enough else None
+        sizes = [sum(itertools.islice(each, len(candidates.counted))) for candidates in found]
+        size, candidates = min(zip(sizes, found, strict=True), key=lambda pair: pair[0])
+        return candidates if size < enough else None
 
     def _total(self) -> int:
         """The approximate number of runs. The statement also prepares PostgreSQL's transaction for small results."""
@@ -203,21 +204,21 @@ class _Search:
         place: Sequence[Value] | None,
         count: int,
         *,
-        driver: Driver | None = None,
+        candidates: CandidateSet | None = None,
         also: Sequence[Clause] = (),
     ) -> list[_Found]:
         source: FromClause = runs
         for rows, on in sort.joins:
             source = source.outerjoin(rows, on)
         keys = [key.expression.label(f"key_{i}") for i, key in enumerate(sort.keys)]
-        known = () if driver is None else driver.exactly
+        known = () if candidates is None else candidates.exactly
         clauses = [*self._conditions.together((part for part in self._parts if part not in known), and_), *also]
         if place is not None:
             clauses.append(sort.after(place))
-        if driver is not None:
-            ids = union_all(*driver.rows) if len(driver.rows) > 1 else driver.rows[0]
+        if candidates is not None:
+            ids = union_all(*candidates.rows) if len(candidates.rows) > 1 else candidates.rows[0]
             clauses.append(among(runs.c.id, ids, self._dialect))
-        statement = self._select(source, keys, clauses, in_order=driver is None).order_by(*sort.order).limit(count)
+        statement = self._select(source, keys, clauses, in_order=candidates is None).order_by(*sort.order).limit(count)
         return [(tuple(row[-len(keys) :]), row) for row in self._connection.execute(statement)]
 
     def _select(
@@ -232,38 +233,38 @@ class _Search:
         if not isinstance(first, int):
             raise InvalidPageToken
         found: list[_Found] = []
-        for stretch in stretches(term.field, self._manner):
-            if len(found) < count and stretch.rank >= first:
-                start = place if stretch.rank == first else None
-                step = self._equal if stretch.column is None else self._in_order
-                found += step(term, stretch, start, count - len(found))
+        for group in rank_groups(term.field, self._manner):
+            if len(found) < count and group.rank >= first:
+                start = place if group.rank == first else None
+                step = self._equal if group.column is None else self._in_order
+                found += step(term, group, start, count - len(found))
         return found
 
-    def _in_order(self, term: OrderTerm, stretch: RankGroup, place: Sequence[Value] | None, count: int) -> list[_Found]:
+    def _in_order(self, term: OrderTerm, group: RankGroup, place: Sequence[Value] | None, count: int) -> list[_Found]:
         """Runs ordered by their value: first the rest of those equal to the last page's last, then a walk."""
         start = None if place is None else _value(place)
-        found = [] if place is None else self._equal(term, stretch, place, count, value=start)
+        found = [] if place is None else self._equal(term, group, place, count, value=start)
         need = count - len(found)
         if not need:
             return found
         # One more, to see whether all runs of the last value are here. Many equal runs are not walked through to find
         # the newest, but have a query of their own.
-        walk = self._walk(term, stretch, start, need + 1)
+        walk = self._walk(term, group, start, need + 1)
         last = walk[-1].value if len(walk) > need else None
         for value, rows in itertools.groupby(walk, key=attrgetter("value")):
             if value != last:
                 equal = list(rows)
                 if len(equal) > 1:
                     equal = self._manner.sorted(equal)
-                found += [(self._place(term, stretch, value, row), row) for row in equal]
+                found += [(self._place(term, group, value, row), row) for row in equal]
         if last is not None and len(found) < count:
-            found += self._equal(term, stretch, None, count - len(found), value=last)
+            found += self._equal(term, group, None, count - len(found), value=last)
         return found
 
-    def _walk(self, term: OrderTerm, stretch: RankGroup, start: Value, count: int) -> Sequence[Row[Any]]:
+    def _walk(self, term: OrderTerm, group: RankGroup, start: Value, count: int) -> Sequence[Row[Any]]:
         rows = table_of(term.field.kind, "walked")
-        value = rows.c[str(stretch.column)]
-        clauses = self._in_stretch(stretch, term.field, rows)
+        value = rows.c[str(group.column)]
+        clauses = self._in_group(group, term.field, rows)
         if start is None:
             clauses.append(value.is_not(None))
         else:
@@ -274,42 +275,42 @@ class _Search:
         clauses += self._conditions.together((part for part in self._parts if part not in here), and_)
         source = rows.join(runs, runs.c.id == rows.c.run_id)
         statement = self._select(source, [value.label("value")], clauses, in_order=False)
-        order = by_code(value, self._dialect) if stretch.column == "head" else value
+        order = by_code(value, self._dialect) if group.column == "head" else value
         return self._connection.execute(
             statement.order_by(order.desc() if term.descending else order.asc()).limit(count)
         ).all()
 
     def _equal(
-        self, term: OrderTerm, stretch: RankGroup, place: Sequence[Value] | None, count: int, *, value: Value = None
+        self, term: OrderTerm, group: RankGroup, place: Sequence[Value] | None, count: int, *, value: Value = None
     ) -> list[_Found]:
         """Runs that tie in the term, newest first, after `place`."""
-        if stretch.leaf is not None:
-            found = drivers(self._conditions, [stretch.leaf])
-            clause = self._conditions.of(stretch.leaf)
+        if group.leaf is not None:
+            found = candidate_sets(self._conditions, [group.leaf])
+            clause = self._conditions.of(group.leaf)
         elif value is None:
             raise InvalidPageToken
         else:
             rows = table_of(term.field.kind, "probed")
-            clauses = [*self._in_stretch(stretch, term.field, rows), rows.c[str(stretch.column)] == value]
+            clauses = [*self._in_group(group, term.field, rows), rows.c[str(group.column)] == value]
             ids = select(rows.c.run_id).where(*clauses)
-            found = [Driver((ids.order_by(rows.c[str(stretch.column)]),), (ids,))]
+            found = [CandidateSet((ids.order_by(rows.c[str(group.column)]),), (ids,))]
             clause = self._conditions.probe(rows, clauses)
-        driver = self._driver(found, count)
+        candidates = self._smallest(found, count)
         tail = None if place is None else place[-2:]
-        also = [clause] if driver is None else []
-        equal = self._sorted(self.sort(()), tail, count, driver=driver, also=also)
-        return [(self._place(term, stretch, value, row), row) for _, row in equal]
+        also = [clause] if candidates is None else []
+        equal = self._sorted(self.sort(()), tail, count, candidates=candidates, also=also)
+        return [(self._place(term, group, value, row), row) for _, row in equal]
 
-    def _in_stretch(self, stretch: RankGroup, field: Field, rows: FromClause) -> list[Clause]:
-        not_numbers = field.kind == "param" and stretch.column == "head" and self._manner is Manner.OURS
+    def _in_group(self, group: RankGroup, field: Field, rows: FromClause) -> list[Clause]:
+        not_numbers = field.kind == "param" and group.column == "head" and self._manner is Manner.OURS
         return [rows.c.key == field.key, *([rows.c.number.is_(None)] if not_numbers else [])]
 
-    def _place(self, term: OrderTerm, stretch: RankGroup, value: Value, row: Row[Any]) -> tuple[Value, ...]:
+    def _place(self, term: OrderTerm, group: RankGroup, value: Value, row: Row[Any]) -> tuple[Value, ...]:
         """The values of the run's sort keys."""
         values: tuple[Value, ...] = (value,)
         if term.field.kind == "param" and self._manner is Manner.OURS:
-            values = (value, None) if stretch.column == "number" else (None, value)
-        return (stretch.rank, *values, *self._manner.rest(row))
+            values = (value, None) if group.column == "number" else (None, value)
+        return (group.rank, *values, *self._manner.rest(row))
 
 
 @cache

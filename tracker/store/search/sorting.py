@@ -119,7 +119,7 @@ class RankGroup:
     leaf: IsNan | IsNull | None = None
 
 
-def stretches(field: Field, manner: Manner) -> tuple[RankGroup, ...]:
+def rank_groups(field: Field, manner: Manner) -> tuple[RankGroup, ...]:
     """The ranks of the field in order; none if no index has them."""
     missing = RankGroup(MISSING, leaf=IsNull(field))
     match field:

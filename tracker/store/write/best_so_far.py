@@ -14,7 +14,8 @@ from sqlalchemy import Connection, select
 from tracker.domain.checkpoint_retention import is_mid_epoch
 from tracker.domain.frames import CheckpointLogged
 from tracker.domain.goals import GoalSource
-from tracker.store.points.supersession import SeriesRows, cuts_now, read_points, visible
+from tracker.store.points.series_rows import SeriesRows, read_points
+from tracker.store.points.supersession import FitStarts, visible
 from tracker.store.tables import series
 
 USUAL = ("val_loss", "loss")
@@ -33,7 +34,7 @@ def deciding_metrics(monitor: str | None, source: GoalSource | None) -> Sequence
 
 
 def best_so_far(
-    connection: Connection, run: int, item: CheckpointLogged, keys: Sequence[str]
+    connection: Connection, run: int, item: CheckpointLogged, keys: Sequence[str], starts: FitStarts
 ) -> tuple[bool, str | None]:
     """Whether no better value was known at the step of the save, and by which metric: the first of `keys` with a value.
 
@@ -42,12 +43,12 @@ def best_so_far(
     value was known yet.
     """
     for key in keys:
-        if (answer := _answer(connection, run, item, key)) is not None:
+        if (answer := _answer(connection, run, item, key, starts)) is not None:
             return answer, key
     return False, None
 
 
-def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str) -> bool | None:
+def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str, starts: FitStarts) -> bool | None:
     """The answer by one metric; None if no value of it was known."""
     c = series.c
     columns = (c.id, c.goal, c.min_step, c.min_value, c.max_step, c.max_value)
@@ -60,29 +61,29 @@ def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str) 
     best_epoch, best = (one.min_step, one.min_value) if small else (one.max_step, one.max_value)
     if best_epoch is None:
         return None
-    mid, begins = is_mid_epoch(item.state), cuts_now(connection, run, "epoch")
+    mid = is_mid_epoch(item.state)
     known: list[tuple[int, float]] = []
     first = 0
-    if best_epoch < item.epoch and all(number <= item.fit for number, _ in begins):
+    if best_epoch < item.epoch and all(number <= item.fit for number, _ in starts):
         # The summary has the best value before, so only later points are read; for a save at its epoch's end only that
         # epoch.
         known, first = [(best_epoch, best)], best_epoch + 1 if mid else item.epoch
-    known += _points(connection, one.id, item, begins, first)
+    known += _points(connection, one.id, item, starts, first)
     return _by_values(known, item, item.metrics.get(key, math.nan), small, mid=mid)
 
 
 def _points(
-    connection: Connection, series_id: int, item: CheckpointLogged, begins: Sequence[tuple[int, int]], first: int
+    connection: Connection, series_id: int, item: CheckpointLogged, starts: FitStarts, first: int
 ) -> list[tuple[int, float]]:
     """The visible (epoch, value) points of the checkpoint's fit and earlier ones, from `first` to its epoch; no NaN."""
     import numpy as np
 
     points = read_points(connection, series_id, first_step=first, last_step=item.epoch)
     if item.fit:
-        begins = [(number, epoch) for number, epoch in begins if number <= item.fit]
+        starts = [(number, epoch) for number, epoch in starts if number <= item.fit]
         there = points.fits <= item.fit
         points = SeriesRows(points.steps[there], points.fits[there], points.ms[there], points.values[there])
-    seen = visible(points, begins) & ~np.isnan(points.values)
+    seen = visible(points, starts) & ~np.isnan(points.values)
     return list(zip(points.steps[seen].tolist(), points.values[seen].tolist(), strict=True))
 
 

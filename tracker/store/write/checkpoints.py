@@ -23,13 +23,15 @@ from tracker.domain.ports import ArtifactHome, Folders
 from tracker.domain.records import Checkpoint, Removed
 from tracker.domain.retention import BUDGET, budget_of, unneeded
 from tracker.store import addresses
+from tracker.store.database.driver_cursor import Raw
 from tracker.store.database.json_columns import as_text, json_number
-from tracker.store.database.row_writer import rows_of, write, write_numbered
+from tracker.store.database.row_writer import write_numbered
 from tracker.store.database.typed_rows import Json, from_json, record, typed
 from tracker.store.engine import reading, writing
-from tracker.store.points.supersession import cuts
-from tracker.store.tables import CHECKPOINT_SAVED, PENDING, PUBLISHED, checkpoints, events, runs, series
+from tracker.store.points.supersession import FitStarts, fit_starts, is_superseded
+from tracker.store.tables import CHECKPOINT_SAVED, PENDING, PUBLISHED, checkpoints, runs, series
 from tracker.store.write.best_so_far import best_so_far
+from tracker.store.write.claimed_run import ClaimedRun
 
 log = logging.getLogger("tracker")
 
@@ -48,18 +50,18 @@ _NEWEST_STATE = (
 )
 
 
-def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Sequence[str]) -> None:
-    """Write the row, and for role `model` its event. FileRemoved if the file may have been removed.
+def add(raw: Raw, run: int, item: CheckpointLogged, metrics: Sequence[str], starts: FitStarts) -> EventLogged | None:
+    """Write the row; return its event, for role `model`. FileRemoved if the file may have been removed.
 
     `metrics` are the keys that may decide whether it was the best so far, if its writer does not say.
     """
-    removed = [uri for (uri,) in rows_of(connection, _REMOVED, (run, item.sha256, THERE))]
-    uri = addresses.of(connection.dialect).stored(item.uri)
+    removed = [uri for (uri,) in raw.rows(_REMOVED, (run, item.sha256, THERE))]
+    uri = addresses.of(raw.connection.dialect).stored(item.uri)
     if uri in removed:
         raise FileRemoved(item.uri)
     is_best, metric = bool(item.is_best) and item.role == "model", None
     if item.is_best is None and item.role == "model":
-        is_best, metric = best_so_far(connection, run, item, metrics)
+        is_best, metric = best_so_far(raw.connection, run, item, metrics, starts)
     row = {
         "run_id": run,
         "fit": item.fit,
@@ -78,22 +80,22 @@ def add(connection: Connection, run: int, item: CheckpointLogged, metrics: Seque
     }
     if removed:  # its writer may have stored the bytes again under a marked name: that file is removed, too
         c = checkpoints.c
-        connection.execute(
+        raw.connection.execute(
             update(checkpoints)
             .where(c.run_id == run, c.sha256 == item.sha256, c.removed != THERE)
             .values(removed=AGAIN)
         )
-    number = write_numbered(connection, checkpoints, row)
-    if item.role == "model":
-        detail = {"checkpoint": number, "is_best": is_best} | {key: row[key] for key in ("format", "size", "sha256")}
-        if uri:
-            detail["uri"] = uri
-        if is_best and metric is not None:
-            detail["metric"] = metric
-        if isinstance(by := item.state.get(BEST_BY), str):
-            detail[BEST_BY] = by
-        event = {key: row[key] for key in ("run_id", "ms", "epoch", "step", "fit")}
-        write(connection, events, [event | {"kind": CHECKPOINT_SAVED, "detail": as_text(detail)}])
+    number = write_numbered(raw, checkpoints, row)
+    if item.role != "model":
+        return None
+    detail = {"checkpoint": number, "is_best": is_best} | {key: row[key] for key in ("format", "size", "sha256")}
+    if uri:
+        detail["uri"] = uri
+    if is_best and metric is not None:
+        detail["metric"] = metric
+    if isinstance(by := item.state.get(BEST_BY), str):
+        detail[BEST_BY] = by
+    return EventLogged(item.ms, CHECKPOINT_SAVED, item.epoch, item.step, item.fit, detail)
 
 
 def bounds_others(item: CheckpointLogged | EventLogged) -> bool:
@@ -101,14 +103,14 @@ def bounds_others(item: CheckpointLogged | EventLogged) -> bool:
     return isinstance(item, CheckpointLogged) and (item.role == "state" or BUDGET in item.state)
 
 
-def prune(connection: Connection, run: int, *, last: int | None, best: int | None, metric: str | None) -> int | None:
+def prune(raw: Raw, run: int, *, last: int | None, best: int | None, metric: str | None) -> int | None:
     """Mark the checkpoints that retention does not keep as pruned; `metric` is the run's current best metric.
 
     Returns the budget in bytes for which versions of overwritten files were pruned, None if none were.
     """
-    c = checkpoints.c
+    c, connection = checkpoints.c, raw.connection
     wanted = select(checkpoints).where(c.run_id == run, PUBLISHED)
-    if last is None and best is None and not _may_be_over_budget(connection, run):
+    if last is None and best is None and not _may_be_over_budget(raw, run):
         wanted = wanted.where(c.role == "state")
     goal = connection.execute(select(series.c.goal).where(series.c.run_id == run, series.c.key == metric)).scalar()
     there = records(connection, run, connection.execute(wanted.order_by(c.ms, c.id)).all())
@@ -124,24 +126,24 @@ def prune(connection: Connection, run: int, *, last: int | None, best: int | Non
     return None
 
 
-def _may_be_over_budget(connection: Connection, run: int) -> bool:
+def _may_be_over_budget(raw: Raw, run: int) -> bool:
     """Whether the run's checkpoints may exceed the budget; a file that several rows share is counted once for each."""
-    newest = rows_of(connection, _NEWEST_STATE, (run, f'%"{BUDGET}":%'))
+    newest = raw.rows(_NEWEST_STATE, (run, f'%"{BUDGET}":%'))
     budget = next((from_json(state, Json, "checkpoints.state").get(BUDGET) for (state,) in newest), None)
-    [(size,)] = rows_of(connection, _PUBLISHED_BYTES, (run,))
+    [(size,)] = raw.rows(_PUBLISHED_BYTES, (run,))
     return type(budget) is int and int(size or 0) > budget
 
 
-def has_pending(connection: Connection, run: int) -> bool:
+def has_pending(raw: Raw, run: int) -> bool:
     """Whether the run has pruned rows whose files are not removed yet."""
-    return bool(rows_of(connection, _PENDING, (run,)))
+    return bool(raw.rows(_PENDING, (run,)))
 
 
 def records(connection: Connection, run: int, rows: Sequence[Row[Any]]) -> list[Checkpoint]:
     """The records of rows of the run."""
-    begins = cuts(connection, run, "epoch")
+    starts = fit_starts(connection, run, "epoch")
     places = typed([(row.fit, row.epoch) for row in rows], tuple[int, int], "checkpoints", ("fit", "epoch"))
-    return [_record(row, _superseded(fit, epoch, begins)) for row, (fit, epoch) in zip(rows, places, strict=True)]
+    return [_record(row, is_superseded(fit, epoch, starts)) for row, (fit, epoch) in zip(rows, places, strict=True)]
 
 
 def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
@@ -150,24 +152,20 @@ def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
     return records(connection, run, connection.execute(_of_run(run).order_by(c.ms, c.id)).all())
 
 
-def set_tag(connection: Connection, run: int, run_id: str, checkpoint_id: int, tag: str | None) -> None:
+def set_tag(raw: Raw, run: ClaimedRun, checkpoint_id: int, tag: str | None) -> None:
     """Tag a checkpoint, or remove its tag, after which retention may prune it. CheckpointNotFound, InvalidValue."""
     c = checkpoints.c
-    # The run is locked first, as in every transaction that changes its rows.
-    kept = connection.execute(
-        select(runs.c.keep_last, runs.c.keep_best, runs.c.best_metric).where(runs.c.id == run).with_for_update()
-    ).one()
-    found = connection.execute(select(c.status).where(c.run_id == run, c.id == checkpoint_id)).scalar()
+    found = raw.connection.execute(select(c.status).where(c.run_id == run.id, c.id == checkpoint_id)).scalar()
     if found is None:
-        raise CheckpointNotFound(run_id, str(checkpoint_id))
+        raise CheckpointNotFound(run.uid, str(checkpoint_id))
     if tag is not None:
         check_key("tag", tag)
         if found == "pruned":
             raise InvalidValue("checkpoint", f"{checkpoint_id} was pruned, its bytes are gone", limit="published ones")
-    connection.execute(update(checkpoints).where(c.id == checkpoint_id).values(tag=tag))
-    connection.execute(update(runs).where(runs.c.id == run).values(version=runs.c.version + 1))
+    raw.connection.execute(update(checkpoints).where(c.id == checkpoint_id).values(tag=tag))
     if tag is None:
-        prune(connection, run, last=kept.keep_last, best=kept.keep_best, metric=kept.best_metric)
+        last, best, metric = map(run.now, ("keep_last", "keep_best", "best_metric"))
+        prune(raw, run.id, last=last, best=best, metric=metric)
 
 
 def remove_pruned(engine: Engine, home: ArtifactHome, run_id: str | None = None) -> Removed:
@@ -236,11 +234,6 @@ def _path(home: ArtifactHome, uid: str, uri: str) -> str | None:
 
 def _of_run(run: int) -> Any:
     return select(checkpoints).where(checkpoints.c.run_id == run)
-
-
-def _superseded(fit: int, epoch: int, begins: Sequence[tuple[int, int]]) -> bool:
-    """The rule of `visible`: a later fit that begins at or before the epoch trained it again."""
-    return any(0 < fit < later and epoch >= first for later, first in begins)
 
 
 def _record(row: Row[Any], superseded: bool) -> Checkpoint:

@@ -59,18 +59,18 @@ class SeriesCache:
             self._size = 0
 
 
-class Recall:
-    """The cache entries of the runs that one transaction has locked. Those of a failed transaction are dropped."""
+class SeriesLoader:
+    """Loads the series of the runs that one transaction has locked. Those of a failed transaction are dropped."""
 
-    def __init__(self, memory: SeriesCache) -> None:
-        self._memory = memory
+    def __init__(self, cache: SeriesCache) -> None:
+        self._cache = cache
         self._runs: dict[str, _Known] = {}
 
     def series(self, raw: Raw, uid: str, run: int, version: int) -> dict[str, Summary]:
         """The run's series by key, to be changed in place. `version` is what its row says now."""
         known = self._runs.get(uid)
         if known is None:
-            known = self._memory.take(uid)
+            known = self._cache.take(uid)
             if known is None or known.id != run or known.version != version:
                 known = _Known(run, version, summaries_of(raw, run))
             self._runs[uid] = known
@@ -78,7 +78,7 @@ class Recall:
 
     def raised(self, uid: str, run: int, version: int) -> None:
         """The run's version is `version` now, one more than it was."""
-        known = self._runs.get(uid) or self._memory.take(uid)
+        known = self._runs.get(uid) or self._cache.take(uid)
         if known is not None and known.id == run and known.version == version - 1:
             known.version = version
             self._runs[uid] = known
@@ -90,4 +90,4 @@ class Recall:
     def keep(self) -> None:
         """Put the entries into the cache after the commit, for the next transaction."""
         for uid, known in self._runs.items():
-            self._memory.keep(uid, known)
+            self._cache.keep(uid, known)

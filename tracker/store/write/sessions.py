@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, func, select, update
 
 from tracker.domain.frames import EventLogged, RunStarted
 from tracker.domain.vocabulary import LEASE_MS
-from tracker.store.database.row_writer import change
+from tracker.store.database.driver_cursor import Raw, driver_errors
 from tracker.store.tables import LEASED, runs
 
 _END = "UPDATE fits SET outcome = ?, ended_ms = CASE WHEN started_ms > ? THEN started_ms ELSE ? END WHERE run_id = ?"
@@ -21,6 +21,8 @@ END_FIT = f"{_END} AND number = ?"
 """End a fit; values are the outcome, twice the time, the run's key, and the fit's number."""
 END_OPEN_FITS = f"{_END} AND writer = ? AND outcome IS NULL"
 """The same for those that a writer left open."""
+REVIVE_FITS = "UPDATE fits SET outcome = NULL, ended_ms = NULL WHERE run_id = ? AND writer = ? AND outcome = 'lost'"
+"""Open the fits of a writer again that were marked as lost by mistake."""
 Now = Callable[[str], Any]
 """Returns a column of the run's row, with the changes that are not written yet."""
 
@@ -52,7 +54,8 @@ def end_lapsed(connection: Connection, now_ms: int) -> None:
         ended_ms = max(run.alive_ms, run.began_ms)
         row = update(runs).where(runs.c.id == run.id)
         connection.execute(row.values(status="lost", ended_ms=ended_ms, version=runs.c.version + 1))
-        change(connection, f"{_END} AND outcome IS NULL", ("lost", ended_ms, ended_ms, run.id))
+        with driver_errors(connection, _END):
+            Raw(connection).run(f"{_END} AND outcome IS NULL", ("lost", ended_ms, ended_ms, run.id))
 
 
 def _began(now: Now) -> int:

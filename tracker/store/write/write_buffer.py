@@ -2,8 +2,8 @@
 
 A point of another series costs SQLite a page of points and a row of the series, both written whole at the commit. While
 calls come in quick succession, a group of them is committed as one packed row of the table `tails`. `settle` unpacks
-many such rows into points and series at once. Readers settle first, so they see no difference. The rows of a process
-that was killed are unpacked by the next process that reads or writes.
+many such rows into points and series at once. Readers of points and summaries `drain` it first, so they see no
+difference. The rows of a process that was killed are unpacked by the next process that reads or writes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import msgspec
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
-from tracker.domain.catalogue import Logged
-from tracker.domain.deadlines import query_deadline
-from tracker.domain.errors import RunDeleted, RunNotFound, StoreUnavailable
-from tracker.domain.frames import Ack, Batch
+from tracker.domain.calls import batch_of_call
+from tracker.domain.errors import RunNotFound, StoreUnavailable
+from tracker.domain.frames import Ack, Batch, Item, PointsLogged
 from tracker.domain.limits import KEY_LENGTH
 from tracker.store.database.driver_cursor import Raw, driver_errors
-from tracker.store.engine import translated
-from tracker.store.write.group_commit import apply_each
-from tracker.store.write.logged import apply_logged, out_of_range
-from tracker.store.write.series_cache import Recall, SeriesCache
+from tracker.store.engine import driver_transaction
+from tracker.store.write.claimed_run import claim
+from tracker.store.write.pipeline import apply, apply_each, check
+from tracker.store.write.series_cache import SeriesCache, SeriesLoader
 
 log = logging.getLogger("tracker.store")
 
@@ -38,7 +37,7 @@ _LOCK = 7_210_486
 _ROWS = 5000
 _BYTES = 8 * 1024 * 1024
 """How many rows, and about how many bytes of them, are moved in one transaction."""
-# Rows of `tails` hold MessagePack of the calls of one group.
+# Rows of the table `tails` hold MessagePack of the calls of one group.
 _Packed = tuple[str, Sequence[str], Sequence[int], Sequence[int], Sequence[float]]
 _decode = msgspec.msgpack.Decoder(list[tuple[str, list[str], list[int], list[int], list[float]]]).decode
 
@@ -52,7 +51,7 @@ class WriteBuffer:
     def __init__(
         self,
         engine: Engine,
-        memory: SeriesCache,
+        cache: SeriesCache,
         clock: Callable[[], int],
         *,
         turn: AbstractContextManager[object],
@@ -60,7 +59,7 @@ class WriteBuffer:
     ) -> None:
         self._engine = engine
         self._before_append = before_append
-        self._memory = memory
+        self._cache = cache
         self._clock = clock
         self._turn = turn
         self._last_group = 0.0
@@ -68,7 +67,7 @@ class WriteBuffer:
         self._looked = 0.0
 
     def append(
-        self, group: Sequence[Batch | Logged], otherwise: Callable[[Sequence[Batch | Logged]], list[Ack | Exception]]
+        self, group: Sequence[Batch], otherwise: Callable[[Sequence[Batch]], list[Ack | Exception]]
     ) -> list[Ack | Exception]:
         """Commit `group` packed, if calls come in quick succession and it has points only; else call `otherwise`.
 
@@ -77,13 +76,12 @@ class WriteBuffer:
         try:
             # Packed points are older: if this were stored before them, all of them would come late to their series.
             hurried = self._packed or time.monotonic() - self._last_group < HURRY_S
-            logged = [one for one in group if type(one) is Logged and _only_points(one)] if hurried else []
-            if logged and len(logged) == len(group):
+            if hurried and group and all(map(_has_only_points, group)):
                 if time.monotonic() - self._looked > _LOOK_S:
                     self._looked = time.monotonic()
                     self._before_append()
                 with self._turn:
-                    results = _stage(self._engine, logged)
+                    results = _pack(self._engine, group)
                 if results is not None:
                     self._packed = True
                     return results
@@ -98,8 +96,8 @@ class WriteBuffer:
             self._settle()
             self._last_group = time.monotonic()
 
-    def before_read(self, connection: Connection) -> None:
-        """Move all packed points, of any process; the connection must have no transaction yet.
+    def drain(self, connection: Connection) -> None:
+        """Move all packed points, of any process, to their series; the connection must have no transaction yet.
 
         If the database cannot be written, readers do not see the packed points.
         """
@@ -112,66 +110,73 @@ class WriteBuffer:
             self._settle()
 
     def _settle(self) -> None:
-        # A reader's deadline must not stop the write of others' points.
-        with query_deadline(None), self._turn:
-            while _settle_some(self._engine, self._memory, self._clock):
+        with self._turn:
+            while _settle_some(self._engine, self._cache, self._clock):
                 pass
 
 
-def _only_points(one: Logged) -> bool:
-    return bool(one.keys) and not (one.params or one.tags or one.stop) and one.name is None
+def _has_only_points(batch: Batch) -> bool:
+    return not batch.writer and len(batch.items) == 1 and type(batch.items[0][1]) is PointsLogged
 
 
-def _stage(engine: Engine, group: Sequence[Logged]) -> list[Ack | Exception] | None:
-    """Commit the points of `group`, to be moved later; return the answers that `apply_logged` would give.
+def _pack(engine: Engine, group: Sequence[Batch]) -> list[Ack | Exception] | None:
+    """Commit the points of `group`, to be moved later; return the answers that `append` would give.
 
     None, without changes, if a database might refuse a key later.
     """
-    with translated(engine), engine.connect() as connection:
-        raw = Raw(connection)
-        with driver_errors(connection, _INSERT):
-            raw.begin()
-            lives = _lives(raw, group)
-            results = [_answer(one, lives.get(one.run_id)) for one in group]
-            taken = [one for one, result in zip(group, results, strict=True) if type(result) is Ack]
-            if not taken or not _fits(taken):
-                raw.rollback()
-                return None if taken else results
-            raw.run(_INSERT, (msgspec.msgpack.encode([_packed(one) for one in taken]),))
-            raw.commit()
+    with driver_transaction(engine) as raw:
+        runs = claim(raw, {batch.run_id for batch in group}, calls_only=True, lock=False)
+        results: list[Ack | Exception] = []
+        packed: list[_Packed] = []
+        for batch in group:
+            run = runs.get(batch.run_id)
+            error = check(raw, batch, run)
+            if run is None or error is not None:
+                results.append(error or RunNotFound(batch.run_id))
+                continue
+            points = batch.items[0][1]
+            assert type(points) is PointsLogged
+            packed.append((batch.run_id, points.keys, points.steps, points.ms, points.values))
+            results.append(Ack(last=0, stop=run.now("stop_requested_ms") is not None))
+        if not all(_fits(keys) for _, keys, *_ in packed):
+            return None
+        if packed:
+            raw.run(_INSERT, (msgspec.msgpack.encode(packed),))
     return results
 
 
-def _settle_some(engine: Engine, memory: SeriesCache, clock: Callable[[], int]) -> bool:
+def _settle_some(engine: Engine, cache: SeriesCache, clock: Callable[[], int]) -> bool:
     """Move some of the packed points; return whether there were any."""
-    recall = Recall(memory)
-    with translated(engine), engine.connect() as connection:
-        raw = Raw(connection)
-        with driver_errors(connection, _SELECT):
-            raw.begin()
-            if raw.postgres:
-                raw.run(f"SELECT pg_advisory_xact_lock({_LOCK})")
-            rows = _next_rows(raw)
-            group = [Logged(*packed) for _, data in rows for packed in _decode(data)]
-            if not group:
-                raw.rollback()
-                return False
-            raw.run("SAVEPOINT settle")
+    loader = SeriesLoader(cache)
+    with driver_transaction(engine) as raw:
+        if raw.postgres:
+            raw.run(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        rows = _next_rows(raw)
+        calls = [packed for _, data in rows for packed in _decode(data)]
+        if not calls:
+            return False
+        raw.run("SAVEPOINT settle")
         try:
-            with driver_errors(connection, "points"):
-                apply_logged(connection, raw, group, recall, clock, settling=True)
+            with driver_errors(raw.connection, "points"):
+                apply(raw, _merged(calls), loader, clock, even_deleted=True)
         except (DataError, IntegrityError, OverflowError, UnicodeError):
-            with driver_errors(connection, "points"):
-                raw.run("ROLLBACK TO SAVEPOINT settle")
-            recall = Recall(memory)
-            for one, result in zip(group, apply_each(connection, raw, group, recall, clock), strict=True):
+            raw.run("ROLLBACK TO SAVEPOINT settle")
+            loader = SeriesLoader(cache)
+            group = [batch_of_call(*packed) for packed in calls]
+            for batch, result in zip(group, apply_each(raw, group, loader, clock, even_deleted=True), strict=True):
                 if isinstance(result, Exception):
-                    log.error("%d points of run %s cannot be stored: %s", len(one.keys), one.run_id, result)
-        with driver_errors(connection, _DELETE):
-            raw.many(_DELETE, [(row[0],) for row in rows])
-            raw.commit()
-    recall.keep()
+                    log.error("%d points of run %s cannot be stored: %s", batch.points, batch.run_id, result)
+        raw.many(_DELETE, [(row[0],) for row in rows])
+    loader.keep()
     return True
+
+
+def _merged(calls: Iterable[_Packed]) -> list[Batch]:
+    """One batch for each run."""
+    by_run: dict[str, list[tuple[int, Item]]] = {}
+    for run_id, keys, steps, ms, values in calls:
+        by_run.setdefault(run_id, []).append((0, PointsLogged(keys, steps, ms, values)))
+    return [Batch(run_id, "", 0, 0, items) for run_id, items in by_run.items()]
 
 
 def _next_rows(raw: Raw) -> list[tuple[int, bytes]]:
@@ -183,46 +188,16 @@ def _next_rows(raw: Raw) -> list[tuple[int, bytes]]:
     return raw.rows(_SELECT, (last,)) if size else []
 
 
-def _lives(raw: Raw, group: Iterable[Logged]) -> dict[str, tuple[bool, bool]]:
-    """For each run that exists: whether it is deleted, and whether it was asked to stop."""
-    uids = {one.run_id for one in group}
-    if raw.postgres:
-        rows = raw.rows(f"{_SELECT_RUN} = ANY(?)", (list(uids),))
-    else:
-        rows = [row for uid in uids for row in raw.rows(f"{_SELECT_RUN} = ?", (uid,))]
-    return {uid: (deleted is not None, stop is not None) for uid, deleted, stop in rows}
-
-
-def _answer(one: Logged, life: tuple[bool, bool] | None) -> Ack | Exception:
-    if life is None:
-        return RunNotFound(one.run_id)
-    deleted, stop = life
-    if deleted:
-        return RunDeleted(one.run_id)
-    return out_of_range(one) or Ack(last=0, stop=stop)
-
-
-def _fits(group: Iterable[Logged]) -> bool:
-    """Whether every database accepts every key: what is committed here must not be refused later."""
+def _fits(keys: Sequence[str]) -> bool:
+    """Whether every database accepts the keys: what is committed here must not be refused later."""
+    text = "".join(keys)
     try:
-        for one in group:
-            text = "".join(one.keys)
-            text.encode()
-            if "\x00" in text or (len(text) > KEY_LENGTH and max(map(len, one.keys)) > KEY_LENGTH):
-                return False
+        text.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\x00" not in text and (len(text) <= KEY_LENGTH or max(map(len, keys)) <= KEY_LENGTH)
 
 
-def _packed(one: Logged) -> _Packed:
-    return one.run_id, one.keys, one.steps, one.ms, one.values
-
-
-_SELECT_RUN = (
-    "SELECT r.uid, coalesce(r.deleted_ms, e.deleted_ms), r.stop_requested_ms"
-    " FROM runs AS r JOIN experiments AS e ON e.id = r.experiment_id WHERE r.uid"
-)
 _INSERT = "INSERT INTO tails (data) VALUES (?)"
 _FIRST = "SELECT 1 FROM tails LIMIT 1"
 _SIZES = f"SELECT id, length(data) FROM tails ORDER BY id LIMIT {_ROWS}"

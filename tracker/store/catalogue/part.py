@@ -1,0 +1,56 @@
+"""Base class of the catalogue's parts: their transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError
+
+from tracker.domain.errors import InvalidValue
+from tracker.store.database.driver_cursor import Raw
+from tracker.store.engine import reading, writing
+from tracker.store.write.claimed_run import ClaimedRun, changing
+
+
+class CataloguePart:
+    """A part of the catalogue over an engine; safe for threads, each call is one transaction of its own connection.
+
+    Every method raises StoreUnavailable while the store does not answer. A missing object raises ExperimentNotFound,
+    RunNotFound or ModelNotFound. Changes of a deleted run raise RunDeleted, of a deleted experiment ExperimentDeleted.
+
+    `before_change` is called before each change, `sweep` marks runs whose lease has expired as lost, `reading_points`
+    opens a transaction that sees all points.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Callable[[], int],
+        before_change: Callable[[], None],
+        sweep: Callable[[], None],
+        reading_points: Callable[[], AbstractContextManager[Connection]],
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._before_change = before_change
+        self._sweep = sweep
+        self._reading_points = reading_points
+
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        self._before_change()
+        try:
+            with writing(self._engine) as connection:
+                yield connection
+        except (DataError, OverflowError, UnicodeError) as error:
+            raise InvalidValue("value", f"cannot be stored: {getattr(error, 'orig', error)}") from error
+
+    @contextmanager
+    def _changing_run(self, run_id: str) -> Iterator[tuple[Raw, ClaimedRun]]:
+        with self._changing() as connection, changing(connection, run_id) as claimed:
+            yield claimed
