@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from tracker.domain.ports import ArtifactHome
+from tracker.artifacts.local import LocalArtifacts
 from tracker.server.gate import Gate, Hosts
 from tracker.server.metrics import Metrics
 from tracker.server.mounts import Mounted, WithMounts
@@ -34,7 +34,7 @@ Around = Callable[[ASGIApp, Services], ASGIApp]
 def create_app(
     store: SqlRunStore,
     writer: Writer,
-    artifacts: ArtifactHome,
+    artifacts: LocalArtifacts,
     *,
     hosts: Hosts,
     door: Door | None = None,

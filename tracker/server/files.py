@@ -28,7 +28,6 @@ from tracker.artifacts import safe_paths
 from tracker.artifacts.local import LocalArtifacts, is_name_at_fault
 from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreUnavailable
 from tracker.domain.limits import check_artifact_path, check_run_id, check_safe_path
-from tracker.domain.ports import ArtifactHome
 from tracker.server.operations import Services
 from tracker.server.problems import Refused
 from tracker.server.request_body import chunks
@@ -68,9 +67,7 @@ async def take(services: Services, request: Request, run: str, path: str) -> Sto
     check_artifact_path(path.replace("{sha256}", "0" * 64))
     home = services.artifacts
     with _file_errors(f"cannot store {path!r} of run {run}"):
-        if isinstance(home, LocalArtifacts):
-            root = home.root
-            await services.ask(lambda: safe_paths.check(root, run, path))
+        await services.ask(lambda: safe_paths.check(home.root, run, path))
         with _part(home) as part:
             digest = await _spool(request, part, services.intake.largest_file)
             wanted = request.headers.get(DIGEST)
@@ -79,19 +76,16 @@ async def take(services: Services, request: Request, run: str, path: str) -> Sto
             return await services.ask(lambda: _stored(home, run, path, part, digest))
 
 
-def _stored(home: ArtifactHome, run: str, path: str, part: Path, digest: str) -> Stored:
-    if not isinstance(home, LocalArtifacts):
-        return Stored(*home.put(run, path, part))
+def _stored(home: LocalArtifacts, run: str, path: str, part: Path, digest: str) -> Stored:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     return Stored(safe_paths.adopt(home.root, run, path.replace("{sha256}", digest), part), digest)
 
 
 @contextmanager
-def _part(home: ArtifactHome) -> Iterator[Path]:
-    """A new temporary file for an upload, on the disk of its final place if the artifact home is local."""
-    folder = safe_paths.incoming(home.root) if isinstance(home, LocalArtifacts) else None
-    handle, name = tempfile.mkstemp(prefix="tracker-put-", dir=folder)
+def _part(home: LocalArtifacts) -> Iterator[Path]:
+    """A new temporary file for an upload, on the disk of its final place."""
+    handle, name = tempfile.mkstemp(prefix="tracker-put-", dir=safe_paths.incoming(home.root))
     os.close(handle)
     try:
         yield Path(name)
@@ -137,22 +131,12 @@ async def give(services: Services, request: Request, run: str, path: str) -> Res
         raise
 
 
-def _opened(home: ArtifactHome, run: str, path: str) -> tuple[BinaryIO, str]:
+def _opened(home: LocalArtifacts, run: str, path: str) -> tuple[BinaryIO, str]:
     """The file, and an ETag that is unique to these bytes under its name."""
-    if isinstance(home, LocalArtifacts):
-        file = safe_paths.open_file(home.root, run, path)
-        status = os.fstat(file.fileno())
-        # A stored file is never modified: other bytes are another file.
-        return file, f'"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"'
-    with tempfile.TemporaryDirectory(prefix="tracker-get-") as folder:
-        copy = home.fetch(f"{home.uri(run)}/{quote(path)}", Path(folder) / "file")
-        file = copy.open("rb")
-    try:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except BaseException:
-        file.close()
-        raise
-    return file, f'"{digest}"'
+    file = safe_paths.open_file(home.root, run, path)
+    status = os.fstat(file.fileno())
+    # A stored file is never modified: other bytes are another file.
+    return file, f'"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"'
 
 
 def _answer(request: Request, file: BinaryIO, tag: str, name: str) -> Response:

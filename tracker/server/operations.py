@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tracker.artifacts.local import LocalArtifacts
 from tracker.domain.deadlines import query_deadline
 from tracker.domain.errors import InvalidValue, RunNotFound
 from tracker.domain.limits import check_run_id
-from tracker.domain.ports import ArtifactHome
 from tracker.server.fair_lock import FairLock
 from tracker.server.long_answers import LongAnswer, Pieces
 from tracker.server.metrics import Metrics
@@ -56,7 +56,7 @@ class Services:
 
     store: SqlRunStore
     writer: Writer
-    artifacts: ArtifactHome
+    artifacts: LocalArtifacts
     intake: BodyLimits = field(default_factory=BodyLimits)
     metrics: Metrics = field(default_factory=Metrics)
     query_seconds: float | None = None

@@ -15,7 +15,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from tracker import compose
-from tracker.artifacts.local import path_of
+from tracker.artifacts.local import LocalArtifacts, path_of
 from tracker.domain.extras import how_to_install
 from tracker.domain.frames import Batch
 from tracker.mlflow_bridge.bridge import Bridge
@@ -88,7 +88,7 @@ def run(
         metrics.waiting = lambda: writer.waiting
         enter(Periodic("tokens", FRESH_S / 2, door.look))
         enter(Periodic("leases", SWEEP_S, store.sweep))
-        files = compose.open_artifacts(setup.root)
+        files = LocalArtifacts(path_of(setup.root))
         server_folders.hide(_folders(setup))
         enter(Periodic("checkpoints", REMOVE_S, lambda: store.remove_pruned(files)))
         enter(Periodic("memory", LOOK_S, FreedMemory().look))
@@ -118,8 +118,7 @@ def _folders(setup: Setup) -> Iterator[Path]:
     """Where the store and the files are."""
     if (file := compose.sqlite_file(setup.url)) is not None:
         yield file.parent
-    if setup.root.startswith("file:"):
-        yield path_of(setup.root)
+    yield path_of(setup.root)
 
 
 def _mlflow(setup: Setup, store: SqlRunStore, writer: Writer) -> Around:

@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracker.domain.errors import NotFound
 from tracker.domain.limits import is_artifact_path
-from tracker.domain.ports import Folders
 from tracker.domain.records import Entry
 from tracker.mlflow_bridge import views
 from tracker.mlflow_bridge.bridge import Bridge
@@ -122,7 +121,7 @@ class Artifacts:
 
     async def _delete(self, request: Request, path: str) -> Response:
         owner, inner = self._owner(path)
-        await self.services.ask(lambda: self._folders().delete(owner, inner))
+        await self.services.ask(lambda: self.services.artifacts.delete(owner, inner))
         return _json({})
 
     def _owner(self, path: str) -> tuple[str, str]:
@@ -134,12 +133,6 @@ class Artifacts:
         if not inner:
             raise invalid(f"Artifact path refers to a directory, not a file: '{path[:200]}'")
         return owner, inner
-
-    def _folders(self) -> Folders:
-        home = self.services.artifacts
-        if not isinstance(home, Folders):
-            raise BridgeError("NOT_IMPLEMENTED", "this server's artifacts can be neither listed nor deleted")
-        return home
 
     # -- by run or logged model -----------------------------------------------------------------------------------
 
@@ -204,7 +197,7 @@ class Artifacts:
         try:
             return await files.give(self.services, request, owner, path)
         except NotFound:
-            if await self.services.ask(lambda: self._folders().entries(owner, path)):
+            if await self.services.ask(lambda: self.services.artifacts.entries(owner, path)):
                 raise invalid(f"Artifact path refers to a directory, not a file: '{path}'") from None
             raise
 
@@ -212,7 +205,7 @@ class Artifacts:
         self, owner: str, inner: str, path: str, *, listed: Callable[[Entry], bool] | None = None, **more: str
     ) -> Response:
         """The files in a folder that `listed` accepts, each named as `path` and its name."""
-        found = await self.services.ask(lambda: self._folders().entries(owner, inner))
+        found = await self.services.ask(lambda: self.services.artifacts.entries(owner, inner))
         prefix = f"{path}/" if path else ""
         files = [
             File(prefix + entry.path.rpartition("/")[2], entry.is_dir, entry.size or None)

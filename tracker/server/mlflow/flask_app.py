@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from tracker.domain.ports import ArtifactHome
+from tracker.artifacts.local import LocalArtifacts
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
 from tracker.server.mlflow import misread
@@ -30,7 +30,7 @@ _SETTINGS = {
 """Environment variables that MLflow reads when it is imported."""
 
 
-def load(home: ArtifactHome, bridge: Bridge, locations: Locations, url: str) -> ASGIApp:
+def load(home: LocalArtifacts, bridge: Bridge, locations: Locations, url: str) -> ASGIApp:
     """MLflow's application over `bridge`, the files in `home`, and the model registry next to the store at `url`."""
     os.environ.update(_SETTINGS, _MLFLOW_SERVER_ARTIFACT_DESTINATION=locations.root)
     _without_auth()

@@ -6,15 +6,12 @@ import os
 import posixpath
 import shutil
 from pathlib import Path
-from urllib.parse import quote
 
 from mlflow.entities import FileInfo
-from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from tracker.artifacts import safe_paths
 from tracker.artifacts.local import LocalArtifacts
-from tracker.domain.ports import ArtifactHome, Folders
 from tracker.mlflow_bridge.locations import PROXY, Locations
 from tracker.server.mlflow.paths import checked
 
@@ -22,7 +19,7 @@ from tracker.server.mlflow.paths import checked
 class HomeRepository(ArtifactRepository):  # type: ignore[misc]
     """The files below `mlflow-artifacts:/`."""
 
-    def __init__(self, home: ArtifactHome, locations: Locations) -> None:
+    def __init__(self, home: LocalArtifacts, locations: Locations) -> None:
         super().__init__(f"{PROXY}:/")
         self._home = home
         self._locations = locations
@@ -33,7 +30,7 @@ class HomeRepository(ArtifactRepository):  # type: ignore[misc]
         owner, inner = self._locations.owner_of(whole)
         return [
             FileInfo(posixpath.join(whole, posixpath.basename(entry.path)), entry.is_dir, entry.size)
-            for entry in sorted(self._folders().entries(owner, inner), key=lambda entry: entry.path)
+            for entry in sorted(self._home.entries(owner, inner), key=lambda entry: entry.path)
         ]
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
@@ -54,17 +51,9 @@ class HomeRepository(ArtifactRepository):  # type: ignore[misc]
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
         """Remove a file, or a folder with its content."""
         owner, inner = self._locations.owner_of(checked(artifact_path or ""))
-        self._folders().delete(owner, inner)
-
-    def _folders(self) -> Folders:
-        if not isinstance(self._home, Folders):
-            raise MlflowException.invalid_parameter_value("these artifacts can be neither listed nor deleted")
-        return self._home
+        self._home.delete(owner, inner)
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         owner, inner = self._locations.owner_of(checked(remote_file_path))
-        if isinstance(self._home, LocalArtifacts):
-            with safe_paths.open_file(self._home.root, owner, inner) as source, open(local_path, "wb") as target:
-                shutil.copyfileobj(source, target)
-        else:
-            self._home.fetch(f"{self._home.uri(owner)}/{quote(inner)}", Path(local_path))
+        with safe_paths.open_file(self._home.root, owner, inner) as source, open(local_path, "wb") as target:
+            shutil.copyfileobj(source, target)
