@@ -133,7 +133,7 @@ def kept(store: SqlRunStore, batch: Batch) -> None:
     store.append(batch)
     whole = WholeRun.read(store, batch.run_id)
     store.histograms(batch.run_id)
-    store.catalogue.run_detail(batch.run_id)
+    store.catalogue.runs.detail(batch.run_id)
     for key in whole.metrics:
         store.history(batch.run_id, key)
     for _, item in batch.items:

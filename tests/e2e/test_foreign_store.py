@@ -74,18 +74,20 @@ def foreign(store_url: str, tmp_path: Path) -> Iterator[Foreign]:
         run.log_histogram("kernel", [1.0, 2.0, 3.0], step=1)
     with SqlRunStore.open(store_url) as store, closing(sqlite3.connect(":memory:")) as saved:
         catalogue = store.catalogue
-        place = catalogue.create_experiment("placed", artifact_location=(tmp_path / "placed").as_uri(), tags={"a": "b"})
-        catalogue.create_run("gone", place, name="gone", artifact_uri=f"{(tmp_path / 'placed').as_uri()}/gone/artifacts",
+        place = catalogue.experiments.create(
+            "placed", artifact_location=(tmp_path / "placed").as_uri(), tags={"a": "b"}
+        )
+        catalogue.runs.create("gone", place, name="gone", artifact_uri=f"{(tmp_path / 'placed').as_uri()}/gone/artifacts",
                              started_ms=1, tags={})  # fmt: skip
         data = Dataset(name="digits", digest="d", source_type="local", source="{}", schema="{}", profile="{}")
         use = DatasetUse(dataset=data, tags={"mlflow.data.context": "training"})
         uri = f"{(tmp_path / 'placed').as_uri()}/models/m-1/artifacts"
-        catalogue.create_model(
+        catalogue.models.create(
             "m-1", place, name="net", artifact_uri=uri, run_id="gone", params={"a": "b"}, tags={"c": "d"}
         )
         metric = ModelMetric(key="loss", value=1.0, step=1, ms=1, run_id="gone")
-        catalogue.log_model_metrics("m-1", [metric])
-        catalogue.add_inputs(run.id, datasets=[use], models=[ModelLink(model_id="m-1")])
+        catalogue.models.add_metrics("m-1", [metric])
+        catalogue.inputs.add(run.id, datasets=[use], models=[ModelLink(model_id="m-1")])
         store.delete_run("gone")
         file = store_url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(file, isolation_level=None)) as database:
@@ -117,10 +119,10 @@ def readers(foreign: Foreign) -> dict[str, Callable[[], object]]:
         "experiments": store.experiments,
         "history": lambda: store.history(run, "val_loss"),
         "raw history": lambda: store.history(run, "val_loss", raw=True),
-        "details": lambda: catalogue.run_detail(run),
-        "data sets": lambda: catalogue.dataset_uses([0, 1, 2]),
-        "models": lambda: catalogue.models([0, 1, 2]),
-        "all experiments": lambda: catalogue.list_experiments("all"),
+        "details": lambda: catalogue.runs.detail(run),
+        "data sets": lambda: catalogue.inputs.uses([0, 1, 2]),
+        "models": lambda: catalogue.models.listed([0, 1, 2]),
+        "all experiments": lambda: catalogue.experiments.listed("all"),
         "deleted": lambda: store.removal.deleted(2**60),
         "deleted experiments": lambda: store.removal.deleted_experiments(2**60),
         "pruned": store.removal.pruned_files,
