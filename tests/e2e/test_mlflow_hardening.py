@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -383,3 +384,38 @@ def test_what_is_too_large_is_refused_by_name(place: Place, what: str) -> None:
     assert (answer.status, answer.json["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
     assert said in answer.json["message"]
     assert len(answer.body) < 12_000
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "file://{folder}",
+        "{folder}",
+        "file://{folder}/files/../",
+        "s3://bucket/x",
+        "http://127.0.0.1:9/x",
+        "file:///x\x00",
+    ],
+)
+def test_rows_lead_the_server_to_no_other_files(place: Place, location: str) -> None:
+    """Whatever location another program wrote into a run's or a logged model's row, its files are not read."""
+    given = {"experiment_id": "0", "name": "net", "source_run_id": place.run}
+    model = ask(place.server.url, "POST", API + "logged-models", given).json["model"]["info"]["model_id"]
+    with closing(sqlite3.connect(place.folder / "tracker.db", isolation_level=None)) as database:
+        before = database.execute("SELECT artifact_uri FROM runs WHERE uid = ?", (place.run,)).fetchone()
+        for table in ("runs", "models"):
+            database.execute(f"UPDATE {table} SET artifact_uri = ?", (location.format(folder=place.folder),))
+        database.execute("UPDATE runs SET version = version + 1")
+        try:
+            for path in (
+                f"/get-artifact?run_id={place.run}&path=secret",
+                f"/api/2.0/mlflow/artifacts/list?run_id={place.run}",
+                f"/ajax-api/2.0/mlflow/logged-models/{model}/artifacts/files?artifact_file_path=secret",
+                f"/api/2.0/mlflow/logged-models/{model}/artifacts/directories",
+            ):
+                answer = ask(place.server.url, "GET", path)
+                assert (answer.status, SECRET in answer.body) == (400, False), (path, answer.body)
+        finally:
+            database.execute(
+                "UPDATE runs SET artifact_uri = ?, version = version + 1 WHERE uid = ?", (*before, place.run)
+            )

@@ -150,13 +150,22 @@ class Locations:
 
         `models:` and `runs:` name a store's entities, not locations. Raises BridgeError.
         """
-        if self.allowed is None or self.owner_in(source) is not None or _split(source).scheme in _NAMES:
-            return
-        if not self._is_allowed(resolved(source)):
+        if _split(source).scheme not in _NAMES and not self._is_readable(source):
             refuse(
                 f"Invalid model version source: {source[:200]!r} is not allowed here; give a place of a run's or a "
                 "logged model's files, or ask who runs the server to allow it (--allow-artifacts)"
             )
+
+    def check_read(self, location: str) -> None:
+        """Refuse to read files at a stored location that is neither an owner's nor allowed. Raises BridgeError."""
+        if not self._is_readable(location):
+            refuse(
+                f"The files at {location[:200]!r} are not read here: who runs the server has not allowed this place "
+                "(--allow-artifacts)"
+            )
+
+    def _is_readable(self, location: str) -> bool:
+        return self.allowed is None or self.owner_in(location) is not None or self._is_allowed(resolved(location))
 
     def _is_allowed(self, place: str) -> bool:
         return self.allowed is None or any(_below(place, one) for one in self.allowed)

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -44,7 +45,7 @@ def load(home: LocalArtifacts, bridge: Bridge, locations: Locations, url: str) -
     handlers._tracking_store = install(bridge, url)
     handlers._model_registry_store = make_registry_store(f"tracker+{url}")
     handlers._artifact_repo = HomeRepository(home, locations)
-    _read_allowed_versions_only(handlers._model_registry_store, locations)
+    _read_allowed_places_only(handlers, locations)
     # MLflow's own code sometimes calls the server as a client.
     mlflow.set_tracking_uri(f"tracker+{url}")
     mlflow.set_registry_uri(f"tracker+{url}")
@@ -64,26 +65,29 @@ def _without_auth() -> None:
     sys.modules.setdefault("mlflow.server.auth", stub)
 
 
-def _read_allowed_versions_only(registry: Any, locations: Locations) -> None:
-    """Read files of a model version, with this server's credentials, only from locations that `locations` allow.
+def _read_allowed_places_only(handlers: Any, locations: Locations) -> None:
+    """Read files, with this server's credentials, only from locations that `locations` allow.
 
-    A version may have been registered without this server, by somebody who reads it with other credentials.
+    A run, model or version may have been recorded without this server, by somebody who reads it with other credentials,
+    or by somebody who can write the database and wants to read this machine's files.
     """
-    from flask import has_request_context, request
-
     from tracker.mlflow_bridge.convert import mlflow_exceptions
 
-    place_of = registry.get_model_version_download_uri
-
-    def allowed_place_of(name: str, version: Any) -> str:
-        place: str = place_of(name, version)
-        # MLflow's own code calls it outside of requests too.
-        if has_request_context() and request.path.endswith("/model-versions/get-artifact"):
+    def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+        def allowed(uri: str, *args: Any, **kwargs: Any) -> Any:
             with mlflow_exceptions():
-                locations.check_source(place)
-        return place
+                locations.check_read(uri)
+            return function(uri, *args, **kwargs)
 
-    registry.get_model_version_download_uri = allowed_place_of
+        return allowed
+
+    # Each route asks the first one before it reads.
+    for name in (
+        "_is_servable_proxied_run_artifact_root",
+        "_get_artifact_repository_for_uri",
+        "get_artifact_repository",
+    ):
+        setattr(handlers, name, checked(getattr(handlers, name)))
 
 
 def _finite_graphql() -> None:
