@@ -7,11 +7,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
+import msgspec
 import pytest
 from e2e.server_lab import batch, points, start_of
 
-from tracker.domain.errors import InvalidValue, RunNotFound, StoreUnavailable
-from tracker.domain.frames import Ack, EventLogged, Points
+from tracker.domain.calls import batch_of_call
+from tracker.domain.errors import InvalidValue, ParamConflict, RunNotFound, StoreRestored, StoreUnavailable
+from tracker.domain.frames import (
+    Ack,
+    Batch,
+    EpochEnded,
+    EventLogged,
+    FitStarted,
+    MetricMonitored,
+    Params,
+    Points,
+    Tags,
+)
 from tracker.store import engine as engines
 from tracker.store.store import SqlRunStore
 
@@ -48,6 +60,66 @@ def test_batches_of_one_run_are_applied_in_order(store: SqlRunStore) -> None:
     results = store.append_many([batch("r", 1, start_of()), again, again, batch("r", 3, points(2, x=2.0))])
     assert results == [Ack(last=1), Ack(last=2), Ack(last=2), Ack(last=3)]
     assert store.history("r", "x", raw=True).steps.tolist() == [1, 2]
+
+
+def test_a_group_gives_what_its_batches_give_one_by_one(store: SqlRunStore) -> None:
+    """Fits that supersede, restored weights, parameters set twice, calls between journals: the same run, the same answers."""
+
+    def batches(run: str) -> list[Batch]:
+        restored = EventLogged(9, "weights_restored", 0, 10, 1, {"epoch": 0, "metrics": {"loss": 3.0}})
+        return [
+            batch(run, 1, start_of(), fit(1, 0), epoch(0, 1, 3.0), epoch(1, 1, 2.0), Params(1, 1, {"lr": 0.1})),
+            batch_of_call(run, ["loss", "extra"], [1, 4], [5, 6], [1.5, 1.0], tags={"team": "a"}),
+            batch(run, 6, restored, Params(1, 1, {"lr": 0.2, "depth": 3})),
+            batch(run, 8, epoch(2, 1, 2.5), fit(2, 1), epoch(1, 2, 4.0)),
+            batch_of_call(run, ["loss"], [1], [5], [1.5], params={"lr": "0.1"}, name="renamed"),
+            batch(run, 8, epoch(2, 1, 2.5), fit(2, 1), epoch(1, 2, 4.0), Tags(1, {"team": "b"}), points(1, extra=7.0)),
+            batch_of_call(run, params={"lr": "0.3"}, tags={"team": "c"}),
+            batch(run, 13, MetricMonitored(1, "extra", "declared"), Tags(1, {"team": "d"})),
+        ]
+
+    def record(run: str) -> object:
+        history = store.history(run, "loss", raw=True)
+        assert history.superseded is not None
+        rows = zip(history.steps.tolist(), history.values.tolist(), history.superseded.tolist(), strict=True)
+        # Calls come after the journals' batches of their group, so a point that only follows them is visible or not.
+        seen = sorted(row for row in rows if not row[2])
+        events = [(one.kind, one.ms, one.detail) for one in store.events(run)]
+        found = store.get_run(run)
+        best = found.best_metric, found.best_epoch, found.best_value, found.name
+        return seen, events, best, store.params(run), store.tags(run), store.metrics(run), store.epochs(run)
+
+    alone = []
+    for one in sorted(batches("alone"), key=lambda one: not one.writer):
+        try:
+            alone.append(store.append(one))
+        except ParamConflict as error:
+            alone.append(type(error))
+    grouped = batches("group")
+    answers = store.append_many(grouped)
+    order = sorted(range(len(grouped)), key=lambda index: not grouped[index].writer)
+    assert [answers[index] if isinstance(answers[index], Ack) else type(answers[index]) for index in order] == alone
+    assert record("group") == record("alone")
+
+
+def test_a_run_begins_with_the_batch_that_starts_it(store: SqlRunStore) -> None:
+    """Frames that come before the start are refused and can be sent again; a restored store makes no run of them."""
+    late = batch("r", 2, points(1, x=1.0))
+    first, second = store.append_many([late, batch("r", 1, start_of())])
+    assert isinstance(first, RunNotFound)
+    assert [second, store.append(late)] == [Ack(last=1), Ack(last=2)]
+    again = msgspec.structs.replace(batch("new", 5, start_of()), after=4)
+    (refused,) = store.append_many([again])
+    assert isinstance(refused, StoreRestored)
+    assert [run.id for run in store.search_runs().runs] == ["r"]
+
+
+def fit(number: int, first_epoch: int) -> FitStarted:
+    return FitStarted(1, number, 1, first_epoch, first_epoch * 10, 0, 0, None, 10, None, None, "here")
+
+
+def epoch(number: int, fit: int, loss: float) -> EpochEnded:
+    return EpochEnded(100 * fit + number, number, fit, None, {"loss": loss})
 
 
 def test_unstorable_text_is_refused(store: SqlRunStore) -> None:
