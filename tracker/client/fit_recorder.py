@@ -15,7 +15,7 @@ from tracker.client.clock import now_ms
 from tracker.client.recorder import RunRecorder
 from tracker.client.values import one_of
 from tracker.domain.frames import FitEnded, FitStarted
-from tracker.domain.limits import STEP_MAX, as_number, check_step
+from tracker.domain.limits import STEP_MAX, as_seconds, check_step
 from tracker.domain.vocabulary import CheckpointRole, FitOutcome, RunStatus
 
 
@@ -123,7 +123,7 @@ class FitRecorder:
         if number is None:
             return
         epoch, done = self.epoch(number), None if steps is None else self._count("steps", steps)
-        lasted = None if seconds is None else self._validation.checked(lambda: as_number("seconds", seconds))
+        lasted = None if seconds is None else self._validation.checked(lambda: as_seconds(seconds))
         self.reached(done)
         step = None if done is None else self.step(done)
         self.run_recorder.epoch(epoch, metrics, seconds=lasted, step=step, fit=self.number)

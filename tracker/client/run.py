@@ -25,7 +25,7 @@ from tracker.client.values import one_of
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import MetricDefined, MetricMonitored, Points
 from tracker.domain.goals import Goal, GoalSource
-from tracker.domain.limits import as_number, check_key, check_step
+from tracker.domain.limits import as_seconds, check_key, check_step
 from tracker.domain.vocabulary import RUN_STATUSES, Axis, CheckpointRole, RunStatus
 
 _monotonic_ns = time.monotonic_ns
@@ -100,7 +100,7 @@ class Run(Copied):
         """Record an epoch that ended, counted from 0 since the run began, and its metrics."""
         number = self._validation.checked(lambda: check_step("epoch", epoch))
         if number is not None:
-            lasted = None if seconds is None else self._validation.checked(lambda: as_number("seconds", seconds))
+            lasted = None if seconds is None else self._validation.checked(lambda: as_seconds(seconds))
             self._recorder.epoch(number, metrics, seconds=lasted, step=None, fit=self._fit_number)
 
     def define_metric(self, key: str, *, goal: Goal, source: GoalSource = "declared") -> None:

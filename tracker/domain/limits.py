@@ -148,6 +148,18 @@ def as_number(key: str, value: object) -> float:
         raise InvalidValue(f"metric {key!r}", f"{excerpt(value)} ({type(value).__name__}) is not a number") from None
 
 
+def as_seconds(value: object) -> float:
+    """`value`, as for `as_number`, as a duration in seconds, else InvalidValue."""
+    return check_seconds("seconds", as_number("seconds", value))
+
+
+def check_seconds(field: str, value: float) -> float:
+    """`value` if it can be a duration in seconds, else InvalidValue."""
+    if not (math.isfinite(value) and value >= 0):
+        raise InvalidValue(field, f"{value} is no duration", limit="finite, not negative")
+    return value
+
+
 def _not_one(key: str, value: Any) -> float:
     raise InvalidValue(
         f"metric {key!r}",

@@ -57,6 +57,7 @@ from tracker.domain.limits import (
     check_name,
     check_run_id,
     check_safe_path,
+    check_seconds,
     check_sha256,
     check_text,
     check_uri,
@@ -107,8 +108,8 @@ def check_item(field: str, item: Frame) -> None:
             _check_range(f"{field}.epoch", item.epoch, 0, STEP_MAX)
             _check_range(f"{field}.fit", item.fit, 0, INT_MAX)
             _check_optional(f"{field}.step", item.step, STEP_MAX)
-            if item.seconds is not None and not (isfinite(item.seconds) and item.seconds >= 0):
-                raise InvalidValue(f"{field}.seconds", f"{item.seconds} is no duration", limit="finite, not negative")
+            if item.seconds is not None:
+                check_seconds(f"{field}.seconds", item.seconds)
         case Params(values=values):
             _check_keys(field, values)
             _check_range(f"{field}.fit", item.fit, 0, INT_MAX)

@@ -275,7 +275,7 @@ def test_the_message_of_an_error_is_bounded(store: RunStore) -> None:
 
 
 def test_wrong_words_are_refused(run: Run, store: RunStore) -> None:
-    """Goals, sources and axes that are none are refused, and so are seconds that are no number: alone."""
+    """Goals, sources and axes that are none are refused, and so are seconds that are no duration: alone."""
     run.define_metric("a", goal="less")  # type: ignore[arg-type]
     run.define_metric("a", goal="max", source="me")  # type: ignore[arg-type]
     run.monitor_metric("a", source="me")  # type: ignore[arg-type]
@@ -283,10 +283,12 @@ def test_wrong_words_are_refused(run: Run, store: RunStore) -> None:
     run.log_histogram("h", [1.0], step=0, bins=0)
     run.log_histogram("h", ["a"], step=0)
     run.log_epoch(0, {"loss": 1.0}, seconds="long")  # type: ignore[arg-type]
-    assert stored(store, run) == {"loss": [(0, 1.0)]}
-    assert store.epochs(run.id)[0].seconds is None
+    for epoch, seconds in enumerate((float("nan"), float("inf"), -1.0), 1):
+        run.log_epoch(epoch, {"loss": 1.0}, seconds=seconds)
+    assert stored(store, run) == {"loss": [(epoch, 1.0) for epoch in range(4)]}
+    assert [(epoch.number, epoch.seconds) for epoch in store.epochs(run.id)] == [(number, None) for number in range(4)]
     assert list(store.histograms(run.id)) == []
-    assert sum(run.problems.values()) == 7
+    assert sum(run.problems.values()) == 10
 
 
 def test_files_that_are_not_there_cost_only_themselves(run: Run, store: RunStore, tmp_path: Path) -> None:
