@@ -177,3 +177,22 @@ def test_none_is_applied_while_the_store_is_locked(store_url: str, monkeypatch: 
             store.append_many(group)
         other.execute("ROLLBACK")
         assert store.append_many(group) == [Ack(last=1), Ack(last=1)]
+
+
+def test_a_run_that_is_locked_holds_no_other_up(postgres_url: str) -> None:
+    """While another connection holds a run's row on PostgreSQL, only batches of this run are an outage."""
+    import psycopg
+
+    begin = [batch(name, 1, start_of()) for name in ("a", "b", "c")]
+    more = [batch(name, number, points(number, x=1.0)) for number in (2, 3) for name in ("a", "b", "c")]
+    # A shorter wait than usual.
+    with SqlRunStore.open(f"{postgres_url}&options=-c%20lock_timeout%3D200") as store:
+        assert store.append_many(begin) == [Ack(last=1)] * 3
+        with psycopg.connect(postgres_url) as other:
+            other.execute("SELECT 1 FROM runs WHERE uid = 'b' FOR UPDATE")
+            results = store.append_many(more)
+            assert [results[0], results[2], results[3], results[5]] == [Ack(last=2)] * 2 + [Ack(last=3)] * 2
+            assert all(isinstance(results[index], StoreUnavailable) for index in (1, 4))
+            other.rollback()
+        assert store.append_many(more) == [Ack(last=2 if index == 1 else 3) for index in range(6)]
+        assert [len(store.history(name, "x")) for name in ("a", "b", "c")] == [2, 2, 2]

@@ -117,12 +117,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def driver_transaction(engine: Engine) -> Iterator[Raw]:
+def driver_transaction(engine: Engine, lock_seconds: float | None = None) -> Iterator[Raw]:
     """`writing` by the driver's own cursor: beginning a transaction takes SQLAlchemy three times as long."""
     with translated(engine), query_deadline(None), engine.connect() as connection:
         raw = Raw(connection)
         with driver_errors(connection, "a transaction"):
-            raw.begin()
+            raw.begin(lock_seconds)
             yield raw
             raw.commit()
 

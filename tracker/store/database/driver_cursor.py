@@ -35,12 +35,15 @@ class Raw:
         self._driver = driver
         self._cursor = driver.cursor()
 
-    def begin(self) -> None:
-        """Begin a write transaction before SQLAlchemy begins its own, which costs three times as much."""
+    def begin(self, lock_seconds: float | None = None) -> None:
+        """Begin a write transaction before SQLAlchemy begins its own, which costs three times as much.
+
+        `lock_seconds` is how long to wait for a lock on PostgreSQL, instead of the usual time.
+        """
         if not self.postgres:  # psycopg begins by itself
             self._cursor.execute("BEGIN IMMEDIATE")
-        elif self._pooled:
-            self._cursor.execute(f"SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}")
+        elif self._pooled or lock_seconds is not None:
+            self._cursor.execute(f"SET LOCAL lock_timeout = {(lock_seconds or LOCK_SECONDS) * 1000:.0f}")
 
     def commit(self) -> None:
         """Commit; StoreUnavailable if that went to a file that is no longer at the store's path."""

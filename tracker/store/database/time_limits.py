@@ -44,6 +44,11 @@ def was_cut_off(error: BaseException | None) -> bool:
     )
 
 
+def waited_for_lock(error: BaseException | None) -> bool:
+    """Whether the error says that another connection held a lock for too long, on PostgreSQL."""
+    return getattr(error, "sqlstate", "") == "55P03"
+
+
 def _on_sqlite_checkout(connection: sqlite3.Connection, record: Any, _proxy: object) -> None:
     # The handler stays on the connection, and checks the deadline of whoever runs a statement.
     if current_deadline() is not None and _WATCHED not in record.info:

@@ -37,6 +37,7 @@ from tracker.domain.frames import (
 )
 from tracker.store.database.driver_cursor import Raw, driver_errors
 from tracker.store.database.row_writer import RowBuffer
+from tracker.store.database.time_limits import waited_for_lock
 from tracker.store.engine import driver_transaction
 from tracker.store.tables import journals
 from tracker.store.write import finish
@@ -47,6 +48,8 @@ from tracker.store.write.series_cache import SeriesCache, SeriesLoader
 
 REFUSALS = (DataError, IntegrityError, OverflowError, UnicodeError, TrackerError)
 """Errors of a batch, not of the store."""
+_BRIEFLY_S = 0.1
+"""How long to wait for the lock of a run once a group has waited for one in vain."""
 _STEPS = 2**63
 _TIMES = 2**62
 """Times are stored relative to the run's start, so they need some room in 64 bits."""
@@ -60,8 +63,10 @@ def append_group(
     try:
         with driver_transaction(engine) as raw:
             results = apply(raw, group, loader, clock, even_deleted=even_deleted)
-    except StoreUnavailable:
-        raise
+    except StoreUnavailable as error:
+        if len(group) == 1 or not waited_for_lock(getattr(error.__cause__, "orig", None)):
+            raise
+        return _append_separately(engine, group, cache, clock, even_deleted=even_deleted)
     except REFUSALS as error:
         if len(group) == 1:
             return [_refusal(group[0], error)]
@@ -69,6 +74,35 @@ def append_group(
         with driver_transaction(engine) as raw:
             results = apply_each(raw, group, loader, clock, even_deleted=even_deleted)
     loader.keep()
+    return results
+
+
+def _append_separately(
+    engine: Engine, group: Sequence[Batch], cache: SeriesCache, clock: Callable[[], int], *, even_deleted: bool
+) -> list[Ack | Exception]:
+    """`append_group` while another connection holds the lock of a run: only batches of that run fail.
+
+    Each batch has a transaction of its own, which hardly waits, since the group has waited already.
+    """
+    results: list[Ack | Exception] = [Ack(last=0)] * len(group)
+    locked: dict[str, StoreUnavailable] = {}
+    for index in _in_order(group):
+        batch = group[index]
+        if batch.run_id in locked:
+            results[index] = locked[batch.run_id]
+            continue
+        loader = SeriesLoader(cache)
+        try:
+            with driver_transaction(engine, _BRIEFLY_S) as raw:
+                (results[index],) = apply(raw, [batch], loader, clock, even_deleted=even_deleted)
+        except StoreUnavailable as error:
+            if not waited_for_lock(getattr(error.__cause__, "orig", None)):
+                raise
+            results[index] = locked[batch.run_id] = error
+        except REFUSALS as error:
+            results[index] = _refusal(batch, error)
+        else:
+            loader.keep()
     return results
 
 
