@@ -174,7 +174,8 @@ def test_every_command_reads_it(foreign: Foreign, round: int) -> None:
             foreign.write(*draw.choice(columns), draw.choice(TEXTS))
             result = invoke(*command)
             unforeseen = None if isinstance(result.exception, SystemExit) else result.exception
-            assert unforeseen is None, (command, repr(unforeseen))
+            if unforeseen is not None:
+                raise AssertionError(command) from unforeseen
             assert "\x1b[31m" not in result.output
             if draw.random() < 0.7:
                 foreign.put_back()

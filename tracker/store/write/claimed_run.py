@@ -12,9 +12,11 @@ from sqlalchemy import Connection, select, update
 
 from tracker.domain.errors import RunDeleted, RunNotFound
 from tracker.domain.frames import Batch, CheckpointLogged, EventLogged, RunStarted
-from tracker.domain.vocabulary import Axis
+from tracker.domain.goals import GoalSource
+from tracker.domain.vocabulary import Axis, RunStatus
 from tracker.store.database.dialect import add, upsert
 from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.typed_rows import typed
 from tracker.store.points.summaries import Summary
 from tracker.store.points.supersession import FitStarts, fit_starts
 from tracker.store.tables import experiments, runs
@@ -28,6 +30,14 @@ _COLUMNS = (
     *_OF_CALLS, "experiment_id", "ended_ms", "alive_ms", "opened_ms", "spent_ms", "status", "writer", "monitor_source",
     "keep_last", "keep_best",
 )  # fmt: skip
+_OF_CALLS_TYPES: Any = tuple[
+    int, str, int, int, int | None, str | None, str | None, int | None, float | None, int | None,
+]  # fmt: skip
+_TYPES: Any = tuple[
+    int, str, int, int, int | None, str | None, str | None, int | None, float | None,
+    int, int | None, int, int | None, int, RunStatus, str, GoalSource | None, int | None, int | None, int | None,
+]  # fmt: skip
+"""The columns' types, then that of `deleted_ms`."""
 _PLACES = {name: place for place, name in enumerate(_COLUMNS)}
 
 
@@ -126,7 +136,8 @@ def claim(raw: Raw, uids: Iterable[str], *, calls_only: bool = False, lock: bool
         rows = raw.rows(f"{statement} = ANY(?) ORDER BY r.uid{' FOR UPDATE OF r' if lock else ''}", (ordered,))
     else:
         rows = [row for uid in ordered for row in raw.rows(f"{statement} = ?", (uid,))]
-    return {row[1]: ClaimedRun(row) for row in rows}
+    kind, columns = (_OF_CALLS_TYPES, _OF_CALLS) if calls_only else (_TYPES, _COLUMNS)
+    return {row[1]: ClaimedRun(row) for row in typed(rows, kind, "runs", (*columns, "deleted_ms"))}
 
 
 def create_missing(raw: Raw, group: Sequence[Batch], claimed: dict[str, ClaimedRun], now_ms: int) -> None:
