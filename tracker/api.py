@@ -9,20 +9,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from tracker import compose, continuing
+from tracker import compose, resume_lookup
 from tracker.client import lifecycle, origin
 from tracker.client.clock import CLOCK, now_ms
 from tracker.client.delivery import Delivery
+from tracker.client.earlier_records import EarlierRecords
 from tracker.client.journal import VERSION, Journal
 from tracker.client.plugin_events import Observer, PluginEvents
 from tracker.client.position import Position
-from tracker.client.recorded import EarlierRecords
 from tracker.client.recorder import RunRecorder
 from tracker.client.run import Run
 from tracker.client.shipper import Shipper
 from tracker.client.sync import Synced, ship_run, sync
 from tracker.client.writer import RunWriter
-from tracker.continuing import Resume, ResumeRequest
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import RunStarted
 from tracker.domain.identity import new_run_id, new_run_name
@@ -30,8 +29,9 @@ from tracker.domain.limits import check_experiment, check_name, check_run_id
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.domain.run_progress import Progress
 from tracker.query.named_runs import find_run as find_run
+from tracker.resume_lookup import Resume, ResumeRequest
 from tracker.settings import Settings
-from tracker.wire.frames import JournalHeader
+from tracker.wire.frame_codec import JournalHeader
 
 if TYPE_CHECKING:
     from tracker.domain.records import Checkpoint
@@ -99,7 +99,7 @@ def start_run(
     root = compose.artifact_root(artifacts or settings.artifacts, url)
     mode: Resume = "allow" if run_id is None and settings.run_id and resume == "never" else resume
     wish = ResumeRequest(run_id=wanted, experiment=experiment, name=name, resume=mode)
-    found, progress = continuing.find(settings, url, wish, lambda: _sync_store(settings, url))
+    found, progress = resume_lookup.find(settings, url, wish, lambda: _sync_store(settings, url))
     if not lifecycle.open_runs():
         CLOCK.set()
     if found is not None:  # new records must be later than the old ones, even if this machine's clock is slow
@@ -111,8 +111,8 @@ def start_run(
         run_id=id,
         is_continued=found is not None,
         is_unknown=progress is None,
-        connect=lambda: continuing.connect(settings, url, root),
-        recorded=lambda: continuing.recorded(settings, url, id),
+        connect=lambda: resume_lookup.connect(settings, url, root),
+        recorded=lambda: resume_lookup.recorded(settings, url, id),
         flush=lambda: run.flush(),
     )
     recorder = _recorder(writer, progress, earlier)
@@ -200,15 +200,17 @@ def load_checkpoint(
     Raises RunNotFound, CheckpointNotFound (which lists what exists and what was pruned), ArtifactError for bytes that
     are damaged or missing, InvalidValue, StoreError.
     """
-    from tracker.artifacts import copies
+    from tracker.artifacts import checkpoint_copies
 
     with _opened(store) as reader:
         run = find_run(reader, run_id)
         one = find_checkpoint(reader, run, which)
         home = compose.artifacts_of(reader)
         if to is None:
-            return copies.cached(home, one, run.id, copies.cache_of(reader.url, Settings.from_environment().home))
-        return copies.copy(home, one, run.id, copies.place(one, run.id, to))
+            return checkpoint_copies.cached(
+                home, one, run.id, checkpoint_copies.cache_of(reader.url, Settings.from_environment().home)
+            )
+        return checkpoint_copies.copy(home, one, run.id, checkpoint_copies.place(one, run.id, to))
 
 
 def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Checkpoint:

@@ -13,7 +13,7 @@ from tracker_keras.checkpoint_files.checkpoints import Checkpoints
 from tracker_keras.inputs.data import Data
 from tracker_keras.record import active_fits, fit_call, instrumentation
 from tracker_keras.record.active_fits import fit_under_way, say_aside
-from tracker_keras.record.copying import Copyable
+from tracker_keras.record.callback_copies import Copyable
 from tracker_keras.record.description import Description
 from tracker_keras.record.evaluations import log_evaluation
 from tracker_keras.record.fit import ObservedFit

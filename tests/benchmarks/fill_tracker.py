@@ -14,7 +14,7 @@ from typing import Any
 from content import BEGIN_MS, LONG_RUN, METRICS, PARAMS, Content, long_key, long_values
 from sqlalchemy import Table, func, select
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.domain.frames import Batch, Frame, Params, PointBlock, Points, RunEnded, RunStarted
 from tracker.store.engine import make_engine, reading
 from tracker.store.store import SqlRunStore

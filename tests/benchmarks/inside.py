@@ -16,7 +16,7 @@ class Inside:
 
     def __init__(self) -> None:
         from tracker_keras import TrackerCallback
-        from tracker_keras.record.hooks import Hook
+        from tracker_keras.record.hook_wrappers import Hook
 
         self.spent: Spent = {}
         for name in [name for name in vars(TrackerCallback) if name.startswith(("on_", "set_"))] + ["_log_batch"]:

@@ -15,7 +15,7 @@ import pytest
 from e2e.server_lab import free_port, served
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.compose import make_transport, open_artifacts
 from tracker.domain.errors import ArtifactError, InvalidValue, StoreUnavailable
 from tracker.domain.frames import RunStarted

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import event, func, select
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.domain.calls import batch_of_call
 from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink, ModelMetric, RunDetail
 from tracker.domain.errors import (

@@ -13,7 +13,7 @@ from draws import SEED, examples
 from sqlalchemy import event
 from templates import sqlite_store
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.domain.calls import batch_of_call
 from tracker.domain.catalogue import AddressAlias, Dataset, DatasetUse, Life, RunDetail
 from tracker.domain.errors import InvalidPageToken, InvalidValue

@@ -13,9 +13,9 @@ import pytest
 from e2e.server_lab import served
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.compose import open_store
-from tracker.domain.checkpoint_retention import best_of, latest_of
+from tracker.domain.checkpoint_ranking import best_of, latest_of
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, RunNotFound
 from tracker.domain.frames import (
     Ack,

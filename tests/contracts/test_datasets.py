@@ -9,7 +9,7 @@ import pytest
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import Batch, DatasetLogged, RunStarted
 from tracker.store.store import SqlRunStore
-from tracker.wire.batches import decode_batch, encode_batch
+from tracker.wire.batch_codec import decode_batch, encode_batch
 
 STARTED = RunStarted(1000, "Default", "n", "file:///x", "host", 1)
 TRAIN = DatasetLogged(1, "train", "ab" * 16, "code", "{}", "{}", "{}", {"mlflow.data.context": "train"})

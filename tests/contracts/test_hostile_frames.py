@@ -24,8 +24,8 @@ from tracker.domain import frames
 from tracker.domain.errors import InvalidValue, RunNotFound
 from tracker.domain.frames import Batch, Frame, Points, RunStarted, Staged
 from tracker.store.store import SqlRunStore
-from tracker.wire.batches import decode_batch
-from tracker.wire.frames import JournalHeader, encode_frame, seal
+from tracker.wire.batch_codec import decode_batch
+from tracker.wire.frame_codec import JournalHeader, encode_frame, seal
 
 pytestmark = pytest.mark.timeout(180)
 FILE = Staged("000001", "checkpoints/x.keras", 3, "ab" * 32)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.compose import open_store
 from tracker.domain.calls import batch_of_call
 from tracker.domain.errors import InvalidValue, RunNotFound, SeriesNotFound

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event, insert, update
 from templates import sqlite_store
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.domain.errors import ExperimentNotFound, InvalidFilter, InvalidPageToken, InvalidValue
 from tracker.domain.frames import EpochEnded, Frame, MetricDefined, Params, Points, RunEnded, RunStarted, Tags
 from tracker.domain.records import Run, Series

@@ -17,7 +17,7 @@ from e2e.server_lab import served
 from msgspec.structs import replace
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.compose import open_store
 from tracker.domain.errors import InvalidValue, NotFound, RunNotFound, SeriesNotFound
 from tracker.domain.frames import (

@@ -10,7 +10,7 @@ import pytest
 from e2e.server_lab import Server, away, served
 
 from tracker.artifacts.local import LocalArtifacts
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.client.transport import StoreTransport
 from tracker.compose import make_transport
 from tracker.domain.errors import InvalidValue, RunNotFound, StoreError, StoreUnavailable

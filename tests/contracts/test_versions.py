@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.domain.calls import batch_of_call
 from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink, RunDetail
 from tracker.domain.frames import (

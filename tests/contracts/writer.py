@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.compose import open_store
 from tracker.domain.frames import Batch, Frame, Points, RunStarted
 from tracker.domain.ports import RunStore

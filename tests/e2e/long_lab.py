@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from e2e.server_lab import start_of
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.domain.frames import Batch, PointBlock
 from tracker.domain.ports import RunStore
 

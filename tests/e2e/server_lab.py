@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from preloaded import Preloaded
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.domain.frames import Batch, Frame, Points, RunStarted
-from tracker.wire.batches import encode_batch
+from tracker.wire.batch_codec import encode_batch
 
 if TYPE_CHECKING:
     from tracker.domain.ports import ArtifactHome

@@ -16,7 +16,7 @@ from e2e.server_lab import Server, away
 
 from tracker import compose
 from tracker.api import open_store, start_run, sync_journals
-from tracker.artifacts.folder_archive import unpack
+from tracker.artifacts.folder_unpacking import unpack
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client import shipper, staging
 from tracker.client.checkpoint_log import CheckpointInfo

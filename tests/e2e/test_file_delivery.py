@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from tracker import api, compose
 from tracker.api import open_store, start_run, sync_journals
 from tracker.artifacts.local import LocalArtifacts
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.client.journal import adopt, folder
 from tracker.client.journal_reader import JournalReader
 from tracker.client.run import Run

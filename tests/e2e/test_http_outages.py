@@ -14,7 +14,7 @@ from e2e.children import Child, eventually, run_child
 from e2e.server_lab import Server, away
 
 from tracker.api import open_store, start_run, sync_journals
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.client.journal import folder
 from tracker.client.run import Run
 from tracker.compose import make_transport, open_artifacts

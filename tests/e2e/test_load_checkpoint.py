@@ -15,7 +15,7 @@ from e2e.children import run_child
 from e2e.server_lab import Server
 
 import tracker
-from tracker.artifacts import folder_archive
+from tracker.artifacts import folder_unpacking
 from tracker.artifacts.local import path_of
 from tracker.domain.errors import ArtifactError, CheckpointNotFound, InvalidValue, RunNotFound
 from tracker.store.store import SqlRunStore
@@ -190,7 +190,7 @@ def test_many_unpack_at_once(tmp_path: Path) -> None:
         for number in range(20):
             opened.writestr(f"inner/{number}", CONTENT)
     with ThreadPoolExecutor(8) as pool:
-        done = [pool.submit(folder_archive.unpack, archive, folder) for _ in range(16)]
+        done = [pool.submit(folder_unpacking.unpack, archive, folder) for _ in range(16)]
         assert {one.result() for one in done} == {folder}
     assert len(list((folder / "inner").iterdir())) == 20
     assert not left(tmp_path)
@@ -207,11 +207,11 @@ def test_an_archive_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
         info.external_attr = (0o120777 if name == "link" else 0o100644) << 16
         opened.writestr(info, "/etc/passwd")
     with pytest.raises(ArtifactError):
-        folder_archive.unpack(archive, folder)
+        folder_unpacking.unpack(archive, folder)
     assert sorted(tmp_path.rglob("*")) == [archive, folder.parent]
     archive.write_bytes(archive.read_bytes()[:40])
     with pytest.raises(ArtifactError, match="cannot unpack"):
-        folder_archive.unpack(archive, folder)
+        folder_unpacking.unpack(archive, folder)
 
 
 def test_keras_loads_what_comes_back(store_url: str) -> None:

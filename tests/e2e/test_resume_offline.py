@@ -11,7 +11,7 @@ import pytest
 from e2e.children import Child, eventually
 from e2e.server_lab import Server, away
 
-from tracker import continuing
+from tracker import resume_lookup
 from tracker.api import open_store, start_run, sync_journals
 from tracker.client.journal import folder
 from tracker.client.run import Run
@@ -172,7 +172,7 @@ def test_where_a_run_stands_is_what_the_store_would_say(store_url: str, monkeypa
     monkeypatch.setenv("TRACKER_MODE", "offline")
 
     def told(run_id: str) -> tuple[object, object]:
-        left = continuing.recorded(Settings.from_environment(), store_url, run_id)
+        left = resume_lookup.recorded(Settings.from_environment(), store_url, run_id)
         assert left is not None
         return left.progress, sorted(
             (one.number, one.phase, one.first_epoch, one.outcome) for one in left.fits.values()

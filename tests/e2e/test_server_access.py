@@ -18,7 +18,7 @@ from tracker.cli.main import cli
 from tracker.domain.access import Role
 from tracker.domain.errors import StoreError
 from tracker.store.store import SqlRunStore
-from tracker.wire.batches import encode_batch
+from tracker.wire.batch_codec import encode_batch
 
 MLFLOW = "/api/2.0/mlflow"
 JSON = {"Content-Type": "application/json"}

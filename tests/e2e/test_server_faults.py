@@ -29,7 +29,7 @@ BATCHES = 200
 WRITER = """
 import http.client, json, time
 from e2e.server_lab import MSGPACK, batch, points, start_of
-from tracker.wire.batches import encode_batch
+from tracker.wire.batch_codec import encode_batch
 
 port, run, count = int(sys.stdin.readline()), sys.stdin.readline().strip(), int(sys.stdin.readline())
 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

@@ -13,7 +13,7 @@ import pytest
 import zstandard
 from e2e.server_lab import MSGPACK, Answer, Server, batch, points, request, start_of
 
-from tracker.wire.batches import encode_batch
+from tracker.wire.batch_codec import encode_batch
 
 MIB = 1024 * 1024
 START = encode_batch(batch("r", 1, start_of()))

@@ -17,7 +17,7 @@ from e2e.children import eventually
 from e2e.server_lab import MSGPACK, Answer, Server, batch, points, start_of
 
 from tracker.store.store import SqlRunStore
-from tracker.wire.batches import encode_batch
+from tracker.wire.batch_codec import encode_batch
 
 pytestmark = pytest.mark.timeout(120)
 

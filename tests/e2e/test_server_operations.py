@@ -22,7 +22,7 @@ from e2e.children import eventually
 from e2e.server_lab import MSGPACK, Server, batch, points, request, start_of
 
 from tracker.store.store import SqlRunStore
-from tracker.wire.batches import encode_batch
+from tracker.wire.batch_codec import encode_batch
 
 _SAMPLE = re.compile(
     r'(?P<name>[a-z_]+)(?:\{(?P<labels>(?:[a-z]+="[^"\\\n]*",?)*)\})? (?P<value>[-+0-9.e]+|\+Inf|NaN)\Z'

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tracker.domain.ports import RunStore
 from tracker.query.comparison import compare_facts, facts_of
 from tracker.store.store import SqlRunStore
-from tracker.wire.records import to_json, to_msgpack
+from tracker.wire.record_codec import to_json, to_msgpack
 
 RUN = "/api/v1/runs/r"
 

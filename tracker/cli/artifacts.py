@@ -14,7 +14,7 @@ from tracker.cli.output import say
 from tracker.cli.run_header import place
 from tracker.cli.stores import Database, existing_store, full_url, store_option
 from tracker.domain.errors import InvalidValue
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 if TYPE_CHECKING:
     from tracker.store.relocation import Relocated

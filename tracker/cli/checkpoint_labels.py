@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tracker.domain.checkpoint_retention import BEST_BY, best_of, latest_of
+from tracker.domain.checkpoint_ranking import BEST_BY, best_of, latest_of
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Checkpoint, Run, Series
 from tracker.query.checkpoint_choice import BEST, best_by
-from tracker.query.texts import number
+from tracker.query.text_format import number
 
 MOST = 8
 """Maximum number of checkpoints in a short list."""

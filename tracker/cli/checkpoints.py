@@ -21,7 +21,7 @@ from tracker.domain.identity import now_ms
 from tracker.domain.ports import RunStore
 from tracker.domain.records import Checkpoint, Run
 from tracker.query.checkpoint_choice import check_tag
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 FIELDS = tuple(field.name for field in fields(Checkpoint))
 

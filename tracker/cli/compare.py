@@ -17,7 +17,7 @@ from tracker.cli.output import jsonable, print_json, print_lines, print_text, sa
 from tracker.cli.stores import existing_store, store_option
 from tracker.cli.tables import GAP, Column, cell, table
 from tracker.query.comparison import METRICS, Comparison, Row
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 _INDENT = 2
 

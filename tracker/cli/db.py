@@ -11,7 +11,7 @@ from tracker.cli.integrity import damages
 from tracker.cli.output import print_text, say
 from tracker.cli.stores import Database, full_url, store_option
 from tracker.domain.errors import NoStore, SchemaOutdated, SchemaTooNew
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 
 @click.group()

@@ -8,7 +8,7 @@ from tracker.cli.output import say
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.errors import RunNotFound, TrackerError
 from tracker.query.named_runs import find_run
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 
 @click.command()

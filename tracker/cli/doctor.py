@@ -8,12 +8,12 @@ from textwrap import wrap
 import click
 from rich.text import Text
 
-from tracker.cli.checks import Finding, findings, versions
+from tracker.cli.doctor_checks import Finding, findings, versions
 from tracker.cli.output import jsonable, print_json, print_lines, say, table_width
 from tracker.cli.stores import store_option
 from tracker.cli.styles import plural
 from tracker.cli.tables import cell
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from tracker.domain.errors import InvalidValue
 from tracker.query.comparison import Comparison
-from tracker.query.texts import number
+from tracker.query.text_format import number
 
 GRAMMAR = "METRIC (>|>=|<|<=) [+|-]NUMBER[%]"
 

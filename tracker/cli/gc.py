@@ -11,15 +11,15 @@ import click
 from rich.text import Text
 
 from tracker import compose
-from tracker.artifacts.copies import cache_of
+from tracker.artifacts.checkpoint_copies import cache_of
 from tracker.cli import styles
 from tracker.cli.output import jsonable, print_json, print_lines, say, table_width, with_progress
 from tracker.cli.stores import Database, existing_store, full_url, store_option
 from tracker.cli.tables import Column, cell, table
 from tracker.domain.identity import now_ms
-from tracker.query.texts import printable
+from tracker.garbage_collection import Collected, Kind, collect
+from tracker.query.text_format import printable
 from tracker.settings import Settings
-from tracker.upkeep import Collected, Kind, collect
 
 if TYPE_CHECKING:
     from tracker.store.store import SqlRunStore

@@ -16,7 +16,7 @@ from tracker.cli.stores import store_option
 from tracker.cli.tables import Column, cell, table
 from tracker.client.journal import REFUSED
 from tracker.client.sync import Synced
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 from tracker.settings import Settings
 
 

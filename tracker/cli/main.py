@@ -12,7 +12,7 @@ import click
 
 from tracker.domain.errors import InvalidValue, RunNotFound, TrackerError
 from tracker.domain.store_url import without_passwords
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 
 class CommandEntry(NamedTuple):

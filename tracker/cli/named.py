@@ -6,7 +6,7 @@ from tracker.cli.output import say
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Run
 from tracker.query.named_runs import find_run
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 
 def named_run(store: RunReader, text: str) -> Run:

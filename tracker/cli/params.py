@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from tracker.cli.tables import cell, pairs
-from tracker.query.texts import value_text
+from tracker.query.text_format import value_text
 
 _MOST = 60
 _MOST_OF_FAMILY = 24

@@ -12,7 +12,7 @@ from tracker.cli import styles
 from tracker.cli.run_data import WholeRun
 from tracker.cli.tables import cell
 from tracker.domain.records import Run
-from tracker.query.texts import number
+from tracker.query.text_format import number
 
 _LOST = (
     "No sign of life since {}: its process died without a word, or cannot reach the store. "

@@ -15,7 +15,7 @@ from tracker.cli.run_header import header_lines, place
 from tracker.cli.tables import GAP, Column, cell, pairs, table
 from tracker.domain.records import Checkpoint, Extreme, Fit, History, Series
 from tracker.domain.vocabulary import Axis
-from tracker.query.texts import number
+from tracker.query.text_format import number
 from tracker.query.timeline import condensed, described
 
 CURVE_WIDTH = 40

@@ -14,7 +14,7 @@ from tracker.cli.tables import Column, cell, table
 from tracker.domain.identity import now_ms
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Run
-from tracker.query.texts import SHORT_ID, aligned_numbers, printable, short_ids
+from tracker.query.text_format import SHORT_ID, aligned_numbers, printable, short_ids
 
 FIELDS = (
     "id", "name", "experiment", "status", "started_ms", "ended_ms", "best_epoch", "best_metric", "best_value",

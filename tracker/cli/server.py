@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tracker import compose
-from tracker.cli.serving import QUERY_SECONDS, ServerOptions, serve
+from tracker.cli.server_start import QUERY_SECONDS, ServerOptions, serve
 from tracker.cli.stores import full_url, store_option
 from tracker.domain.errors import InvalidStoreUrl
 from tracker.settings import Settings

@@ -8,7 +8,7 @@ from tracker.cli.named import named_run
 from tracker.cli.output import say
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.errors import TrackerError
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 
 @click.command()

@@ -1,9 +1,9 @@
-"""How each status looks, and the words of `tracker.query.spans`."""
+"""How each status looks, and the words of `tracker.query.quantity_format`."""
 
 from __future__ import annotations
 
 from tracker.domain.vocabulary import RunStatus
-from tracker.query.spans import ago, clock, duration, plural, size, thousands, took
+from tracker.query.quantity_format import ago, clock, duration, plural, size, thousands, took
 
 __all__ = ["STATUS_STYLES", "ago", "clock", "duration", "plural", "size", "thousands", "took"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from tracker.query.texts import printable
+from tracker.query.text_format import printable
 
 GAP = 2
 _NARROWEST = 10

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from tracker import compose
 from tracker.cli.output import say
-from tracker.cli.serving import ServerOptions, serve
+from tracker.cli.server_start import ServerOptions, serve
 from tracker.cli.stores import full_url, store_option
 from tracker.settings import Settings
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tracker.client.clock import now_ms
-from tracker.client.folder_archive import files_of
+from tracker.client.folder_packing import files_of
 from tracker.client.staging import Staging
 from tracker.client.validation import Validation, as_mapping, as_path
 from tracker.client.values import checkpoint_format, one_of
-from tracker.domain.checkpoint_retention import BEST_BY
+from tracker.domain.checkpoint_ranking import BEST_BY
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import CheckpointLogged, CheckpointsKept, Frame
 from tracker.domain.limits import MOST_KEPT, as_detail, check_step

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
 from tracker.client.uploads import Answers, Uploads
 from tracker.domain.errors import FileRemoved, RequestTooLarge, RunNotFound, StoreError, StoreRestored, TrackerError
 from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame
 from tracker.domain.ports import ArtifactHome, Transport
-from tracker.query.spans import size
+from tracker.query.quantity_format import size
 
 log = logging.getLogger("tracker")
 

@@ -21,7 +21,7 @@ from tracker.client.staging import Staging
 from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Frame
 from tracker.domain.limits import check_run_id, check_writer
-from tracker.wire.frames import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
+from tracker.wire.frame_codec import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_frame, read_header, seal
 
 SUFFIX = ".journal"
 REFUSED = ".refused"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tracker.domain.frames import Frame
-from tracker.wire.frames import HEADER_SIZE, MAX_PAYLOAD, claimed_end, read_frames, unseal
+from tracker.wire.frame_codec import HEADER_SIZE, MAX_PAYLOAD, claimed_end, read_frames, unseal
 
 _WINDOW = HEADER_SIZE + MAX_PAYLOAD
 

@@ -11,11 +11,11 @@ from tracker.client.artifact_log import ArtifactLog
 from tracker.client.background import Background
 from tracker.client.checkpoint_log import CheckpointInfo, CheckpointLog, Hold
 from tracker.client.clock import now_ms
+from tracker.client.earlier_records import EarlierRecords
 from tracker.client.histograms import histogram_between
 from tracker.client.images import ImageLog
 from tracker.client.plugin_events import PluginEvents
 from tracker.client.position import Position
-from tracker.client.recorded import EarlierRecords
 from tracker.client.validation import Validation, as_mapping
 from tracker.client.values import in_frames
 from tracker.client.writer import RunWriter

@@ -15,12 +15,12 @@ from typing import Any, Self, get_args
 
 from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.client.clock import CLOCK, now_ms
-from tracker.client.copies import Copied, OpenAgain
 from tracker.client.ending import RunEnd, status_after
 from tracker.client.fit_recorder import FitRecorder
 from tracker.client.histograms import histogram_between, histogram_of
 from tracker.client.interrupts import EXIT_TIMEOUT_S
 from tracker.client.recorder import RunRecorder
+from tracker.client.run_copies import Copied, OpenAgain
 from tracker.client.values import one_of
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import MetricDefined, MetricMonitored, Points

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
-from tracker.client.later import do_later
-from tracker.client.loop import Loop
+from tracker.client.retry_loop import Loop
+from tracker.client.slow_work import do_later
 from tracker.domain.errors import RequestTooLarge, StoreError
 from tracker.domain.vocabulary import HEARTBEAT_MS
 

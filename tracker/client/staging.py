@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tracker.client.folder_archive import files_of, pack
+from tracker.client.folder_packing import files_of, pack
 from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Staged
 

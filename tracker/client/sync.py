@@ -26,7 +26,7 @@ from tracker.domain.frames import Batch, RunEnded, RunStarted
 from tracker.domain.identity import new_run_name
 from tracker.domain.ports import ArtifactHome, Transport
 from tracker.domain.vocabulary import DEFAULT_EXPERIMENT
-from tracker.wire.frames import JournalHeader
+from tracker.wire.frame_codec import JournalHeader
 
 log = logging.getLogger("tracker")
 

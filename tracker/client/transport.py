@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.frames import Ack, Batch, RunStarted
 from tracker.domain.ports import ArtifactHome, Pruner, RunStore
-from tracker.wire.checks import check_batch
+from tracker.wire.frame_checks import check_batch
 
 
 def at_home(batch: Batch, artifacts: ArtifactHome) -> Batch:

@@ -21,7 +21,7 @@ from tracker.client.journal import Journal
 from tracker.domain.errors import ArtifactError, InvalidValue, RequestTooLarge, StoreError, TrackerError
 from tracker.domain.frames import ArtifactLogged, CheckpointLogged, Frame, Item
 from tracker.domain.ports import ArtifactHome
-from tracker.wire.checks import check_item
+from tracker.wire.frame_checks import check_item
 
 log = logging.getLogger("tracker")
 

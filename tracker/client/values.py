@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from traceback import format_exception
 from typing import TypeVar, cast
 
-from tracker.client.folder_archive import archive_format
+from tracker.client.folder_packing import archive_format
 from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import as_json, check_format, json_size
 

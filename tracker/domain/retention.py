@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tracker.domain.checkpoint_retention import best_of, published, ranking
+from tracker.domain.checkpoint_ranking import best_of, published, ranking
 from tracker.domain.goals import Goal
 from tracker.domain.records import Checkpoint
 

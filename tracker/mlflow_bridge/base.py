@@ -11,8 +11,8 @@ from tracker.domain.frames import Batch
 from tracker.domain.identity import now_ms
 from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.mlflow_bridge.bridge_errors import spoken
-from tracker.mlflow_bridge.checks import experiment_key, refuse
 from tracker.mlflow_bridge.locations import Locations
+from tracker.mlflow_bridge.mlflow_limits import experiment_key, refuse
 
 if TYPE_CHECKING:
     from tracker.store.store import SqlRunStore

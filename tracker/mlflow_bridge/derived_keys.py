@@ -12,7 +12,7 @@ from tracker.domain.limits import number_text
 from tracker.domain.records import Run, Series
 from tracker.domain.vocabulary import RunStatus
 from tracker.mlflow_bridge.bridge_entities import Metric, Number, Status, Text
-from tracker.mlflow_bridge.checks import refuse
+from tracker.mlflow_bridge.mlflow_limits import refuse
 
 RUN_NAME = "mlflow.runName"
 USER = "mlflow.user"

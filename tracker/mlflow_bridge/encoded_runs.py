@@ -13,7 +13,7 @@ import msgspec
 from tracker.mlflow_bridge import views
 from tracker.mlflow_bridge.base import BridgeBase, life_of
 from tracker.mlflow_bridge.bridge_errors import spoken
-from tracker.mlflow_bridge.checks import check_max_results, experiment_key
+from tracker.mlflow_bridge.mlflow_limits import check_max_results, experiment_key
 
 if TYPE_CHECKING:
     from tracker.domain.catalogue import RunDetail

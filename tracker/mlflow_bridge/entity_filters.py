@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from tracker.domain.deadlines import check_deadline
-from tracker.mlflow_bridge.checks import refuse
+from tracker.mlflow_bridge.mlflow_limits import refuse
 from tracker.query.like import matcher
 
 MOST_CHARACTERS = 10_000

@@ -10,14 +10,14 @@ from tracker.mlflow_bridge import views
 from tracker.mlflow_bridge.base import BridgeBase, life_of
 from tracker.mlflow_bridge.bridge_entities import BridgeError, ExperimentEntity, Text
 from tracker.mlflow_bridge.bridge_errors import spoken
-from tracker.mlflow_bridge.checks import (
+from tracker.mlflow_bridge.entity_filters import NUMBER_OPS, Condition, conditions, order_term, ordered
+from tracker.mlflow_bridge.mlflow_limits import (
     check_experiment_name,
     check_experiment_tag,
     check_max_results,
     experiment_key,
     refuse,
 )
-from tracker.mlflow_bridge.entity_filters import NUMBER_OPS, Condition, conditions, order_term, ordered
 from tracker.mlflow_bridge.pages import offset_of, token_at
 
 _FIELDS: dict[str, Callable[[ExperimentDetail], Any]] = {

@@ -13,8 +13,8 @@ from tracker.mlflow_bridge import derived_keys
 from tracker.mlflow_bridge.base import BridgeBase
 from tracker.mlflow_bridge.bridge_entities import Metric
 from tracker.mlflow_bridge.bridge_errors import spoken
-from tracker.mlflow_bridge.checks import refuse
 from tracker.mlflow_bridge.derived_keys import shown_number
+from tracker.mlflow_bridge.mlflow_limits import refuse
 from tracker.mlflow_bridge.pages import offset_of, token_at
 from tracker.query.thinning import FEWEST
 

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from tracker.domain.catalogue import AddressAlias, ExperimentDetail
 from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import check_safe_path
-from tracker.mlflow_bridge.checks import refuse
+from tracker.mlflow_bridge.mlflow_limits import refuse
 
 PROXY = "mlflow-artifacts"
 _LENGTH = 2048

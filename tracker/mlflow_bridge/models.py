@@ -19,7 +19,8 @@ from tracker.mlflow_bridge.bridge_entities import (
     Text,
 )
 from tracker.mlflow_bridge.bridge_errors import spoken
-from tracker.mlflow_bridge.checks import (
+from tracker.mlflow_bridge.entity_filters import conditions, ordered
+from tracker.mlflow_bridge.mlflow_limits import (
     MOST_RESULTS,
     check_dataset,
     check_lengths,
@@ -30,7 +31,6 @@ from tracker.mlflow_bridge.checks import (
     experiment_key,
     refuse,
 )
-from tracker.mlflow_bridge.entity_filters import conditions, ordered
 from tracker.mlflow_bridge.model_search import dataset_test, sort_keys, test_of
 from tracker.mlflow_bridge.pages import offset_of, token_at
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 
-from tracker.mlflow_bridge.checks import refuse
+from tracker.mlflow_bridge.mlflow_limits import refuse
 
 
 def offset_of(page_token: str | bytes | None) -> int:

@@ -16,8 +16,8 @@ from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.abstract_store import AbstractStore
 
 from tracker.domain.deadlines import current_deadline
-from tracker.mlflow_bridge.checks import check_lengths
 from tracker.mlflow_bridge.convert import mlflow_exceptions
+from tracker.mlflow_bridge.mlflow_limits import check_lengths
 from tracker.store.database.time_limits import limit_queries
 from tracker.store.side_database import REGISTRY, SideDatabase
 

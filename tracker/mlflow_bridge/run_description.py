@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tracker.domain.catalogue import RunDetail
-from tracker.domain.checkpoint_retention import best_of, latest_of
+from tracker.domain.checkpoint_ranking import best_of, latest_of
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Checkpoint, Event, Fit, Run, Series
-from tracker.query.spans import duration, plural, size, thousands, took
-from tracker.query.texts import number, printable
+from tracker.query.quantity_format import duration, plural, size, thousands, took
+from tracker.query.text_format import number, printable
 from tracker.query.timeline import condensed, described
 
 MOST_EVENTS = 40

@@ -13,7 +13,7 @@ from tracker.mlflow_bridge import derived_keys, views
 from tracker.mlflow_bridge.base import BridgeBase, life_of
 from tracker.mlflow_bridge.bridge_entities import BridgeError, Metric, RunEntity, RunInfo, Text
 from tracker.mlflow_bridge.bridge_errors import spoken
-from tracker.mlflow_bridge.checks import (
+from tracker.mlflow_bridge.mlflow_limits import (
     check_batch,
     check_lengths,
     check_max_results,

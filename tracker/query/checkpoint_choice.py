@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tracker.domain.checkpoint_retention import BEST_BY, best_of, is_best_by, latest_of
+from tracker.domain.checkpoint_ranking import BEST_BY, best_of, is_best_by, latest_of
 from tracker.domain.errors import CheckpointNotFound, InvalidValue, did_you_mean
 from tracker.domain.goals import Goal, infer_goal
 from tracker.domain.records import Checkpoint

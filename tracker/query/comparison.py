@@ -15,7 +15,7 @@ from tracker.domain.extras import how_to_install
 from tracker.domain.goals import Goal
 from tracker.domain.ports import RunReader
 from tracker.domain.records import Run, Series
-from tracker.query.texts import aligned_numbers, printable, short_ids, value_text
+from tracker.query.text_format import aligned_numbers, printable, short_ids, value_text
 
 METRICS = "Metrics at each run's best epoch"
 

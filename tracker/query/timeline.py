@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tracker.domain.records import Event
-from tracker.query.spans import size
-from tracker.query.texts import number, value_text
+from tracker.query.quantity_format import size
+from tracker.query.text_format import number, value_text
 
 Detail = Mapping[str, Any]
 

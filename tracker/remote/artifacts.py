@@ -120,7 +120,7 @@ class HttpArtifacts:
         return self._read(answer, list[str])
 
     def _read(self, answer: bytes, type: type[T]) -> T:
-        from tracker.wire.records import from_msgpack
+        from tracker.wire.record_codec import from_msgpack
 
         try:
             return from_msgpack(answer, type)

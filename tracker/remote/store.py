@@ -12,8 +12,8 @@ from tracker.domain.run_progress import Progress
 from tracker.remote.address import API, run_path
 from tracker.remote.answers import RECORDS, SERIES
 from tracker.remote.connection import Query, Server
-from tracker.wire.batches import encode_batch
-from tracker.wire.records import from_msgpack
+from tracker.wire.batch_codec import encode_batch
+from tracker.wire.record_codec import from_msgpack
 
 if TYPE_CHECKING:
     from tracker.remote.artifacts import HttpArtifacts

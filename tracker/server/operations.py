@@ -25,8 +25,8 @@ from tracker.server.read_concurrency import ReadConcurrency
 from tracker.server.request_body import BodyLimits
 from tracker.server.writer import Writer
 from tracker.store.store import SqlRunStore
-from tracker.wire.batches import invalid
-from tracker.wire.records import to_json, to_msgpack
+from tracker.wire.batch_codec import invalid
+from tracker.wire.record_codec import to_json, to_msgpack
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)

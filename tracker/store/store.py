@@ -40,8 +40,8 @@ from tracker.store.read import records as read
 from tracker.store.tables import LEASED, database_folders, runs
 from tracker.store.write import checkpoints, sessions
 from tracker.store.write.claimed_run import ClaimedRun, changing
-from tracker.store.write.pipeline import append_group
 from tracker.store.write.series_cache import SeriesCache
+from tracker.store.write.transaction import append_group
 from tracker.store.write.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:

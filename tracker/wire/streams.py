@@ -1,4 +1,4 @@
-"""Encodes a long history in pieces, as `tracker.wire.records` encodes a short one."""
+"""Encodes a long history in pieces, as `tracker.wire.record_codec` encodes a short one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from tracker.domain.vocabulary import Axis
-from tracker.wire.records import array_to_bytes, array_to_list
+from tracker.wire.record_codec import array_to_bytes, array_to_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

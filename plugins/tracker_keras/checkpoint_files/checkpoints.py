@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tracker.client.checkpoint_log import CheckpointInfo
-from tracker.domain.checkpoint_retention import BEST_BY, MID_EPOCH
+from tracker.domain.checkpoint_ranking import BEST_BY, MID_EPOCH
 from tracker.domain.retention import BUDGET
 from tracker.settings import Settings
 from tracker_keras.checkpoint_files import pending_copies

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tracker_keras.record.method_wrappers import Watch
 from tracker_keras.record.optimizers import iterations
-from tracker_keras.record.watch import Watch
 
 if TYPE_CHECKING:
     from tracker.client.fit_recorder import FitRecorder

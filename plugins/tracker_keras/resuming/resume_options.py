@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tracker.client.recorded import EarlierRecords
+from tracker.client.earlier_records import EarlierRecords
 from tracker.client.run import recorder_of
 from tracker.domain.errors import InvalidValue
 from tracker.settings import Settings

@@ -26,7 +26,7 @@ from tracker.client.transport import StoreTransport
 from tracker.domain.errors import JournalError, StoreUnavailable
 from tracker.domain.frames import Ack, Batch, EventLogged, Params, Points, RunEnded, RunStarted, Tags
 from tracker.domain.ports import RunStore
-from tracker.wire.frames import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_frame, seal
+from tracker.wire.frame_codec import HEADER_SIZE, MAX_PAYLOAD, JournalHeader, encode_frame, seal
 
 
 @pytest.fixture

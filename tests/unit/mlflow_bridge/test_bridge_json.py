@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from tracker.mlflow_bridge.json import encode_metrics
+from tracker.mlflow_bridge.metric_json import encode_metrics
 
 
 @pytest.mark.parametrize("run_id", [None, 'r"1'])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.compose import make_transport, open_artifacts, open_store
 from tracker.domain.errors import (
     ArtifactError,
@@ -28,8 +28,8 @@ from tracker.domain.errors import (
 from tracker.domain.frames import Ack, Batch, Points, RunStarted
 from tracker.domain.records import Experiment
 from tracker.remote.store import HttpRunStore
-from tracker.wire.batches import decode_batch, encode_batch
-from tracker.wire.records import to_msgpack
+from tracker.wire.batch_codec import decode_batch, encode_batch
+from tracker.wire.record_codec import to_msgpack
 
 START = make_batch("r", "w", [(1, RunStarted(1, "Default", "n", "", "h", 1))])
 

@@ -26,7 +26,7 @@ from tracker.server.gate import Hosts
 from tracker.server.request_body import BodyLimits
 from tracker.server.writer import Busy, Writer
 from tracker.store.store import SqlRunStore
-from tracker.wire.batches import encode_batch
+from tracker.wire.batch_codec import encode_batch
 
 
 @pytest.fixture

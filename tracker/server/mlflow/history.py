@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.histories import LongPoints, MetricPoints
-from tracker.mlflow_bridge.json import encode_metrics
+from tracker.mlflow_bridge.metric_json import encode_metrics
 from tracker.server.fair_lock import FairLock
 from tracker.server.long_answers import Pieces
 from tracker.server.mlflow import requests

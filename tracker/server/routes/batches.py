@@ -19,7 +19,7 @@ from tracker.remote.address import run_path
 from tracker.server.operations import MSGPACK, Operation, Services, encoder, payload
 from tracker.server.problems import Refused, Unreadable
 from tracker.server.request_body import codings
-from tracker.wire.batches import decode_batch
+from tracker.wire.batch_codec import decode_batch
 
 _LARGE = 128 * 1024
 """Bodies above it are decoded in a thread, so that other requests need not wait for milliseconds."""

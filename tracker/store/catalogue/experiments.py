@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from tracker.domain.catalogue import ExperimentDetail, Life
 from tracker.domain.errors import ExperimentDeleted, ExperimentExists, ExperimentNotFound, KeyNotFound
 from tracker.domain.limits import check_experiment
-from tracker.store.catalogue.part import CataloguePart
+from tracker.store.catalogue.base import CataloguePart
 from tracker.store.catalogue_tables import experiment_tags
 from tracker.store.database.dialect import add, possible_ids, upsert
 from tracker.store.database.typed_rows import record

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select
 
 from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink
-from tracker.store.catalogue.part import CataloguePart
+from tracker.store.catalogue.base import CataloguePart
 from tracker.store.catalogue_tables import datasets, run_datasets, run_models
 from tracker.store.database.dialect import possible_ids, text_of_json, upsert
 from tracker.store.database.typed_rows import record

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from tracker.domain.catalogue import LoggedModel, ModelMetric, ModelStatus
 from tracker.domain.errors import InvalidValue, KeyNotFound, ModelNotFound, RunNotFound
+from tracker.store.catalogue.base import CataloguePart
 from tracker.store.catalogue.experiments import active
-from tracker.store.catalogue.part import CataloguePart
 from tracker.store.catalogue_tables import model_metrics, model_texts, models
 from tracker.store.database.dialect import add, possible_ids, upsert
 from tracker.store.database.typed_rows import record, typed

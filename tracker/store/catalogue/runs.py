@@ -12,8 +12,8 @@ from tracker.domain.errors import KeyNotFound, RunExists, RunNotFound
 from tracker.domain.limits import check_name, check_run_id
 from tracker.domain.records import Run
 from tracker.domain.vocabulary import RunStatus
+from tracker.store.catalogue.base import CataloguePart
 from tracker.store.catalogue.experiments import active
-from tracker.store.catalogue.part import CataloguePart
 from tracker.store.read.records import run_record, run_rows
 from tracker.store.read.run_cache import EncodedRuns, Unencoded, encoded_rows
 from tracker.store.read.run_details import details_of

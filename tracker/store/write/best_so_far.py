@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
-from tracker.domain.checkpoint_retention import is_mid_epoch
+from tracker.domain.checkpoint_ranking import is_mid_epoch
 from tracker.domain.frames import CheckpointLogged
 from tracker.domain.goals import GoalSource
 from tracker.store.points.series_rows import SeriesRows, read_points

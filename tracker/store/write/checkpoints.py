@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from sqlalchemy import Connection, Engine, Row, exists, select, update
 from sqlalchemy.orm import aliased
 
-from tracker.domain.checkpoint_retention import BEST_BY
+from tracker.domain.checkpoint_ranking import BEST_BY
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, TrackerError
 from tracker.domain.frames import CheckpointLogged, EventLogged
 from tracker.domain.limits import check_key, check_safe_path

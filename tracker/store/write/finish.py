@@ -9,8 +9,8 @@ from tracker.store.database.driver_cursor import Raw
 from tracker.store.write import checkpoints
 from tracker.store.write.best_so_far import USUAL, deciding_metrics
 from tracker.store.write.claimed_run import ClaimedRun
-from tracker.store.write.items import ItemWriter
-from tracker.store.write.placing import Placing
+from tracker.store.write.item_writer import ItemWriter
+from tracker.store.write.point_placement import Placing
 
 _BEST = ("best_metric", "best_epoch", "best_value")
 

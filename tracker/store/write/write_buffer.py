@@ -24,8 +24,8 @@ from tracker.domain.limits import KEY_LENGTH
 from tracker.store.database.driver_cursor import Raw, driver_errors
 from tracker.store.engine import driver_transaction
 from tracker.store.write.claimed_run import claim
-from tracker.store.write.pipeline import apply, apply_each, check
 from tracker.store.write.series_cache import SeriesCache, SeriesLoader
+from tracker.store.write.transaction import apply, apply_each, check
 
 log = logging.getLogger("tracker.store")
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.client.batches import make_batch
+from tracker.client.batch_builder import make_batch
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import (
     Batch,
@@ -29,7 +29,7 @@ from tracker.domain.frames import (
     Staged,
     Tags,
 )
-from tracker.wire.batches import decode_batch, encode_batch
+from tracker.wire.batch_codec import decode_batch, encode_batch
 
 WHOLE = make_batch(
     "r",

@@ -10,7 +10,7 @@ from tracker.store.database.driver_cursor import Raw
 from tracker.store.points import rollups
 from tracker.store.points.bulk import PointRows
 from tracker.store.points.summaries import Summary, new_summary, save_summaries
-from tracker.store.write import deduplication, numbered
+from tracker.store.write import deduplication, numbered_points
 from tracker.store.write.claimed_run import ClaimedRun
 from tracker.store.write.series_cache import SeriesLoader
 
@@ -95,18 +95,18 @@ class Placing:
     def supersede(self, run: ClaimedRun, fit: FitStarted) -> None:
         """Supersede the points at or after the new fit's beginning; `store` must have been called, its row written."""
         known = run.load_series(self._raw, self._loader)
-        self.changed.update(dict.fromkeys(numbered.supersede(self._raw, run, known.values(), fit)))
+        self.changed.update(dict.fromkeys(numbered_points.supersede(self._raw, run, known.values(), fit)))
 
     def store(self) -> None:
         """Write the points of journals collected so far, and the summaries that they change."""
         if not self._numbered:
             return
         waiting, self._numbered = self._numbered, []
-        placed = numbered.place(self._raw, waiting, self._rows)
+        placed = numbered_points.place(self._raw, waiting, self._rows)
         self._write(placed)
         for one, run in waiting:
             if one.stale:
-                numbered.recompute(self._raw, one, run)
+                numbered_points.recompute(self._raw, one, run)
 
     def finish(self) -> None:
         """Write all points, summaries, and rollups of long series."""

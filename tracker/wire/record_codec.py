@@ -17,7 +17,7 @@ from tracker.domain.errors import InvalidValue
 from tracker.domain.limits import number_text
 from tracker.domain.records import History, RunPage
 from tracker.domain.vocabulary import Axis
-from tracker.wire.batches import invalid
+from tracker.wire.batch_codec import invalid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
-from tracker.artifacts import folder_archive
+from tracker.artifacts import folder_unpacking
 from tracker.domain.errors import ArtifactError
 from tracker.domain.limits import check_format, check_run_id, check_sha256, excerpt
 from tracker.domain.ports import ArtifactHome
@@ -67,13 +67,13 @@ def fetch(
 
 def copy(home: ArtifactHome, checkpoint: Checkpoint, run_id: str, target: Path, on_progress: OnProgress = None) -> Path:
     """`fetch`, to a `target` that is replaced; the archive of a folder is unpacked."""
-    if not folder_archive.is_archive(checkpoint.format):
+    if not folder_unpacking.is_archive(checkpoint.format):
         return fetch(home, checkpoint, run_id, target, on_progress)
     handle, name = _temporary(target.parent)
     os.close(handle)
     try:
         fetch(home, checkpoint, run_id, Path(name), on_progress)
-        return folder_archive.unpack(Path(name), target)
+        return folder_unpacking.unpack(Path(name), target)
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -85,7 +85,7 @@ def cached(
 
     InvalidValue as in `file_name`.
     """
-    archive = folder_archive.is_archive(checkpoint.format)
+    archive = folder_unpacking.is_archive(checkpoint.format)
     digest = check_sha256("sha256", checkpoint.sha256)
     file = cache / digest[:2] / f"{digest}{checkpoint.format if archive else _ending(checkpoint)}"
     try:
@@ -98,12 +98,12 @@ def cached(
         raise ArtifactError(
             f"cannot keep a copy in {file.parent}: {error.strerror or error}; name a place with to="
         ) from error
-    return folder_archive.unpack(file, file.with_name(f"{digest}{_ending(checkpoint)}")) if archive else file
+    return folder_unpacking.unpack(file, file.with_name(f"{digest}{_ending(checkpoint)}")) if archive else file
 
 
 def is_folder(checkpoint: Checkpoint) -> bool:
     """Whether a copy of the checkpoint is a folder."""
-    return folder_archive.is_archive(checkpoint.format)
+    return folder_unpacking.is_archive(checkpoint.format)
 
 
 def suits(checkpoint: Checkpoint, path: Path) -> bool:
@@ -114,7 +114,7 @@ def suits(checkpoint: Checkpoint, path: Path) -> bool:
 
 def _ending(checkpoint: Checkpoint) -> str:
     ending = check_format("format", checkpoint.format)
-    return ending.removesuffix(folder_archive.ENDING) if folder_archive.is_archive(ending) else ending
+    return ending.removesuffix(folder_unpacking.ENDING) if folder_unpacking.is_archive(ending) else ending
 
 
 def _digest(file: Path) -> str | None:

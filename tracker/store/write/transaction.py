@@ -1,7 +1,7 @@
 """The write path: a group of batches becomes rows in one transaction, each of them whole or not at all.
 
 Claim the runs → check each batch → apply its items, place its points → write summaries, the best epoch, checkpoints,
-rows. Batches of journals and those of clients without one differ in how their points are placed (`numbered`,
+rows. Batches of journals and those of clients without one differ in how their points are placed (`numbered_points`,
 `deduplication`), and in nothing else. Batches of journals come first.
 
 A group is applied as a whole. If the database refuses a value of it, the transaction is rolled back, and the batches
@@ -42,8 +42,8 @@ from tracker.store.engine import driver_transaction
 from tracker.store.tables import journals
 from tracker.store.write import finish
 from tracker.store.write.claimed_run import ClaimedRun, claim, create_missing, start_of, write_rows
-from tracker.store.write.items import ItemWriter
-from tracker.store.write.placing import Placing
+from tracker.store.write.item_writer import ItemWriter
+from tracker.store.write.point_placement import Placing
 from tracker.store.write.series_cache import SeriesCache, SeriesLoader
 
 REFUSALS = (DataError, IntegrityError, OverflowError, UnicodeError, TrackerError)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.query.texts import aligned_numbers, number, printable, short_ids, value_text
+from tracker.query.text_format import aligned_numbers, number, printable, short_ids, value_text
 
 
 @given(st.text())

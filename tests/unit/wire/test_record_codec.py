@@ -25,7 +25,7 @@ from tracker.domain.records import (
     Series,
 )
 from tracker.domain.run_progress import Progress
-from tracker.wire.records import from_msgpack, to_json, to_msgpack
+from tracker.wire.record_codec import from_msgpack, to_json, to_msgpack
 
 RUN = Run(id="r", name="n", experiment="e", status="running", started_ms=1, ended_ms=None, best_epoch=3,
           artifact_uri="file:///a", best_metric="loss", best_value=-math.inf)  # fmt: skip

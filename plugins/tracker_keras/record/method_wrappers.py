@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tracker_keras.record.hooks import Failed, Heard, Hook, Look
+from tracker_keras.record.hook_wrappers import Failed, Heard, Hook, Look
 
 if TYPE_CHECKING:
     from tracker_keras.record.fit_call import FitCall

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tracker import compose
-from tracker.client.recorded import Recorded, recorded_runs
+from tracker.client.earlier_records import Recorded, recorded_runs
 from tracker.domain.errors import (
     ExperimentNotFound,
     InvalidValue,

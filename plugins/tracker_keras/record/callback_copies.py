@@ -6,7 +6,7 @@ import copy
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Self
 
-from tracker_keras.record.hooks import Hook
+from tracker_keras.record.hook_wrappers import Hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import msgspec
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import Batch, JournalItem, PointBlock
 from tracker.domain.limits import shortened
-from tracker.wire.checks import check_batch
+from tracker.wire.frame_checks import check_batch
 
 ITEM_BYTES = 4 * 1024 * 1024
 """Maximum bytes of an item: few bytes of MessagePack can encode many objects, and each costs memory to decode."""

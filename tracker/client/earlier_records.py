@@ -26,8 +26,8 @@ from tracker.domain.ports import ArtifactHome, RunStore
 from tracker.domain.records import Checkpoint, Fit
 from tracker.domain.run_progress import Progress
 from tracker.domain.vocabulary import RunStatus
-from tracker.wire.checks import check_item
-from tracker.wire.frames import JournalHeader
+from tracker.wire.frame_checks import check_item
+from tracker.wire.frame_codec import JournalHeader
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
