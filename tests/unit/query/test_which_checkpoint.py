@@ -14,7 +14,7 @@ from tracker.query.checkpoint_choice import check_tag, choose, spans
 
 def kept(id: int, epoch: int, **facts: Any) -> Checkpoint:
     known: dict[str, Any] = {
-        "id": id, "epoch": epoch, "step": None, "format": ".keras", "size": 1, "sha256": "0", "metrics": {},
+        "id": id, "epoch": epoch, "step": None, "format": ".keras", "size": 1, "sha256": "0" * 64, "metrics": {},
         "is_best": False, "state": {}, "uri": f"file:///a/r/checkpoints/{id}.keras", "ms": id,
     }  # fmt: skip
     return Checkpoint(**{**known, **facts})
