@@ -5,7 +5,11 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 EVERYTHING = os.environ.get("FIELD") == "all"
 SEED = int(os.environ.get("FIELD_SEED") or datetime.date.today().toordinal())
@@ -20,3 +24,8 @@ def examples(everything: int) -> int:
 def moments() -> Iterator[int]:
     """0, 1, 2 and so on; or every third of them, another third each day."""
     return itertools.count() if EVERYTHING else itertools.count(SEED % 3, 3)
+
+
+def daily(values: Sequence[T], what: str) -> Sequence[T]:
+    """One of the values, another one another day and for another `what`; or all."""
+    return values if EVERYTHING else [random.Random(f"{SEED} {what}").choice(values)]

@@ -6,7 +6,6 @@ import atexit
 import functools
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import preloaded
-from draws import EVERYTHING, SEED
+from draws import SEED, daily
 from templates import sqlite_store
 
 import tracker
@@ -113,4 +112,4 @@ def lab(backend: str) -> Lab:
 
 def backends(module: str) -> Sequence[str]:
     """With which backends a module's tests are run: one of the day, or both in `make field`."""
-    return BACKENDS if EVERYTHING else [random.Random(f"{SEED} {module}").choice(BACKENDS)]
+    return daily(BACKENDS, module)

@@ -92,7 +92,7 @@ def server(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield started
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(6), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(_names, min_size=4, max_size=8, unique=True))
 @example(names=ACCEPTED)
 @example(names=REFUSED)

@@ -17,7 +17,7 @@ from e2e.server_lab import Server
 import tracker
 from tracker.artifacts import folder_unpacking
 from tracker.artifacts.local import path_of
-from tracker.domain.errors import ArtifactError, CheckpointNotFound, InvalidValue, RunNotFound
+from tracker.domain.errors import ArtifactError, CheckpointNotFound, InvalidRecord, InvalidValue, RunNotFound
 from tracker.store.store import SqlRunStore
 
 pytestmark = pytest.mark.timeout(120)
@@ -247,8 +247,8 @@ def test_a_store_that_others_wrote_names_no_file_of_ours(
     with sqlite3.connect(tmp_path / "tracker.db") as database:
         database.execute(f"UPDATE checkpoints SET {column} = ?", (value,))
     before = sorted(tmp_path.parent.rglob("*victim*"))
-    with pytest.raises(InvalidValue, match=column):
+    with pytest.raises(InvalidRecord, match=column):
         tracker.load_checkpoint(run_id, "latest")
-    with pytest.raises((InvalidValue, ArtifactError)):
+    with pytest.raises((InvalidRecord, ArtifactError)):
         tracker.load_checkpoint(run_id, "latest", to=f"{tmp_path}/")
     assert sorted(tmp_path.parent.rglob("*victim*")) == before

