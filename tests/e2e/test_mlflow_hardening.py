@@ -233,6 +233,7 @@ MISREAD = {
     "records by a word": ("GET", V3 + "datasets/x/records?max_results=x"),
     "tags of a dataset": ("PATCH", V3 + "datasets/x/tags", {"tags": "x"}),
     "a version without a path": ("GET", "/model-versions/get-artifact"),
+    "a version without its number": ("GET", "/model-versions/get-artifact?name=m&path=x"),
 }
 
 

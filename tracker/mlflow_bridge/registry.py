@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.model_registry.abstract_store import AbstractStore
 
@@ -104,7 +104,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
         store = self.real(make=False)
         if store is None:
             return str(_without("get_model_version_download_uri", (name, version), {}))
-        with _in_time():
+        with _translated():
             return self._shown(store.get_model_version_download_uri(name, version))
 
     def search_model_versions(self, filter_string: str | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -113,7 +113,7 @@ class RegistryStore(AbstractStore):  # type: ignore[misc]
             return PagedList([], None)
         with mlflow_exceptions():
             kept = _TOLD.sub(lambda one: self._addresses.stored(self._bridge().source(one[0]).uri), filter_string or "")
-        with _in_time():
+        with _translated():
             return self._as_shown(store.search_model_versions(kept or filter_string, *args, **kwargs))
 
     def _as_shown(self, answer: Any) -> Any:
@@ -157,15 +157,18 @@ def _open(url: str) -> Any:
 
 
 @contextmanager
-def _in_time() -> Iterator[None]:
-    """Context manager that gives MLflow's error for a statement ended by the deadline QueryTimeout's message."""
+def _translated() -> Iterator[None]:
+    """Replace MLflow's INTERNAL_ERROR by what it stands for: a deadline that passed, or a value of a wrong type."""
     try:
         yield
     except MlflowException as error:
         deadline = current_deadline()
-        if deadline is None or deadline.left_s > 0:
-            raise
-        raise MlflowException(str(deadline.error()), error_code=TEMPORARILY_UNAVAILABLE) from error
+        if deadline is not None and deadline.left_s <= 0:
+            raise MlflowException(str(deadline.error()), error_code=TEMPORARILY_UNAVAILABLE) from error
+        if error.error_code == "INTERNAL_ERROR" and isinstance(error.__context__, (TypeError, ValueError)):
+            message = f"the request has a value of a wrong type or form: {error.__context__}"
+            raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE) from error
+        raise
 
 
 # Alembic, which fills it, knows one migration in a process at a time.
@@ -191,7 +194,7 @@ def _forwarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         store = self.real(make=name in _MAKING)
         if store is None:
             return _without(name, args, kwargs)
-        with _in_time():
+        with _translated():
             return self._as_shown(getattr(store, name)(*args, **kwargs))
 
     call.__name__ = name
