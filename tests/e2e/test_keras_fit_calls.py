@@ -158,7 +158,7 @@ def main() -> None:
             self._others = others
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.model.evaluate(X[:5], Y[:5], verbose=0, callbacks=self._others)
+            self.model.evaluate(X[:5], Y[:5], callbacks=self._others)
 
     class Dies(stock.Callback):  # type: ignore[misc]
         """Ends the training by an exception."""

@@ -157,9 +157,11 @@ class SqlRunStore:
     @cached_property
     def catalogue(self) -> Catalogue:
         """Reads and writes of clients without a journal: MLflow's clients and its UI."""
+        from tracker.store.catalogue.base import StoreAccess
         from tracker.store.catalogue.catalogue import Catalogue
 
-        return Catalogue(self._engine, self._clock, self._before_change, self.sweep, self._reading_points)
+        access = StoreAccess(self._engine, self._clock, self._before_change, self.sweep, self._reading_points)
+        return Catalogue(access)
 
     @cached_property
     def tokens(self) -> SqlTokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError
@@ -14,29 +15,34 @@ from tracker.store.engine import reading, writing
 from tracker.store.write.claimed_run import ClaimedRun, changing
 
 
-class CataloguePart:
-    """A part of the catalogue over an engine; safe for threads, each call is one transaction of its own connection.
-
-    Every method raises StoreUnavailable while the store does not answer. A missing object raises ExperimentNotFound,
-    RunNotFound or ModelNotFound. Changes of a deleted run raise RunDeleted, of a deleted experiment ExperimentDeleted.
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """What the catalogue needs of the store.
 
     `before_change` is called before each change, `sweep` marks runs whose lease has expired as lost, `reading_points`
     opens a transaction that sees all points.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        clock: Callable[[], int],
-        before_change: Callable[[], None],
-        sweep: Callable[[], None],
-        reading_points: Callable[[], AbstractContextManager[Connection]],
-    ) -> None:
-        self._engine = engine
-        self._clock = clock
-        self._before_change = before_change
-        self._sweep = sweep
-        self._reading_points = reading_points
+    engine: Engine
+    clock: Callable[[], int]
+    before_change: Callable[[], None]
+    sweep: Callable[[], None]
+    reading_points: Callable[[], AbstractContextManager[Connection]]
+
+
+class CataloguePart:
+    """A part of the catalogue; safe for threads, each call is one transaction of its own connection.
+
+    Every method raises StoreUnavailable while the store does not answer. A missing object raises ExperimentNotFound,
+    RunNotFound or ModelNotFound. Changes of a deleted run raise RunDeleted, of a deleted experiment ExperimentDeleted.
+    """
+
+    def __init__(self, access: StoreAccess) -> None:
+        self._engine = access.engine
+        self._clock = access.clock
+        self._before_change = access.before_change
+        self._sweep = access.sweep
+        self._reading_points = access.reading_points
 
     def _reading(self) -> AbstractContextManager[Connection]:
         return reading(self._engine)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
-from sqlalchemy import Connection, Engine
-
+from tracker.store.catalogue.base import StoreAccess
 from tracker.store.catalogue.experiments import ExperimentCatalogue
 from tracker.store.catalogue.inputs import InputCatalogue
 from tracker.store.catalogue.models import ModelCatalogue
@@ -14,18 +10,10 @@ from tracker.store.catalogue.runs import RunCatalogue
 
 
 class Catalogue:
-    """Its parts. The arguments are those of `CataloguePart`."""
+    """The parts of the catalogue."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        clock: Callable[[], int],
-        before_change: Callable[[], None],
-        sweep: Callable[[], None],
-        reading_points: Callable[[], AbstractContextManager[Connection]],
-    ) -> None:
-        given = (engine, clock, before_change, sweep, reading_points)
-        self.experiments = ExperimentCatalogue(*given)
-        self.runs = RunCatalogue(*given)
-        self.inputs = InputCatalogue(*given)
-        self.models = ModelCatalogue(*given)
+    def __init__(self, access: StoreAccess) -> None:
+        self.experiments = ExperimentCatalogue(access)
+        self.runs = RunCatalogue(access)
+        self.inputs = InputCatalogue(access)
+        self.models = ModelCatalogue(access)

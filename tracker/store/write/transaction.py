@@ -64,7 +64,7 @@ def append_group(
         with driver_transaction(engine) as raw:
             results = apply(raw, group, loader, clock, even_deleted=even_deleted)
     except StoreUnavailable as error:
-        if len(group) == 1 or not waited_for_lock(getattr(error.__cause__, "orig", None)):
+        if len(group) == 1 or not _is_lock(error):
             raise
         return _append_separately(engine, group, cache, clock, even_deleted=even_deleted)
     except REFUSALS as error:
@@ -96,7 +96,7 @@ def _append_separately(
             with driver_transaction(engine, _BRIEFLY_S) as raw:
                 (results[index],) = apply(raw, [batch], loader, clock, even_deleted=even_deleted)
         except StoreUnavailable as error:
-            if not waited_for_lock(getattr(error.__cause__, "orig", None)):
+            if not _is_lock(error):
                 raise
             results[index] = locked[batch.run_id] = error
         except REFUSALS as error:
@@ -104,6 +104,11 @@ def _append_separately(
         else:
             loader.keep()
     return results
+
+
+def _is_lock(error: StoreUnavailable) -> bool:
+    """Whether another connection held a lock for too long."""
+    return waited_for_lock(getattr(error.__cause__, "orig", None))
 
 
 def apply_each(
