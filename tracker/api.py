@@ -19,9 +19,9 @@ from tracker.client.plugin_events import Observer, PluginEvents
 from tracker.client.position import Position
 from tracker.client.recorder import RunRecorder
 from tracker.client.run import Run
+from tracker.client.run_writer import RunWriter
 from tracker.client.shipper import Shipper
 from tracker.client.sync import Synced, ship_run, sync
-from tracker.client.writer import RunWriter
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import RunStarted
 from tracker.domain.identity import new_run_id, new_run_name
@@ -200,17 +200,17 @@ def load_checkpoint(
     Raises RunNotFound, CheckpointNotFound (which lists what exists and what was pruned), ArtifactError for bytes that
     are damaged or missing, InvalidValue, StoreError.
     """
-    from tracker.artifacts import checkpoint_copies
+    from tracker.artifacts import checkpoint_download
 
     with _opened(store) as reader:
         run = find_run(reader, run_id)
         one = find_checkpoint(reader, run, which)
         home = compose.artifacts_of(reader)
         if to is None:
-            return checkpoint_copies.cached(
-                home, one, run.id, checkpoint_copies.cache_of(reader.url, Settings.from_environment().home)
+            return checkpoint_download.cached(
+                home, one, run.id, checkpoint_download.cache_of(reader.url, Settings.from_environment().home)
             )
-        return checkpoint_copies.copy(home, one, run.id, checkpoint_copies.place(one, run.id, to))
+        return checkpoint_download.copy(home, one, run.id, checkpoint_download.place(one, run.id, to))
 
 
 def find_checkpoint(store: RunReader, run: RunRecord, which: str | int) -> Checkpoint:

@@ -89,8 +89,8 @@ class Hooks:
     @_spec
     def fit_observers(self, fit: Any) -> Iterable[Any]:  # type: ignore[empty-body]
         """Observers of a Keras `fit()` that is about to be recorded. Called on the training thread, before the fit's
-        first epoch, so it must be fast. `fit` is a `tracker_keras.record.fit.ObservedFit`; the observers derive from
-        `tracker_keras.record.fit_observers.FitObserver`."""
+        first epoch, so it must be fast. `fit` is a `tracker_keras.recording.fit.ObservedFit`; the observers derive from
+        `tracker_keras.recording.fit_observers.FitObserver`."""
 
     @_spec
     def commands(self) -> Iterable[Any]:  # type: ignore[empty-body]

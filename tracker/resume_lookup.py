@@ -125,7 +125,7 @@ def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> Ru
 
     A run that recorded nothing (it began while the store was away) is returned only if no other did.
     """
-    from tracker.query.filters import quoted
+    from tracker.query.filter_parser import quoted
 
     text = f"status IN {_UNFINISHED}"
     if name is not None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tracker_keras.inputs.data import log_data
     from tracker_keras.learning_rate import LearningRateScheduler
     from tracker_keras.model_checkpoint import ModelCheckpoint
-    from tracker_keras.record.description import describe
-    from tracker_keras.record.workers import is_chief
+    from tracker_keras.recording.description import describe
+    from tracker_keras.recording.workers import is_chief
     from tracker_tensorboard.callback import TensorBoard
 
 __all__ = [
@@ -38,8 +38,8 @@ _HOMES = {
     "TensorBoard": "tracker_tensorboard.callback",
     "TrackerCallback": "tracker_keras.callback",
     "autolog": "tracker_keras.autologging",
-    "describe": "tracker_keras.record.description",
-    "is_chief": "tracker_keras.record.workers",
+    "describe": "tracker_keras.recording.description",
+    "is_chief": "tracker_keras.recording.workers",
     "log_data": "tracker_keras.inputs.data",
 }
 

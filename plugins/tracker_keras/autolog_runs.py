@@ -11,8 +11,8 @@ from tracker.client.lifecycle import open_runs
 from tracker.client.run import end_of
 from tracker.domain.identity import new_run_id
 from tracker_keras.callback import TrackerCallback
-from tracker_keras.record.runs import NewRun, is_opened_here
-from tracker_keras.record.workers import is_chief
+from tracker_keras.recording.runs import NewRun, is_opened_here
+from tracker_keras.recording.workers import is_chief
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
@@ -24,7 +24,7 @@ _here = threading.local()
 """`fits`: the running fits of this thread, the innermost last."""
 
 
-class Recording:
+class AutologRun:
     """A running fit; `is_own`: its run ends with it."""
 
     def __init__(self, callback: TrackerCallback, run: Run | None, *, is_own: bool = False) -> None:
@@ -42,7 +42,7 @@ class Recording:
             end_of(self._run).end(status_after(error), error)
 
 
-class Recordings:
+class AutologRuns:
     """Starts the recording of each fit, with the options of TrackerCallback."""
 
     def __init__(self, run: Run | None, new: NewRun, options: dict[str, Any]) -> None:
@@ -52,14 +52,14 @@ class Recordings:
         self._callbacks: dict[int, TrackerCallback] = {}
         """By `id(run)`: one callback for all fits of a run that was not opened here."""
 
-    def follow(self, callback: TrackerCallback) -> Recording:
+    def follow(self, callback: TrackerCallback) -> AutologRun:
         """Register a fit that already has this callback."""
         if (run := callback.run) is not None:
             with _lock:
                 _busy.append(run)
-        return Recording(callback, run)
+        return AutologRun(callback, run)
 
-    def begin(self) -> Recording | None:
+    def begin(self) -> AutologRun | None:
         """Start recording a fit without a TrackerCallback; None if another process is the chief."""
         if not is_chief():
             return None
@@ -67,7 +67,7 @@ class Recordings:
             run = self._open_run()
             if run is not None:
                 _busy.append(run)
-                return Recording(self._callback(run), run)
+                return AutologRun(self._callback(run), run)
         parent = _stack()[-1].callback.run if _stack() else None
         new = self._new
         if parent is None:
@@ -77,7 +77,7 @@ class Recordings:
             run = start_run(new.experiment or parent.experiment, name=new.name, run_id=new_run_id(), tags=tags)
         with _lock:
             _busy.append(run)
-        return Recording(TrackerCallback(run, **self._options), run, is_own=True)
+        return AutologRun(TrackerCallback(run, **self._options), run, is_own=True)
 
     def _open_run(self) -> Run | None:
         """The given run, else the one that this thread opened last, else the only open one."""
@@ -104,8 +104,8 @@ class Recordings:
         return self._callbacks[id(run)]
 
 
-def _stack() -> list[Recording]:
+def _stack() -> list[AutologRun]:
     if not hasattr(_here, "fits"):
         _here.fits = []
-    fits: list[Recording] = _here.fits
+    fits: list[AutologRun] = _here.fits
     return fits

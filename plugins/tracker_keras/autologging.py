@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
-from tracker_keras.autolog_runs import Recording, Recordings
+from tracker_keras.autolog_runs import AutologRun, AutologRuns
 from tracker_keras.callback import TrackerCallback
-from tracker_keras.record import instrumentation
-from tracker_keras.record.fit_call import CallObserver, FitCall, elements, flat
-from tracker_keras.record.guard import Guard
-from tracker_keras.record.runs import NewRun
+from tracker_keras.recording import instrumentation
+from tracker_keras.recording.fit_call import CallObserver, FitCall, elements, flat
+from tracker_keras.recording.guard import Guard
+from tracker_keras.recording.runs import NewRun
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
@@ -52,13 +52,13 @@ def autolog(
     if disable:
         instrumentation.intercept(None)
         return
-    recordings, guard = Recordings(run, NewRun(experiment=experiment, name=name, tags=tags), options), Guard()
+    recordings, guard = AutologRuns(run, NewRun(experiment=experiment, name=name, tags=tags), options), Guard()
     instrumentation.install()
     instrumentation.intercept(lambda call, args, kwargs: _record(call, args, kwargs, recordings, guard))
 
 
 def _record(
-    call: FitCall, args: tuple[Any, ...], kwargs: dict[str, Any], recordings: Recordings, guard: Guard
+    call: FitCall, args: tuple[Any, ...], kwargs: dict[str, Any], recordings: AutologRuns, guard: Guard
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of this call of `fit()`, with a TrackerCallback among its callbacks."""
     with guard("preparing the record of a fit"):
@@ -72,10 +72,10 @@ def _record(
 class _Recorded(CallObserver):
     """One call of `fit()`, with our callback among the user's until the fit is over."""
 
-    def __init__(self, recordings: Recordings, guard: Guard) -> None:
+    def __init__(self, recordings: AutologRuns, guard: Guard) -> None:
         self._recordings = recordings
         self._guard = guard
-        self._recording: Recording | None = None
+        self._recording: AutologRun | None = None
         self._list: Any = None
 
     def begin(

@@ -11,27 +11,27 @@ from tracker.client.run import end_of
 from tracker.domain.errors import InvalidValue
 from tracker_keras.checkpoint_files.checkpoints import Checkpoints
 from tracker_keras.inputs.data import Data
-from tracker_keras.record import active_fits, fit_call, instrumentation
-from tracker_keras.record.active_fits import fit_under_way, say_aside
-from tracker_keras.record.callback_copies import Copyable
-from tracker_keras.record.description import Description
-from tracker_keras.record.evaluations import log_evaluation
-from tracker_keras.record.fit import ObservedFit
-from tracker_keras.record.guard import Guard, guarded
-from tracker_keras.record.histograms import checked_frequency, weight_histograms
-from tracker_keras.record.runs import NewRun, OpenedRun, open_run
-from tracker_keras.record.workers import is_chief
+from tracker_keras.recording import active_fits, fit_call, instrumentation
+from tracker_keras.recording.active_fits import fit_under_way, say_aside
+from tracker_keras.recording.description import Description
+from tracker_keras.recording.evaluations import log_evaluation
+from tracker_keras.recording.fit import ObservedFit
+from tracker_keras.recording.guard import Guard, guarded
+from tracker_keras.recording.histograms import checked_frequency, weight_histograms
+from tracker_keras.recording.pickling import PicklableCallback
+from tracker_keras.recording.runs import NewRun, OpenedRun, open_run
+from tracker_keras.recording.workers import is_chief
 from tracker_keras.resuming.resume_options import ResumeOptions
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.record.fit import MakeObserver
-    from tracker_keras.record.fit_call import FitCall
+    from tracker_keras.recording.fit import MakeObserver
+    from tracker_keras.recording.fit_call import FitCall
 
 instrumentation.install()
 
 
-class TrackerCallback(Copyable, keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Records every `fit()` that it is passed to: epochs, learning rate, hyperparameters, model, outcome.
 
     `run` is the run that `tracker.start_run()` returned. Without one the callback opens a run at its first `fit()`,

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tracker_keras.record.optimizers import unwrapped
+from tracker_keras.recording.optimizers import unwrapped
 
 
 class LearningRateScheduler(keras.callbacks.LearningRateScheduler):  # type: ignore[misc]  # Keras has no types

@@ -13,8 +13,8 @@ from typing import Any
 
 import keras
 
-from tracker_keras.record.guard import Guard
-from tracker_keras.record.optimizers import iterations
+from tracker_keras.recording.guard import Guard
+from tracker_keras.recording.optimizers import iterations
 from tracker_tensorboard.event_files import EventSource
 from tracker_tensorboard.summaries import Summaries
 

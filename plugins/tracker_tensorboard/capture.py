@@ -13,8 +13,8 @@ from tracker.domain.extras import how_to_install
 from tracker.hooks import Unavailable, hookimpl
 
 if TYPE_CHECKING:
-    from tracker_keras.record.fit import ObservedFit
-    from tracker_keras.record.fit_observers import FitObserver
+    from tracker_keras.recording.fit import ObservedFit
+    from tracker_keras.recording.fit_observers import FitObserver
 
 if find_spec("keras") is None:
     raise Unavailable(f"it needs Keras, which is not installed: {how_to_install('keras')}")

@@ -28,13 +28,13 @@ _numbers = count()
 class EventWriter:
     """One event file in `folder`, created with its first event.
 
-    `heard` is called with each event, on the writer's thread. If the disk is full, events are lost and the training
+    `on_event` is called with each event, on the writer's thread. If the disk is full, events are lost and the training
     continues; this is logged once.
     """
 
-    def __init__(self, folder: str, heard: Callable[[Any], None]) -> None:
+    def __init__(self, folder: str, on_event: Callable[[Any], None]) -> None:
         self._folder = folder
-        self._heard = heard
+        self._on_event = on_event
         self._queue: deque[tuple[Make, int]] = deque()
         self._waiting = 0
         self._is_idle = True
@@ -78,7 +78,7 @@ class EventWriter:
                 make, size = next_one
                 try:
                     event = make()
-                    self._heard(event)
+                    self._on_event(event)
                     file = file or self._open()
                     file.write(event.SerializeToString())
                 except Exception as error:

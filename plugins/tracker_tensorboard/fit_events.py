@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from tracker_keras.record.fit_observers import FitObserver
-from tracker_keras.record.optimizers import unwrapped
+from tracker_keras.recording.fit_observers import FitObserver
+from tracker_keras.recording.optimizers import unwrapped
 from tracker_tensorboard.batch_steps import BatchSteps
 from tracker_tensorboard.callback import TensorBoard
 from tracker_tensorboard.event_files import EventFiles, EventSource, Sizes, newest_of_this_process
 from tracker_tensorboard.event_record import FILE_BYTES, EventRecord
 
 if TYPE_CHECKING:
-    from tracker_keras.record.fit_state import FitState
+    from tracker_keras.recording.fit_state import FitState
 
 log = logging.getLogger("tracker")
 

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from tracker_keras.record.buckets import buckets
+from tracker_keras.recording.buckets import buckets
 from tracker_tensorboard.event_writer import EventWriter
 
 MOST_IMAGES = 3
@@ -49,13 +49,13 @@ class SummaryWriter:
 class Summaries:
     """Replaces the module `tensorflow.summary`. Without a default writer nothing is written."""
 
-    def __init__(self, heard: Callable[[str, Any], None]) -> None:
-        self._heard = heard
+    def __init__(self, on_event: Callable[[str, Any], None]) -> None:
+        self._on_event = on_event
         self.writer: SummaryWriter | None = None
 
     def create_file_writer(self, folder: str) -> SummaryWriter:
         """A writer into `folder`; its file is created with the first event."""
-        return SummaryWriter(self, EventWriter(folder, lambda event: self._heard(folder, event)))
+        return SummaryWriter(self, EventWriter(folder, lambda event: self._on_event(folder, event)))
 
     def scalar(self, name: str, data: Any, step: Any = None) -> None:
         """One number, as float32."""

@@ -16,19 +16,19 @@ class Inside:
 
     def __init__(self) -> None:
         from tracker_keras import TrackerCallback
-        from tracker_keras.record.hook_wrappers import Hook
+        from tracker_keras.recording.method_wrapper import MethodWrapper
 
         self.spent: Spent = {}
         for name in [name for name in vars(TrackerCallback) if name.startswith(("on_", "set_"))] + ["_log_batch"]:
             shown = "on_train_batch_end" if name == "_log_batch" else name
             setattr(TrackerCallback, name, self._timed(shown, vars(TrackerCallback)[name]))
-        plain = Hook.__init__
+        plain = MethodWrapper.__init__
 
         def around(hook: Any, owner: Any, name: str, **looks: Any) -> None:
             label = f"{type(owner).__name__}.{name}"
             plain(hook, owner, name, **{key: look and self._timed(label, look) for key, look in looks.items()})
 
-        Hook.__init__ = around  # type: ignore[method-assign]
+        MethodWrapper.__init__ = around  # type: ignore[method-assign]
 
     def take(self) -> Spent:
         """What was spent since it was taken last."""

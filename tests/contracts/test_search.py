@@ -22,8 +22,8 @@ from tracker.client.batch_builder import make_batch
 from tracker.domain.errors import ExperimentNotFound, InvalidFilter, InvalidPageToken, InvalidValue
 from tracker.domain.frames import EpochEnded, Frame, MetricDefined, Params, Points, RunEnded, RunStarted, Tags
 from tracker.domain.records import Run, Series
-from tracker.query.filters import MAX_COMPARISONS, MAX_DEPTH, parse_filter, parse_order, quoted
-from tracker.query.syntax import And, Compare, Field, In, IsNan, IsNull, Node, Not, Or
+from tracker.query.filter_parser import MAX_COMPARISONS, MAX_DEPTH, parse_filter, parse_order, quoted
+from tracker.query.filter_tree import And, Compare, Field, In, IsNan, IsNull, Node, Not, Or
 from tracker.store import schema
 from tracker.store.engine import make_engine, reading, writing
 from tracker.store.search.scope import MAX_EXPERIMENTS

@@ -234,11 +234,11 @@ def served(store: SqlRunStore, artifacts: ArtifactHome) -> Iterator[str]:
 
     from tracker.server.app import create_app
     from tracker.server.gate import Hosts
+    from tracker.server.group_commit import GroupCommit
     from tracker.server.serve import address_of, listen
-    from tracker.server.writer import Writer
 
     answers = threading.Event()
-    with listen("127.0.0.1", 0) as opened, Writer(store.append_many) as writer:
+    with listen("127.0.0.1", 0) as opened, GroupCommit(store.append_many) as writer:
         app = create_app(store, writer, artifacts, hosts=Hosts(), started=answers.set)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})

@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from tracker import compose
-from tracker.artifacts.checkpoint_copies import cache_of
+from tracker.artifacts.checkpoint_download import cache_of
 from tracker.cli import styles
 from tracker.cli.output import jsonable, print_json, print_lines, say, table_width, with_progress
 from tracker.cli.stores import Database, existing_store, full_url, store_option

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tracker import compose
 from tracker.api import find_checkpoint
-from tracker.artifacts import checkpoint_copies
+from tracker.artifacts import checkpoint_download
 from tracker.cli import styles
 from tracker.cli.checkpoint_labels import best_label
 from tracker.cli.named import named_run
@@ -48,15 +48,15 @@ def restore(run: str, which: str, output: str, force: bool, store: str | None) -
     with existing_store(store) as opened:
         found = named_run(opened, run)
         one = find_checkpoint(opened, found, which)
-        target = checkpoint_copies.place(one, found.id, output)
+        target = checkpoint_download.place(one, found.id, output)
         if target.exists() and not force:
             raise TrackerError(f"{printable(str(target))} is there already; --force replaces it")
-        if target.is_dir() and not checkpoint_copies.is_folder(one):
+        if target.is_dir() and not checkpoint_download.is_folder(one):
             raise TrackerError(f"{printable(str(target))} is a folder, in the way of the checkpoint")
         if not target.parent.is_dir():
             raise TrackerError(f"the folder {printable(str(target.parent))} does not exist")
         with _progress(one, target) as on_progress:
-            checkpoint_copies.copy(compose.artifacts_of(opened), one, found.id, target, on_progress)
+            checkpoint_download.copy(compose.artifacts_of(opened), one, found.id, target, on_progress)
     _tell(one, f"{printable(found.name)}{printable(_best_label(found, which))}", target)
     print_text(f"{target}\n")
 
@@ -72,7 +72,7 @@ def _tell(one: Checkpoint, name: str, target: Path) -> None:
     gone_on = ", which a later fit trained anew" if one.superseded else ""
     role = "the state to resume from" if one.role == "state" else "the checkpoint"
     say(f"{role} of epoch {one.epoch} of {name}{gone_on}: {styles.size(one.size)}, SHA-256 {one.sha256}")
-    if not checkpoint_copies.suits(one, target):
+    if not checkpoint_download.suits(one, target):
         say(f"Keras reads it only under a name that ends in {one.format}")
 
 

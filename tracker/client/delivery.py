@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tracker.client.batch_builder import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
-from tracker.client.uploads import Answers, Uploads
+from tracker.client.uploads import SecondFrames, Uploads
 from tracker.domain.errors import FileRemoved, RequestTooLarge, RunNotFound, StoreError, StoreRestored, TrackerError
 from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame
 from tracker.domain.ports import ArtifactHome, Transport
@@ -138,7 +138,7 @@ class Delivery:
             self._went_through()
         return True
 
-    def skip_known(self, answers: Answers, *, is_earlier: bool = False) -> None:
+    def skip_known(self, answers: SecondFrames, *, is_earlier: bool = False) -> None:
         """Ask the store how much of this journal it has, so that stored frames are not sent again.
 
         `answers` are the second frames in the journal, which record stored files. `is_earlier`: the journal is of a

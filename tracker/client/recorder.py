@@ -16,9 +16,9 @@ from tracker.client.histograms import histogram_between
 from tracker.client.images import ImageLog
 from tracker.client.plugin_events import PluginEvents
 from tracker.client.position import Position
+from tracker.client.run_writer import RunWriter
 from tracker.client.validation import Validation, as_mapping
 from tracker.client.values import in_frames
-from tracker.client.writer import RunWriter
 from tracker.domain.datasets import CONTEXT, check_dataset
 from tracker.domain.frames import DatasetLogged, EpochEnded, EventLogged, Frame, Params, Points, Tags
 from tracker.domain.limits import as_detail, check_key, check_step

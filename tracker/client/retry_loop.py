@@ -14,7 +14,7 @@ _dice = random.Random()
 """Not the global generator: a training may have seeded it, and its results must not depend on the store."""
 
 
-class Loop:
+class RetryLoop:
     """Does `work` at once when woken, otherwise `interval` seconds after the last time (None: only when woken).
 
     `work` returns False if it failed temporarily. `changed` is notified after each attempt.

@@ -19,8 +19,8 @@ from tracker.client.ending import RunEnd, status_after
 from tracker.client.fit_recorder import FitRecorder
 from tracker.client.histograms import histogram_between, histogram_of
 from tracker.client.interrupts import EXIT_TIMEOUT_S
+from tracker.client.pickling import OpenAgain, PicklableRun
 from tracker.client.recorder import RunRecorder
-from tracker.client.run_copies import Copied, OpenAgain
 from tracker.client.values import one_of
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import MetricDefined, MetricMonitored, Points
@@ -31,7 +31,7 @@ from tracker.domain.vocabulary import RUN_STATUSES, Axis, CheckpointRole, RunSta
 _monotonic_ns = time.monotonic_ns
 
 
-class Run(Copied):
+class Run(PicklableRun):
     """One training run, created by `tracker.start_run`. A context manager; usable from many threads."""
 
     def __init__(

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
-from tracker.client.retry_loop import Loop
+from tracker.client.retry_loop import RetryLoop
 from tracker.client.slow_work import do_later
 from tracker.domain.errors import RequestTooLarge, StoreError
 from tracker.domain.vocabulary import HEARTBEAT_MS
@@ -43,9 +43,9 @@ class Shipper:
         self._before_start = before_start
         self._after_start = after_start
         self._changed = threading.Condition()
-        self._frames = Loop("tracker-shipper", self._ship, self._changed, interval=INTERVAL_S)
+        self._frames = RetryLoop("tracker-shipper", self._ship, self._changed, interval=INTERVAL_S)
         # Files take long and fail independently: their thread starts with the first file.
-        self._files = Loop("tracker-uploads", self._upload, self._changed, interval=None)
+        self._files = RetryLoop("tracker-uploads", self._upload, self._changed, interval=None)
         self._closing = False
         self._synced_number = -1
         self._synced_at = 0.0

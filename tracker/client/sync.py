@@ -20,7 +20,7 @@ from tracker.client.journal import (
     header_of,
 )
 from tracker.client.journal_reader import JournalReader
-from tracker.client.uploads import Answers
+from tracker.client.uploads import SecondFrames
 from tracker.domain.errors import JournalError, RunNotFound, StoreError
 from tracker.domain.frames import Batch, RunEnded, RunStarted
 from tracker.domain.identity import new_run_name
@@ -187,12 +187,12 @@ def _beginning(header: JournalHeader, artifacts: ArtifactHome) -> Batch:
     return Batch(run_id=header.run_id, writer=header.writer, first=1, last=1, items=[(1, started)])
 
 
-def _end_as_lost(journal: Journal, header: JournalHeader) -> Answers:
+def _end_as_lost(journal: Journal, header: JournalHeader) -> SecondFrames:
     """Cut off a torn last write, and end the run as `lost` if its owner died without ending it.
 
     Returns which of its files are stored.
     """
-    answers, has_ended = Answers(), False
+    answers, has_ended = SecondFrames(), False
     ms = header.created_ms
     reader = JournalReader(journal.fd, journal.start)
     while frames := reader.read(READ_BYTES):

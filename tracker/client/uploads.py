@@ -37,7 +37,7 @@ _EARLIER = "-"
 
 
 @dataclass
-class Answers:
+class SecondFrames:
     """The second frames in a journal, by the names of their staged files.
 
     `rows`: numbers of the frames that are rows for the store; `stored`: files without a row, or whose row is stored.
@@ -88,7 +88,7 @@ class Uploads:
         self._home = home
         self._lock = threading.Lock()
         self._waiting: dict[int, Upload] = {}
-        self._answers = Answers()
+        self._answers = SecondFrames()
         self._void = 0
         self._spared_from, self._spared_until = 0, 0.0
         self.seen = 0
@@ -97,7 +97,7 @@ class Uploads:
         self.on_stored: Callable[[], None] = lambda: None
         """Called when the journal has a new row to deliver."""
 
-    def know(self, answers: Answers) -> None:
+    def know(self, answers: SecondFrames) -> None:
         """Set the second frames that an adopted journal already has."""
         self._answers = answers
 
@@ -185,7 +185,7 @@ class Uploads:
         """Reset, since the journal is read again from its beginning for a store that has nothing of it."""
         with self._lock:
             self._void = self._journal.last_number
-            self._answers = Answers()
+            self._answers = SecondFrames()
             self._waiting.clear()
             self.late.clear()
             self.refused = 0

@@ -19,7 +19,7 @@ from urllib.parse import urlencode, urlsplit
 from tracker.domain import store_url
 from tracker.domain.errors import InvalidValue, StoreError, StoreUnavailable
 from tracker.remote.answers import ANSWER_S, SMALL, Answer, AnswerTooLarge
-from tracker.remote.problems import error_of
+from tracker.remote.problem_details import error_of
 
 if TYPE_CHECKING:
     import ssl

@@ -13,18 +13,18 @@ from starlette.types import ASGIApp
 
 from tracker.artifacts.local import LocalArtifacts
 from tracker.server.gate import Gate, Hosts
+from tracker.server.group_commit import GroupCommit
 from tracker.server.metrics import Metrics
 from tracker.server.mounts import Mounted, WithMounts
 from tracker.server.openapi import document
 from tracker.server.operations import JSON, Operation, Services, routes
-from tracker.server.problems import HANDLERS
+from tracker.server.problem_details import HANDLERS
 from tracker.server.request_body import BodyLimits
-from tracker.server.request_log import Front, Note
+from tracker.server.request_log import Note, RequestLog
 from tracker.server.roles import Rules
 from tracker.server.routes import artifacts as artifact_routes
 from tracker.server.routes import batches, health, runs
-from tracker.server.token_auth import Door
-from tracker.server.writer import Writer
+from tracker.server.token_auth import TokenAuth
 from tracker.store.store import SqlRunStore
 
 Around = Callable[[ASGIApp, Services], ASGIApp]
@@ -33,11 +33,11 @@ Around = Callable[[ASGIApp, Services], ASGIApp]
 
 def create_app(
     store: SqlRunStore,
-    writer: Writer,
+    writer: GroupCommit,
     artifacts: LocalArtifacts,
     *,
     hosts: Hosts,
-    door: Door | None = None,
+    auth: TokenAuth | None = None,
     intake: BodyLimits | None = None,
     metrics: Metrics | None = None,
     query_seconds: float | None = None,
@@ -48,8 +48,8 @@ def create_app(
 ) -> ASGIApp:
     """The tracking server over `store`, written through `writer`. `started` is called when it answers.
 
-    A request goes through `Front` (its id, the log, the metrics), then through the gate (host, origin, token, role),
-    then to the applications of plugins, then to the one that `around` puts before our own routes.
+    A request passes `RequestLog` (id, log, metrics) and the gate (host, origin, token, role). It is answered by a
+    plugin's application, or by the one that `around` puts before our own routes.
     """
     metrics = metrics or Metrics()
     services = Services(
@@ -72,7 +72,7 @@ def create_app(
     native.router.redirect_slashes = False
     inner: ASGIApp = around(native, services) if around is not None else native
     rules = Rules([(mount.path, mount.reads, mount.writes) for _, mount in mounts])
-    return Front(Gate(WithMounts(inner, mounts) if mounts else inner, hosts, door, rules), metrics, note)
+    return RequestLog(Gate(WithMounts(inner, mounts) if mounts else inner, hosts, auth, rules), metrics, note)
 
 
 def _openapi(operations: list[Operation]) -> Operation:

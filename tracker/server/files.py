@@ -29,7 +29,7 @@ from tracker.artifacts.local import LocalArtifacts, is_name_at_fault
 from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreUnavailable
 from tracker.domain.limits import check_artifact_path, check_run_id, check_safe_path
 from tracker.server.operations import Services
-from tracker.server.problems import Refused
+from tracker.server.problem_details import Refused
 from tracker.server.request_body import chunks
 
 DIGEST = "X-Tracker-SHA256"

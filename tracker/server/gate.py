@@ -16,9 +16,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tracker.domain.access import Identity, may
-from tracker.server import problems
+from tracker.server import problem_details
 from tracker.server.roles import OPEN, Rules
-from tracker.server.token_auth import Door
+from tracker.server.token_auth import TokenAuth
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 RULE = "tracker.rule"
@@ -69,15 +69,15 @@ def _is_address(name: str) -> bool:
 
 class Gate:
     """Refuses requests with another host or from another page (403), without a token (401), or with an insufficient
-    role (403). Without a door every client may do everything.
+    role (403). Without `auth` every client may do everything.
 
     A request like an earlier one is admitted by three lookups in dictionaries, whose keys are the headers' raw bytes.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, door: Door | None = None, rules: Rules | None = None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Hosts, auth: TokenAuth | None = None, rules: Rules | None = None) -> None:
         self._app = app
         self._hosts = hosts
-        self._door = door
+        self._auth = auth
         self._rules = rules or Rules()
         self._fine: set[tuple[bytes | None, bytes | None]] = set()
 
@@ -99,22 +99,22 @@ class Gate:
             refusal = self._wrong_place(scope, from_where)
         rule = self._rules.of(scope["method"], scope["path"])
         scope[RULE] = rule.label
-        scope[problems.READS] = rule.role == "viewer"
-        problems.CLIENT.set(scope["client"][0] if scope.get("client") else "")
-        door = self._door
-        if refusal is None and door is not None and not door.open and scope["path"] not in OPEN:
+        scope[problem_details.READS] = rule.role == "viewer"
+        problem_details.CLIENT.set(scope["client"][0] if scope.get("client") else "")
+        auth = self._auth
+        if refusal is None and auth is not None and not auth.open and scope["path"] not in OPEN:
             authorization = headers.get(b"authorization")
             if authorization is None:
                 refusal = _no_token(scope, "no access token came with the request")
             else:
-                identity = door.known.get(authorization) or door.identify(authorization)
-                if identity is None and (identity := await door.identify_new(authorization)) is None:
+                identity = auth.known.get(authorization) or auth.identify(authorization)
+                if identity is None and (identity := await auth.identify_new(authorization)) is None:
                     refusal = _no_token(scope, "the access token is not in force")
                 elif identity.role != rule.role and not may(identity.role, rule.role):
                     refusal = _too_little(scope, identity, rule.role)
-                scope[problems.IDENTITY] = identity
+                scope[problem_details.IDENTITY] = identity
                 if identity is not None:
-                    problems.CLIENT.set(f"token {identity.name}")
+                    problem_details.CLIENT.set(f"token {identity.name}")
         await (refusal or self._app)(scope, receive, send)
 
     def _wrong_place(self, scope: Scope, from_where: tuple[bytes | None, bytes | None]) -> Response | None:
@@ -178,7 +178,7 @@ def _refusal(
     code = ""
     if scope["path"].startswith(_MLFLOW):
         code = "UNAUTHENTICATED" if status == 401 else "PERMISSION_DENIED"
-    response = problems.response(status, detail, error, field=field, error_code=code)
+    response = problem_details.response(status, detail, error, field=field, error_code=code)
     for name, value in more:
         response.headers.append(name, value)
     return response

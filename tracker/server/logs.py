@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
-from tracker.server.problems import ERROR, IDENTITY, REQUEST_ID
+from tracker.server.problem_details import ERROR, IDENTITY, REQUEST_ID
 
 Format = Literal["text", "json"]
 LEVELS = ("debug", "info", "warning", "error")

@@ -14,7 +14,7 @@ from tracker.domain.access import ROLES
 from tracker.domain.errors import InvalidValue
 from tracker.hooks import Mount
 from tracker.plugins import Plugin, Plugins, described
-from tracker.server import problems
+from tracker.server import problem_details
 from tracker.server.roles import Rules
 
 log = logging.getLogger("tracker.server")
@@ -98,5 +98,7 @@ async def _answer(one: Mounted, scope: Scope, receive: Receive, send: Send) -> N
         log.exception("the plugin %s failed at %s", one.plugin, one.mount.path)
         if begun:
             raise
-        refusal = problems.response(500, f"the plugin {one.plugin} failed; the server's log says how", "TrackerError")
+        refusal = problem_details.response(
+            500, f"the plugin {one.plugin} failed; the server's log says how", "TrackerError"
+        )
         await refusal(scope, receive, send)

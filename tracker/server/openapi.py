@@ -13,7 +13,7 @@ import msgspec
 from tracker.domain.records import History
 from tracker.domain.vocabulary import Axis
 from tracker.server.operations import JSON, MSGPACK, Operation
-from tracker.server.problems import TYPE, Problem
+from tracker.server.problem_details import TYPE, Problem
 
 _REF = "#/components/schemas/{name}"
 _EVERYWHERE = (400, 401, 403, 503)

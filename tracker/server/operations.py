@@ -18,12 +18,12 @@ from tracker.domain.deadlines import query_deadline
 from tracker.domain.errors import InvalidValue, RunNotFound
 from tracker.domain.limits import check_run_id
 from tracker.server.fair_lock import FairLock
+from tracker.server.group_commit import GroupCommit
 from tracker.server.long_answers import LongAnswer, Pieces
 from tracker.server.metrics import Metrics
 from tracker.server.own_addresses import OwnAddresses
 from tracker.server.read_concurrency import ReadConcurrency
 from tracker.server.request_body import BodyLimits
-from tracker.server.writer import Writer
 from tracker.store.store import SqlRunStore
 from tracker.wire.batch_codec import invalid
 from tracker.wire.record_codec import to_json, to_msgpack
@@ -55,7 +55,7 @@ class Services:
     """
 
     store: SqlRunStore
-    writer: Writer
+    writer: GroupCommit
     artifacts: LocalArtifacts
     intake: BodyLimits = field(default_factory=BodyLimits)
     metrics: Metrics = field(default_factory=Metrics)

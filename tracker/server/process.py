@@ -24,6 +24,7 @@ from tracker.plugins import installed
 from tracker.server import server_folders
 from tracker.server.app import Around, create_app
 from tracker.server.gate import Hosts
+from tracker.server.group_commit import GroupCommit
 from tracker.server.logs import Format, Log
 from tracker.server.memory import LOOK_S, FreedMemory
 from tracker.server.metrics import Metrics
@@ -33,9 +34,8 @@ from tracker.server.operations import Services
 from tracker.server.periodic import Periodic
 from tracker.server.request_body import BodyLimits
 from tracker.server.serve import serve
-from tracker.server.token_auth import FRESH_S, Door
+from tracker.server.token_auth import FRESH_S, TokenAuth
 from tracker.server.workers import WorkerSlot
-from tracker.server.writer import Writer
 from tracker.settings import Settings
 from tracker.store.store import SqlRunStore
 
@@ -82,11 +82,11 @@ def run(
         enter = stack.enter_context
         output = enter(Log(setup.log_level, setup.log_format).running())
         store = enter(compose.open_sql_store(setup.url))
-        door = Door(store.tokens.keys, guarded=setup.guarded)
+        auth = TokenAuth(store.tokens.keys, guarded=setup.guarded)
         append_many = metrics.measured(store.append_soon, lambda batch: batch.points)
-        writer = enter(Writer(append_many, settle=store.settle))
+        writer = enter(GroupCommit(append_many, settle=store.settle))
         metrics.waiting = lambda: writer.waiting
-        enter(Periodic("tokens", FRESH_S / 2, door.look))
+        enter(Periodic("tokens", FRESH_S / 2, auth.look))
         enter(Periodic("leases", SWEEP_S, store.sweep))
         files = LocalArtifacts(path_of(setup.root))
         server_folders.hide(_folders(setup))
@@ -99,7 +99,7 @@ def run(
             writer,
             files,
             hosts=setup.hosts,
-            door=door,
+            auth=auth,
             intake=BodyLimits(largest_file=setup.largest_file),
             metrics=metrics,
             query_seconds=setup.query_seconds,
@@ -121,7 +121,7 @@ def _folders(setup: Setup) -> Iterator[Path]:
     yield path_of(setup.root)
 
 
-def _mlflow(setup: Setup, store: SqlRunStore, writer: Writer) -> Around:
+def _mlflow(setup: Setup, store: SqlRunStore, writer: GroupCommit) -> Around:
     """Returns the function that puts MLflow's API and pages before our own routes."""
     if find_spec("mlflow") is None:
         log.warning(f"MLflow is not installed, so its pages are not here: {how_to_install('mlflow')}")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tracker.server.fair_lock import FairLock
-from tracker.server.problems import CLIENT, Refused
+from tracker.server.problem_details import CLIENT, Refused
 
 PATIENCE_S = 40.0
 """Seconds that a read waits for a slot; then the client gets 503 with Retry-After."""

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from starlette.requests import Request
 
 from tracker.domain.errors import InvalidValue
-from tracker.server.problems import CLIENT, READS, Refused, Unreadable
+from tracker.server.problem_details import CLIENT, READS, Refused, Unreadable
 
 GRACE_S = 30.0
 SLOWEST = 64 * 1024

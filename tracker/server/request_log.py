@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tracker.server import problems
+from tracker.server import problem_details
 from tracker.server.gate import RULE
 from tracker.server.logs import plain_path
 from tracker.server.metrics import Metrics
@@ -30,7 +30,7 @@ _GONE = 499
 _STORE_ERRORS = frozenset({"StoreError", "StoreUnavailable", "QueryTimeout", "SchemaOutdated", "SchemaTooNew"})
 
 
-class Front:
+class RequestLog:
     """Wraps the whole application. The id is the client's X-Request-ID if valid, else a new one, and is sent back."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, note: Note | None = None) -> None:
@@ -52,7 +52,7 @@ class Front:
             request_id = given.decode()
         else:
             request_id = f"{self._begin}-{next(self._numbers):x}"
-        problems.REQUEST_ID.set(request_id)
+        problem_details.REQUEST_ID.set(request_id)
         status = size = 0
 
         async def sending(message: Message) -> None:
@@ -74,15 +74,15 @@ class Front:
         except Exception:
             log.exception("%s %s failed", scope["method"], plain_path(scope["path"]))
             if not status:
-                refusal = problems.response(500, "the server failed; its log says how", "TrackerError")
+                refusal = problem_details.response(500, "the server failed; its log says how", "TrackerError")
                 await refusal(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - begun
             status = status or _GONE
             metrics.answering -= 1
             metrics.request(scope["method"], _route(scope), status, seconds)
-            if scope.get(problems.ERROR) in _STORE_ERRORS:
-                metrics.error(scope[problems.ERROR])
+            if scope.get(problem_details.ERROR) in _STORE_ERRORS:
+                metrics.error(scope[problem_details.ERROR])
             if self._note is not None:
                 self._note(scope["method"], scope["path"], status, seconds, size, request_id, scope)
 

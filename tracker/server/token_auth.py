@@ -16,17 +16,17 @@ from tracker.domain.errors import TrackerError
 log = logging.getLogger("tracker.server")
 
 FRESH_S = 2.0
-"""Seconds for which the door's list of tokens is valid: a revoked token may work for as long."""
+"""Seconds for which the list of tokens is valid: a revoked token may work for as long."""
 _AGAIN_S = 0.5
 _KEPT = 1024
 _LONGEST = 1024
 
 
-class Door:
+class TokenAuth:
     """Caches the valid tokens. Thread-safe; `look` reads the store and blocks its caller.
 
     Tokens are required if `guarded`, and once the store has one, on every address: who creates tokens wants them
-    required. Revoking the last one does not open the door again; forgetting it does.
+    required. After the last one is revoked a token is still required; after it is forgotten none is.
     """
 
     def __init__(

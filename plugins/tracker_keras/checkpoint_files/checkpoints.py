@@ -20,12 +20,12 @@ from tracker_keras.checkpoint_files import pending_copies
 from tracker_keras.checkpoint_files.orbax_folders import step_alone
 from tracker_keras.checkpoint_files.pending_copies import Stamp
 from tracker_keras.model_checkpoint import ModelCheckpoint
-from tracker_keras.record.fit_observers import FitObserver
-from tracker_keras.record.optimizers import unwrapped
+from tracker_keras.recording.fit_observers import FitObserver
+from tracker_keras.recording.optimizers import unwrapped
 
 if TYPE_CHECKING:
     from tracker.domain.vocabulary import CheckpointRole
-    from tracker_keras.record.fit_state import FitState
+    from tracker_keras.recording.fit_state import FitState
 
 log = logging.getLogger("tracker")
 
@@ -156,9 +156,9 @@ class Checkpoints(FitObserver):
                 state=state,
             )
 
-        self.fit.watch.hear(callback, "_get_file_path", asked_where)
-        self.fit.watch.hear(callback, "_should_save_model", asked_whether)
-        self.fit.watch.around(callback, "_save_model", before, after)
+        self.fit.wrappers.after_call(callback, "_get_file_path", asked_where)
+        self.fit.wrappers.after_call(callback, "_should_save_model", asked_whether)
+        self.fit.wrappers.around(callback, "_save_model", before, after)
 
     def _watch_backup(self, callback: Any) -> None:
         def before(*_: Any) -> None:
@@ -179,9 +179,9 @@ class Checkpoints(FitObserver):
                 state={"epoch": counted, "batch": batch},
             )
 
-        self.fit.watch.around(callback, "_save_model", before, after)
+        self.fit.wrappers.around(callback, "_save_model", before, after)
         if getattr(callback, "delete_checkpoint", True):
-            self.fit.watch.around(callback, "on_train_end", before_all)
+            self.fit.wrappers.around(callback, "on_train_end", before_all)
 
     def _watch_orbax(self, callback: Any) -> None:
         """Watch an OrbaxCheckpoint: it writes in the background, and deletes those beyond `max_to_keep` as it saves."""
@@ -202,7 +202,7 @@ class Checkpoints(FitObserver):
                 written=lambda: step_alone(Path(os.path.realpath(place)), written),
             )
 
-        self.fit.watch.around(callback, "_save_checkpoint", before, heard=saved)
+        self.fit.wrappers.around(callback, "_save_checkpoint", before, on_result=saved)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,13 @@ from tracker.client.clock import now_ms
 from tracker.client.run import recorder_of
 from tracker_keras.inputs.data_description import DataSet, class_weights
 from tracker_keras.inputs.pipelines import arrays_of, is_pipeline, read_pipeline
-from tracker_keras.inputs.samples import Seen, leaves, look
-from tracker_keras.record.fit_observers import FitObserver
-from tracker_keras.record.guard import Guard
+from tracker_keras.inputs.samples import ArrayInfo, leaves, look
+from tracker_keras.recording.fit_observers import FitObserver
+from tracker_keras.recording.guard import Guard
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.record.fit_state import FitState
+    from tracker_keras.recording.fit_state import FitState
 
 PREFIXES = {"train": "data", "validation": "data.validation"}
 
@@ -107,7 +107,7 @@ def _stream(x: Any, adapter: Any) -> DataSet:
     """A generator or other object, described by the first batches that Keras has already read."""
     batches = getattr(adapter, "_first_batches", None) or ()
     arrays = [
-        Seen(name=one.name, shape=(None, *one.shape[1:]) if one.shape else None, dtype=one.dtype)
+        ArrayInfo(name=one.name, shape=(None, *one.shape[1:]) if one.shape else None, dtype=one.dtype)
         for one in look(arrays_of(batches[0]) if batches else ())
     ]
     name = getattr(x, "__name__", None)

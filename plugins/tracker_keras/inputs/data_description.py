@@ -11,7 +11,7 @@ from math import prod
 from pathlib import PurePath
 from typing import Any
 
-from tracker_keras.inputs.samples import Seen, digest
+from tracker_keras.inputs.samples import ArrayInfo, digest
 
 _CLASSES = 64
 
@@ -24,8 +24,8 @@ class DataSet:
     """
 
     kind: str
-    arrays: tuple[Seen, ...] = ()
-    sources: tuple[Seen, ...] = ()
+    arrays: tuple[ArrayInfo, ...] = ()
+    sources: tuple[ArrayInfo, ...] = ()
     samples: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ class DataSet:
         one = shapes.keys() == {""}
         return {f"{label}_shape": shapes[""] if one else shapes, f"{label}_size": sizes[""] if one else sizes}
 
-    def _of(self, part: str) -> dict[str, Seen]:
+    def _of(self, part: str) -> dict[str, ArrayInfo]:
         """The arrays of x or y by their names within it."""
         return {
             one.name.removeprefix(part).removeprefix("."): one

@@ -21,7 +21,7 @@ Sample = Callable[[], "np.ndarray[Any, Any] | None"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ArrayInfo:
     """An array of a data set; a dimension of its shape is None if it differs between batches.
 
     `sample` returns some of its rows and may be slow: data that can change meanwhile was copied. None: no sample can be
@@ -51,13 +51,13 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def look(arrays: Iterable[tuple[str, Any]]) -> list[Seen]:
+def look(arrays: Iterable[tuple[str, Any]]) -> list[ArrayInfo]:
     """Describe arrays, by name; a few rows of those that can change during training are copied now."""
     some = [found for found, _ in zip(arrays, range(LEAVES), strict=False)]
     return [_look(name, array, BYTES // len(some)) for name, array in some]
 
 
-def digest(arrays: Iterable[Seen]) -> str | None:
+def digest(arrays: Iterable[ArrayInfo]) -> str | None:
     """32 hex digits of BLAKE2b over names, shapes, dtypes and samples; None if one of them has no sample."""
     whole = blake2b(digest_size=16)
     for one in arrays:
@@ -69,7 +69,7 @@ def digest(arrays: Iterable[Seen]) -> str | None:
     return whole.hexdigest()
 
 
-def _look(name: str, array: Any, budget: int) -> Seen:
+def _look(name: str, array: Any, budget: int) -> ArrayInfo:
     kind = type(array).__module__.partition(".")[0]
     shape = _shape(array)
     dtype = _dtype(array)
@@ -86,7 +86,7 @@ def _look(name: str, array: Any, budget: int) -> Seen:
             sample = lambda: _thin(_of_jax(array, rows), budget)  # noqa: E731
         elif kind == "torch" and hasattr(array, "detach"):
             sample = _taken(array.detach()[rows].cpu().numpy(), budget)
-    return Seen(name=name, shape=shape, dtype=dtype, sample=sample)
+    return ArrayInfo(name=name, shape=shape, dtype=dtype, sample=sample)
 
 
 def _of_numpy(array: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], budget: int) -> Sample:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from tracker.domain.errors import InvalidValue
-from tracker_keras.record.fit_call import CallObserver, FitCall
-from tracker_keras.record.fit_state import ResumePoint
-from tracker_keras.record.optimizers import set_rates
+from tracker_keras.recording.fit_call import CallObserver, FitCall
+from tracker_keras.recording.fit_state import ResumePoint
+from tracker_keras.recording.optimizers import set_rates
 from tracker_keras.resuming import callback_states, data_position, randomness
 from tracker_keras.resuming.resume_state import check_state
 from tracker_keras.resuming.saving import FORMAT

@@ -10,16 +10,16 @@ from tracker.client.earlier_records import EarlierRecords
 from tracker.client.run import recorder_of
 from tracker.domain.errors import InvalidValue
 from tracker.settings import Settings
-from tracker_keras.record.workers import is_chief
+from tracker_keras.recording.workers import is_chief
 from tracker_keras.resuming.resume import Resumption
 from tracker_keras.resuming.resume_state import ScriptPosition, followed_run, position_of
 from tracker_keras.resuming.saving import NonChiefState, StateSaver
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.record.fit import MakeObserver, ObservedFit
-    from tracker_keras.record.fit_call import FitCall
-    from tracker_keras.record.guard import Guard
+    from tracker_keras.recording.fit import MakeObserver, ObservedFit
+    from tracker_keras.recording.fit_call import FitCall
+    from tracker_keras.recording.guard import Guard
 
 log = logging.getLogger("tracker")
 

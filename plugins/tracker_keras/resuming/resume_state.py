@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import msgspec
 
 from tracker import compose
-from tracker.artifacts import checkpoint_copies
+from tracker.artifacts import checkpoint_download
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.earlier_records import EarlierRecords
 from tracker.domain.errors import ArtifactError, InvalidValue, RunNotFound, StoreError, StoreUnavailable
@@ -143,7 +143,7 @@ class ScriptPosition:
         newest = self.newest
         try:
             if newest.id == 0 and newest.uri.startswith("file:"):  # it is still next to its journal
-                return checkpoint_copies.fetch(LocalArtifacts(Path("/")), newest, self._run_id, target)
+                return checkpoint_download.fetch(LocalArtifacts(Path("/")), newest, self._run_id, target)
         except ArtifactError:
             # It may have been shipped meanwhile, so that the store has it now.
             assert self._run is not None
@@ -154,7 +154,7 @@ class ScriptPosition:
             raise StoreUnavailable(
                 f"the newest state lies at {self.newest.uri}, which does not answer; start again then"
             )
-        return checkpoint_copies.fetch(self._home, self.newest, self._run_id, target)
+        return checkpoint_download.fetch(self._home, self.newest, self._run_id, target)
 
     @property
     def _run_id(self) -> str:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.settings import Settings
-from tracker_keras.record.fit_call import CallObserver
-from tracker_keras.record.fit_observers import FitObserver
-from tracker_keras.record.optimizers import learning_rates, settable_rates
-from tracker_keras.record.workers import is_alone
+from tracker_keras.recording.fit_call import CallObserver
+from tracker_keras.recording.fit_observers import FitObserver
+from tracker_keras.recording.optimizers import learning_rates, settable_rates
+from tracker_keras.recording.workers import is_alone
 from tracker_keras.resuming import callback_states, data_position, randomness
 from tracker_keras.resuming.state_file import (
     SUFFIX,
@@ -33,8 +33,8 @@ from tracker_keras.resuming.state_file import (
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.record.fit import ObservedFit
-    from tracker_keras.record.guard import Guard
+    from tracker_keras.recording.fit import ObservedFit
+    from tracker_keras.recording.guard import Guard
     from tracker_keras.resuming.resume_state import ScriptPosition
 
 log = logging.getLogger("tracker")
@@ -88,7 +88,7 @@ class StateSaver(FitObserver):
         if self._every is None:
             return
         for callback_list in self.fit.call.lists[:1]:
-            self.fit.watch.around(callback_list, "on_train_batch_end", after=self._batch_ended)
+            self.fit.wrappers.around(callback_list, "on_train_batch_end", after=self._batch_ended)
         if (why := self._obstacle()) is not None:
             log.warning("checkpoint=%d: %s; the state is saved as epochs end, and resumed there", self._every, why)
 

@@ -53,7 +53,7 @@ def fit_ended(fit, outcome):
 
 @hookimpl
 def fit_observers(fit):
-    from tracker_keras.record.fit_observers import FitObserver
+    from tracker_keras.recording.fit_observers import FitObserver
 
     class Follower(FitObserver):
         def begin(self, initial_epoch):

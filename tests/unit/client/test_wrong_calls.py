@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tracker.api import start_run
-from tracker.client.writer import MOST_SAID
+from tracker.client.run_writer import MOST_SAID
 
 
 class Hostile:

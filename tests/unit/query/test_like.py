@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tracker.domain.errors import InvalidFilter
 from tracker.mlflow_bridge.entity_filters import conditions
-from tracker.query.filters import parse_filter
+from tracker.query.filter_parser import parse_filter
+from tracker.query.filter_tree import In
 from tracker.query.like import matcher
-from tracker.query.syntax import In
 
 TEXTS = st.text(alphabet="ab%_.\\\nÄ", max_size=8)
 

@@ -14,8 +14,8 @@ from starlette.types import Message, Receive, Scope, Send
 from tracker.domain.access import Identity, Keys, Role, digest_of, new_token
 from tracker.domain.errors import StoreUnavailable
 from tracker.server.gate import Gate, Hosts
-from tracker.server.problems import IDENTITY
-from tracker.server.token_auth import Door, token_in
+from tracker.server.problem_details import IDENTITY
+from tracker.server.token_auth import TokenAuth, token_in
 
 HOST = (b"host", b"localhost:5000")
 TOKENS: dict[Role, str] = {"viewer": new_token(), "writer": new_token(), "admin": new_token()}
@@ -44,8 +44,8 @@ class Store:
     async def pause(self, seconds: float) -> None:
         self.now += seconds
 
-    def door(self, *, guarded: bool = False) -> Door:
-        return Door(self, guarded=guarded, clock=lambda: self.now, pause=self.pause)
+    def auth(self, *, guarded: bool = False) -> TokenAuth:
+        return TokenAuth(self, guarded=guarded, clock=lambda: self.now, pause=self.pause)
 
 
 def keys_of(tokens: dict[Role, str]) -> Keys:
@@ -95,7 +95,7 @@ async def behind(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def gate(store: Store | None = None, *, guarded: bool = False, hosts: Hosts | None = None) -> Gate:
-    return Gate(behind, hosts or Hosts(), store.door(guarded=guarded) if store is not None else None)
+    return Gate(behind, hosts or Hosts(), store.auth(guarded=guarded) if store is not None else None)
 
 
 def test_without_tokens_everybody_may_do_everything() -> None:
@@ -159,8 +159,8 @@ def test_health_needs_no_token() -> None:
 def test_revoked_and_new_tokens() -> None:
     """A token that is revoked is out at the next look at the store; one that was just made is in at once."""
     store = Store()
-    door = store.door()
-    one = Gate(behind, Hosts(), door)
+    auth = store.auth()
+    one = Gate(behind, Hosts(), auth)
     assert ask(one, READ, bearer(TOKENS["viewer"])).status == 200
     new = new_token()
     store.keys = keys_of({"writer": new})
@@ -168,10 +168,10 @@ def test_revoked_and_new_tokens() -> None:
     assert ask(one, WRITE, bearer(new)).status == 200
     assert ask(one, READ, bearer(TOKENS["viewer"])).status == 401
     store.keys = Keys(by_digest={}, any=True)
-    door.look()
+    auth.look()
     assert ask(one, WRITE, bearer(new)).status == 401
     store.keys = Keys(by_digest={}, any=False)
-    door.look()
+    auth.look()
     assert ask(one, DELETE).status == 200
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tracker.server.problems import CLIENT, Refused
+from tracker.server.problem_details import CLIENT, Refused
 from tracker.server.read_concurrency import ReadSlots
 
 

@@ -13,8 +13,8 @@ import zstandard
 from tracker.artifacts.local import LocalArtifacts
 from tracker.server.app import create_app
 from tracker.server.gate import Hosts
+from tracker.server.group_commit import GroupCommit
 from tracker.server.request_body import SMALL, BodyLimits
-from tracker.server.writer import Writer
 from tracker.store.store import SqlRunStore
 
 
@@ -45,7 +45,7 @@ def test_server_that_ends_tells_who_is_still_sending(store: SqlRunStore, method:
             asking.cancel()
             return await asking
 
-    with Writer(store.append_many) as writer:
+    with GroupCommit(store.append_many) as writer:
         answer = asyncio.run(run())
     assert (answer.status_code, answer.json()["error"]) == (503, "StoreUnavailable")
     assert (answer.headers["Connection"], answer.headers["Retry-After"]) == ("close", "2")
@@ -64,7 +64,7 @@ def test_bodies_count_while_they_are_unpacked(store: SqlRunStore) -> None:
             answers = [await http.post("/api/v1/batches", content=packed, headers=headers) for _ in range(3)]
         return {answer.status_code for answer in answers}.pop()
 
-    with Writer(store.append_many) as writer:
+    with GroupCommit(store.append_many) as writer:
         assert asyncio.run(run(1_000_000)) == 503
         assert asyncio.run(run(1_000_000 + len(packed))) == 422
 
@@ -97,5 +97,5 @@ def test_one_client_leaves_room_for_others(store: SqlRunStore) -> None:
             task.cancel()
         return statuses + list(await asyncio.gather(*stuck))
 
-    with Writer(store.append_many) as writer:
+    with GroupCommit(store.append_many) as writer:
         assert asyncio.run(run()) == [503, 422, 422, 422, 503, 503]

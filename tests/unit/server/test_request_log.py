@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tracker.server.metrics import Metrics
-from tracker.server.problems import REQUEST_ID
-from tracker.server.request_log import Front
+from tracker.server.problem_details import REQUEST_ID
+from tracker.server.request_log import RequestLog
 
 
 def asked(app: ASGIApp, *headers: tuple[bytes, bytes]) -> tuple[list[Message], list[tuple[Any, ...]], Metrics]:
@@ -35,7 +35,7 @@ def asked(app: ASGIApp, *headers: tuple[bytes, bytes]) -> tuple[list[Message], l
         noted.append((method, path, status, size, id_))
 
     scope: Scope = {"type": "http", "method": "GET", "path": "/x", "headers": list(headers)}
-    asyncio.run(Front(app, metrics, note)(scope, receive, send))
+    asyncio.run(RequestLog(app, metrics, note)(scope, receive, send))
     assert metrics.answering == 0
     return sent, noted, metrics
 

@@ -9,9 +9,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import ErrorCode
 
 from tracker.domain.errors import ExperimentNotFound, InvalidValue, RunNotFound, StoreUnavailable, TrackerError
+from tracker.server.group_commit import Busy
 from tracker.server.mlflow.mlflow_errors import STATUS, document, error_answer
-from tracker.server.problems import Refused
-from tracker.server.writer import Busy
+from tracker.server.problem_details import Refused
 
 
 @pytest.mark.parametrize("code", STATUS)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker_keras.record.batches import BatchLog
+from tracker_keras.recording.batches import BatchLog
 
 
 class Written:

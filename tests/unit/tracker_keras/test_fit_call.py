@@ -18,7 +18,7 @@ import pytest
 ])  # fmt: skip
 def test_validation(epoch: int, data: object, frequency: int | list[int], epochs: int, expected: str) -> None:
     """Epochs count from 0 for callbacks, and from 1 in `validation_freq`."""
-    from tracker_keras.record.fit_call import FitCall
+    from tracker_keras.recording.fit_call import FitCall
 
     call = FitCall(model=None)
 
@@ -32,6 +32,6 @@ def test_validation(epoch: int, data: object, frequency: int | list[int], epochs
 
 def test_a_loop_of_ones_own() -> None:
     """Nobody knows."""
-    from tracker_keras.record.fit_call import FitCall
+    from tracker_keras.recording.fit_call import FitCall
 
     assert FitCall(model=None).validation_of(0) == "unknown"

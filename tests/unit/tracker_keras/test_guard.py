@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tracker_keras.record.guard import Guard, guarded
+from tracker_keras.recording.guard import Guard, guarded
 
 
 class Hooked:

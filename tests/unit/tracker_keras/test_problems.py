@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tracker
-from tracker_keras.record.guard import Guard
+from tracker_keras.recording.guard import Guard
 
 X = np.random.default_rng(0).normal(size=(12, 3)).astype("float32")
 pytestmark = pytest.mark.usefixtures("offline")

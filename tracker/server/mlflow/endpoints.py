@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tracker.server.long_answers import LongAnswer
 from tracker.server.mlflow import mlflow_errors
 from tracker.server.mlflow.decode import decoder, invalid, query_decoder
-from tracker.server.problems import Refused
+from tracker.server.problem_details import Refused
 from tracker.server.request_body import GRACE_S, SLOWEST, BodyLimits
 
 S = TypeVar("S", bound=Struct)

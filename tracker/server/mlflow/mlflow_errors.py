@@ -14,9 +14,9 @@ from tracker.domain.errors import InvalidRecord, QueryTimeout, StoreError, Track
 from tracker.domain.limits import shortened
 from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.mlflow_bridge.bridge_errors import mlflow_error
-from tracker.server.problems import RETRY_AFTER_S, Refused
+from tracker.server.group_commit import Busy
+from tracker.server.problem_details import RETRY_AFTER_S, Refused
 from tracker.server.server_folders import without_folders
-from tracker.server.writer import Busy
 
 log = logging.getLogger("tracker.server")
 

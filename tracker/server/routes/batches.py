@@ -17,7 +17,7 @@ from tracker.domain.limits import check_safe_path
 from tracker.domain.ports import ArtifactHome
 from tracker.remote.address import run_path
 from tracker.server.operations import MSGPACK, Operation, Services, encoder, payload
-from tracker.server.problems import Refused, Unreadable
+from tracker.server.problem_details import Refused, Unreadable
 from tracker.server.request_body import codings
 from tracker.wire.batch_codec import decode_batch
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from tracker.domain.errors import StoreUnavailable, TrackerError
 from tracker.server.metrics import MEDIA_TYPE
 from tracker.server.operations import JSON, Operation, Services
-from tracker.server.problems import RETRY_AFTER_S, Refused
+from tracker.server.problem_details import RETRY_AFTER_S, Refused
 
 log = logging.getLogger("tracker.server")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, select
 
-from tracker.query.syntax import And, Compare, Field, In, IsNan, Node, Not, Or
+from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, Not, Or
 from tracker.store.search.conditions import COMPARE, Conditions, Leaf, has_row, literal_start, table_of
 
 _ATTRIBUTES = {"name": "name", "run_id": "uid", "started_ms": "started_ms", "experiment": None}

@@ -36,7 +36,7 @@ from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from tracker.domain.catalogue import AddressAlias
-from tracker.query.syntax import (
+from tracker.query.filter_tree import (
     NUMBER_ATTRIBUTES,
     And,
     Compare,

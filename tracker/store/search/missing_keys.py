@@ -10,8 +10,8 @@ from typing import get_args
 from sqlalchemy import Connection, exists, literal, select
 
 from tracker.domain.vocabulary import RUN_STATUSES
-from tracker.query.filters import parse_filter, parse_order
-from tracker.query.syntax import And, Field, In, IsNull, Kind, Node, Not, Or, Stat
+from tracker.query.filter_parser import parse_filter, parse_order
+from tracker.query.filter_tree import And, Field, In, IsNull, Kind, Node, Not, Or, Stat
 from tracker.store.database.typed_rows import typed
 from tracker.store.search.conditions import has_row, table_of
 from tracker.store.search.scope import Scope

@@ -36,8 +36,8 @@ from sqlalchemy import (
 
 from tracker.domain.catalogue import AddressAlias, Life
 from tracker.domain.errors import InvalidPageToken, InvalidValue
-from tracker.query.filters import parse_filter, parse_order
-from tracker.query.syntax import And, Compare, Field, In, IsNan, Node, OrderTerm
+from tracker.query.filter_parser import parse_filter, parse_order
+from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, OrderTerm
 from tracker.store import addresses
 from tracker.store.search.candidate_sets import CandidateSet, candidate_sets
 from tracker.store.search.conditions import Clause, Conditions, among, by_code, table_of
@@ -45,7 +45,7 @@ from tracker.store.search.scope import Scope
 from tracker.store.search.sorting import (
     EXPERIMENT,
     NUMBER,
-    Manner,
+    OrderRules,
     RankGroup,
     Sort,
     Value,
@@ -82,7 +82,7 @@ def search(
     address that `alias` shows. Raises InvalidFilter, InvalidPageToken, ExperimentNotFound, InvalidValue.
     """
     wanted = _parsed(filter, order_by, limit)
-    return _page(connection, wanted, Scope.named(connection, experiments), Manner.OURS, limit, page_token, alias)
+    return _page(connection, wanted, Scope.named(connection, experiments), OrderRules.OURS, limit, page_token, alias)
 
 
 def search_like_mlflow(
@@ -98,11 +98,11 @@ def search_like_mlflow(
 ) -> tuple[list[Row[Any]], str | None]:
     """`search` in the experiments with these ids, in MLflow's order; unknown ids are ignored.
 
-    `life` says which runs; one of a deleted experiment is deleted. See `Manner` for the order.
+    `life` says which runs; one of a deleted experiment is deleted. See `OrderRules` for the order.
     """
     wanted = _parsed(filter, order_by, limit)
     return _page(
-        connection, wanted, Scope.of(connection, experiment_ids, life), Manner.MLFLOW, limit, page_token, alias
+        connection, wanted, Scope.of(connection, experiment_ids, life), OrderRules.MLFLOW, limit, page_token, alias
     )
 
 
@@ -122,14 +122,14 @@ def _page(
     connection: Connection,
     wanted: _Wanted,
     scope: Scope,
-    manner: Manner,
+    rules: OrderRules,
     limit: int,
     page_token: str | None,
     alias: AddressAlias | None = None,
 ) -> tuple[list[Row[Any]], str | None]:
     node, terms = wanted
-    found = _Search(connection, node, scope, manner, alias)
-    query = repr((node, terms, scope.asked, scope.life, manner.value)).encode()
+    found = _Search(connection, node, scope, rules, alias)
+    query = repr((node, terms, scope.asked, scope.life, rules.value)).encode()
     place = None if page_token is None else read_token(page_token, query, found.sort(terms).keys)
     page = [] if scope.ids == () else found.page(terms, place, limit + 1)
     token = write_token(query, page[limit - 1][0]) if len(page) > limit else None
@@ -140,22 +140,22 @@ class _Search:
     """A search with one filter over some experiments."""
 
     def __init__(
-        self, connection: Connection, node: Node | None, scope: Scope, manner: Manner, alias: AddressAlias | None
+        self, connection: Connection, node: Node | None, scope: Scope, rules: OrderRules, alias: AddressAlias | None
     ) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
         self._conditions = Conditions(self._dialect, addresses.of(connection.dialect), alias)
         self._parts = node.parts if isinstance(node, And) else () if node is None else (node,)
         self._scope = scope
-        self._manner = manner
+        self._rules = rules
 
     def sort(self, terms: Sequence[OrderTerm]) -> Sort:
-        return Sort.by(terms, self._dialect, self._manner)
+        return Sort.by(terms, self._dialect, self._rules)
 
     def page(self, terms: Sequence[OrderTerm], place: Sequence[Value] | None, count: int) -> list[_Found]:
         """At most `count` runs after `place`."""
         candidates = self._smallest(self._candidate_sets(bool(terms)), count)
-        if candidates is None and len(terms) == 1 and rank_groups(terms[0].field, self._manner):
+        if candidates is None and len(terms) == 1 and rank_groups(terms[0].field, self._rules):
             return self._walked(terms[0], place, count)
         return self._sorted(self.sort(terms), place, count, candidates=candidates)
 
@@ -233,7 +233,7 @@ class _Search:
         if not isinstance(first, int):
             raise InvalidPageToken
         found: list[_Found] = []
-        for group in rank_groups(term.field, self._manner):
+        for group in rank_groups(term.field, self._rules):
             if len(found) < count and group.rank >= first:
                 start = place if group.rank == first else None
                 step = self._equal if group.column is None else self._in_order
@@ -255,7 +255,7 @@ class _Search:
             if value != last:
                 equal = list(rows)
                 if len(equal) > 1:
-                    equal = self._manner.sorted(equal)
+                    equal = self._rules.sorted(equal)
                 found += [(self._place(term, group, value, row), row) for row in equal]
         if last is not None and len(found) < count:
             found += self._equal(term, group, None, count - len(found), value=last)
@@ -302,15 +302,15 @@ class _Search:
         return [(self._place(term, group, value, row), row) for _, row in equal]
 
     def _in_group(self, group: RankGroup, field: Field, rows: FromClause) -> list[Clause]:
-        not_numbers = field.kind == "param" and group.column == "head" and self._manner is Manner.OURS
+        not_numbers = field.kind == "param" and group.column == "head" and self._rules is OrderRules.OURS
         return [rows.c.key == field.key, *([rows.c.number.is_(None)] if not_numbers else [])]
 
     def _place(self, term: OrderTerm, group: RankGroup, value: Value, row: Row[Any]) -> tuple[Value, ...]:
         """The values of the run's sort keys."""
         values: tuple[Value, ...] = (value,)
-        if term.field.kind == "param" and self._manner is Manner.OURS:
+        if term.field.kind == "param" and self._rules is OrderRules.OURS:
             values = (value, None) if group.column == "number" else (None, value)
-        return (group.rank, *values, *self._manner.rest(row))
+        return (group.rank, *values, *self._rules.rest(row))
 
 
 @cache

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, FromClause, Row, and_, case, func, literal, or_, select, tuple_
 
 from tracker.domain.errors import InvalidPageToken
-from tracker.query.syntax import NUMBER_ATTRIBUTES, Field, IsNan, IsNull, OrderTerm
+from tracker.query.filter_tree import NUMBER_ATTRIBUTES, Field, IsNan, IsNull, OrderTerm
 from tracker.store.search.conditions import ATTRIBUTES, Clause, by_code, table_of
 from tracker.store.tables import HEAD, experiments, runs
 
@@ -24,7 +24,7 @@ NUMBER, NOT_A_NUMBER, MISSING = 0, 1, 2
 """Ranks: numbers come before NaN or text, and these before missing values, in both directions."""
 
 
-class Manner(Enum):
+class OrderRules(Enum):
     """Tracker's or MLflow's order. In Tracker's, numeric parameters sort as numbers, and ties go newest first.
 
     In MLflow's, parameters sort as text, the three statuses that it calls KILLED are equal, and ties go by latest start
@@ -37,15 +37,15 @@ class Manner(Enum):
     @property
     def tie(self) -> Key:
         """The key that orders runs of one start."""
-        return Key(runs.c.id, True, int) if self is Manner.OURS else Key(runs.c.uid, False, str)
+        return Key(runs.c.id, True, int) if self is OrderRules.OURS else Key(runs.c.uid, False, str)
 
     def rest(self, row: Row[Any]) -> tuple[Value, Value]:
         """The values of the last two keys for a run that ties with others in the terms."""
-        return row.started_ms, row.id if self is Manner.OURS else row.uid
+        return row.started_ms, row.id if self is OrderRules.OURS else row.uid
 
     def sorted(self, rows: Iterable[Row[Any]]) -> list[Row[Any]]:
         """Runs that tie in the terms, in order."""
-        if self is Manner.OURS:
+        if self is OrderRules.OURS:
             return sorted(rows, key=lambda row: (row.started_ms, row.id), reverse=True)
         return sorted(rows, key=lambda row: (-row.started_ms, row.uid))
 
@@ -71,20 +71,20 @@ class Sort:
     joins: tuple[tuple[FromClause, Clause], ...] = ()
 
     @classmethod
-    def by(cls, terms: Sequence[OrderTerm], dialect: str, manner: Manner) -> Sort:
+    def by(cls, terms: Sequence[OrderTerm], dialect: str, rules: OrderRules) -> Sort:
         """The keys of the terms, then the latest start, then the tie-breaker."""
         keys: list[Key] = []
         joins: list[tuple[FromClause, Clause]] = []
         for number, term in enumerate(terms):
             if term.field.kind == "attribute":
-                keys += _attribute_keys(term, dialect, manner)
+                keys += _attribute_keys(term, dialect, rules)
                 continue
             rows = table_of(term.field.kind, f"sorted_{number}")
             joins.append((rows, and_(rows.c.run_id == runs.c.id, rows.c.key == term.field.key)))
-            keys += _row_keys(term, rows, dialect, manner)
+            keys += _row_keys(term, rows, dialect, rules)
         if all(term.field != _STARTED for term in terms):
             keys.append(Key(runs.c.started_ms, True, int))
-        return cls((*keys, manner.tie), tuple(joins))
+        return cls((*keys, rules.tie), tuple(joins))
 
     @property
     def order(self) -> list[ColumnElement[Any]]:
@@ -119,7 +119,7 @@ class RankGroup:
     leaf: IsNan | IsNull | None = None
 
 
-def rank_groups(field: Field, manner: Manner) -> tuple[RankGroup, ...]:
+def rank_groups(field: Field, rules: OrderRules) -> tuple[RankGroup, ...]:
     """The ranks of the field in order; none if no index has them."""
     missing = RankGroup(MISSING, leaf=IsNull(field))
     match field:
@@ -127,7 +127,7 @@ def rank_groups(field: Field, manner: Manner) -> tuple[RankGroup, ...]:
             return RankGroup(NUMBER, "last_value"), RankGroup(NOT_A_NUMBER, leaf=IsNan(field)), missing
         case Field("metric", _, "best"):
             return RankGroup(NUMBER, "best_value"), missing
-        case Field("param") if manner is Manner.OURS:
+        case Field("param") if rules is OrderRules.OURS:
             return RankGroup(NUMBER, "number"), RankGroup(NOT_A_NUMBER, "head"), missing
         case Field("param" | "tag"):
             return RankGroup(NOT_A_NUMBER, "head"), missing
@@ -144,10 +144,10 @@ _STARTED = Field("attribute", "started_ms")
 _KILLED = case((runs.c.status.in_(("interrupted", "preempted", "lost")), "killed"), else_=runs.c.status)
 
 
-def _attribute_keys(term: OrderTerm, dialect: str, manner: Manner) -> list[Key]:
+def _attribute_keys(term: OrderTerm, dialect: str, rules: OrderRules) -> list[Key]:
     key = term.field.key
     column: ColumnElement[Any] = EXPERIMENT if key == "experiment" else runs.c[ATTRIBUTES[key]]
-    if key == "status" and manner is Manner.MLFLOW:
+    if key == "status" and rules is OrderRules.MLFLOW:
         column = _KILLED
     if key in NUMBER_ATTRIBUTES:
         value = Key(column, term.descending, float if key == "best_value" else int)
@@ -158,7 +158,7 @@ def _attribute_keys(term: OrderTerm, dialect: str, manner: Manner) -> list[Key]:
     return [Key(case((column.is_(None), MISSING), else_=NUMBER), False, int), value]
 
 
-def _row_keys(term: OrderTerm, rows: FromClause, dialect: str, manner: Manner) -> list[Key]:
+def _row_keys(term: OrderTerm, rows: FromClause, dialect: str, rules: OrderRules) -> list[Key]:
     if term.field.kind == "metric":
         value = rows.c[f"{term.field.stat}_value"]
         ranks = [(value.is_not(None), NUMBER)]
@@ -166,7 +166,7 @@ def _row_keys(term: OrderTerm, rows: FromClause, dialect: str, manner: Manner) -
             ranks.append((rows.c.last_step.is_not(None), NOT_A_NUMBER))
         return [Key(case(*ranks, else_=MISSING), False, int), Key(value, term.descending, float)]
     text = by_code(rows.c.head, dialect)
-    if term.field.kind == "tag" or manner is Manner.MLFLOW:
+    if term.field.kind == "tag" or rules is OrderRules.MLFLOW:
         return [Key(case((text.is_(None), MISSING), else_=NOT_A_NUMBER), False, int), Key(text, term.descending, str)]
     number = rows.c.number
     rank = case((number.is_not(None), NUMBER), (text.is_not(None), NOT_A_NUMBER), else_=MISSING)

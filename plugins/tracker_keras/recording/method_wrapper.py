@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Look = Callable[[int, Mapping[str, Any]], None]
+HookFunction = Callable[[int, Mapping[str, Any]], None]
 """Called with the hook's arguments: Keras' epoch (0 if it has none) and the logs."""
-Failed = Callable[[Exception], None]
-Heard = Callable[..., None]
+OnError = Callable[[Exception], None]
+OnResult = Callable[..., None]
 """Called with the method's result, followed by its arguments."""
 
 
-class Hook:
-    """Wraps the method `name` of the callback `owner` with `before`, `after` and `heard` until `take_off`.
+class MethodWrapper:
+    """Wraps the method `name` of the callback `owner` with `before`, `after` and `on_result` until `take_off`.
 
-    An exception of the hook is passed to `failed` and raised again. Copies of the owner have the plain hook.
+    An exception of the hook is passed to `on_error` and raised again. Copies of the owner have the plain hook.
     """
 
     def __init__(
@@ -28,10 +28,10 @@ class Hook:
         owner: Any,
         name: str,
         *,
-        before: Look | None = None,
-        after: Look | None = None,
-        failed: Failed | None = None,
-        heard: Heard | None = None,
+        before: HookFunction | None = None,
+        after: HookFunction | None = None,
+        on_error: OnError | None = None,
+        on_result: OnResult | None = None,
     ) -> None:
         self._owner = owner
         self._name = name
@@ -39,12 +39,12 @@ class Hook:
         self._previous = vars(owner).get(name)
         self._before = before
         self._after = after
-        self._failed = failed
-        self._heard = heard
+        self._on_error = on_error
+        self._on_result = on_result
         vars(owner)[name] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        after, failed, heard = self._after, self._failed, self._heard
+        after, on_error, on_result = self._after, self._on_error, self._on_result
         epoch = next((given for given in (*args, kwargs.get("epoch")) if isinstance(given, int)), 0)
         logs = next((given for given in (*args, kwargs.get("logs")) if isinstance(given, Mapping)), {})
         if self._before is not None:
@@ -52,13 +52,13 @@ class Hook:
         try:
             result = self._inner(*args, **kwargs)
         except Exception as error:
-            if failed is not None:
-                failed(error)
+            if on_error is not None:
+                on_error(error)
             raise
         if after is not None:
             after(epoch, logs)
-        if heard is not None:
-            heard(result, *args, **kwargs)
+        if on_result is not None:
+            on_result(result, *args, **kwargs)
         return result
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -66,9 +66,9 @@ class Hook:
 
     def take_off(self) -> None:
         """Restore the original hook, even if another wrapper was put over this one meanwhile."""
-        self._before = self._after = self._failed = self._heard = None
+        self._before = self._after = self._on_error = self._on_result = None
         on_object = vars(self._owner)
-        while isinstance(top := on_object.get(self._name), Hook) and top._is_idle:
+        while isinstance(top := on_object.get(self._name), MethodWrapper) and top._is_idle:
             if top._previous is None:
                 del on_object[self._name]
             else:
@@ -76,4 +76,4 @@ class Hook:
 
     @property
     def _is_idle(self) -> bool:
-        return not any((self._before, self._after, self._failed, self._heard))
+        return not any((self._before, self._after, self._on_error, self._on_result))

@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary, ref
 
 if TYPE_CHECKING:
     from tracker.client.run import Run
-    from tracker_keras.record.fit_call import FitCall
-    from tracker_keras.record.fit_state import FitState
+    from tracker_keras.recording.fit_call import FitCall
+    from tracker_keras.recording.fit_state import FitState
 
 _last: WeakKeyDictionary[Run, ref[FitState]] = WeakKeyDictionary()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tracker_keras.record.optimizers import learning_rates, settable, settable_rates
+from tracker_keras.recording.optimizers import learning_rates, settable, settable_rates
 
 Say = Callable[[str, int, Mapping[str, Any]], None]
 """Records a decision: its kind, Keras' epoch, its detail."""

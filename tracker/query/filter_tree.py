@@ -1,4 +1,4 @@
-"""The syntax tree of filters and order terms, as `tracker.query.filters` makes it. Frozen, comparable, hashable.
+"""The syntax tree of filters and order terms, as `tracker.query.filter_parser` makes it. Frozen, comparable, hashable.
 
 A node is true or false for a run, never unknown: everything but IsNull is false where the run has no such field.
 """

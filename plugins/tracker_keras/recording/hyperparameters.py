@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tracker_keras.record.guard import Guard
-from tracker_keras.record.optimizers import named_optimizers, unwrapped
+from tracker_keras.recording.guard import Guard
+from tracker_keras.recording.optimizers import named_optimizers, unwrapped
 
 
 def hyperparameters(model: Any, guard: Guard) -> dict[str, Any]:

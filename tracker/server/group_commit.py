@@ -34,7 +34,7 @@ _Waiting = tuple[Batch, "asyncio.Future[Ack] | Future[Ack]", asyncio.AbstractEve
 """A waiting batch, the future of its result, and that future's event loop; None for a plain thread."""
 
 
-class Writer:
+class GroupCommit:
     """The one way into the store for all requests of this process. Use it as a context manager.
 
     The longer a commit takes, the more batches the next one has; no batch waits for others to join it. A group has at
@@ -66,7 +66,7 @@ class Writer:
         self._unsettled_rows = 0
         self._thread = threading.Thread(target=self._run, name="tracker-writer", daemon=True)
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> GroupCommit:
         self._thread.start()
         return self
 

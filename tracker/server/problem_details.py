@@ -14,8 +14,8 @@ from starlette.types import ExceptionHandler
 
 from tracker.domain import errors
 from tracker.domain.limits import shortened
+from tracker.server.group_commit import Busy
 from tracker.server.server_folders import without_folders
-from tracker.server.writer import Busy
 
 TYPE = "application/problem+json"
 ERROR = "tracker.error"

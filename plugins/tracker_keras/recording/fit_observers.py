@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracker_keras.record.fit_state import FitState
+    from tracker_keras.recording.fit_state import FitState
 
 
 class FitObserver:
     """Follows one fit. Exceptions of a method are logged and do not affect other observers.
 
-    It is created before the fit's first epoch, so that it can wrap the hooks of other callbacks (`fit.watch`); slow
+    It is created before the fit's first epoch, so that it can wrap the hooks of other callbacks (`fit.wrappers`); slow
     work belongs into `fit.run.in_background`.
     """
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import keras
 
-from tracker_keras.record import fit_call
-from tracker_keras.record.fit_call import FitCall
+from tracker_keras.recording import fit_call
+from tracker_keras.recording.fit_call import FitCall
 
 Intercept = Callable[[FitCall, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 """Called before each `fit()` with its arguments; returns the arguments to use."""

@@ -23,8 +23,8 @@ from tracker.domain.errors import RunNotFound, StoreUnavailable
 from tracker.domain.frames import Ack
 from tracker.server.app import create_app
 from tracker.server.gate import Hosts
+from tracker.server.group_commit import Busy, GroupCommit
 from tracker.server.request_body import BodyLimits
-from tracker.server.writer import Busy, Writer
 from tracker.store.store import SqlRunStore
 from tracker.wire.batch_codec import encode_batch
 
@@ -42,7 +42,7 @@ def other(store: SqlRunStore) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def client(store: SqlRunStore, writer: Writer, intake: BodyLimits | None = None) -> httpx.AsyncClient:
+def client(store: SqlRunStore, writer: GroupCommit, intake: BodyLimits | None = None) -> httpx.AsyncClient:
     """A client of the application in this process."""
     app = create_app(store, writer, LocalArtifacts(Path.cwd() / "artifacts"), hosts=Hosts(), intake=intake)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=MSGPACK)
@@ -60,7 +60,7 @@ def test_full_queue_is_said(store: SqlRunStore, other: sqlite3.Connection) -> No
             other.execute("ROLLBACK")
             return done.pop().result(), await asyncio.gather(*waiting)
 
-    with Writer(store.append_many, most_waiting=2) as writer:
+    with GroupCommit(store.append_many, most_waiting=2) as writer:
         store.append(batch("r", 1, start_of()))
         refused, rest = asyncio.run(run())
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
@@ -88,7 +88,7 @@ def test_bodies_together_are_bounded(store: SqlRunStore, other: sqlite3.Connecti
             assert (await http.post("/api/v1/batches", content=body)).status_code == 200
             return done.pop().result(), rest
 
-    with Writer(store.append_many) as writer:
+    with GroupCommit(store.append_many) as writer:
         store.append(batch("r", 1, start_of()))
         refused, rest = asyncio.run(run())
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
@@ -110,14 +110,14 @@ def test_close_commits_what_was_accepted(store: SqlRunStore, other: sqlite3.Conn
             await writer.append(batches[0])
         return await asyncio.wait_for(asyncio.gather(*waiting), 30)
 
-    with Writer(store.append_many, most_batches=1) as writer:
+    with GroupCommit(store.append_many, most_batches=1) as writer:
         assert asyncio.run(run()) == [Ack(last=1)] * 5
     assert len(store.search_runs().runs) == 5
 
 
 def test_plain_threads(store: SqlRunStore, other: sqlite3.Connection) -> None:
     """A thread hands a batch in and waits for its answer; a full queue and a closed writer refuse it at once."""
-    with Writer(store.append_many, most_waiting=1) as writer:
+    with GroupCommit(store.append_many, most_waiting=1) as writer:
         other.execute("BEGIN IMMEDIATE")
         accepted: deque[Future[Ack]] = deque()
 
@@ -142,7 +142,7 @@ def test_points_are_settled(store: SqlRunStore, other: sqlite3.Connection, monke
         return int(other.execute("SELECT count(*) FROM metric_points").fetchone()[0])
 
     store.append(batch("r", 1, start_of()))
-    with Writer(store.append_soon, settle=store.settle) as writer:
+    with GroupCommit(store.append_soon, settle=store.settle) as writer:
         writer.submit(batch_of_call("r", ("x",), (1,), (1,), (1.0,))).result(30)
         deadline = time.monotonic() + 30
         while not stored():
@@ -164,7 +164,7 @@ def test_store_that_is_away(store: SqlRunStore, other: sqlite3.Connection) -> No
             other.execute("ALTER TABLE gone RENAME TO journals")
             return [*answers, await http.post("/api/v1/batches", content=body)]
 
-    with Writer(store.append_many) as writer:
+    with GroupCommit(store.append_many) as writer:
         away, there = asyncio.run(run())
     assert (away.status_code, there.status_code) == (503, 200)
     assert int(away.headers["Retry-After"]) >= 1
@@ -182,7 +182,7 @@ def test_slow_body_is_cut_off(store: SqlRunStore, monkeypatch: pytest.MonkeyPatc
         async with client(store, writer) as http:
             return await http.post("/api/v1/batches", content=stuck())
 
-    with Writer(store.append_many) as writer:
+    with GroupCommit(store.append_many) as writer:
         answer = asyncio.run(run())
     assert (answer.status_code, answer.headers["Connection"]) == (408, "close")
 
@@ -199,7 +199,7 @@ def test_bug_is_no_traceback(store: SqlRunStore, caplog: pytest.LogCaptureFixtur
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=MSGPACK) as http:
             return await http.post("/api/v1/batches", content=encode_batch(batch("r", 1, start_of())))
 
-    with Writer(broken) as writer:
+    with GroupCommit(broken) as writer:
         answer = asyncio.run(run())
     assert answer.status_code == 500
     assert "secret" not in answer.text

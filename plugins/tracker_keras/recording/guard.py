@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tracker")
 
-Hook = TypeVar("Hook", bound=Callable[..., None])
+Method = TypeVar("Method", bound=Callable[..., None])
 
 
 class Guard:
@@ -84,10 +84,10 @@ class _Guarded:
         return True
 
 
-def guarded(doing: str) -> Callable[[Hook], Hook]:
+def guarded(doing: str) -> Callable[[Method], Method]:
     """Decorator for a hook of an object with a `guard`, which catches errors; `doing` completes "Error while …"."""
 
-    def keep(hook: Hook) -> Hook:
+    def keep(hook: Method) -> Method:
         @functools.wraps(hook)
         def safe(self: Any, *args: Any, **kwargs: Any) -> None:
             try:
@@ -95,6 +95,6 @@ def guarded(doing: str) -> Callable[[Hook], Hook]:
             except Exception as error:
                 self.guard.caught(doing, error)
 
-        return cast(Hook, safe)
+        return cast(Method, safe)
 
     return keep

@@ -6,7 +6,7 @@ import copy
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Self
 
-from tracker_keras.record.hook_wrappers import Hook
+from tracker_keras.recording.method_wrapper import MethodWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ _OF_A_FIT: dict[str, Any] = {
 }
 
 
-class Copyable:
+class PicklableCallback:
     """Mixin: a copy has the original's settings and its run, the same object or, if unpickled, opened by its id.
 
     An unpickled callback opens the run when its first `fit()` begins, so that loading a file touches no run. One
@@ -36,7 +36,7 @@ class Copyable:
     _pickled_run: tuple[Callable[..., Run], tuple[Any, ...]] | None
 
     def _settings(self) -> dict[str, Any]:
-        hooks = (Hook, MethodType)
+        hooks = (MethodWrapper, MethodType)
         return {key: value for key, value in vars(self).items() if not isinstance(value, hooks)} | _OF_A_FIT
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tracker_keras.record.evaluations import model_is_at
-from tracker_keras.record.rates import RateWatch
-from tracker_keras.record.stoppers import ends_epochs, stoppers
+from tracker_keras.recording.evaluations import model_is_at
+from tracker_keras.recording.rates import RateWatch
+from tracker_keras.recording.stoppers import ends_epochs, stoppers
 
 if TYPE_CHECKING:
     from tracker.domain.vocabulary import FitOutcome
-    from tracker_keras.record.fit_state import FitState
+    from tracker_keras.recording.fit_state import FitState
 
 
 class Decisions:
@@ -28,7 +28,7 @@ class Decisions:
         self._fit = fit
         self._finish = finish
         self._model = fit.model
-        self._watch = fit.watch
+        self._wrappers = fit.wrappers
         self._stoppings: list[Any] = []
         self._metrics: dict[int, dict[str, Any]] = {}
         self._terminates_on_nan = False
@@ -106,7 +106,7 @@ class Decisions:
         elif isinstance(callback, known.TerminateOnNaN):
             self._terminates_on_nan = True
             if getattr(callback, "raise_error", False):  # only then, since the hook is called for each batch
-                self._watch.around(callback, "on_batch_end", failed=lambda _: self._raised())
+                self._wrappers.around(callback, "on_batch_end", on_error=lambda _: self._raised())
         elif ends_epochs(callback):
             self._watch_others(callback)
 
@@ -117,7 +117,7 @@ class Decisions:
         def after(epoch: int, _: Mapping[str, Any]) -> None:
             self.rates.look(epoch, "LearningRateScheduler")
 
-        self._watch.around(callback, "on_epoch_begin", before, after)
+        self._wrappers.around(callback, "on_epoch_begin", before, after)
 
     def _watch_plateau(self, callback: Any) -> None:
         is_keras_own = type(callback).on_epoch_end is keras.callbacks.ReduceLROnPlateau.on_epoch_end
@@ -134,7 +134,7 @@ class Decisions:
             if may_cut:
                 self.rates.look(epoch, "ReduceLROnPlateau")
 
-        self._watch.around(callback, "on_epoch_end", before, after)
+        self._wrappers.around(callback, "on_epoch_end", before, after)
 
     def _watch_stopping(self, callback: Any) -> None:
         was_stopped = False
@@ -150,7 +150,7 @@ class Decisions:
             if self._is_stopped() and 0 < callback.stopped_epoch == epoch:
                 self._fit.decided("early_stopped", epoch, self._stop_by(callback, logs))
 
-        self._watch.around(callback, "on_epoch_end", before, after)
+        self._wrappers.around(callback, "on_epoch_end", before, after)
         self._stoppings.append(callback)
 
     def _watch_others(self, callback: Any) -> None:
@@ -165,7 +165,7 @@ class Decisions:
                 self._fit.count_steps()
                 self._tell_stop(type(callback).__name__, epoch)
 
-        self._watch.around(callback, "on_epoch_end", before, after)
+        self._wrappers.around(callback, "on_epoch_end", before, after)
 
     # -- what they decided ---------------------------------------------------------------------------------------
 

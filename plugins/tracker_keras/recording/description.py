@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from tracker_keras.record.best import improvements_of
-from tracker_keras.record.configurations import configurations
-from tracker_keras.record.goals import batch_twins, metric_goals, monitored
-from tracker_keras.record.guard import Guard
-from tracker_keras.record.hyperparameters import compiled_with, hyperparameters, parameter_counts, summary_text
-from tracker_keras.record.optimizers import named_optimizers
+from tracker_keras.recording.best import improvements_of
+from tracker_keras.recording.configurations import configurations
+from tracker_keras.recording.goals import batch_twins, metric_goals, monitored
+from tracker_keras.recording.guard import Guard
+from tracker_keras.recording.hyperparameters import compiled_with, hyperparameters, parameter_counts, summary_text
+from tracker_keras.recording.optimizers import named_optimizers
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from tracker.domain.errors import InvalidFilter, did_you_mean
 from tracker.domain.vocabulary import RUN_STATUSES
-from tracker.query.grammar import GRAMMAR, explained
-from tracker.query.like import matcher
-from tracker.query.syntax import (
+from tracker.query.filter_grammar import GRAMMAR, explained
+from tracker.query.filter_tree import (
     NUMBER_ATTRIBUTES,
     TEXT_ATTRIBUTES,
     And,
@@ -41,6 +40,7 @@ from tracker.query.syntax import (
     Stat,
     Value,
 )
+from tracker.query.like import matcher
 
 if TYPE_CHECKING:
     from lark import Lark, Token

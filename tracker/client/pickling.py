@@ -9,7 +9,7 @@ OpenAgain = tuple[Callable[..., object], tuple[Any, ...]]
 """A function that returns the run, and its arguments, both picklable."""
 
 
-class Copied:
+class PicklableRun:
     """Mixin: a copy is the object itself; unpickling opens the run by its id, with the settings of that process."""
 
     _open_again: OpenAgain | None

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tracker_keras.record.method_wrappers import Watch
-from tracker_keras.record.optimizers import iterations
+from tracker_keras.recording.guarded_wrappers import GuardedWrappers
+from tracker_keras.recording.optimizers import iterations
 
 if TYPE_CHECKING:
     from tracker.client.fit_recorder import FitRecorder
     from tracker.client.run import Run
     from tracker.domain.records import Checkpoint
-    from tracker_keras.record.batches import BatchLog
-    from tracker_keras.record.fit_call import FitCall
-    from tracker_keras.record.guard import Guard
+    from tracker_keras.recording.batches import BatchLog
+    from tracker_keras.recording.fit_call import FitCall
+    from tracker_keras.recording.guard import Guard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class FitState:
         self.model = call.model
         self.callbacks = tuple(one for one in call.callbacks if one is not me)
         self.guard = guard
-        self.watch = Watch(call, guard)
+        self.wrappers = GuardedWrappers(call, guard)
         self.log_batches = log_batches
         """Optimizer steps between recorded batch logs; 0 if they are not recorded."""
         self.recorder: FitRecorder | None = None

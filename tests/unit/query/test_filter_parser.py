@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.domain.errors import InvalidFilter
-from tracker.query.filters import (
+from tracker.query.filter_parser import (
     MAX_COMPARISONS,
     MAX_DEPTH,
     MAX_LENGTH,
@@ -20,7 +20,7 @@ from tracker.query.filters import (
     parse_order,
     quoted,
 )
-from tracker.query.syntax import (
+from tracker.query.filter_tree import (
     NUMBER_ATTRIBUTES,
     TEXT_ATTRIBUTES,
     And,
@@ -367,7 +367,7 @@ def test_wrong_order_term(text: str, position: int, words: str) -> None:
 
 def test_import_costs_nothing() -> None:
     """The parser library is loaded when the first filter is read, not before."""
-    code = "import tracker.query.filters, sys; print('lark' in sys.modules)"
+    code = "import tracker.query.filter_parser, sys; print('lark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

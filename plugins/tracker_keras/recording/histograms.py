@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tracker.client.clock import now_ms
 from tracker.client.run import recorder_of
 from tracker.domain.errors import InvalidValue
-from tracker_keras.record.buckets import buckets
-from tracker_keras.record.fit_observers import FitObserver
+from tracker_keras.recording.buckets import buckets
+from tracker_keras.recording.fit_observers import FitObserver
 
 if TYPE_CHECKING:
-    from tracker_keras.record.fit_state import FitState
+    from tracker_keras.recording.fit_state import FitState
 
 WAITING_BYTES = 256 * 1024 * 1024
 """How many bytes of weights may wait to be counted; an epoch that finds more is left out."""

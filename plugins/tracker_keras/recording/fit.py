@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 from tracker.client.run import end_of
 from tracker.plugins import RunObserver, installed
 from tracker.settings import Settings
-from tracker_keras.record.batches import BatchLog, BatchWriter
-from tracker_keras.record.decisions import Decisions
-from tracker_keras.record.evaluations import model_is_at
-from tracker_keras.record.fit_call import CallObserver, FitCall
-from tracker_keras.record.fit_observers import FitObserver
-from tracker_keras.record.fit_state import FitState, ResumePoint
-from tracker_keras.record.guard import guarded
-from tracker_keras.record.optimizers import iterations, learning_rates, scheduled_rates
+from tracker_keras.recording.batches import BatchLog, BatchWriter
+from tracker_keras.recording.decisions import Decisions
+from tracker_keras.recording.evaluations import model_is_at
+from tracker_keras.recording.fit_call import CallObserver, FitCall
+from tracker_keras.recording.fit_observers import FitObserver
+from tracker_keras.recording.fit_state import FitState, ResumePoint
+from tracker_keras.recording.guard import guarded
+from tracker_keras.recording.optimizers import iterations, learning_rates, scheduled_rates
 
 if TYPE_CHECKING:
     from tracker.client.fit_recorder import FitRecorder
     from tracker.client.run import Run
     from tracker.domain.goals import Goal
-    from tracker_keras.record.description import Description
-    from tracker_keras.record.guard import Guard
+    from tracker_keras.recording.description import Description
+    from tracker_keras.recording.guard import Guard
 
 log = logging.getLogger("tracker")
 
@@ -187,11 +187,11 @@ class ObservedFit(FitState, CallObserver):
             else:
                 self._notify("died")
                 self.recorder.end("failed" if error is None else end_of(self.run).outcome_after(error))
-        self.watch.leave()
+        self.wrappers.leave()
 
     def finish(self) -> None:
         """End the record with the training's outcome."""
-        self.watch.leave()
+        self.wrappers.leave()
         if self.recorder is not None and not self.recorder.ended:
             self._notify("end")
             self.recorder.end(self._decisions.outcome())

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from tracker.client.clock import now_ms
 from tracker.client.run import recorder_of
-from tracker_keras.record.goals import metric_goals
+from tracker_keras.recording.goals import metric_goals
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tracker_keras.record.hook_wrappers import Failed, Heard, Hook, Look
+from tracker_keras.recording.method_wrapper import HookFunction, MethodWrapper, OnError, OnResult
 
 if TYPE_CHECKING:
-    from tracker_keras.record.fit_call import FitCall
-    from tracker_keras.record.guard import Guard
+    from tracker_keras.recording.fit_call import FitCall
+    from tracker_keras.recording.guard import Guard
 
 
-class Watch:
+class GuardedWrappers:
     """Wrappers around methods of other callbacks, which raise nothing, until `leave` removes them.
 
     They do nothing if a callback is used by another fit inside this one, or in another thread.
@@ -21,16 +21,16 @@ class Watch:
     def __init__(self, call: FitCall, guard: Guard) -> None:
         self._call = call
         self._guard = guard
-        self._hooks: list[Hook] = []
+        self._hooks: list[MethodWrapper] = []
 
     def around(
         self,
         callback: Any,
         name: str,
-        before: Look | None = None,
-        after: Look | None = None,
-        failed: Failed | None = None,
-        heard: Heard | None = None,
+        before: HookFunction | None = None,
+        after: HookFunction | None = None,
+        on_error: OnError | None = None,
+        on_result: OnResult | None = None,
     ) -> None:
         """Wrap the method `name` of `callback` with these functions; avoid hooks that run for each batch."""
 
@@ -43,12 +43,19 @@ class Watch:
             return safe if function is not None else None
 
         self._hooks.append(
-            Hook(callback, name, before=ours(before), after=ours(after), failed=ours(failed), heard=ours(heard))
+            MethodWrapper(
+                callback,
+                name,
+                before=ours(before),
+                after=ours(after),
+                on_error=ours(on_error),
+                on_result=ours(on_result),
+            )
         )
 
-    def hear(self, callback: Any, name: str, heard: Heard) -> None:
-        """Call `heard(returned, *args, **kwargs)` after each call of the method `name` of `callback`."""
-        self.around(callback, name, heard=heard)
+    def after_call(self, callback: Any, name: str, on_result: OnResult) -> None:
+        """Call `on_result(returned, *args, **kwargs)` after each call of the method `name` of `callback`."""
+        self.around(callback, name, on_result=on_result)
 
     def leave(self) -> None:
         """Remove the wrappers."""
