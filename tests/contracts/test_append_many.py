@@ -24,7 +24,6 @@ from tracker.domain.frames import (
     Points,
     Tags,
 )
-from tracker.store import engine as engines
 from tracker.store.store import SqlRunStore
 
 
@@ -167,11 +166,13 @@ def test_groups_of_the_same_runs_do_not_block_each_other(any_url: str) -> None:
         assert all(len(store.history(name, writer)) == 20 for name in runs for writer in ("w1", "w2"))
 
 
-def test_none_is_applied_while_the_store_is_locked(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_is_applied_while_the_store_is_locked(store_url: str) -> None:
     """A store that does not take the transaction is away for all; the same call succeeds later."""
-    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.1)
     group = [batch("a", 1, start_of()), batch("b", 1, start_of())]
-    with SqlRunStore.open(store_url) as store, closing(sqlite3.connect(store_url[10:], isolation_level=None)) as other:
+    with (
+        SqlRunStore.open(f"{store_url}?timeout=0") as store,
+        closing(sqlite3.connect(store_url[10:], isolation_level=None)) as other,
+    ):
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):
             store.append_many(group)

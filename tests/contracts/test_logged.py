@@ -21,10 +21,8 @@ from tracker.domain.calls import batch_of_call
 from tracker.domain.errors import InvalidValue, ParamConflict, RunDeleted, RunNotFound, StoreUnavailable
 from tracker.domain.frames import Ack, Batch, EpochEnded, FitStarted, MetricDefined, Points
 from tracker.domain.records import Extreme, Series
-from tracker.store import engine as engines
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
-from tracker.store.write.series_cache import SeriesCache
 
 NAN = math.nan
 Point = tuple[str, int, int, float]
@@ -273,10 +271,9 @@ def test_many_writers_of_the_same_runs(any_url: str) -> None:
             assert all(series[f"w{writer}"].count == 15 for writer in range(4))
 
 
-def test_more_runs_than_are_remembered(any_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_runs_than_are_remembered(any_url: str) -> None:
     """Runs beyond the bound of what a store remembers are read anew, and nothing is different for them."""
-    monkeypatch.setattr("tracker.store.store.SeriesCache", lambda: SeriesCache(most_series=5))
-    with SqlRunStore.open(any_url) as store:
+    with SqlRunStore(make_engine(any_url), cached_series=5) as store:
         store.append_many([batch(f"r{number}", 1, start_of()) for number in range(6)])
         for step in range(3):
             for number in range(6):
@@ -284,12 +281,14 @@ def test_more_runs_than_are_remembered(any_url: str, monkeypatch: pytest.MonkeyP
         assert [store.metrics(f"r{number}")["b"].count for number in range(6)] == [3] * 6
 
 
-def test_nothing_is_remembered_of_what_failed(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_remembered_of_what_failed(store_url: str) -> None:
     """After a transaction that was not taken, the same call stores what it carries."""
-    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.1)
     import sqlite3
 
-    with SqlRunStore.open(store_url) as store, closing(sqlite3.connect(store_url[10:], isolation_level=None)) as other:
+    with (
+        SqlRunStore.open(f"{store_url}?timeout=0") as store,
+        closing(sqlite3.connect(store_url[10:], isolation_level=None)) as other,
+    ):
         store.append(batch("r", 1, start_of()))
         store.append(logged("r", ("x", 0, 0, 1.0)))
         other.execute("CREATE TRIGGER full BEFORE INSERT ON metric_points BEGIN SELECT RAISE(ABORT, 'full'); END")
@@ -308,10 +307,17 @@ def test_nothing_is_remembered_of_what_failed(store_url: str, monkeypatch: pytes
 # -- under load ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes through `append_soon` counts as load."""
-    monkeypatch.setattr("tracker.store.write.write_buffer.HURRY_S", math.inf)
+def load(store: SqlRunStore, url: str) -> int:
+    """Log to a run of its own until a group is committed packed; so are all others until the store settles.
+
+    Returns how many are packed now.
+    """
+    store.append(batch("busy", 1, start_of()))
+    steps = itertools.count(-(2**62))
+    while not (found := packed(url)):
+        for _ in range(2):
+            store.append_soon([logged("busy", ("busy", next(steps), 1, 1.0))])
+    return found
 
 
 def packed(url: str) -> int:
@@ -319,15 +325,15 @@ def packed(url: str) -> int:
     return int(_scalar(url, "SELECT count(*) FROM tails"))
 
 
-@pytest.mark.usefixtures("loaded")
 def test_packed_points_are_read_like_all_others(any_url: str) -> None:
     """What is committed under load is there for whoever reads, in this process or another, and is moved only once."""
     with SqlRunStore.open(any_url) as store, SqlRunStore.open(any_url) as other:
         store.append(batch("r", 1, start_of()))
+        before = load(store, any_url)
         for number in range(3):
             group = [logged("r", ("x", number, 1, 1.0)), logged("r", ("x", number, 1, 1.0), ("y", 0, number, NAN))]
             assert store.append_soon(group) == [Ack(last=0)] * 2
-        assert packed(any_url) == 3
+        assert packed(any_url) == before + 3
         assert rows_of(other, "r", "x") == [(0, 1, 1.0), (1, 1, 1.0), (2, 1, 1.0)]
         assert packed(any_url) == 0
         store.settle()
@@ -338,24 +344,25 @@ def test_packed_points_are_read_like_all_others(any_url: str) -> None:
         assert store.metrics("r")["x"].count == 4
 
 
-@pytest.mark.usefixtures("loaded")
 def test_points_of_a_process_that_was_killed(any_url: str) -> None:
     """Packed points that nobody moved are found by whoever opens the store next."""
     with SqlRunStore.open(any_url) as store:
         store.append(batch("r", 1, start_of()))
+        before = load(store, any_url)
         store.append_soon([logged("r", ("x", 1, 1, 1.0))])
+        assert packed(any_url) == before + 1
     with SqlRunStore.open(any_url) as later:
         assert rows_of(later, "r", "x") == [(1, 1, 1.0)]
         assert later.search_runs("metrics.x = 1").runs[0].id == "r"
 
 
-@pytest.mark.usefixtures("loaded")
 def test_refusals_under_load(any_url: str) -> None:
     """Under load, too, each call is told at once what is wrong with it, and only what is right is stored."""
     with SqlRunStore.open(any_url) as store:
         store.append(batch("r", 1, start_of()))
         store.append(batch("gone", 1, start_of()))
         store.delete_run("gone")
+        before = load(store, any_url)
         results = store.append_soon(
             [
                 logged("r", ("x", 1, 1, 1.0)),
@@ -365,7 +372,7 @@ def test_refusals_under_load(any_url: str) -> None:
             ]
         )
         assert [type(result) for result in results] == [Ack, RunNotFound, RunDeleted, InvalidValue]
-        assert packed(any_url) == 1
+        assert packed(any_url) == before + 1
         results = store.append_soon([logged("r", ("x", 2, 1, 1.0)), logged("r", ("bad \ud800 key", 1, 1, 1.0))])
         assert [type(result) for result in results] == [Ack, InvalidValue]
         store.append_soon([logged("r", ("x", 3, 1, 1.0))])
@@ -373,13 +380,13 @@ def test_refusals_under_load(any_url: str) -> None:
         assert [row[0] for row in rows_of(store, "r", "x")] == [1, 2, 3]
 
 
-@pytest.mark.usefixtures("loaded")
 def test_readers_and_writers_at_once(any_url: str) -> None:
     """Many that write under load, settle and read: every acknowledged point is there for the next read, and once."""
     failures: list[object] = []
 
     def write(writer: int) -> None:
         with SqlRunStore.open(any_url) as own:
+            load(own, any_url)
             for number in range(20):
                 group = [logged(f"r{run}", (f"k{writer}", number, 1, 1.0)) for run in range(3)]
                 failures.extend(result for result in own.append_soon(group) if isinstance(result, Exception))
@@ -488,9 +495,8 @@ def test_summaries_equal_a_plain_model(model_store: SqlRunStore, groups: list[li
     _check_model(model_store, run, groups, soon=soon)
 
 
-@pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("soon", [False, True])
-def test_summaries_equal_a_plain_model_everywhere(store: SqlRunStore, soon: bool) -> None:
+def test_summaries_equal_a_plain_model_everywhere(store: SqlRunStore, any_url: str, soon: bool) -> None:
     """The same on each database, for one long run of calls."""
     import random
 
@@ -512,6 +518,8 @@ def test_summaries_equal_a_plain_model_everywhere(store: SqlRunStore, soon: bool
         for _ in range(25)
     ]
     store.append(batch("r", 1, start_of()))
+    if soon:
+        load(store, any_url)
     _check_model(store, "r", groups, soon=soon)
 
 

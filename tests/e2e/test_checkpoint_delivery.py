@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 from e2e.children import Child, eventually
+from e2e.proxy_lab import proxied
 from e2e.server_lab import Server, away
 
 from tracker import compose
 from tracker.api import open_store, start_run, sync_journals
 from tracker.artifacts.folder_unpacking import unpack
 from tracker.artifacts.local import LocalArtifacts
-from tracker.client import shipper, staging
 from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.client.journal import folder
 from tracker.client.run import Run
+from tracker.client.staging import MOST_WAITING, Staging
+from tracker.domain.errors import JournalError
 from tracker.domain.ports import RunStore
 from tracker.domain.records import Checkpoint
 
@@ -217,23 +219,33 @@ def test_while_the_store_is_away_one_state_waits(server: Server, store_url: str,
     assert (run.problems, journals(home)) == ({}, [])
 
 
-def test_a_file_on_its_way_holds_up_nothing(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was logged before and after it is stored meanwhile, and the run gives signs of life."""
+def test_a_file_on_its_way_holds_up_nothing(server: Server, store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is logged before, after and during an upload is stored meanwhile, and renews the run's lease."""
+    server.start()
+    begun, done = threading.Event(), threading.Event()
 
-    class Slow(LocalArtifacts):
-        def put(self, run_id: str, path: str, source: Path, *, final: bool = False) -> tuple[str, str]:
-            eventually(lambda: list(store.history(run_id, "loss").steps) == [0, 1])
-            seen = store.get_run(run_id).alive_ms
-            eventually(lambda: store.get_run(run_id).alive_ms > seen)
-            return super().put(run_id, path, source, final=final)
+    def hold(path: str) -> bool:
+        if "/artifacts/" in path:
+            begun.set()
+            assert done.wait(60)
+        return True
 
-    monkeypatch.setattr(shipper, "HEARTBEAT_MS", 20)
-    monkeypatch.setattr(compose, "open_artifacts", lambda root, url="": Slow(Path("slow").absolute()))
-    with start_run(name="it") as run:
-        run.log({"loss": 1.0}, step=0)
-        run.log_checkpoint(weights("slow"), epoch=0)
-        run.log({"loss": 1.0}, step=1)
-        assert run.flush(60) == 0
+    with proxied(server) as proxy:
+        proxy.passes = hold
+        monkeypatch.setenv("TRACKER_STORE", proxy.url)
+        with start_run(name="it") as run:
+            run.log({"loss": 1.0}, step=0)
+            run.log_checkpoint(weights("slow"), epoch=0)
+            run.log({"loss": 1.0}, step=1)
+            assert begun.wait(60)
+            eventually(lambda: list(store.history(run.id, "loss").steps) == [0, 1])
+            alive_ms = store.get_run(run.id).alive_ms
+            run.log({"loss": 1.0}, step=2)
+            eventually(lambda: store.get_run(run.id).alive_ms > alive_ms)
+            assert list(store.history(run.id, "loss").steps) == [0, 1, 2]
+            assert list(store.checkpoints(run.id)) == []
+            done.set()
+            assert run.flush(60) == 0
     assert [bytes_of(one) for one in store.checkpoints(run.id)] == ["slow"]
     assert run.problems == {}
 
@@ -350,23 +362,40 @@ def test_a_full_disk_costs_the_checkpoint_alone(store: RunStore) -> None:
     assert len(store.epochs(run.id)) == 1
 
 
-def test_what_waits_is_bounded(
-    store: RunStore, home: Path, offline: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Over the bound a checkpoint is refused, said and counted; a newer state takes the place of one that waits."""
-    monkeypatch.setattr(staging, "MOST_WAITING", 100)
+def test_what_waits_is_bounded(store: RunStore, home: Path, offline: None, caplog: pytest.LogCaptureFixture) -> None:
+    """A checkpoint over the bound is refused before a byte is copied, logged and counted; others are kept."""
+    Path("huge.keras").touch()
+    os.truncate("huge.keras", MOST_WAITING + 1)  # a hole: it takes no room
     with start_run(name="it") as run:
-        assert run.log_checkpoint(weights("s" * 60), epoch=0, role="state")
         assert run.log_checkpoint(weights("m" * 30), epoch=0)
-        assert not run.log_checkpoint(weights("n" * 30), epoch=1)
-        assert run.log_checkpoint(weights("t" * 65), epoch=1, role="state")
-        assert not run.log_checkpoint(weights("u" * 80), epoch=2, role="state")
+        assert not run.log_checkpoint("huge.keras", epoch=1)
+        assert not run.log_checkpoint("huge.keras", epoch=1, role="state")
         assert run.problems == {"JournalError": 2}
     assert "more would wait to be published than the disk" in caplog.text
-    assert "(90 bytes wait already; at most half of what is free may, and 100 bytes)" in caplog.text
+    assert f"(30 bytes wait already; at most half of what is free may, and {MOST_WAITING} bytes)" in caplog.text
     list(sync_journals())
-    assert [(one.epoch, one.role) for one in store.checkpoints(run.id)] == [(0, "model"), (1, "state")]
+    assert [(one.epoch, one.role) for one in store.checkpoints(run.id)] == [(0, "model")]
     assert journals(home) == []
+
+
+def test_a_newer_state_takes_the_place_of_one_that_waits(tmp_path: Path) -> None:
+    """Where there is no room for both, the older state is dropped; one that has no room even so drops nothing."""
+    staging = Staging(tmp_path / "files", most_bytes=100)
+
+    def keep(text: str, *, state: bool) -> str:
+        kept = staging.keep_checkpoint(Path(weights(text)), "checkpoints/{sha256}", state=state)
+        if state:
+            staging.supersede(kept.name)
+        return kept.name
+
+    first, model = keep("s" * 60, state=True), keep("m" * 30, state=False)
+    with pytest.raises(JournalError, match="90 bytes wait already; at most half of what is free may, and 100 bytes"):
+        keep("n" * 30, state=False)
+    second = keep("t" * 65, state=True)
+    with pytest.raises(JournalError):
+        keep("u" * 80, state=True)
+    assert [staging.dropped(name) for name in (first, model, second)] == [True, False, False]
+    assert staging.waiting == 95
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import pytest
@@ -18,16 +20,16 @@ from e2e.cli_lab import invoke
 from e2e.server_lab import Server
 from msgspec.structs import replace
 
-from tracker import api, compose
+from tracker import compose
 from tracker.api import open_store, start_run, sync_journals
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batch_builder import make_batch
-from tracker.client.journal import adopt, folder
+from tracker.client.journal import adopt, folder, header_of
 from tracker.client.journal_reader import JournalReader
 from tracker.client.run import Run
-from tracker.domain.errors import ArtifactError
 from tracker.domain.frames import ArtifactLogged, CheckpointLogged, Frame
 from tracker.domain.ports import RunStore
+from tracker.wire.frame_codec import seal
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -130,41 +132,52 @@ def test_sync_refuses_alone_what_can_never_be(store: RunStore, home: Path, offli
 # -- what is late ----------------------------------------------------------------------------------------------------
 
 
-class Full(LocalArtifacts):
-    """A folder whose disk takes no large files until there is room."""
+LARGE = "large" * 1_000_000
 
-    room = False
 
-    def put(self, run_id: str, path: str, source: Path, *, final: bool = False) -> tuple[str, str]:
-        if source.stat().st_size > 1000 and not Full.room:
-            raise ArtifactError(f"cannot store {path!r}: No space left on device")
-        return super().put(run_id, path, source, final=final)
+class FullServer(Server):
+    """A server whose disk has no room for a file as large as `LARGE`, until it is given `room`."""
+
+    def start(self) -> Self:
+        super().start()
+        self._limit(len(LARGE) - 1)
+        return self
+
+    def room(self) -> None:
+        """From now on its disk takes every file."""
+        self._limit(resource.RLIM_INFINITY)
+
+    def _limit(self, size: int) -> None:
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 @pytest.fixture
-def full_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Full, "room", False)
-    monkeypatch.setattr(compose, "open_artifacts", lambda root, url="": Full(Path("root").absolute()))
+def full(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FullServer]:
+    """A server over the test's store, without room for large files; it is TRACKER_STORE."""
+    with FullServer(store_url) as server:
+        monkeypatch.setenv("TRACKER_STORE", server.url)
+        yield server
 
 
 def test_a_late_file_is_late_alone(
-    store: RunStore, home: Path, full_folder: None, caplog: pytest.LogCaptureFixture
+    store: RunStore, home: Path, full: FullServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A checkpoint waits for room; all else is stored, `flush` and `finish` say what is left, and then it comes too."""
     with start_run(name="it") as run:
         run.log_epoch(0, {"val_loss": 1.0})
-        run.log_checkpoint(weights("large" * 1000), epoch=0)
+        run.log_checkpoint(weights(LARGE), epoch=0)
         run.log_epoch(1, {"val_loss": 2.0})
         run.log_checkpoint(weights("small"), epoch=1)
         run.log_text("words", "notes.txt")
+        eventually(lambda: store.search_runs().runs and [one.epoch for one in store.checkpoints(run.id)] == [1])
         assert run.flush(timeout=0.5) == 1
-        assert ": 1 files (5000 bytes) are still in the journal" in caplog.text
+        assert ": 1 files (5000000 bytes) are still in the journal" in caplog.text
         assert [one.epoch for one in store.checkpoints(run.id)] == [1]
         assert run.finish(timeout=20) == 1
         assert store.get_run(run.id).status == "finished"
         assert (len(store.epochs(run.id)), store.get_run(run.id).best_epoch) == (2, 0)
-        assert "No space left on device" in caplog.text
-        Full.room = True
+        assert "File too large" in caplog.text
+        full.room()
         eventually(lambda: journals(home) == [])
     assert sorted((one.epoch, one.is_best) for one in store.checkpoints(run.id)) == [(0, True), (1, False)]
     assert [event.epoch for event in store.events(run.id) if event.kind == "checkpoint_saved"] == [0, 1]
@@ -172,11 +185,11 @@ def test_a_late_file_is_late_alone(
     assert run.problems == {}
 
 
-def test_sync_ships_past_a_late_file(store: RunStore, home: Path, full_folder: None, offline: None) -> None:
+def test_sync_ships_past_a_late_file(store: RunStore, home: Path, full: FullServer, offline: None) -> None:
     """Numbers of all journals come before files; one that waits stays with its journal, and `sync` says why."""
     with start_run(name="first") as first:
         first.log_epoch(0, {"val_loss": 1.0})
-        first.log_checkpoint(weights("large" * 1000), epoch=0)
+        first.log_checkpoint(weights(LARGE), epoch=0)
         first.log_checkpoint(weights("small"), epoch=0)
     with start_run(name="second") as second:
         second.log_epoch(0, {"val_loss": 1.0})
@@ -184,33 +197,33 @@ def test_sync_ships_past_a_late_file(store: RunStore, home: Path, full_folder: N
         *stored, synced = sync_journals()
         assert [(one.run_id, one.error) for one in stored] in ([(second.id, None)], [])
         assert (synced.run_id, synced.points, synced.files, synced.refused) == (first.id, 1, 1, 0)
-        assert "No space left on device" in str(synced.error)
+        assert "File too large" in str(synced.error)
         assert [one.size for one in store.checkpoints(first.id)] == [5]
         assert [run.status for run in store.search_runs()] == ["finished"] * 2
-        assert (journals(home), beside(home)) == (["files", "journal"], ["large" * 1000])
+        assert (journals(home), beside(home)) == (["files", "journal"], [LARGE])
         told = json.loads(invoke("doctor", "--format", "json").stdout)["findings"]
         [found] = [one["found"] for one in told if one["check"] == "journals"]
-        assert "1 file of 5.0 kB waits: cannot store" in found
-        assert "No space left on device" in found
+        assert "1 file of 5.0 MB waits: " in found
+        assert "File too large" in found
     done = invoke("sync")
-    assert (done.exit_code, "files wait" in done.stdout, "No space left" in done.stdout) == (1, True, True)
-    Full.room = True
+    assert (done.exit_code, "files wait" in done.stdout, "File too large" in done.stdout) == (1, True, True)
+    full.room()
     [synced] = sync_journals()
     assert (synced.error, synced.files) == (None, 0)
-    assert sorted(one.size for one in store.checkpoints(first.id)) == [5, 5000]
+    assert sorted(one.size for one in store.checkpoints(first.id)) == [5, 5_000_000]
     assert store.get_run(first.id).status == "finished"
     assert journals(home) == []
 
 
-def test_the_last_of_one_name_stays(store: RunStore, home: Path, full_folder: None) -> None:
+def test_the_last_of_one_name_stays(store: RunStore, home: Path, full: FullServer) -> None:
     """A late file does not replace one of its name that was logged after it."""
     with start_run(name="it") as run:
-        run.log_text("old" * 1000, "notes.txt")
+        run.log_text(LARGE, "notes.txt")
         run.flush(timeout=0.3)
         run.log_text("new", "notes.txt")
         assert run.flush() == 0
-        Full.room = True
-    assert (Path("root") / run.id / "notes.txt").read_text() == "new"
+        full.room()
+    assert (Path(store.get_run(run.id).artifact_uri.removeprefix("file://")) / "notes.txt").read_text() == "new"
     assert (run.problems, journals(home)) == ({}, [])
 
 
@@ -408,6 +421,15 @@ class EarlierHeader(msgspec.Struct, tag="journal", array_like=True, frozen=True)
     version: int = 1
 
 
+def as_an_earlier_version_wrote(home: Path) -> None:
+    """Give the one journal the header that version 1 would have written."""
+    [path] = folder(home).glob("*.journal")
+    written = path.read_bytes()
+    header, start = header_of(path, written)
+    earlier = EarlierHeader(**{name: getattr(header, name) for name in EarlierHeader.__struct_fields__[:-1]})
+    path.write_bytes(seal(msgspec.msgpack.encode(earlier), 0) + written[start:])
+
+
 def ship_as_before(store_url: str, upto: int, *, settles: bool) -> None:
     """Ship the one journal as an earlier version did, files with the frames around them, up to a frame."""
     [path] = folder(Path(os.environ["TRACKER_HOME"])).glob("*.journal")
@@ -435,11 +457,11 @@ def ship_as_before(store_url: str, upto: int, *, settles: bool) -> None:
 
 @pytest.mark.parametrize(("upto", "settles"), [(7, False), (14, True)])
 def test_an_earlier_versions_journal_is_shipped(
-    store_url: str, tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch, upto: int, settles: bool
+    store_url: str, tmp_path: Path, home: Path, offline: None, upto: int, settles: bool
 ) -> None:
     """Wherever an earlier version left off, and whenever who goes on dies: everything is stored once."""
-    monkeypatch.setattr(api, "JournalHeader", lambda *, began, version, **given: EarlierHeader(**given))
     with start_run(name="it") as run:
         log_everything(run)
+    as_an_earlier_version_wrote(home)
     ship_as_before(store_url, upto, settles=settles)
     assert killed_at_moments(tmp_path, store_url, run.id) > 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ from random import Random
 
 import pytest
 from e2e.children import eventually
-from e2e.proxy_lab import Proxy
+from e2e.proxy_lab import Proxy, proxied
 from e2e.server_lab import Server
 from templates import sqlite_store
 
@@ -25,14 +24,8 @@ pytestmark = pytest.mark.timeout(120)
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy before a server."""
     store = sqlite_store(tmp_path_factory.mktemp("store"))
-    with Server(store) as server, Proxy(server) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever)
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with Server(store) as server, proxied(server) as proxy:
+        yield proxy
 
 
 @pytest.fixture

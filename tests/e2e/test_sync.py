@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from e2e.children import Child, eventually, run_child
-from e2e.proxy_lab import Proxy
+from e2e.proxy_lab import Proxy, proxied
 from e2e.server_lab import Server
 from templates import sqlite_store
 
@@ -126,14 +126,8 @@ def test_a_journal_synced_twice_is_stored_once(store: RunStore, home: Path, offl
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, str]]:
     """A proxy before a server, and the server's store."""
     url = sqlite_store(tmp_path_factory.mktemp("store"))
-    with Server(url) as server, Proxy(server) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever)
-        thread.start()
-        try:
-            yield proxy, url
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with Server(url) as server, proxied(server) as proxy:
+        yield proxy, url
 
 
 @pytest.fixture

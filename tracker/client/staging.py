@@ -15,7 +15,7 @@ from tracker.domain.errors import InvalidValue, JournalError
 from tracker.domain.frames import Staged
 
 MOST_WAITING = 16 * 1024**3
-"""Bytes that may wait at most; also at most half of the disk's free space."""
+"""Bytes that may wait at most."""
 DROPPED = ".dropped"
 """Suffix of an empty file that replaces one that need not be published any more."""
 _CHUNK = 1024 * 1024
@@ -26,8 +26,10 @@ _WHY = "why"
 class Staging:
     """The staged files of one journal. Thread-safe: training adds files, the shipper settles them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, most_bytes: int = MOST_WAITING) -> None:
+        """`most_bytes` may wait, and no more than half of what the disk has free."""
         self.folder = folder
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._count = 0
         self._sizes: dict[str, int] = {}
@@ -136,14 +138,14 @@ class Staging:
     def _has_room(self, size: int, *, without: str = "") -> bool:
         self.folder.mkdir(exist_ok=True)
         waiting, goes = self.waiting, self._sizes.get(without, 0)
-        return waiting - goes + size <= min(MOST_WAITING, (shutil.disk_usage(self.folder).free + waiting) // 2)
+        return waiting - goes + size <= min(self._most_bytes, (shutil.disk_usage(self.folder).free + waiting) // 2)
 
     def _check_room(self, size: int, path: str) -> None:
         if not self._has_room(size):
             raise JournalError(
                 f"cannot keep {_shown(path)}: with its {size} bytes more would wait to be published than the disk of "
                 f"{self.folder} has room for ({self.waiting} bytes wait already; at most half of what is free may, "
-                f"and {MOST_WAITING} bytes)"
+                f"and {self._most_bytes} bytes)"
             )
 
     def _give_up(self, target: Path, error: BaseException, path: str) -> None:

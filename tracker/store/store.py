@@ -58,13 +58,16 @@ _NO_TURN = nullcontext()
 class SqlRunStore:
     """RunStore (see `tracker.domain.ports`) over an engine; safe for threads, each call has its own connection."""
 
-    def __init__(self, engine: Engine, *, clock: Callable[[], int] = now_ms, recreate: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, *, clock: Callable[[], int] = now_ms, recreate: bool = False, cached_series: int = 20_000
+    ) -> None:
+        """`cached_series`: how many series' summaries it keeps in memory, of the runs written last."""
         self._engine = engine
         self._recreate = recreate
         self._clock = clock
         self.url = shown(engine)
         self._file = None if (file := file_of(engine)) is None else file.identity
-        self._cache = SeriesCache()
+        self._cache = SeriesCache(cached_series)
         self._swept_ms = self._calm_until_ms = -1
         # Without it SQLite would poll for the write lock, with pauses in between.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()

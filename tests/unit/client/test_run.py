@@ -408,29 +408,22 @@ def test_a_run_is_used_from_many_threads(run: Run, store: RunStore) -> None:
 # -- signs of life ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases are renewed, and requests to stop heard, at every look at the journal instead of every 15 seconds."""
-    monkeypatch.setattr("tracker.client.shipper.HEARTBEAT_MS", 0)
+def test_a_run_that_logs_nothing(run: Run, store: RunStore, store_url: str) -> None:
+    """Within HEARTBEAT_MS it renews its lease, which undoes that it was marked as lost, and learns that it is to stop.
 
-
-def test_a_run_is_asked_to_stop(quick: None, run: Run, store: RunStore) -> None:
-    """A request made in the store reaches the training without its doing anything, and is on the timeline."""
+    A request to stop is on the timeline.
+    """
+    run.start_fit(epochs=3)
     assert run.flush() == 0
     assert not run.should_stop
-    store.request_stop(run.id)
-    assert eventually(lambda: run.should_stop)
-    assert [event.kind for event in store.events(run.id)] == ["stop_requested"]
-
-
-def test_a_run_that_was_taken_for_lost_is_running_again(quick: None, run: Run, store: RunStore, store_url: str) -> None:
-    """The next sign of life of a run whose lease had run out, and of its open fit, undoes the verdict."""
-    run.start_fit(epochs=3)
-    run.flush()
     alive = store.get_run(run.id).alive_ms
     with closing(SqlRunStore(make_engine(store_url), clock=lambda: alive + 10 * LEASE_MS)) as later:
         later.sweep()
-    eventually(lambda: store.get_run(run.id).status == "running")
+        assert later.get_run(run.id).status == "lost"
+    store.request_stop(run.id)
+    eventually(lambda: run.should_stop)
+    assert [event.kind for event in store.events(run.id)] == ["fit_started", "stop_requested"]
+    assert store.get_run(run.id).status == "running"
     assert store.fits(run.id)[0].outcome is None
     assert store.get_run(run.id).ended_ms is None
     run.finish("interrupted")

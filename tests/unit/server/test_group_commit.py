@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import sqlite3
 import time
 from collections import deque
@@ -134,23 +133,29 @@ def test_plain_threads(store: SqlRunStore, other: sqlite3.Connection) -> None:
         writer.submit(batch("c", 1, start_of()))
 
 
-def test_points_are_settled(store: SqlRunStore, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_points_are_settled(store: SqlRunStore, other: sqlite3.Connection) -> None:
     """What is committed packed under load is moved when nothing more comes, and at the latest when the writer ends."""
-    monkeypatch.setattr("tracker.store.write.write_buffer.HURRY_S", math.inf)
 
-    def stored() -> int:
-        return int(other.execute("SELECT count(*) FROM metric_points").fetchone()[0])
+    def rows(table: str) -> int:
+        return int(other.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    steps = itertools.count()
+
+    def log_until_packed() -> int:
+        while not rows("tails"):
+            step = next(steps)
+            writer.submit(batch_of_call("r", ("x",), (step,), (1,), (1.0,))).result(30)
+        return step + 1
 
     store.append(batch("r", 1, start_of()))
     with GroupCommit(store.append_soon, settle=store.settle) as writer:
-        writer.submit(batch_of_call("r", ("x",), (1,), (1,), (1.0,))).result(30)
+        logged = log_until_packed()
         deadline = time.monotonic() + 30
-        while not stored():
+        while rows("metric_points") < logged:
             assert time.monotonic() < deadline
-        for step in range(2, 9):
-            writer.submit(batch_of_call("r", ("x",), (step,), (1,), (1.0,))).result(30)
-    assert stored() == 8
-    assert store.metrics("r")["x"].count == 8
+        logged = log_until_packed()
+    assert (rows("metric_points"), rows("tails")) == (logged, 0)
+    assert store.metrics("r")["x"].count == logged
 
 
 def test_store_that_is_away(store: SqlRunStore, other: sqlite3.Connection) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from e2e.children import eventually
+from e2e.children import eventually, run_child
 
 from tracker.domain.goals import Goal
 from tracker_keras.checkpoint_files import atomic_replace as replacing_module
@@ -64,15 +64,20 @@ def test_a_file_that_somebody_else_wrote_over_stays(tmp_path: Path) -> None:
     assert (tmp_path / "m-0.keras").exists()
 
 
-def test_another_process_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_goes_on(tmp_path: Path) -> None:
     """With the best, if its file is as it was; with the files, where asked; also after the folder was moved."""
-    before = ledger(tmp_path / "a")
     (tmp_path / "a").mkdir()
-    wrote(before, 5, 1)
-    before.best = 1.0
-    before.write()
-    assert ledger(tmp_path / "a").take_up(as_well_own=False, with_files=True) is None, "this is no other process"
-    monkeypatch.setattr("tracker_keras.checkpoint_files.saved_files._PROCESS", "another")
+    run_child(f"""
+        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+        from pathlib import Path
+        from unit.tracker_keras.test_saved_files import ledger, wrote
+        before = ledger(Path({str(tmp_path / "a")!r}))
+        wrote(before, 5, 1)
+        before.best = 1.0
+        before.write()
+        own = ledger(Path({str(tmp_path / "a")!r})).take_up(as_well_own=False, with_files=True)
+        assert own is None, "this is no other process"
+    """)
     (tmp_path / "a").rename(tmp_path / "b")
     after = ledger(tmp_path / "b")
     assert after.take_up(as_well_own=False, with_files=True) == 1.0

@@ -27,7 +27,7 @@ class _Known:
 class SeriesCache:
     """The series of the runs written last, at most `most_series` in all. Safe for threads."""
 
-    def __init__(self, most_series: int = 20_000) -> None:
+    def __init__(self, most_series: int) -> None:
         self._most_series = most_series
         self._runs: OrderedDict[str, _Known] = OrderedDict()
         self._size = 0
