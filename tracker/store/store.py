@@ -8,7 +8,7 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, select
 
 from tracker.domain.catalogue import AddressAlias
 from tracker.domain.errors import InvalidValue, NoStore, StoreUnavailable
@@ -30,16 +30,16 @@ from tracker.domain.records import (
     Series,
 )
 from tracker.domain.run_progress import Progress
-from tracker.domain.vocabulary import HEARTBEAT_MS, LEASE_MS
 from tracker.store import readiness, schema
 from tracker.store.addresses import Addresses, of
 from tracker.store.database.database_file import file_of
 from tracker.store.database.driver_cursor import Raw
 from tracker.store.engine import make_engine, reading, shown, translated, writing
 from tracker.store.read import records as read
-from tracker.store.tables import LEASED, database_folders, runs
-from tracker.store.write import checkpoints, sessions
+from tracker.store.tables import database_folders
+from tracker.store.write import checkpoints
 from tracker.store.write.claimed_run import ClaimedRun, changing
+from tracker.store.write.leases import Leases
 from tracker.store.write.series_cache import SeriesCache
 from tracker.store.write.transaction import append_group
 from tracker.store.write.write_buffer import WriteBuffer
@@ -68,7 +68,7 @@ class SqlRunStore:
         self.url = shown(engine)
         self._file = None if (file := file_of(engine)) is None else file.identity
         self._cache = SeriesCache(cached_series)
-        self._swept_ms = self._calm_until_ms = -1
+        self._leases = Leases(engine, clock)
         # Without it SQLite would poll for the write lock, with pauses in between.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._buffer = WriteBuffer(engine, self._cache, clock, turn=self._turn, before_append=self._follow_file)
@@ -340,22 +340,7 @@ class SqlRunStore:
         Reads of a run's status call it, so no background service is needed. If the database cannot be written, the last
         known status is kept.
         """
-        now = self._clock()
-        # A clock that was set back must not delay the next check.
-        if self._swept_ms <= now <= self._calm_until_ms:
-            return
-        self._swept_ms = now
-        with reading(self._engine) as connection:
-            oldest = connection.execute(select(func.min(runs.c.alive_ms)).where(LEASED)).scalar()
-        if oldest is None or oldest >= now - LEASE_MS:
-            # No lease can expire before the oldest one; but clocks of other machines may be behind.
-            self._calm_until_ms = now + HEARTBEAT_MS if oldest is None else min(now + HEARTBEAT_MS, oldest + LEASE_MS)
-            return
-        try:
-            with writing(self._engine) as connection:
-                sessions.end_lapsed(connection, now)
-        except StoreUnavailable:
-            return
+        self._leases.sweep()
 
     def _follow_file(self) -> None:
         """Reconnect if the file at the URL's path is not the one that was opened, which may have been moved or deleted.
@@ -367,7 +352,7 @@ class SqlRunStore:
             return
         file.leave()
         self._cache.forget()
-        self._calm_until_ms = -1
+        self._leases.forget()
         try:
             schema.ensure(self._engine, create=self._recreate)
         except NoStore as error:

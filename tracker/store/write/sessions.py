@@ -8,12 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, update
-
 from tracker.domain.frames import EventLogged, RunStarted
-from tracker.domain.vocabulary import LEASE_MS
-from tracker.store.database.driver_cursor import Raw, driver_errors
-from tracker.store.tables import LEASED, runs
 
 _END = "UPDATE fits SET outcome = ?, ended_ms = CASE WHEN started_ms > ? THEN started_ms ELSE ? END WHERE run_id = ?"
 """Not compiled by SQLAlchemy, which calls `exec` for it: after that Python exits with 1 if Ctrl-C ends it."""
@@ -21,6 +16,8 @@ END_FIT = f"{_END} AND number = ?"
 """End a fit; values are the outcome, twice the time, the run's key, and the fit's number."""
 END_OPEN_FITS = f"{_END} AND writer = ? AND outcome IS NULL"
 """The same for those that a writer left open."""
+END_ALL_OPEN_FITS = f"{_END} AND outcome IS NULL"
+"""The same for those of all writers."""
 REVIVE_FITS = "UPDATE fits SET outcome = NULL, ended_ms = NULL WHERE run_id = ? AND writer = ? AND outcome = 'lost'"
 """Open the fits of a writer again that were marked as lost by mistake."""
 Now = Callable[[str], Any]
@@ -42,20 +39,6 @@ def reopened(item: RunStarted, status: str) -> EventLogged:
 def end(now: Now, ms: int) -> int:
     """The end of a session that ended at `ms`, but not before its beginning: clocks of machines differ."""
     return max(ms, _began(now))
-
-
-def end_lapsed(connection: Connection, now_ms: int) -> None:
-    """Mark runs whose lease has expired as `lost`, ended at their last sign of life."""
-    began = func.coalesce(runs.c.opened_ms, runs.c.started_ms).label("began_ms")
-    lapsed = and_(LEASED, runs.c.alive_ms < now_ms - LEASE_MS)
-    gone = connection.execute(select(runs.c.id, runs.c.alive_ms, began).where(lapsed).order_by(runs.c.id)).all()
-    for run in gone:
-        # It began by the client's clock; its signs of life have ours.
-        ended_ms = max(run.alive_ms, run.began_ms)
-        row = update(runs).where(runs.c.id == run.id)
-        connection.execute(row.values(status="lost", ended_ms=ended_ms, version=runs.c.version + 1))
-        with driver_errors(connection, _END):
-            Raw(connection).run(f"{_END} AND outcome IS NULL", ("lost", ended_ms, ended_ms, run.id))
 
 
 def _began(now: Now) -> int:
