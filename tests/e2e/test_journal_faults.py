@@ -110,16 +110,20 @@ def test_a_store_whose_folder_went_away_is_waited_for(
     place, away = tmp_path / "place", tmp_path / "away"
     place.mkdir()
     url = f"sqlite:///{place}/tracker.db"
-    child = run_child(f"""
-        from tracker import compose
-        make = compose.make_transport
-        compose.make_transport = lambda url, *more: (os.rename({str(place)!r}, {str(away)!r}), make(url, *more))[1]
+    with Child(f"""
         run = tracker.start_run(name="it", store={url!r})
+        assert run.flush() == 0
+        say("ready")
+        wait()
         for step in range(100):
             run.log({{"loss": float(step)}}, step=step)
         assert run.flush(timeout=0.1) == 100
         assert run.finish() == 100
-    """)
+    """) as child:
+        child.expect("ready")
+        place.rename(away)
+        child.go_on()
+        assert child.end() == 0, child.errors
     assert child.errors.count("does not take what run journal") == 1
     assert "100 points are still in the journal" in child.errors
     away.rename(place)

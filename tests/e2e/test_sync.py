@@ -374,35 +374,39 @@ def test_a_run_removed_from_the_store_is_told_again(store: RunStore, store_url: 
     assert journals(home) == []
 
 
-def test_leftovers_do_not_hold_up_a_living_run(store: RunStore, home: Path, offline: None) -> None:
+def test_leftovers_do_not_hold_up_a_living_run(
+    proxy: Proxy, behind: RunStore, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While an earlier process's journal is being shipped, the new run's own points go through and it can end."""
-    leave_everything()
+    with monkeypatch.context() as offline:
+        offline.setenv("TRACKER_MODE", "offline")
+        left = leave_everything()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def passes(path: str) -> bool:
+        if f"/{left}/artifacts" in path:
+            begun.set()
+            assert go_on.wait(60)
+        return True
+
+    proxy.passes = passes
     with Child("""
-        import threading
-        from tracker import compose
-        os.environ["TRACKER_MODE"] = "online"
-        make, held = compose.make_transport, threading.Event()
-
-        def hold(url, *more):
-            transport = make(url, *more)
-            if threading.current_thread().name != "MainThread":
-                send = transport.send
-                transport.send = lambda batch: (say("leftovers"), held.wait(), send(batch))[-1]
-            return transport
-
-        compose.make_transport = hold
         run = tracker.start_run(name="new")
         run.log({"loss": 0.0}, step=0)
         assert run.flush(timeout=30) == 0
         wait()
         run.log({"loss": 1.0}, step=1)
         assert run.finish(timeout=30) == 0
-        say("ended")
-        held.set()
+        say(run.id)
+        wait()
     """) as child:
-        child.expect("leftovers")
+        assert begun.wait(60)
         child.go_on()
-        child.expect("ended")
+        new = child.line()
+        assert (behind.get_run(new).status, steps(behind, new)) == ("finished", [0, 1])
+        assert list(behind.checkpoints(left)) == []
+        go_on.set()
+        eventually(lambda: journals(home) == [])
+        child.go_on()
         assert child.end() == 0, child.errors
-    assert sorted((run.name, run.status) for run in store.search_runs()) == [("it", "finished"), ("new", "finished")]
-    assert journals(home) == []
+    assert_everything_once(behind, left)
