@@ -14,7 +14,6 @@ from e2e.server_lab import Server, away
 
 import tracker
 from tracker.api import sync_journals
-from tracker.domain.errors import InvalidValue
 from tracker.domain.records import Checkpoint, Event
 
 pytestmark = pytest.mark.timeout(280)
@@ -261,19 +260,6 @@ def test_what_can_only_begin_an_epoch_anew_is_said(keras: Lab) -> None:
     assert "begins again with its first batch" in again[0]
     run = keras.run("resume_generator")
     assert [(one.first_epoch, one.first_step) for one in keras.store.fits(run.id)] == [(0, 1), (2, 9)]
-
-
-@pytest.mark.parametrize("given", [
-    {"checkpoint": 0}, {"checkpoint": -1}, {"checkpoint": True}, {"checkpoint": "step"}, {"checkpoint": 1.5},
-    {"resume": "auto"}, {"resume": None},
-])  # fmt: skip
-def test_arguments_that_cannot_be_meant(given: dict[str, Any]) -> None:
-    """They are refused by name, with what is allowed."""
-    from tracker_keras import TrackerCallback
-
-    ((name, _),) = given.items()
-    with pytest.raises(InvalidValue, match=rf"{name}: .*limit: "):
-        TrackerCallback(**given)
 
 
 # -- the trainings ------------------------------------------------------------------------------------------------------

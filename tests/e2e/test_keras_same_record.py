@@ -6,18 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from e2e.keras_lab import training
+import pytest
+from draws import EVERYTHING
+from e2e.keras_lab import backends, training
 
 SCRIPT = Path(__file__).with_name("keras_same_record.py")
+TRAININGS = 3 if EVERYTHING else 2
 
 
-TRAININGS = 3
-
-
-def test_checkpoints_are_a_function_of_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", backends(__name__))
+def test_checkpoints_are_a_function_of_the_training(backend: str, tmp_path: Path) -> None:
     """Rows, their order, what is the best, and the timeline are equal, though a busy disk delays each copy otherwise."""
     file = tmp_path / "facts.json"
-    done = training([SCRIPT, str(TRAININGS), file], tmp_path, "tensorflow", timeout=500)
+    done = training([SCRIPT, str(TRAININGS), file], tmp_path, backend, timeout=500)
     assert done.returncode == 0, done.stderr[-4000:]
     for how, (first, *others) in json.loads(file.read_text()).items():
         assert len(others) == TRAININGS - 1

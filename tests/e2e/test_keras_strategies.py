@@ -6,6 +6,7 @@ Keras 3 has no notion of a chief: every worker runs every callback.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from e2e.keras_lab import backends, environment
+from preloaded import Preloaded
 
 import tracker
 from tracker.domain.ports import RunStore
@@ -37,13 +39,14 @@ def free_ports(count: int) -> list[str]:
 def train_together(kind: str, folder: Path) -> list[dict[str, Any]]:
     """What each of two workers said."""
     ports = free_ports(2)
+    # With JAX the worker looks whether ours imports TensorFlow, which a process that is forked has imported already.
+    start = subprocess.Popen if kind == "jax" else functools.partial(Preloaded, backend=kind)
     with contextlib.ExitStack() as stack:
         workers = [
             stack.enter_context(
-                # Not one that has imported Keras already: the worker looks whether ours imports TensorFlow.
-                subprocess.Popen(
+                start(
                     [sys.executable, WORKER, kind, str(index), *ports],
-                    env=environment(folder, "jax" if kind == "jax" else "tensorflow"),
+                    env=environment(folder, kind),
                     cwd=folder,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

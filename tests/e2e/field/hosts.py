@@ -89,14 +89,13 @@ HOSTS: dict[str, Host] = {
     "HOME that cannot be": Host(settings={"HOME": "/dev/null/home"}),
     "locale C": Host(settings={"LC_ALL": "C", "LANG": None}),
     "few files": Host(limit=96),
+    "all that is odd": Host(
+        command=("-m", "train"),
+        folder="ü #1 of 100%25, why?",
+        settings={"HOME": None, "LC_ALL": "C", "LANG": None},
+        limit=96,
+    ),
 }
-ODD = Host(
-    command=("-m", "train"),
-    folder="ü #1 of 100%25, why?",
-    settings={"HOME": None, "LC_ALL": "C", "LANG": None},
-    limit=96,
-)
-"""Everything odd at once."""
 
 
 def trained(host: Host, root: Path) -> tuple[dict[str, Any], list[str]]:

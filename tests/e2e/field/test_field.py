@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from e2e.field.condition import BOTH
 from e2e.field.trials import Field, Trial, trials
+from e2e.keras_lab import backends
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -29,13 +29,15 @@ def field(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return of
 
 
-@pytest.mark.parametrize("trial", [one for backend in BOTH for one in trials(backend)], ids=str)
+@pytest.mark.parametrize("trial", [one for backend in backends("field") for one in trials(backend)], ids=str)
 def test_the_record_is_that_of_the_training(field: Callable[[str], Field], trial: Trial) -> None:
     """Epochs, rates, events, checkpoints, histograms, parameters and problems are those of the reference."""
     assert not (wrong := field(trial.backend).wrong(trial)), wrong
 
 
-@pytest.mark.parametrize("trial", [one for backend in BOTH for one in trials(backend, resumed=True)], ids=str)
+@pytest.mark.parametrize(
+    "trial", [one for backend in backends("field") for one in trials(backend, resumed=True)], ids=str
+)
 def test_a_resumed_training_is_one_that_never_died(field: Callable[[str], Field], trial: Trial) -> None:
     """Killed in the middle of an epoch and started again, it leaves the record of the one that was not killed."""
     assert not (wrong := field(trial.backend).wrong(trial)), wrong

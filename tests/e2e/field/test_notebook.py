@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import queue
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e.field.trials import TESTS
 from e2e.keras_lab import environment
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.manager import KernelManager
+from jupyter_client.provisioning import LocalProvisioner
+from preloaded import Preloaded
 
 import tracker
 
@@ -37,11 +42,30 @@ model.fit(X, Y, batch_size=5, epochs=3, callbacks=[callback, Waits()])
 """
 
 
+class ForkedKernel(LocalProvisioner):
+    """Starts a kernel from a process that has imported Keras; it is signalled and ended as any other."""
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """`cmd` without the options of a new interpreter."""
+        command = [cmd[0], *cmd[cmd.index("-m") :]]
+        self.process = Preloaded(
+            command,
+            backend="jax",
+            env=kwargs["env"],
+            cwd=kwargs["cwd"],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
+
+
 class Notebook:
     """A kernel whose cells are run one by one."""
 
     def __init__(self, folder: Path) -> None:
         self._manager = KernelManager(kernel_name="python3")
+        self._manager.provisioner = ForkedKernel(parent=self._manager, kernel_spec=self._manager.kernel_spec)
         settings = environment(folder, "jax") | {"PYTHONPATH": os.pathsep.join([str(TESTS / "e2e"), str(TESTS)])}
         self._manager.start_kernel(env=settings, cwd=str(folder))
         self._connect()
