@@ -1,37 +1,33 @@
 """Filters of experiments and logged models: comparisons joined by AND, as MLflow's (mlflow/utils/search_utils.py).
 
-There are few of either, so they are read and compared in Python; runs are searched in the database.
+They are a part of the language of run filters, read by its grammar. There are few of either, so they are compared in
+Python; runs are searched in the database (`tracker.query.filter_parser`).
 """
 
 from __future__ import annotations
 
 import math
-import operator
-import re
+import operator as operators
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tracker.domain.deadlines import check_deadline
 from tracker.mlflow_bridge.mlflow_limits import refuse
+from tracker.query.filter_grammar import literal, make_parser, operator, unquoted
 from tracker.query.like import matcher
 
+if TYPE_CHECKING:
+    from lark import Lark, Token
+
 MOST_CHARACTERS = 10_000
-_CONDITION = re.compile(
-    r"""\s*(?:(?P<entity>[A-Za-z]+)\.)?
-    (?P<key>`[^`]+`|"[^"]+"|[^\s'"`()<>=!,]+)\s*
-    (?:(?P<null>IS\s+(?:NOT\s+)?NULL)\b
-      |(?P<op><=|>=|!=|<>|==|=|<|>|(?:NOT\s+)?I?LIKE\b|(?:NOT\s+)?IN\b)\s*
-       (?P<value>'[^']*(?:''[^']*)*'|"[^"]*"|\([^()]*\)|[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])))\s*""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_AND = re.compile(r"AND\b\s*", re.IGNORECASE)
-_LISTED = re.compile(r"\s*(?:'([^']*)'|\"([^\"]*)\"|([+-]?\d+))\s*(?:,|$)")
-_ORDER = re.compile(r"\s*(`[^`]+`|\"[^\"]+\"|[^\s`\"]+)(?:\s+(ASC|DESC))?\s*\Z", re.IGNORECASE)
-_SAME_OP = {"<>": "!=", "==": "="}
+_EXPECTED = {
+    "filter": "comparisons separated by 'AND' (e.g. \"name = 'first' AND tags.team = 'vision'\")",
+    "order": "a field, and ASC or DESC after it",
+}
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "=": operators.eq, "!=": operators.ne, "<": operators.lt, "<=": operators.le, ">": operators.gt, ">=": operators.ge,
 }  # fmt: skip
 NUMBER_OPS = ("<", "<=", ">", ">=", "=", "!=")
 
@@ -77,66 +73,81 @@ def conditions(text: str) -> tuple[Condition, ...]:
     """The comparisons of a filter; BridgeError if it is invalid."""
     if len(text) > MOST_CHARACTERS:
         refuse(f"Invalid filter string: longer than {MOST_CHARACTERS} characters")
-    found: list[Condition] = []
-    place = 0
-    while text[place:].strip():
-        if found:
-            joined = _AND.match(text, place)
-            if joined is None:
-                refuse(f"Invalid clause(s) in filter string: {text[place : place + 100]}; expected AND or the end")
-            place = joined.end()
-        one = _CONDITION.match(text, place)
-        if one is None:
-            refuse(
-                f"Invalid clause(s) in filter string: {text[place : place + 100]}; expected comparisons separated by "
-                "'AND' (e.g. \"name = 'first' AND tags.team = 'vision'\")"
-            )
-        found.append(_condition(one))
-        place = one.end()
-    return tuple(found)
-
-
-def _condition(one: re.Match[str]) -> Condition:
-    entity, key = (one["entity"] or "").lower(), _bare(one["key"])
-    if one["null"]:
-        return Condition(entity, key, " ".join(one["null"].upper().split()))
-    op = " ".join(one["op"].upper().split())
-    op = _SAME_OP.get(op, op)
-    value = one["value"]
-    if value.startswith("("):
-        if not op.endswith("IN"):
-            refuse(f"Invalid filter string: {op} compares with one value, found a list")
-        return Condition(entity, key, op, _listed(value))
-    if op.endswith("IN"):
-        refuse(f"Invalid filter string: {op} takes a list of quoted strings in parentheses, found {value[:100]}")
-    if value[0] in "'\"":
-        return Condition(entity, key, op, value[1:-1])
-    return Condition(entity, key, op, int(value) if re.fullmatch(r"[+-]?\d{1,18}", value) else float(value))
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    inner, place, values = text[1:-1], 0, []
-    while place < len(inner):
-        one = _LISTED.match(inner, place)
-        if one is None:
-            refuse(f"Invalid list in filter string: {text[:100]}; expected quoted strings")
-        values.append(next(value for value in one.groups() if value is not None))
-        place = one.end()
-    if not values:
-        refuse("While parsing a list in the query, expected a non-empty list of string values")
-    return tuple(values)
-
-
-def _bare(text: str) -> str:
-    return text[1:-1] if text[0] in '`"' else text
+    return _parse(text, "filter", "Invalid clause(s) in filter string") if text.strip() else ()
 
 
 def order_term(text: str) -> tuple[str, bool]:
     """The field, and whether ascending, of an order term like `name DESC`."""
-    one = _ORDER.match(text)
-    if one is None:
-        refuse(f"Invalid order_by clause '{text}'. Could not be parsed.")
-    return _bare(one[1]), (one[2] or "ASC").upper() == "ASC"
+    entity, key, ascending = _parse(text, "order", "Invalid order_by clause")
+    return f"{entity}.{key}" if entity else key, ascending
+
+
+def _parse(text: str, start: str, refusal: str) -> Any:
+    from lark.exceptions import UnexpectedInput
+
+    try:
+        return _parser().parse(text, start=start)
+    except UnexpectedInput as error:
+        position = error.pos_in_stream or 0
+        refuse(f"{refusal}: {text[position : position + 100] or text[-100:]}; expected {_EXPECTED[start]}")
+
+
+@cache
+def _parser() -> Lark:
+    return make_parser(_Builder())
+
+
+class _Builder:
+    """Makes conditions from what the grammar of run filters reads. MLflow has no OR, NOT and parentheses here."""
+
+    def filter(self, parts: list[tuple[Condition, ...]]) -> tuple[Condition, ...]:
+        return parts[0]
+
+    def any(self, parts: list[Any]) -> NoReturn:
+        refuse(f"Invalid clause(s) in filter string: OR; expected {_EXPECTED['filter']}")
+
+    def all(self, parts: list[tuple[Condition, ...]]) -> tuple[Condition, ...]:
+        return tuple(one for part in parts for one in part)
+
+    def negation(self, parts: list[Any]) -> NoReturn:
+        refuse(f"Invalid clause(s) in filter string: NOT; expected {_EXPECTED['filter']}")
+
+    def group(self, parts: list[Any]) -> NoReturn:
+        refuse(f"Invalid clause(s) in filter string: parentheses; expected {_EXPECTED['filter']}")
+
+    def comparison(self, parts: list[Any]) -> tuple[Condition, ...]:
+        (entity, key), *signs, value = parts
+        return (Condition(entity.lower(), key, operator(signs), literal(value)),)
+
+    def membership(self, parts: list[Any]) -> tuple[Condition, ...]:
+        (entity, key), *words = parts
+        values = tuple(literal(one) for one in words if one.type not in ("NOT", "LPAR"))
+        if any(isinstance(one, float) for one in values):
+            refuse("While parsing a list in the query, expected a non-empty list of string values")
+        op = "NOT IN" if words[0].type == "NOT" else "IN"
+        return (Condition(entity.lower(), key, op, tuple(map(str, values))),)
+
+    def presence(self, parts: list[Any]) -> tuple[Condition, ...]:
+        (entity, key), *negated, what = parts
+        if what.type == "NAN":
+            refuse(f"Invalid clause(s) in filter string: NaN; expected {_EXPECTED['filter']}")
+        return (Condition(entity.lower(), key, "IS NOT NULL" if negated else "IS NULL"),)
+
+    def order(self, parts: list[Any]) -> tuple[str, str, bool]:
+        (entity, key), *direction = parts
+        return entity, key, not direction or direction[0].lower() == "asc"
+
+    def field(self, parts: list[Token]) -> tuple[str, str]:
+        """Entity, empty if none is given, and key."""
+        if parts[0].type == "ENTITY":
+            return parts[0].rstrip(".").strip("`"), "".join((unquoted(parts[1]), *parts[2:]))
+        if parts[0].type != "NAME":
+            return "", unquoted(parts[0])
+        entity, dot, key = parts[0].partition(".")
+        return (entity, key) if dot else ("", entity)
+
+    def value(self, parts: list[Token]) -> Token:
+        return parts[0]
 
 
 def ordered(things: Iterable[Any], keys: Sequence[tuple[Callable[[Any], Any], bool]]) -> list[Any]:

@@ -1,13 +1,18 @@
-"""The grammar of filters and order terms for Lark, and readable messages for its errors."""
+"""The grammar of filters and order terms for Lark: rules, literals, and readable messages for its errors.
+
+MLflow's filters of experiments and logged models (`tracker.mlflow_bridge.entity_filters`) are read by it too.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tracker.domain.errors import InvalidFilter
 
 if TYPE_CHECKING:
-    from lark import Lark
+    from lark import Lark, Token
     from lark.exceptions import UnexpectedInput
 
 GRAMMAR = r"""
@@ -68,6 +73,42 @@ _EXPECTED = (
     ("DIRECTION", "ASC, DESC or the end"),
     ("LPAR", "a list in parentheses"),
 )
+
+
+_SAME = {"==": "=", "<>": "!="}
+
+
+def make_parser(builder: Any) -> Lark:
+    """A parser that calls the method of `builder` named by each rule, bottom up, with the rule's parts.
+
+    Parts are tokens, or what the methods of inner rules returned.
+    """
+    from lark import Lark
+
+    return Lark(GRAMMAR, start=["filter", "order"], parser="lalr", transformer=builder)
+
+
+def operator(tokens: Sequence[Token]) -> str:
+    """The operator that is written as one or two tokens, in capitals: `NOT ILIKE`; `==` is `=`, `<>` is `!=`."""
+    word = " ".join(tokens).upper()
+    return _SAME.get(word, word)
+
+
+def literal(token: Token) -> str | int | float:
+    """The value of a text in quotes or of a number."""
+    if token.type != "NUMBER":
+        return unquoted(token)
+    try:
+        return int(token) if len(token) < 30 else float(token)
+    except ValueError:
+        return float(token)
+
+
+def unquoted(token: Token) -> str:
+    """The text of a name, or between quotes as it is there; in `E'…'` a backslash keeps the next character."""
+    if token.type == "ESCAPED":
+        return re.sub(r"\\(.)", r"\1", token[2:-1], flags=re.DOTALL)
+    return str(token[1:-1] if token.type in ("SINGLE", "DOUBLE", "BACKTICKED") else token)
 
 
 def explained(parser: Lark, start: str, text: str, error: UnexpectedInput) -> InvalidFilter:

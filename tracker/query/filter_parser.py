@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from tracker.domain.errors import InvalidFilter, did_you_mean
 from tracker.domain.vocabulary import RUN_STATUSES
-from tracker.query.filter_grammar import GRAMMAR, explained
+from tracker.query.filter_grammar import explained, literal, make_parser, operator, unquoted
 from tracker.query.filter_tree import (
     NUMBER_ATTRIBUTES,
     TEXT_ATTRIBUTES,
@@ -62,7 +62,6 @@ _ALIASES = {
     "run name": "name", "run_name": "name", "id": "run_id", "start_time": "started_ms", "created": "started_ms",
     "end_time": "ended_ms",
 }  # fmt: skip
-_OPERATORS = {"==": "=", "<>": "!="}
 _STATUS = Field("attribute", "status")
 _BEST_EPOCH, _BEST_VALUE = Field("attribute", "best_epoch"), Field("attribute", "best_value")
 # Fields that are a tag or a metric in MLflow and an attribute in Tracker, or the other way round.
@@ -134,9 +133,7 @@ def _parse(text: str, start: Literal["filter", "order"]) -> Node | OrderTerm:
 
 @cache
 def _parser() -> Lark:
-    from lark import Lark
-
-    return Lark(GRAMMAR, start=["filter", "order"], parser="lalr", transformer=_Builder())
+    return make_parser(_Builder())
 
 
 class _Part(NamedTuple):
@@ -179,10 +176,10 @@ class _Builder:
         return cast("_Part", part._replace(parentheses=part.parentheses + 1))
 
     def comparison(self, parts: list[Any]) -> _Part:
-        (field, start, name), *operator, (value, where) = parts
-        op = cast("Operator", _OPERATORS.get(word := " ".join(operator).upper(), word))
+        (field, start, name), *signs, (value, where) = parts
+        op = cast("Operator", operator(signs))
         value = _number(field, value)
-        _check(field, name, op, operator[0], [(value, where)])
+        _check(field, name, op, signs[0], [(value, where)])
         if field == _STATUS:
             return _Part(_statuses(op, (value,)), [start])
         return _Part(Compare(field, op, _as(field, value)), [start])
@@ -213,9 +210,9 @@ class _Builder:
     def field(self, parts: list[Token]) -> tuple[Field, int, str]:
         first, where, name = parts[0], parts[0].start_pos or 0, "".join(parts)
         if first.type != "ENTITY":
-            return _attribute(_unquoted(first), where), where, name
+            return _attribute(unquoted(first), where), where, name
         kind = _KINDS[first.strip("`.").lower().rstrip("`")]
-        key, stat = _unquoted(parts[1]), parts[2][1:] if len(parts) == 3 else "last"
+        key, stat = unquoted(parts[1]), parts[2][1:] if len(parts) == 3 else "last"
         if len(parts) == 3 and kind != "metric":
             raise _Problem(parts[2].start_pos, f"only metrics have {parts[2]}")
         if kind == "metric" and parts[1].type == "KEY":
@@ -229,21 +226,7 @@ class _Builder:
         return _SAME.get(field, field), where, name
 
     def value(self, parts: list[Token]) -> tuple[Value, int]:
-        token = parts[0]
-        where = token.start_pos or 0
-        if token.type != "NUMBER":
-            return _unquoted(token), where
-        try:
-            whole = int(token) if len(token) < 30 else float(token)
-        except ValueError:
-            return float(token), where
-        return whole, where
-
-
-def _unquoted(token: Token) -> str:
-    if token.type == "ESCAPED":
-        return re.sub(r"\\(.)", r"\1", token[2:-1], flags=re.DOTALL)
-    return str(token[1:-1] if token.type in ("SINGLE", "DOUBLE", "BACKTICKED") else token)
+        return literal(parts[0]), parts[0].start_pos or 0
 
 
 def _attribute(name: str, where: int) -> Field:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.mlflow_bridge.entity_filters import Condition, conditions, order_term, ordered
 from tracker.mlflow_bridge.pages import offset_of, token_at
+from tracker.query.filter_parser import parse_filter
+from tracker.query.filter_tree import Compare, Field
 
 
 def test_comparisons_are_read() -> None:
@@ -33,6 +35,20 @@ def test_what_is_no_filter_is_refused(text: str) -> None:
     with pytest.raises(BridgeError) as refused:
         conditions(text)
     assert refused.value.code == "INVALID_PARAMETER_VALUE"
+
+
+@pytest.mark.parametrize("text", ["a = 'b' OR c = 'd'", "NOT a = 'b'", "(a = 'b')", "metrics.m IS NAN", "x IN (1.5)"])
+def test_what_only_run_filters_have_is_refused(text: str) -> None:
+    """The grammar reads more than MLflow's filters of experiments and models may say."""
+    with pytest.raises(BridgeError, match="expected"):
+        conditions(text)
+
+
+@pytest.mark.parametrize("quoted", ["'it''s'", '"it\'s"', "'50%'", "'AND'", "' b = c '"])
+def test_quotes_end_where_those_of_run_filters_end(quoted: str) -> None:
+    """One text in quotes is one value in both languages."""
+    [one] = conditions(f"tags.t = {quoted}")
+    assert parse_filter(f"tags.t = {quoted}") == Compare(Field("tag", "t"), "=", one.text())
 
 
 @given(st.text(max_size=60))
