@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tracker_keras.inputs.data import log_data
     from tracker_keras.learning_rate import LearningRateScheduler
     from tracker_keras.model_checkpoint import ModelCheckpoint
+    from tracker_keras.recording.chief import is_chief
     from tracker_keras.recording.description import describe
-    from tracker_keras.recording.workers import is_chief
     from tracker_tensorboard.callback import TensorBoard
 
 __all__ = [
@@ -39,7 +39,7 @@ _HOMES = {
     "TrackerCallback": "tracker_keras.callback",
     "autolog": "tracker_keras.autologging",
     "describe": "tracker_keras.recording.description",
-    "is_chief": "tracker_keras.recording.workers",
+    "is_chief": "tracker_keras.recording.chief",
     "log_data": "tracker_keras.inputs.data",
 }
 

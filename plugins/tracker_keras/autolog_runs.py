@@ -11,8 +11,8 @@ from tracker.client.lifecycle import open_runs
 from tracker.client.run import end_of
 from tracker.domain.identity import new_run_id
 from tracker_keras.callback import TrackerCallback
-from tracker_keras.recording.runs import NewRun, is_opened_here
-from tracker_keras.recording.workers import is_chief
+from tracker_keras.recording.chief import is_chief
+from tracker_keras.recording.opened_runs import NewRun, is_opened_here
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

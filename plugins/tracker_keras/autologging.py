@@ -12,7 +12,7 @@ from tracker_keras.callback import TrackerCallback
 from tracker_keras.recording import instrumentation
 from tracker_keras.recording.fit_call import CallObserver, FitCall, elements, flat
 from tracker_keras.recording.guard import Guard
-from tracker_keras.recording.runs import NewRun
+from tracker_keras.recording.opened_runs import NewRun
 
 if TYPE_CHECKING:
     from tracker.client.run import Run

@@ -13,14 +13,14 @@ from tracker_keras.checkpoint_files.checkpoints import Checkpoints
 from tracker_keras.inputs.data import Data
 from tracker_keras.recording import active_fits, fit_call, instrumentation
 from tracker_keras.recording.active_fits import fit_under_way, say_aside
+from tracker_keras.recording.chief import is_chief
 from tracker_keras.recording.description import Description
 from tracker_keras.recording.evaluations import log_evaluation
 from tracker_keras.recording.fit import ObservedFit
 from tracker_keras.recording.guard import Guard, guarded
 from tracker_keras.recording.histograms import checked_frequency, weight_histograms
+from tracker_keras.recording.opened_runs import NewRun, OpenedRun, open_run
 from tracker_keras.recording.pickling import PicklableCallback
-from tracker_keras.recording.runs import NewRun, OpenedRun, open_run
-from tracker_keras.recording.workers import is_chief
 from tracker_keras.resuming.resume_options import ResumeOptions
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from tracker_keras.checkpoint_files.atomic_replace import release, replacing, sw
 from tracker_keras.checkpoint_files.saved_files import Ledger, fields_of, shape_of
 from tracker_keras.improvement import NanIsNoBest
 from tracker_keras.recording import fit_call, instrumentation
+from tracker_keras.recording.chief import is_alone, is_chief
 from tracker_keras.recording.optimizers import iterations
-from tracker_keras.recording.workers import is_alone, is_chief
 
 log = logging.getLogger("tracker")
 instrumentation.install()  # needed to know whether a fit has validation

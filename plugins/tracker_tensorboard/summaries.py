@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from tracker_keras.recording.buckets import buckets
+from tracker_keras.recording.histogram_buckets import buckets
 from tracker_tensorboard.event_writer import EventWriter
 
 MOST_IMAGES = 3

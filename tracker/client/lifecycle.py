@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from functools import partial
 from types import FrameType
 
-from tracker.client import exits, slow_work
+from tracker.client import deferred_work, exits
 from tracker.client.ending import status_after
 from tracker.client.interrupts import EXIT_TIMEOUT_S, SIGNAL_TIMEOUT_S, uninterrupted
 from tracker.client.journal import disown_all
@@ -95,7 +95,7 @@ def _end_process(error: BaseException | None) -> None:
     status = status_after(error)
     try:
         _end_all(status, error, EXIT_TIMEOUT_S)
-        slow_work.wait()
+        deferred_work.wait()
     except KeyboardInterrupt:
         with uninterrupted():
             _end_all(status, error, 0.0)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from tracker.client.deferred_work import do_later
 from tracker.client.delivery import Delivery
 from tracker.client.journal import Journal
 from tracker.client.retry_loop import RetryLoop
-from tracker.client.slow_work import do_later
 from tracker.domain.errors import RequestTooLarge, StoreError
 from tracker.domain.vocabulary import HEARTBEAT_MS
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tracker.mlflow_bridge import views
+from tracker.mlflow_bridge import record_entities
 from tracker.mlflow_bridge.base import BridgeBase, life_of
 from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.mlflow_limits import check_max_results, experiment_key
@@ -91,4 +91,4 @@ class Fragments(BridgeBase):
     @cached_property
     def _fragments(self) -> RunFragments:
         encode = msgspec.json.encode
-        return RunFragments(lambda detail: encode(views.run(detail, self.locations)))
+        return RunFragments(lambda detail: encode(record_entities.run(detail, self.locations)))

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tracker.domain.catalogue import ExperimentDetail
-from tracker.mlflow_bridge import views
+from tracker.mlflow_bridge import record_entities
 from tracker.mlflow_bridge.base import BridgeBase, life_of
 from tracker.mlflow_bridge.bridge_entities import BridgeError, ExperimentEntity, Text
 from tracker.mlflow_bridge.bridge_errors import spoken
-from tracker.mlflow_bridge.entity_filters import NUMBER_OPS, Condition, conditions, order_term, ordered
+from tracker.mlflow_bridge.in_memory_filters import NUMBER_OPS, Condition, conditions, order_term, ordered
 from tracker.mlflow_bridge.mlflow_limits import (
     check_experiment_name,
     check_experiment_tag,
@@ -43,17 +43,19 @@ class Experiments(BridgeBase):
             check_experiment_tag(tag.key, tag.value)
         location = self.locations.check(artifact_location)
         with spoken():
-            return str(self.catalogue.experiments.create(name, artifact_location=location, tags=views.texts(given)))
+            return str(
+                self.catalogue.experiments.create(name, artifact_location=location, tags=record_entities.texts(given))
+            )
 
     def get_experiment(self, experiment_id: str) -> ExperimentEntity:
         """The experiment, deleted or not."""
-        return views.experiment(self._experiment(experiment_id), self.locations)
+        return record_entities.experiment(self._experiment(experiment_id), self.locations)
 
     def get_experiment_by_name(self, name: str) -> ExperimentEntity | None:
         """The experiment of that name, deleted or not."""
         with spoken():
             found = self.catalogue.experiments.named(name)
-        return None if found is None else views.experiment(found, self.locations)
+        return None if found is None else record_entities.experiment(found, self.locations)
 
     def rename_experiment(self, experiment_id: str, name: str) -> None:
         """Rename the experiment."""
@@ -116,7 +118,7 @@ class Experiments(BridgeBase):
         with spoken():
             found = self.catalogue.experiments.listed(life_of(view_type))
         chosen = ordered((one for one in found if all(test(one) for test in tests)), keys)
-        page = [views.experiment(one, self.locations) for one in chosen[start : start + limit]]
+        page = [record_entities.experiment(one, self.locations) for one in chosen[start : start + limit]]
         return page, token_at(start + limit) if len(chosen) > start + limit else None
 
 

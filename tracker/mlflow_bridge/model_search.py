@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tracker.domain.catalogue import LoggedModel, ModelMetric
-from tracker.mlflow_bridge.entity_filters import NUMBER_OPS, Condition
+from tracker.mlflow_bridge.in_memory_filters import NUMBER_OPS, Condition
 from tracker.mlflow_bridge.mlflow_limits import refuse
-from tracker.mlflow_bridge.views import MODEL_STATUSES
+from tracker.mlflow_bridge.record_entities import MODEL_STATUSES
 
 Test = Callable[[LoggedModel], bool]
 Key = Callable[[LoggedModel], Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tracker.domain.catalogue import Dataset, DatasetUse, LoggedModel, ModelLink, ModelStatus
 from tracker.domain.identity import new_run_name
-from tracker.mlflow_bridge import bridge_entities, views
+from tracker.mlflow_bridge import bridge_entities, record_entities
 from tracker.mlflow_bridge.base import BridgeBase
 from tracker.mlflow_bridge.bridge_entities import (
     BridgeError,
@@ -19,7 +19,7 @@ from tracker.mlflow_bridge.bridge_entities import (
     Text,
 )
 from tracker.mlflow_bridge.bridge_errors import spoken
-from tracker.mlflow_bridge.entity_filters import conditions, ordered
+from tracker.mlflow_bridge.in_memory_filters import conditions, ordered
 from tracker.mlflow_bridge.mlflow_limits import (
     MOST_RESULTS,
     check_dataset,
@@ -34,7 +34,7 @@ from tracker.mlflow_bridge.mlflow_limits import (
 from tracker.mlflow_bridge.model_search import dataset_test, sort_keys, test_of
 from tracker.mlflow_bridge.pages import offset_of, token_at
 
-_STATUSES: dict[str, ModelStatus] = {theirs: ours for ours, theirs in views.MODEL_STATUSES.items()}
+_STATUSES: dict[str, ModelStatus] = {theirs: ours for ours, theirs in record_entities.MODEL_STATUSES.items()}
 _MOST_SUMMARIES = 1000
 _PAGE = 100
 
@@ -68,7 +68,7 @@ class Models(BridgeBase):
         """The data sets of the experiments' runs, each once a context."""
         ids = [experiment_key(one) for one in experiment_ids]
         with spoken():
-            return views.summaries(self.catalogue.inputs.uses(ids, limit=_MOST_SUMMARIES))
+            return record_entities.summaries(self.catalogue.inputs.uses(ids, limit=_MOST_SUMMARIES))
 
     # -- logged models -------------------------------------------------------------------------------------------
 
@@ -97,12 +97,12 @@ class Models(BridgeBase):
                 params=_checked_params(params),
                 tags=_checked_tags(tags),
             )
-        return views.model(made, self.locations)
+        return record_entities.model(made, self.locations)
 
     def get_model(self, model_id: str, *, deleted: bool = False) -> bridge_entities.LoggedModelEntity:
         """The model; a deleted one only with `deleted`."""
         with spoken():
-            return views.model(self._model(model_id, deleted=deleted), self.locations)
+            return record_entities.model(self._model(model_id, deleted=deleted), self.locations)
 
     def finalize_model(self, model_id: str, status: bridge_entities.ModelStatus) -> bridge_entities.LoggedModelEntity:
         """Set the final status: the files are stored, or could not be uploaded."""
@@ -169,7 +169,7 @@ class Models(BridgeBase):
         with spoken():
             found = self.catalogue.models.listed(ids)
         chosen = ordered((one for one in found if all(test(one) for test in tests)), keys)
-        page = [views.model(one, self.locations) for one in chosen[start : start + limit]]
+        page = [record_entities.model(one, self.locations) for one in chosen[start : start + limit]]
         return page, token_at(start + limit) if len(chosen) > start + limit else None
 
     def _model(self, model_id: str, *, deleted: bool = False) -> LoggedModel:
@@ -177,7 +177,7 @@ class Models(BridgeBase):
 
     def _change(self, model_id: str, **changes: Any) -> bridge_entities.LoggedModelEntity:
         with spoken():
-            return views.model(self.catalogue.models.change(model_id, **changes), self.locations)
+            return record_entities.model(self.catalogue.models.change(model_id, **changes), self.locations)
 
 
 def _use(one: DatasetInput) -> DatasetUse:
@@ -191,7 +191,7 @@ def _use(one: DatasetInput) -> DatasetUse:
             schema=data.schema if isinstance(data.schema, str) else None,
             profile=data.profile if isinstance(data.profile, str) else None,
         ),
-        tags=views.texts(one.tags),
+        tags=record_entities.texts(one.tags),
     )
 
 
@@ -207,4 +207,4 @@ def _checked(pairs: Iterable[Text], check: Callable[[Text, str], None], name: st
     given = list(pairs)
     for index, pair in enumerate(given):
         check(pair, f"{name}[{index}].")
-    return views.texts(given)
+    return record_entities.texts(given)

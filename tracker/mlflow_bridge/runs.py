@@ -9,7 +9,7 @@ from tracker.domain.catalogue import ModelMetric
 from tracker.domain.errors import KeyNotFound
 from tracker.domain.frames import Batch
 from tracker.domain.identity import new_run_id, new_run_name
-from tracker.mlflow_bridge import derived_keys, views
+from tracker.mlflow_bridge import derived_keys, record_entities
 from tracker.mlflow_bridge.base import BridgeBase, life_of
 from tracker.mlflow_bridge.bridge_entities import BridgeError, Metric, RunEntity, RunInfo, Text
 from tracker.mlflow_bridge.bridge_errors import spoken
@@ -48,7 +48,7 @@ class Runs(BridgeBase):
         given = list(tags)
         for index, tag in enumerate(given):
             check_tag(tag, f"tags[{index}].")
-        kept = views.texts(given)
+        kept = record_entities.texts(given)
         tagged = kept.pop(derived_keys.RUN_NAME, None)
         if run_name and tagged and run_name != tagged:
             refuse(
@@ -67,14 +67,14 @@ class Runs(BridgeBase):
                 artifact_uri=self.locations.of_run(experiment, run_id),
                 tags={key: value for key, value in kept.items() if key not in derived_keys.DERIVED_TAGS},
             )
-        return views.run(detail, self.locations)
+        return record_entities.run(detail, self.locations)
 
     def get_run(self, run_id: str) -> RunEntity:
         """The run, deleted or not, with a generated description if the user wrote none."""
         with spoken():
             detail = self.catalogue.runs.detail(run_id)
             note = None if derived_keys.NOTE in detail.tags else note_of(self.store, detail)
-        return views.run(detail, self.locations, note=note)
+        return record_entities.run(detail, self.locations, note=note)
 
     def update_run(
         self, run_id: str, status: str | None = None, end_time: int | None = None, run_name: str | None = None
@@ -88,7 +88,7 @@ class Runs(BridgeBase):
                 ended_ms=end_time or None,
                 name=check_run_name(run_name) if run_name else None,
             )
-            return views.run_info(self.catalogue.runs.detail(run_id), self.locations)
+            return record_entities.run_info(self.catalogue.runs.detail(run_id), self.locations)
 
     def delete_run(self, run_id: str) -> None:
         """Hide the run until it is restored."""
@@ -132,7 +132,7 @@ class Runs(BridgeBase):
                 page_token=page_token or None,
                 alias=self.locations.alias,
             )
-        return [views.run(detail, self.locations) for detail in details], token
+        return [record_entities.run(detail, self.locations) for detail in details], token
 
     # -- logging -------------------------------------------------------------------------------------------------
 
@@ -156,14 +156,14 @@ class Runs(BridgeBase):
             check_param(param, "" if lone else f"params[{index}].")
         for index, tag in enumerate(tags):
             check_tag(tag, "" if lone else f"tags[{index}].")
-        given = views.texts(tags)
+        given = record_entities.texts(tags)
         return batch_of_call(
             run_id,
             keys,
             steps,
             times,
             values,
-            params=views.texts(params),
+            params=record_entities.texts(params),
             tags={key: value for key, value in given.items() if key not in derived_keys.NOT_STORED},
             name=check_run_name(name) if (name := given.get(derived_keys.RUN_NAME)) else None,
             stop_ms=self._clock() if any(derived_keys.asks_to_stop(tag) for tag in tags) else None,

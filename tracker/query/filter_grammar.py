@@ -1,6 +1,6 @@
 """The grammar of filters and order terms for Lark: rules, literals, and readable messages for its errors.
 
-MLflow's filters of experiments and logged models (`tracker.mlflow_bridge.entity_filters`) are read by it too.
+MLflow's filters of experiments and logged models (`tracker.mlflow_bridge.in_memory_filters`) are read by it too.
 """
 
 from __future__ import annotations

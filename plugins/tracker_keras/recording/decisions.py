@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tracker_keras.recording.evaluations import model_is_at
-from tracker_keras.recording.rates import RateWatch
+from tracker_keras.recording.learning_rates import RateWatch
 from tracker_keras.recording.stoppers import ends_epochs, stoppers
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import keras
 
-from tracker_keras.recording.best import improvements_of
+from tracker_keras.recording.best_epochs import improvements_of
 from tracker_keras.recording.configurations import configurations
 from tracker_keras.recording.goals import batch_twins, metric_goals, monitored
 from tracker_keras.recording.guard import Guard

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tracker.client.clock import now_ms
 from tracker.client.run import recorder_of
 from tracker.domain.errors import InvalidValue
-from tracker_keras.recording.buckets import buckets
 from tracker_keras.recording.fit_observers import FitObserver
+from tracker_keras.recording.histogram_buckets import buckets
 
 if TYPE_CHECKING:
     from tracker_keras.recording.fit_state import FitState

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tracker_keras.recording.workers import is_alone
+from tracker_keras.recording.chief import is_alone
 
 _NO_SEED = 87654321
 """TensorFlow's default for the global seed if none was set, when an operation has a seed."""

@@ -10,7 +10,7 @@ from tracker.client.earlier_records import EarlierRecords
 from tracker.client.run import recorder_of
 from tracker.domain.errors import InvalidValue
 from tracker.settings import Settings
-from tracker_keras.recording.workers import is_chief
+from tracker_keras.recording.chief import is_chief
 from tracker_keras.resuming.resume import Resumption
 from tracker_keras.resuming.resume_state import ScriptPosition, followed_run, position_of
 from tracker_keras.resuming.saving import NonChiefState, StateSaver

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.client.checkpoint_log import CheckpointInfo
 from tracker.settings import Settings
+from tracker_keras.recording.chief import is_alone
 from tracker_keras.recording.fit_call import CallObserver
 from tracker_keras.recording.fit_observers import FitObserver
 from tracker_keras.recording.optimizers import learning_rates, settable_rates
-from tracker_keras.recording.workers import is_alone
 from tracker_keras.resuming import callback_states, data_position, randomness
 from tracker_keras.resuming.state_file import (
     SUFFIX,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.domain.errors import InvalidFilter
-from tracker.mlflow_bridge.entity_filters import conditions
+from tracker.mlflow_bridge.in_memory_filters import conditions
 from tracker.query.filter_parser import parse_filter
 from tracker.query.filter_tree import In
 from tracker.query.like import matcher

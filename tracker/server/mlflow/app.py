@@ -7,10 +7,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
 from tracker.server.mlflow import allowlist, experiments, flask_app, history, models, runs, ui
-from tracker.server.mlflow.about import ABOUT
 from tracker.server.mlflow.artifacts import Artifacts
 from tracker.server.mlflow.lazy_app import LazyApp
 from tracker.server.mlflow.routing import Table
+from tracker.server.mlflow.server_info import ABOUT
 from tracker.server.operations import Services
 
 

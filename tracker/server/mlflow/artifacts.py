@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tracker.domain.errors import NotFound
 from tracker.domain.limits import is_artifact_path
 from tracker.domain.records import Entry
-from tracker.mlflow_bridge import views
+from tracker.mlflow_bridge import record_entities
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.bridge_entities import BridgeError
 from tracker.mlflow_bridge.bridge_errors import spoken
@@ -177,7 +177,7 @@ class Artifacts:
 
         def place() -> str:
             with spoken():
-                return views.run_info(self.bridge.catalogue.runs.detail(run_id), self.locations).artifact_uri
+                return record_entities.run_info(self.bridge.catalogue.runs.detail(run_id), self.locations).artifact_uri
 
         return await self.services.ask(place)
 

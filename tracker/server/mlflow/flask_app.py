@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from tracker.artifacts.local import LocalArtifacts
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.locations import Locations
-from tracker.server.mlflow import misread
+from tracker.server.mlflow import malformed_requests
 
 _SETTINGS = {
     # MLflow takes it as the sign of a server. Without it, it contacts other servers at a client's request.
@@ -40,7 +40,7 @@ def load(home: LocalArtifacts, bridge: Bridge, locations: Locations, url: str) -
     from mlflow.server import handlers
 
     from tracker.mlflow_bridge.plugin import install, make_registry_store
-    from tracker.server.mlflow.repository import HomeRepository
+    from tracker.server.mlflow.artifact_repository import HomeRepository
 
     handlers._tracking_store = install(bridge, url)
     handlers._model_registry_store = make_registry_store(f"tracker+{url}")
@@ -50,7 +50,7 @@ def load(home: LocalArtifacts, bridge: Bridge, locations: Locations, url: str) -
     mlflow.set_tracking_uri(f"tracker+{url}")
     mlflow.set_registry_uri(f"tracker+{url}")
     _finite_graphql()
-    misread.install(flask_app)
+    malformed_requests.install(flask_app)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "starlette.middleware.wsgi is deprecated")
         from mlflow.server.fastapi_app import app

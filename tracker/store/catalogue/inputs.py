@@ -13,7 +13,7 @@ from tracker.store.catalogue.base import CataloguePart
 from tracker.store.catalogue_tables import datasets, run_datasets, run_models
 from tracker.store.database.dialect import possible_ids, text_of_json, upsert
 from tracker.store.database.typed_rows import record
-from tracker.store.search.conditions import CONTEXT
+from tracker.store.search.filter_sql import CONTEXT
 from tracker.store.tables import experiments, runs
 from tracker.store.write.datasets import use_datasets
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Select, select
 
 from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, Not, Or
-from tracker.store.search.conditions import COMPARE, Conditions, Leaf, has_row, literal_start, table_of
+from tracker.store.search.filter_sql import COMPARE, Conditions, Leaf, has_row, literal_start, table_of
 
 _ATTRIBUTES = {"name": "name", "run_id": "uid", "started_ms": "started_ms", "experiment": None}
 """Attributes that an index finds runs by, and the column that orders their count."""

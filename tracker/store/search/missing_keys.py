@@ -13,7 +13,7 @@ from tracker.domain.vocabulary import RUN_STATUSES
 from tracker.query.filter_parser import parse_filter, parse_order
 from tracker.query.filter_tree import And, Field, In, IsNull, Kind, Node, Not, Or, Stat
 from tracker.store.database.typed_rows import typed
-from tracker.store.search.conditions import has_row, table_of
+from tracker.store.search.filter_sql import has_row, table_of
 from tracker.store.search.scope import Scope
 from tracker.store.tables import runs
 

@@ -12,7 +12,7 @@ from tracker.domain.catalogue import Life
 from tracker.domain.errors import ExperimentNotFound, InvalidValue
 from tracker.domain.limits import check_experiment
 from tracker.store.database.dialect import possible_ids
-from tracker.store.search.conditions import Clause, unindexed
+from tracker.store.search.filter_sql import Clause, unindexed
 from tracker.store.tables import experiments, runs
 
 MAX_EXPERIMENTS = 10_000

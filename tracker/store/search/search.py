@@ -40,7 +40,7 @@ from tracker.query.filter_parser import parse_filter, parse_order
 from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, OrderTerm
 from tracker.store import addresses
 from tracker.store.search.candidate_sets import CandidateSet, candidate_sets
-from tracker.store.search.conditions import Clause, Conditions, among, by_code, table_of
+from tracker.store.search.filter_sql import Clause, Conditions, among, by_code, table_of
 from tracker.store.search.scope import Scope
 from tracker.store.search.sorting import (
     EXPERIMENT,

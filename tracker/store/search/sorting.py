@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, FromClause, Row, and_, case, func, literal
 
 from tracker.domain.errors import InvalidPageToken
 from tracker.query.filter_tree import NUMBER_ATTRIBUTES, Field, IsNan, IsNull, OrderTerm
-from tracker.store.search.conditions import ATTRIBUTES, Clause, by_code, table_of
+from tracker.store.search.filter_sql import ATTRIBUTES, Clause, by_code, table_of
 from tracker.store.tables import HEAD, experiments, runs
 
 Value = int | float | str | None

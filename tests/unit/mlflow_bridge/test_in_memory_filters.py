@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker.mlflow_bridge.bridge_entities import BridgeError
-from tracker.mlflow_bridge.entity_filters import Condition, conditions, order_term, ordered
+from tracker.mlflow_bridge.in_memory_filters import Condition, conditions, order_term, ordered
 from tracker.mlflow_bridge.pages import offset_of, token_at
 from tracker.query.filter_parser import parse_filter
 from tracker.query.filter_tree import Compare, Field

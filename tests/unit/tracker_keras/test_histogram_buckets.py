@@ -7,7 +7,7 @@ import pytest
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.util import tensor_util
 
-from tracker_keras.recording.buckets import buckets
+from tracker_keras.recording.histogram_buckets import buckets
 from tracker_tensorboard.batch_steps import BatchSteps
 
 RANDOM = np.random.default_rng(3)
