@@ -154,7 +154,7 @@ def _say_if_stateless(store: RunStore, stored: Found, left: Sequence[Recorded]) 
     if not states and not any(one.id == run.id and one.states for one in left):
         log.warning(
             "run %s has %d epochs, and none of its states could be saved: resume=True has nothing to go on from, and "
-            "training begins anew",
+            "training starts from the beginning",
             run.id,
             progress.next_epoch,
         )

@@ -66,7 +66,7 @@ class Settings:
             _say_unknown()
         mode = env.get("TRACKER_MODE") or "online"
         if mode not in MODES:
-            raise InvalidValue("TRACKER_MODE", f"{mode!r} is no mode", limit=", ".join(MODES))
+            raise InvalidValue("TRACKER_MODE", f"{mode!r} is not a mode", limit=", ".join(MODES))
         return cls(
             store=env.get("TRACKER_STORE") or DEFAULT_STORE,
             artifacts=env.get("TRACKER_ARTIFACTS") or None,
@@ -105,7 +105,9 @@ def _say_unknown() -> None:
         if name not in _unknown_said:
             _unknown_said.add(name)
             log.warning(
-                "%s is no setting of Tracker, so it changes nothing%s", name, f"; did you mean {near}?" if near else ""
+                "%s is not a setting of Tracker, so it changes nothing%s",
+                name,
+                f"; did you mean {near}?" if near else "",
             )
 
 

@@ -85,7 +85,7 @@ class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ign
     ) -> None:
         super().__init__()
         if run is not None and not hasattr(run, "start_fit"):
-            raise InvalidValue("run", f"{run!r} is no run", limit="what tracker.start_run() returns, or None")
+            raise InvalidValue("run", f"{run!r} is not a run", limit="what tracker.start_run() returns, or None")
         self._new_run = NewRun(experiment=experiment, name=name, tags=tags)
         self._new_run.require_same(run)
         if not isinstance(log_batches, int) or isinstance(log_batches, bool) or log_batches < 0:
@@ -107,7 +107,7 @@ class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ign
         """Fits inside or parallel to the recorded one that also have this object among their callbacks."""
         self._define_batch_hook()
         if run is not None:
-            with self.guard("preparing to work beside the training"):
+            with self.guard("starting the background thread"):
                 run.in_background(lambda: None)  # starts the thread now, since starting it takes time
 
     @property
@@ -139,7 +139,7 @@ class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ign
 
     def _stands_aside(self, run: Run, call: FitCall) -> bool:
         """Whether `run` already has a running fit, so that this one is not recorded."""
-        with self.guard("asking for the fit that is under way"):
+        with self.guard("looking up the running fit"):
             other = fit_under_way(run)
             if other is None:
                 return False

@@ -39,7 +39,7 @@ class LearningRateScheduler(keras.callbacks.LearningRateScheduler):  # type: ign
         found = None if isinstance(returned, (bool, str)) or returned is None else _number(returned)
         if found is None:
             raise ValueError(
-                f"the learning rate for epoch {epoch} is no number: the schedule returned {returned!r}; "
+                f"the learning rate for epoch {epoch} is not a number: the schedule returned {returned!r}; "
                 "it must return a float, an int, or a tensor of one element"
             )
         return found

@@ -206,7 +206,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
             self.best = found
             log.warning(
                 "%s",
-                f"ModelCheckpoint goes on from the best {self.monitor} so far, {found:g}; delete {home} to begin anew",
+                f"ModelCheckpoint goes on from the best {self.monitor} so far, {found:g}; delete {home} to start over",
             )
 
     @property

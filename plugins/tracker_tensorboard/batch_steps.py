@@ -9,9 +9,9 @@ from bisect import bisect_left
 class BatchSteps:
     """Calls of the batch hook, counted from 1 through a fit, as optimizer steps of the fit.
 
-    With `steps_per_execution` = N a call stands for N steps, an epoch's last call perhaps for fewer; with an optimizer
-    that accumulates gradients over n batches a call stands for 1/n of a step. `per_call` is that number. `calls` and
-    `steps` are an epoch's numbers of both, if known before an epoch ended. An epoch's last call is always at its end,
+    With `steps_per_execution` = N a call counts as N steps, an epoch's last call possibly as fewer. With an optimizer
+    that accumulates gradients over n batches it counts as 1/n of a step. `per_call` is that number. `calls` and `steps`
+    are an epoch's numbers of both, if known before an epoch ended. An epoch's last call is always at its end,
     even before `end_epoch` was called: steps are asked for by another thread than the training's.
     """
 

@@ -67,7 +67,7 @@ class FitEvents(FitObserver):
         at_once = max(1, getattr(model, "steps_per_execution", 1))
         optimizer = unwrapped(getattr(model, "optimizer", None))
         per_call = at_once / (getattr(optimizer, "gradient_accumulation_steps", None) or 1)
-        # With gradients accumulated an epoch's steps are no whole number, and each call stands for as many.
+        # With accumulated gradients an epoch's number of steps is not whole; the calls share it equally.
         steps = calls if per_call == at_once else None
         self._steps = BatchSteps(per_call, -(-calls // at_once) if calls else None, steps)
         self._record = EventRecord(self.fit.run, recorder, self._steps, batches=self.fit.log_batches > 0)

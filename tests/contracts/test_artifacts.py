@@ -228,7 +228,7 @@ class TestHttpArtifacts(ArtifactHomeContract):
         other = open_artifacts(home_of_files.uri("run").partition("/api/")[0])
         for address in (uri, on_disk):
             assert other.fetch(address, tmp_path / "got.bin", sha256=digest).read_bytes() == source.read_bytes()
-        with pytest.raises(ArtifactError, match="no file of a run"):
+        with pytest.raises(ArtifactError, match="not a file of a run"):
             other.fetch("file:///etc/passwd", tmp_path / "got")
 
     def test_no_server_is_an_outage(self, source: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_new_installation_has_no_problem_and_stays_new(empty_store_url: str, h
     """Before the first run there is no store, which is no problem, and looking makes neither it nor any folder."""
     found = findings()
     assert found["store"][0]["status"] == "note"
-    assert "the first run makes it" in found["store"][0]["found"]
+    assert "the first run creates it" in found["store"][0]["found"]
     assert list(tmp_path.iterdir()) == []
 
 

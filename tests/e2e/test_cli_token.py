@@ -20,7 +20,7 @@ def test_create_list_revoke(store_url: str) -> None:
     made = installed("token", "create", "ci")
     assert made.returncode == 0
     assert TOKEN.fullmatch(made.stdout)
-    assert made.stderr == "token ci (writer) is made; it is shown this once\n"
+    assert made.stderr == "token ci (writer) is created; it is shown only this once\n"
     assert invoke("token", "create", "eve", "--role", "viewer").exit_code == 0
     assert installed("token", "revoke", "ci").stderr == "token ci is revoked\n"
     listed = installed("token", "list").stdout

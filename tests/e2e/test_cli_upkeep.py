@@ -49,7 +49,7 @@ def test_a_deleted_run_is_hidden_until_it_is_undeleted(store_url: str) -> None:
     record("keeper")
     done = invoke("delete", "mistake")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert done.stderr == f"deleted mistake; to have it back: tracker undelete {run_id}\n"
+    assert done.stderr == f"deleted mistake; restore it with: tracker undelete {run_id}\n"
     assert listed() == ["keeper"]
     assert re.search(r"Deleted (just now|[0-9]+ s ago)", invoke("show", run_id).stdout)
     assert invoke("undelete", run_id).exit_code == 0
@@ -133,7 +133,7 @@ def test_sync_leaves_living_processes_alone(store_url: str, home: Path) -> None:
     try:
         done = invoke("sync")
         assert (done.exit_code, done.stdout) == (0, "")
-        assert "1 journal of living processes left alone" in done.stderr
+        assert "skipped 1 journal of running processes" in done.stderr
         assert len(journals(home)) == 1
     finally:
         run.finish()

@@ -31,7 +31,7 @@ def test_a_fit_inside_a_fit_costs_the_outer_one_nothing(keras: Lab, kind: str) -
     assert keras.steps(run, "batch/loss") == [1, 2, 3, 4, 5, 6, 7, 8]
     assert "evaluated" not in {event.kind for event in keras.store.events(run)}
     (said,) = [line for line in facts[f"{kind} said"] if "in the middle of a fit()" in line]
-    assert "said once, then counted" in said
+    assert "logged once, then counted" in said
 
 
 def test_a_fit_in_another_thread_costs_the_first_one_nothing(keras: Lab) -> None:

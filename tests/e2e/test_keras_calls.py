@@ -130,7 +130,7 @@ def test_runs_that_are_opened_here_are_described(keras: Lab) -> None:
 
 
 def test_states_that_could_not_be_saved_are_missed_aloud(keras: Lab) -> None:
-    """In the first epoch, at the fit's end, when the run is opened again, and as its training begins anew."""
+    """In the first epoch, at the fit's end, when the run is opened again, and as its training starts from the beginning."""
     facts = keras.said("states_missing")
     assert facts["same"]
     assert (facts["problems"]["no_state"], facts["problems"]["no_state_at_end"]) == (1, 1)
@@ -138,7 +138,7 @@ def test_states_that_could_not_be_saved_are_missed_aloud(keras: Lab) -> None:
     assert sum("the fit ended and no state to resume from was saved" in line for line in facts["said"]) == 1
     (before,) = facts["before"]
     assert "has 2 epochs, and none of its states could be saved" in before
-    assert any("2 epochs and no state to go on from" in line for line in facts["again"])
+    assert any("2 epochs and no state to resume from" in line for line in facts["again"])
 
 
 # -- the trainings ------------------------------------------------------------------------------------------------------

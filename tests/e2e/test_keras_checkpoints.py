@@ -250,7 +250,7 @@ def test_the_catalogue_is_not_pruned_for_others(keras: Lab) -> None:
 
 
 def test_the_best_in_one_process(keras: Lab) -> None:
-    """Another callback with the same path goes on with the model that was trained; a fresh training begins anew."""
+    """Another callback with the same path goes on with the model that was trained; a fresh training starts from the beginning."""
     facts = keras.said("best_again")
     assert facts["first"] == [2, True, []]
     for name in ("same", "later"):

@@ -60,7 +60,7 @@ def test_what_a_schedule_raises_is_raised(keras: Lab) -> None:
 def test_what_is_no_rate_is_refused(keras: Lab, name: str) -> None:
     """What is no number is named with the epoch and what would be right."""
     message = keras.said("schedules")[name]
-    assert message.startswith("ValueError: the learning rate for epoch 0 is no number")
+    assert message.startswith("ValueError: the learning rate for epoch 0 is not a number")
     assert "a float, an int, or a tensor" in message
 
 

@@ -202,7 +202,7 @@ def test_a_training_that_was_complete_is_not_trained_again(keras: Lab) -> None:
     facts = keras.said("test_09")
     assert facts["first again"] == facts["second again"] == []
     assert facts["more"] == [0]
-    assert "has its 4 epochs already" in facts["said"][1]
+    assert "already has its 4 epochs" in facts["said"][1]
 
 
 def test_the_second_training_of_a_script_goes_on(keras: Lab) -> None:

@@ -130,7 +130,7 @@ def test_a_plugin_that_hangs_is_left_behind(diary: Path, tmp_path: Path, monkeyp
     """A run ends truthfully in its time though a plugin never comes back, and says so."""
     monkeypatch.setenv("SAMPLE_GATE", str(tmp_path / "never"))
     child = run_child(TRAINING + "    run.finish(timeout=2)\n    assert run.problems['plugins'] == 1, run.problems\n")
-    assert "what plugins had to do beside the training was not done" in child.errors
+    assert "background work of plugins was not done" in child.errors
     assert hooks(diary) == ["run_started", "fit_started"]
     with closing(tracker.open_store()) as store:
         assert store.search_runs().runs[0].status == "finished"
@@ -243,7 +243,7 @@ def test_plugins_bring_commands(diary: Path) -> None:
     listed = installed("--help")
     assert "Greet somebody." in listed.stdout
     assert "the plugin crashing failed in its hook commands: ZeroDivisionError: after one command" in listed.stderr
-    assert listed.stderr.count("the plugin sample brings the command runs, which is there already") == 1
+    assert listed.stderr.count("the plugin sample has the command runs, which exists already") == 1
     ours = installed("runs", "--help")
     assert "newest first" in ours.stdout
     assert ours.stderr == ""

@@ -41,7 +41,7 @@ def test_store_of_another_version(store_url: str) -> None:
     [
         (["--host", "0.0.0.0"], 2, "--insecure"),
         (["--host", "::"], 2, "`tracker token create NAME`"),
-        (["--host", "no.such.host.invalid"], 2, "no address of this machine"),
+        (["--host", "no.such.host.invalid"], 2, "not an address of this machine"),
         (["--host", "192.0.2.1", "--insecure"], 1, "cannot listen on 192.0.2.1"),
         (["--port", "70000"], 2, "65535"),
         (["--store", "http://127.0.0.1:5000"], 2, "a server keeps its runs in a database"),

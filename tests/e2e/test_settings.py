@@ -68,7 +68,7 @@ def test_a_mistyped_variable_is_said_once(store_url: str, monkeypatch: pytest.Mo
     assert "SERVICE_HOST" not in child.errors
     assert "PORT_5000" not in child.errors
     listed = installed("runs")
-    assert listed.stderr.count("TRACKER_STOER is no setting of Tracker") == 1
+    assert listed.stderr.count("TRACKER_STOER is not a setting of Tracker") == 1
 
 
 def test_the_doctor_names_mistyped_variables(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_of_a_run_and_a_metric(recorded: list[str]) -> None:
     assert "experiment 'digts' not found; did you mean 'digits'?" in invoke("runs", "--experiment", "digts").stderr
     assert "has no metric 'val_los'; did you mean 'val_loss'?" in invoke("history", "wide", "val_los").stderr
     invoke("delete", "narrow")
-    assert f"it is deleted, to have it back: tracker undelete {recorded[1]}" in invoke("show", "narrow").stderr
+    assert f"it is deleted, restore it with: tracker undelete {recorded[1]}" in invoke("show", "narrow").stderr
     with pytest.raises(RunNotFound, match="did you mean 'other'"):
         tracker.compare(["othr"])
 

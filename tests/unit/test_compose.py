@@ -33,7 +33,7 @@ def test_odd_folder_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("sqllite:///a.db", "did you mean 'sqlite'"), ("postgres://h/db", "did you mean 'postgresql'"), ("a.db", "not a kind of store"),
     ("sqlite://a.db", "three slashes"), ("sqlite:///", "three slashes"), ("sqlite:///:memory:", "three slashes"),
     ("sqlite:////no/such/folder/a.db", "folder '/no/such/folder' does not exist"), ("sqlite:////tmp", "is a folder"),
-    ("http://", "a host belongs"), ("https:///x", "a host belongs"), ("http://h:x", "the port is no number"), ("http://h:99999", "from 0 to 65535"),
+    ("http://", "a host belongs"), ("https:///x", "a host belongs"), ("http://h:x", "the port is not a number"), ("http://h:99999", "from 0 to 65535"),
     ("http://u:secret@h?x=1", "nothing belongs behind"), ("http://h#x", "nothing belongs behind"), ("http://a b", "a host belongs"),
     ("http://" + "h" * 64 + ".example", "label"), ("htp://h", "did you mean 'http'"),
     ("mysql://h/db", "not a kind of store"), ("", "not a kind of store"), ("postgresql://u:secret@[h/db", "the host cannot be read"),
@@ -75,7 +75,7 @@ def test_a_server_keeps_the_files_of_its_runs() -> None:
 
 
 def test_artifacts_stand_beside_the_database(tmp_path: Path) -> None:
-    """By default files go beside the SQLite file; a folder or file URI may be named."""
+    """By default files go next to the SQLite file; a folder or file URI may be named."""
     assert compose.artifact_root(None, "sqlite:////a/b.db") == "file:///a/tracker-artifacts"
     assert compose.artifact_root(None, "sqlite:////a%20b/t.db") == "file:///a%20b/tracker-artifacts"
     assert compose.artifact_root("x", "sqlite:////a/b.db") == (tmp_path / "x").as_uri()

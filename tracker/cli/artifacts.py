@@ -36,8 +36,8 @@ def relocate(old: str, new: str, dry_run: bool, store: str | None) -> None:
     """Record that files were moved from OLD to NEW.
 
     OLD and NEW are folders or URIs. The addresses of runs, checkpoints, logged models, experiments and registered
-    models are changed in one transaction; no file is moved. Files in the default folder beside a SQLite file need
-    this only if they are no longer beside it.
+    models are changed in one transaction; no file is moved. Files in the default folder next to a SQLite file need
+    this only if they are no longer next to it.
 
     The command opens the database itself. Restart servers of the store afterwards. Exit code 2 if no address is below
     OLD.

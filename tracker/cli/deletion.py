@@ -19,7 +19,7 @@ def delete(run: str, store: str | None) -> None:
     with existing_store(store) as opened:
         found = find_run(opened, run)
         opened.delete_run(found.id)
-    say(f"deleted {printable(found.name)}; to have it back: tracker undelete {found.id}")
+    say(f"deleted {printable(found.name)}; restore it with: tracker undelete {found.id}")
 
 
 @click.command()

@@ -58,7 +58,7 @@ def findings(store: str | None) -> Iterator[Finding]:
     yield from _mode(settings)
     for name, near in unknown_variables(os.environ):
         advice = f"did you mean {near}?" if near else "README's table of settings has those that there are"
-        yield Finding(check="settings", status="note", found=f"{name} is no setting of Tracker", advice=advice)
+        yield Finding(check="settings", status="note", found=f"{name} is not a setting of Tracker", advice=advice)
     try:
         url = compose.store_url(store or settings.store, settings.token)
     except TrackerError as error:
@@ -126,7 +126,7 @@ def _server(url: str) -> Finding:
 def _schema(database: Database) -> Finding:
     found, head = database.revision(), database.head
     if found is None:
-        text = f"nothing at {database.url} yet: the first run makes it"
+        text = f"nothing at {database.url} yet: the first run creates it"
         return Finding(check="store", status="note", found=text)
     text = f"{database.url} at revision {found}"
     if found == head:
@@ -171,7 +171,7 @@ def _folder(check: str, folder: Path, variable: str) -> Finding:
         found = f"nothing can be written in {there}: {error.strerror or error}"
         return Finding(check=check, status="problem", found=found, advice=f"make room or rights there, or {elsewhere}")
     free = shutil.disk_usage(there).free
-    text = f"{folder}, {styles.size(free)} free" + ("" if there == folder else "; made when it is needed")
+    text = f"{folder}, {styles.size(free)} free" + ("" if there == folder else "; created when it is needed")
     if free < LEAST_FREE:
         return Finding(check=check, status="problem", found=text, advice=f"make room, or {elsewhere}")
     return Finding(check=check, status="ok", found=text)

@@ -41,7 +41,7 @@ class FailCondition:
         """Parse a condition; InvalidValue if it is malformed."""
         found = _CONDITION.fullmatch(text)
         if found is None:
-            raise InvalidValue("--fail-if", f"{text!r} is no condition", limit=GRAMMAR)
+            raise InvalidValue("--fail-if", f"{text!r} is not a condition", limit=GRAMMAR)
         if found["percent"] and not found["sign"]:
             amount = found["number"]
             raise InvalidValue("--fail-if", f"{text!r}: {amount}% of what? Write +{amount}% for more than the baseline")

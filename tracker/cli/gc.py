@@ -40,7 +40,7 @@ def _span(_context: click.Context, _option: click.Parameter, text: str) -> int:
     """A span of time in milliseconds: `30d`, `12h`, `1d12h`; a number alone means days."""
     found = _SPAN.fullmatch(f"{text}d" if text.isdecimal() else text) if 0 < len(text) < 20 else None
     if found is None:
-        raise click.BadParameter(f"{text!r} is no span of time like 30d, 12h or 1d12h")
+        raise click.BadParameter(f"{text!r} is not a duration like 30d, 12h or 1d12h")
     return sum(int(count) * unit for count, unit in zip(found.groups("0"), _UNITS, strict=True))
 
 
@@ -49,7 +49,7 @@ def _span(_context: click.Context, _option: click.Parameter, text: str) -> int:
               help="Remove what was deleted longer ago: 30d, 12h; 0 for everything.")  # fmt: skip
 @click.option("--dry-run", "dry_run", is_flag=True, help="Show what would be removed, and remove nothing.")
 @click.option("--artifacts", metavar="URI", help="Folder or URI of the store's files"
-              " (default: TRACKER_ARTIFACTS, else tracker-artifacts/ beside the SQLite file).")  # fmt: skip
+              " (default: TRACKER_ARTIFACTS, else tracker-artifacts/ next to the SQLite file).")  # fmt: skip
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @store_option
 def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, store: str | None) -> None:
@@ -70,7 +70,7 @@ def gc(older_than: int, dry_run: bool, artifacts: str | None, format_: str, stor
     with existing_store(store) as opened:
         cache = cache_of(opened.url, settings.home)
         things = collect(cast("SqlRunStore", opened), root, older_than_ms=older_than, cache=cache, dry_run=dry_run)
-        found = list(with_progress(things, "looking for what can go", lambda one: one.bytes, _so_far))
+        found = list(with_progress(things, "looking for files to remove", lambda one: one.bytes, _so_far))
     if format_ == "json":
         print_json(jsonable(found))
     elif found:

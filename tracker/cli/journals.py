@@ -98,4 +98,4 @@ def _sum_up(done: Sequence[Synced]) -> str:
     shipped = styles.plural(len(done) - left, "journal")
     text = f"shipped {shipped}" if done else f"nothing to ship in {printable(str(home))}"
     text += f", {left} could not be" if left else ""
-    return text + (f"; {styles.plural(alive, 'journal')} of living processes left alone" if alive else "")
+    return text + (f"; skipped {styles.plural(alive, 'journal')} of running processes" if alive else "")

@@ -37,9 +37,11 @@ def _commands(settings: Settings, taken: frozenset[str]) -> Mapping[str, click.C
 
 def _add(found: dict[str, click.Command], plugin: Plugin, command: object, taken: frozenset[str]) -> None:
     if not isinstance(command, click.Command) or not command.name:
-        log.warning("the plugin %s brings %r, which is no command of click with a name", plugin.name, command)
+        log.warning(
+            "the plugin %s has %r among its commands, which is not a click command with a name", plugin.name, command
+        )
     elif command.name in taken or command.name in found:
-        log.warning("the plugin %s brings the command %s, which is there already", plugin.name, command.name)
+        log.warning("the plugin %s has the command %s, which exists already", plugin.name, command.name)
     else:
         found[command.name] = command
 

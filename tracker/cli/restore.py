@@ -69,7 +69,7 @@ def _best_label(run: Run, which: str) -> str:
 
 
 def _tell(one: Checkpoint, name: str, target: Path) -> None:
-    gone_on = ", which a later fit trained anew" if one.superseded else ""
+    gone_on = ", superseded by a later fit" if one.superseded else ""
     role = "the state to resume from" if one.role == "state" else "the checkpoint"
     say(f"{role} of epoch {one.epoch} of {name}{gone_on}: {styles.size(one.size)}, SHA-256 {one.sha256}")
     if not checkpoint_download.suits(one, target):

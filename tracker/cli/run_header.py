@@ -15,7 +15,7 @@ from tracker.domain.records import Run
 from tracker.query.text_format import number
 
 _LOST = (
-    "No sign of life since {}: its process died without a word, or cannot reach the store. "
+    "No sign of life since {}: its process was killed, or cannot reach the store. "
     "`tracker sync` where it ran ships what it left there."
 )
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @store_option
 @click.option(
-    "--artifacts", metavar="URI", help="Folder or URI for files (default: TRACKER_ARTIFACTS, else beside the store)."
+    "--artifacts", metavar="URI", help="Folder or URI for files (default: TRACKER_ARTIFACTS, else next to the store)."
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Number of server processes.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="Accept this host name in requests; repeatable.")

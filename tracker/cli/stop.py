@@ -24,4 +24,4 @@ def stop(run: str, store: str | None) -> None:
         if found.status != "running":
             raise TrackerError(f"{printable(found.name)} is not running, it is {found.status}")
         opened.request_stop(found.id)
-    say(f"asked {printable(found.name)} to stop; to see it end: tracker show {found.id}")
+    say(f"asked {printable(found.name)} to stop; to see its status: tracker show {found.id}")

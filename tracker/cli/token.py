@@ -39,7 +39,7 @@ def create(name: str, role: Role, store: str | None) -> None:
     """
     with _tokens(store, make=True) as tokens:
         print_text(tokens.create(name, role) + "\n")
-    say(f"token {name} ({role}) is made; it is shown this once")
+    say(f"token {name} ({role}) is created; it is shown only this once")
 
 
 @token.command("list")

@@ -25,7 +25,9 @@ from tracker.settings import Settings
 )
 @store_option
 @click.option(
-    "--artifacts", metavar="URI", help="Folder or URI of the files (default: TRACKER_ARTIFACTS, else beside the store)."
+    "--artifacts",
+    metavar="URI",
+    help="Folder or URI of the files (default: TRACKER_ARTIFACTS, else next to the store).",
 )
 @click.option("--browser/--no-browser", default=True, help="Open the browser.")
 @click.pass_context

@@ -75,7 +75,7 @@ class Background:
             began, seen = time.monotonic(), self._done
         if not is_done:
             what = self._name.removeprefix("tracker-")
-            self._report(what, f"what {what} had to do beside the training was not done within {timeout:.0f} s")
+            self._report(what, f"background work of {what} was not done within {timeout:.0f} s")
         self._is_closed = True
         self._queue.put(None)  # without the lock: a signal handler may end the run while its thread holds it
         return max(timeout - (time.monotonic() - began), 0.0)
@@ -100,7 +100,7 @@ class Background:
             try:
                 work()
             except Exception as error:
-                self._report(type(error).__name__, f"work beside the training failed: {error!r}")
+                self._report(type(error).__name__, f"background work failed: {error!r}")
             finally:
                 self._done += 1
                 if not done.done():

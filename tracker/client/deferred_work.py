@@ -22,7 +22,7 @@ def do_later(work: Callable[[], None]) -> None:
         try:
             work()
         except Exception:
-            log.exception("work beside the training failed")
+            log.exception("background work failed")
 
     thread = threading.Thread(target=run, name="tracker-later", daemon=True)
     thread.start()

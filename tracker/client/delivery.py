@@ -248,7 +248,7 @@ class Delivery:
             self._uploads.row_refused(frame)
         if self._refused == 1:
             log.error(
-                "frame %d of %s was refused (said once, then counted): %s", number, self._journal.path.name, error
+                "frame %d of %s was refused (logged once, then counted): %s", number, self._journal.path.name, error
             )
 
     def _heed(self, ack: Ack) -> None:

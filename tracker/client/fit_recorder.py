@@ -228,7 +228,7 @@ class FitRecorder:
 
     @property
     def reached_step(self) -> int:
-        """Optimizer steps since the run began, as far as this fit was told."""
+        """Optimizer steps since the run began, as far as this fit knows."""
         return self.step(self._steps)
 
     def reached(self, steps: int | None) -> None:

@@ -40,6 +40,6 @@ def histogram_between(
     if not np.isfinite(borders).all() or (np.diff(borders) < 0).any():
         raise InvalidValue(f"histogram {key!r}", "its edges are not finite, or fall", limit="finite edges in order")
     if not np.isfinite(numbers).all() or (numbers < 0).any() or (numbers >= 2**63).any():
-        raise InvalidValue(f"histogram {key!r}", "its counts are no counts", limit="whole numbers from 0 on")
+        raise InvalidValue(f"histogram {key!r}", "its counts are not all counts", limit="whole numbers from 0 on")
     whole = np.rint(numbers).astype(np.int64).tolist()
     return HistogramLogged(now_ms() if ms is None else ms, name, along, number, fit, borders.tolist(), whole)

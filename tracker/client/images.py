@@ -128,7 +128,7 @@ def _pixels(array: Any) -> np.ndarray:
 def _checked_png(data: bytes) -> bytes:
     width, height = struct.unpack(">II", data[16:24]) if data.startswith(_PNG) and len(data) > 24 else (0, 0)
     if not 0 < width * height <= MOST_PIXELS:
-        problem = f"{len(data)} bytes that are no PNG file, or one of {width} x {height} pixels"
+        problem = f"{len(data)} bytes that are not a PNG file, or one of {width} x {height} pixels"
         raise InvalidValue("image", problem, limit=f"a PNG file of at most {MOST_PIXELS} pixels")
     return data
 

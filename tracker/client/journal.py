@@ -306,7 +306,7 @@ def header_of(path: Path, data: bytes) -> tuple[JournalHeader, int]:
         check_run_id(found[0].run_id)
         check_writer(found[0].writer)
     except InvalidValue as error:
-        raise JournalError(f"{path} is no journal of Tracker's: {error}; it was left as it is") from error
+        raise JournalError(f"{path} is not a journal of Tracker: {error}; it was left as it is") from error
     if found[0].version > VERSION:
         raise JournalError(f"{path} was written by a newer Tracker; upgrade callback-tracker here to ship it")
     return found

@@ -86,10 +86,10 @@ class RunWriter:
             return
         self._said.add(mistake)
         if len(self._said) > MOST_SAID:
-            log.warning("run %s: more is wrong than the %d problems above; what comes is counted in run.problems "
-                        "and not said", self.run_id, MOST_SAID)  # fmt: skip
+            log.warning("run %s: there are more problems than the %d above; further ones are counted in "
+                        "run.problems, not logged", self.run_id, MOST_SAID)  # fmt: skip
         else:
-            log.warning("run %s: %s (said once, then counted)", self.run_id, problem, exc_info=error)
+            log.warning("run %s: %s (logged once, then counted)", self.run_id, problem, exc_info=error)
 
     def stage(self, source: bytes | str, path: str) -> Staged | None:
         """Stage a file (a local path) or bytes to be published; None in mode `disabled`. Raises JournalError."""
@@ -189,7 +189,7 @@ class RunWriter:
         assert self._shipper is not None
         assert self._delivery is not None
         late = next(iter(self._delivery.late.copy().values()), None)
-        reason = self._shipper.last_error or self._journal.disk_error or late or "the time given was over"
+        reason = self._shipper.last_error or self._journal.disk_error or late or "the timeout was reached"
         points, files = self._points_left, self._files_left
         some = [f"{points} points"] * bool(points)
         some += [f"{files} files ({self._journal.staging.waiting} bytes)"] * bool(files)

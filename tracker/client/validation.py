@@ -95,7 +95,7 @@ class Validation:
         def number(key: str, value: Any) -> float:
             if key not in known:
                 if check_key("metric", key) in elsewhere:
-                    limit = "one axis a key; batch/loss beside loss is usual"
+                    limit = "one axis for each key; usual are batch/loss for steps and loss for epochs"
                     raise InvalidValue(f"metric {key!r}", "is logged both at steps and at epochs", limit=limit)
                 known.add(key)
             return value if type(value) is float else as_number(key, value)

@@ -27,4 +27,4 @@ def _check(field: str, text: str | None, length: int, *, may_be_empty: bool) -> 
         size = f"{len(text)} characters" if isinstance(text, str) else f"{text!r}"
         raise InvalidValue(f"data set's {field}", size, limit=f"{0 if may_be_empty else 1} to {length} characters")
     if "\0" in text or any("\ud800" <= one <= "\udfff" for one in text):
-        raise InvalidValue(f"data set's {field}", f"{text[:80]!r} is no text", limit="Unicode without NUL")
+        raise InvalidValue(f"data set's {field}", f"{text[:80]!r} is not a text", limit="Unicode without NUL")

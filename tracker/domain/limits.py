@@ -107,7 +107,7 @@ def check_sha256(field: str, digest: object) -> str:
     """`digest` if it is a SHA-256 in 64 lower-case hexadecimal digits, else InvalidValue."""
     if isinstance(digest, str) and _SHA256.match(digest):
         return digest
-    raise InvalidValue(field, f"{excerpt(digest)} is no SHA-256", limit="64 hexadecimal digits in lower case")
+    raise InvalidValue(field, f"{excerpt(digest)} is not a SHA-256", limit="64 hexadecimal digits in lower case")
 
 
 def check_uri(field: str, uri: object) -> str:
@@ -156,7 +156,7 @@ def as_seconds(value: object) -> float:
 def check_seconds(field: str, value: float) -> float:
     """`value` if it can be a duration in seconds, else InvalidValue."""
     if not (math.isfinite(value) and value >= 0):
-        raise InvalidValue(field, f"{value} is no duration", limit="finite, not negative")
+        raise InvalidValue(field, f"{value} is not a duration", limit="finite, not negative")
     return value
 
 

@@ -196,15 +196,15 @@ def _check_host(text: str) -> tuple[str, str]:
     """Host, perhaps in brackets, and port, perhaps ""."""
     match = _HOST.fullmatch(text)
     if match is None:
-        raise _Wrong("the host cannot be read; an IPv6 address stands in brackets")
+        raise _Wrong("the host cannot be read; an IPv6 address is written in brackets")
     host, port = match["host"], match["port"] or ""
     if host.startswith("["):
         try:
             IPv6Address(host[1:-1])
         except ValueError:
-            raise _Wrong("what stands in brackets is no IPv6 address") from None
+            raise _Wrong("the text in brackets is not an IPv6 address") from None
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
-        raise _Wrong("the port is no number from 0 to 65535; an IPv6 address stands in brackets")
+        raise _Wrong("the port is not a number from 0 to 65535; an IPv6 address is written in brackets")
     return host, port
 
 

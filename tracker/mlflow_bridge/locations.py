@@ -57,7 +57,7 @@ class Locations:
     def _home_of_model(self, experiment_id: int, model_id: str) -> str:
         return f"{self.root}/{model_id}"
 
-    # -- what clients are told -----------------------------------------------------------------------------------
+    # -- what clients see ----------------------------------------------------------------------------------------
 
     def run_shown(self, uri: str, experiment_id: int, run_id: str) -> str:
         """The location of a run's files, stored at `uri`, as clients see it."""
@@ -72,7 +72,7 @@ class Locations:
         return uri
 
     def experiment_shown(self, experiment: ExperimentDetail) -> str:
-        """The place of an experiment's files as clients are told."""
+        """The place of an experiment's files as clients see it."""
         if experiment.artifact_location is not None:
             return experiment.artifact_location
         return f"{PROXY}:/{experiment.id}" if self.proxied else self.root
@@ -183,7 +183,7 @@ class MlflowServerLocations(Locations):
         self.destination = resolved(destination)
 
     def experiment_shown(self, experiment: ExperimentDetail) -> str:
-        """The place of an experiment's files as clients are told."""
+        """The place of an experiment's files as clients see it."""
         if experiment.artifact_location is not None:
             return experiment.artifact_location
         return f"{PROXY}:/{experiment.id}" if self.proxied else f"{self.destination}/{experiment.id}"

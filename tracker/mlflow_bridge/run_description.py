@@ -28,7 +28,7 @@ _STATUS = {
     "lost": "Lost",
 }
 _LOST = (
-    "It gave no more sign of life: its process died without a word, or cannot reach the store. "
+    "It gave no more sign of life: its process was killed, or cannot reach the store. "
     "`tracker sync` where it ran ships what it left there."
 )
 

@@ -23,7 +23,7 @@ _LOGGED_MODELS = "mlflow.log-model.history"
 
 @completed
 class TrackingStore(AbstractStore):  # type: ignore[misc]
-    """Each method converts, asks the bridge and converts back; what the bridge does not keep is in `absent`.
+    """Each method converts, asks the bridge and converts back; what the bridge does not keep is in `unsupported`.
 
     Raises MlflowException alone: with the bridge's code, or TEMPORARILY_UNAVAILABLE while the store does not answer.
     With `finite` runs have the largest number for infinity: MLflow's server shows a run by GraphQL, which has no other.
@@ -145,7 +145,7 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         self.log_batch(run_id, (), (), [tag])
 
     def delete_tag(self, run_id: str, key: str) -> None:
-        """Called by MLflow's handlers and client, though its interface does not name it."""
+        """Called by MLflow's handlers and client, though it is not in its interface."""
         with mlflow_exceptions():
             self.bridge.delete_tag(run_id, key)
 
@@ -176,7 +176,7 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         return PagedList(*convert.page(found, convert.metric))
 
     def get_metric_history_bulk(self, run_ids: Sequence[str], metric_key: str, max_results: int) -> list[Any]:
-        """Called by MLflow's handlers, though its interface does not name it."""
+        """Called by MLflow's handlers, though it is not in its interface."""
         with mlflow_exceptions():
             return [_of_run(one) for one in self.bridge.metric_history_bulk(run_ids, metric_key, max_results)]
 
@@ -253,7 +253,7 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
             self.bridge.delete_model_tag(model_id, key)
 
     def log_logged_model_params(self, model_id: str, params: Any) -> None:
-        """Called by MLflow's handlers and client, though its interface does not name it."""
+        """Called by MLflow's handlers and client, though it is not in its interface."""
         with mlflow_exceptions():
             self.bridge.log_model_params(model_id, convert.texts(params))
 

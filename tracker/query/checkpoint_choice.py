@@ -117,7 +117,7 @@ def _rule(which: str | int) -> tuple[Callable[[Sequence[Checkpoint]], _Picked], 
     except AttributeError:
         raise InvalidValue("which", f"{which!r} is of type {type(which).__name__}", limit=_LIMIT) from None
     if isinstance(which, bool) or epoch < 0:
-        raise InvalidValue("which", f"{which!r} is no epoch", limit=_LIMIT)
+        raise InvalidValue("which", f"{which!r} is not an epoch", limit=_LIMIT)
     return lambda some: _of_epoch(some, epoch), f"of epoch {epoch}"
 
 

@@ -41,7 +41,7 @@ def find_run(store: RunReader, text: str, *, deleted: bool = False, prefer_runni
 def _instead_of(store: RunReader, text: str) -> str:
     """A hint for a name that no run has."""
     if gone := store.find_runs(text, limit=1, deleted=True) if text else ():
-        return f"it is deleted, to have it back: tracker undelete {gone[0].id}"
+        return f"it is deleted, restore it with: tracker undelete {gone[0].id}"
     if text in {one.name for one in store.experiments()}:
         return f"it is an experiment; its runs are: tracker runs --experiment {shlex.quote(text)}"
     return did_you_mean(text, {run.name for run in store.search_runs(limit=_NEIGHBOURS).runs}).removeprefix("; ")

@@ -76,7 +76,7 @@ class HttpArtifacts:
             with self._server.stream("PUT", target, body=opened, headers=headers) as response:
                 stored = self._read(response.whole(), _Stored)
         except NotFound as error:
-            raise StoreError(f"{self._shown} is no tracking server of this version: {error}") from error
+            raise StoreError(f"{self._shown} is not a tracking server of this version: {error}") from error
         if stored.sha256 != digest:
             raise ArtifactError(f"{path!r} did not arrive whole: its SHA-256 is {stored.sha256} there, {digest} here")
         self._learn(stored.uri, f"/{run_id}/{path.replace('{sha256}', digest)}")
@@ -97,7 +97,7 @@ class HttpArtifacts:
             run_id, path = self._place(uri)
             where = artifact_path(run_id, path)
         except InvalidValue as error:
-            raise ArtifactError(f"{uri!r} is no file of a run: {error}") from error
+            raise ArtifactError(f"{uri!r} is not a file of a run: {error}") from error
         try:
             part, digest = download(self._server, where, target.parent, size=size, on_progress=on_progress)
         except NotFound as error:
@@ -133,7 +133,7 @@ class HttpArtifacts:
         if parts.scheme in ("http", "https"):
             if found := _OURS.fullmatch(parts.path):
                 return unquote(found["run"]), unquote(found["path"])
-            raise ArtifactError(f"{uri!r} is no file on {self._shown}")
+            raise ArtifactError(f"{uri!r} is not a file on {self._shown}")
         # An address on the server's disk: its home, the run's id, the path.
         if self._home and uri.startswith(f"{self._home}/"):
             run_id, _, path = uri.removeprefix(f"{self._home}/").partition("/")
@@ -145,7 +145,7 @@ class HttpArtifacts:
                         continue
                     self._learn(root, f"/{unquote(name)}")
                 return unquote(name), unquote("/".join(names[index + 1 :]))
-        raise ArtifactError(f"{uri!r} is no file of a run on {self._shown}")
+        raise ArtifactError(f"{uri!r} is not a file of a run on {self._shown}")
 
     def _root_of(self, run_id: str) -> str | None:
         from tracker.domain.records import Run

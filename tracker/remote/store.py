@@ -174,7 +174,7 @@ class HttpRunStore:
             if type(error) is not NotFound:
                 raise
             # The route is missing, not the run: nothing is known about the run.
-            raise StoreError(f"{self.url} is no tracking server of this version: {error}") from error
+            raise StoreError(f"{self.url} is not a tracking server of this version: {error}") from error
 
     def _get(self, path: str, type: type[T], query: Query | None = None, *, most: int = RECORDS) -> T:
         return self._read(self._ask("GET", path, query=query, most=most), type)
@@ -214,7 +214,7 @@ def _query(**values: str | int | bool | list[str] | None) -> Query:
             texts = value if isinstance(value, list) else [value if isinstance(value, str) else str(value).lower()]
             query[key] = texts
             if not all(map(_is_text, texts)):
-                raise InvalidValue(key, f"{value!r} is no text that can be sent", limit="no lone surrogates")
+                raise InvalidValue(key, f"{value!r} is not a text that can be sent", limit="no lone surrogates")
     return query
 
 

@@ -49,7 +49,9 @@ def find_mounts(plugins: Plugins) -> list[Mounted]:
 
 def _checked(mount: Mount, rules: Rules, others: Sequence[str]) -> Mount:
     if not isinstance(mount.path, str) or not _PATH.fullmatch(mount.path) or {".", ".."} & set(mount.path.split("/")):
-        raise InvalidValue("path", f"{mount.path!r} is no place for an application", limit="/name, or several of these")
+        raise InvalidValue(
+            "path", f"{mount.path!r} is not a path for an application", limit="/name, or several of these"
+        )
     if rules.has_at(mount.path) or any(
         _is_below(mount.path, other) or _is_below(other, mount.path) for other in others
     ):
@@ -57,7 +59,7 @@ def _checked(mount: Mount, rules: Rules, others: Sequence[str]) -> Mount:
     if mount.reads not in ROLES or mount.writes not in ROLES:
         raise InvalidValue("role", f"{mount.reads!r}, {mount.writes!r}", limit=", ".join(ROLES))
     if not callable(mount.app):
-        raise InvalidValue("app", f"{mount.app!r} is no ASGI application")
+        raise InvalidValue("app", f"{mount.app!r} is not an ASGI application")
     return mount
 
 

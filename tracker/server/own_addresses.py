@@ -1,4 +1,4 @@
-"""Records as clients read them: files on the server's disk are told by their addresses on the server.
+"""Records as clients read them: files on the server's disk have addresses on the server.
 
 Clients of any version fetch by such an address; a folder of this machine would tell them nothing but where it is.
 """

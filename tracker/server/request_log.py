@@ -70,7 +70,7 @@ class RequestLog:
         try:
             await self._app(scope, receive, sending)
         except ClientDisconnect:
-            log.debug("%s %s: the client went away", scope["method"], plain_path(scope["path"]))
+            log.debug("%s %s: the client disconnected", scope["method"], plain_path(scope["path"]))
         except Exception:
             log.exception("%s %s failed", scope["method"], plain_path(scope["path"]))
             if not status:

@@ -56,7 +56,7 @@ def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise InvalidValue("host", f"{host!r} is no address of this machine: {error}") from error
+        raise InvalidValue("host", f"{host!r} is not an address of this machine: {error}") from error
     family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     return family, address
 

@@ -356,7 +356,7 @@ class SqlRunStore:
         try:
             schema.ensure(self._engine, create=self._recreate)
         except NoStore as error:
-            raise StoreUnavailable(f"{self.url}: the file at its path is no store") from error
+            raise StoreUnavailable(f"{self.url}: the file at its path is not a store") from error
         self._file = file.identity
 
     def _of_run(self, run_id: str, of: Callable[[Connection, int], T]) -> T:

@@ -57,7 +57,7 @@ def decode_batch(data: bytes) -> Batch:
     except msgspec.ValidationError as error:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidValue("batch", f"{len(data)} bytes that are no batch: {error}", limit="MessagePack") from error
+        raise InvalidValue("batch", f"{len(data)} bytes that are not a batch: {error}", limit="MessagePack") from error
     return batch
 
 

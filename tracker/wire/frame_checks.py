@@ -193,7 +193,7 @@ def _check_block(field: str, block: PointBlock, batch: Batch) -> None:
         raise InvalidValue(field, "no points", limit="at least one")
     _check_keys(field, block.keys)
     if len(set(block.keys)) != len(block.keys):
-        raise InvalidValue(f"{field}.keys", "a key stands there twice", limit="each once")
+        raise InvalidValue(f"{field}.keys", "a key is there twice", limit="each once")
     if len(block.values) != len(block.keys):
         raise InvalidValue(f"{field}.values", f"{len(block.values)} columns", limit=f"one a key: {len(block.keys)}")
     columns: list[tuple[str, Sequence[float]]] = [("numbers", block.numbers), ("ms", block.ms)]

@@ -66,7 +66,9 @@ def _decode(data: bytes, type: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise invalid(error, "answer") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidValue("answer", f"{len(data)} bytes that are no record: {error}", limit="MessagePack") from error
+        raise InvalidValue(
+            "answer", f"{len(data)} bytes that are not a record: {error}", limit="MessagePack"
+        ) from error
 
 
 @cache

@@ -99,14 +99,14 @@ class Checkpoints(FitObserver):
         def copy() -> None:
             with self.fit.guard("keeping a checkpoint"):
                 if written is None and Stamp.of(place) != stamp:
-                    self._say(path, "was deleted or written over before it could be copied")
+                    self._say(path, "was deleted or overwritten before it could be copied")
                     return
                 with nullcontext(place) if written is None else written() as source:
                     recorder.add_checkpoint(source, info, ends_epoch=ends_epoch)
 
         pending_copies.keep(place, copy, self.fit.run.in_background)
 
-    # -- who is watched ------------------------------------------------------------------------------------------
+    # -- wrapping hooks -------------------------------------------------------------------------------------------
 
     def _look_at(self, callback: Any) -> None:
         known = keras.callbacks

@@ -93,7 +93,7 @@ class Decisions:
             return "nan"
         return "stopped" if self._is_stopped() else "completed"
 
-    # -- who is watched ------------------------------------------------------------------------------------------
+    # -- wrapping hooks -------------------------------------------------------------------------------------------
 
     def _look_at(self, callback: Any) -> None:
         known = keras.callbacks
@@ -167,7 +167,7 @@ class Decisions:
 
         self._wrappers.around(callback, "on_epoch_end", before, after)
 
-    # -- what they decided ---------------------------------------------------------------------------------------
+    # -- decisions -----------------------------------------------------------------------------------------------
 
     def _stop_by(self, stopping: Any, logs: Mapping[str, Any]) -> dict[str, Any]:
         return {

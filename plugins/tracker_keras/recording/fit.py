@@ -92,7 +92,7 @@ class ObservedFit(FitState, CallObserver):
             "scheduled": self._decisions.rates.scheduled(),
         }
 
-    # -- what the call tells -------------------------------------------------------------------------------------
+    # -- events of the call --------------------------------------------------------------------------------------
 
     @guarded("reading the rates that the training begins with")
     def train_begun(self) -> None:

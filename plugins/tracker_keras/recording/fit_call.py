@@ -80,7 +80,7 @@ class FitCall:
         self._observers: list[CallObserver] = []
         self._running = 0
 
-    # -- what is known ---------------------------------------------------------------------------------------------
+    # -- known facts ------------------------------------------------------------------------------------------------
 
     def attach(self, callback_list: Any) -> None:
         """Set the CallbackList of this call."""
@@ -147,7 +147,7 @@ class FitCall:
         calls = calls_here()
         return not calls or calls[-1] is self
 
-    # -- who hears of it -------------------------------------------------------------------------------------------
+    # -- observers --------------------------------------------------------------------------------------------------
 
     def observe(self, observer: CallObserver) -> None:
         """Send the events of this call to `observer` until it is over.
@@ -195,7 +195,7 @@ class FitCall:
             concurrent.futures.wait(tuple(getattr(one, "_futures", ())))
 
 
-# -- which call it is --------------------------------------------------------------------------------------------------
+# -- the current call --------------------------------------------------------------------------------------------------
 
 
 class _Here(threading.local):

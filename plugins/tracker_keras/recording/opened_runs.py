@@ -56,11 +56,15 @@ class NewRun:
         for field, wanted in (("experiment", self.experiment), ("name", self.name)):
             if wanted is not None and wanted != (there := getattr(run, field)):
                 raise InvalidValue(
-                    field, f"{wanted!r} was given beside a run with {field} {there!r}", limit="the run's own, or none"
+                    field,
+                    f"{wanted!r} was given together with a run with {field} {there!r}",
+                    limit="the run's own, or none",
                 )
         if self.tags is not None:
             raise InvalidValue(
-                "tags", "they were given beside a run", limit="run.set_tags(…), or start_run(tags=…) without run="
+                "tags",
+                "they were given together with a run",
+                limit="run.set_tags(…), or start_run(tags=…) without run=",
             )
 
 

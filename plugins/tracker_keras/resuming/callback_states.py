@@ -56,11 +56,16 @@ def put_back(callbacks: Iterable[Any], states: Mapping[str, Any], arrays: Arrays
     for name, kind, one in _named(callbacks):
         saved = states.get(name)
         if saved is None:
-            log.warning("resume: %s was not there when the state was saved; it begins anew", name)
+            log.warning("resume: %s has no saved state; it starts from its initial state", name)
         elif kind is None:
             one.load_state_dict(saved["own"])
         elif saved.get("monitor") != getattr(one, "monitor", None):
-            log.warning("resume: %s watched %s, and now %s; it begins anew", name, saved.get("monitor"), one.monitor)
+            log.warning(
+                "resume: %s monitored %s, and now %s; it starts from its initial state",
+                name,
+                saved.get("monitor"),
+                one.monitor,
+            )
         else:
             for key in _KNOWN[kind]:
                 if key in saved:

@@ -73,10 +73,12 @@ class Resumption(CallObserver):
         if not self._is_earlier:
             callback_states.put_back(self._callbacks, state["callbacks"], below(self._arrays, "callbacks"))
             if callback_states.has_stopped(self._callbacks):
-                log.warning("resume: EarlyStopping had ended this training after epoch %d; it trains no more", epoch)
+                log.warning(
+                    "resume: EarlyStopping had ended this training after epoch %d; it is not trained further", epoch
+                )
                 epoch = max(epoch, last)
             elif self._is_complete or (self._epochs is not None and epoch >= self._epochs):
-                log.warning("resume: this training has its %d epochs already; it trains no more", epoch)
+                log.warning("resume: this training already has its %d epochs; it is not trained further", epoch)
                 epoch = max(epoch, last)
             else:
                 log.info("resume: training goes on in epoch %d%s", epoch + 1, f" after batch {batch}" if batch else "")
@@ -101,7 +103,7 @@ class Resumption(CallObserver):
         drawn = below(arrays, "random")
         randomness.put_back(below(arrays, "epoch_random") if batch else drawn)
         if batch and not assign(self._model.metrics_variables, listed(arrays, "metrics")):
-            log.warning("resume: the metrics are others now; this epoch's are those of its rest")
+            log.warning("resume: the model's metrics have changed; those of this epoch are of its remaining batches")
         if batch or before:
             data_position.begin_at(data, before, batch, lambda: randomness.put_back(drawn))
         elif _goes_on(data):
@@ -198,6 +200,8 @@ def _newest(place: ScriptPosition) -> Checkpoint | None:
             limit="one model a run, where it shall be resumed",
         )
     if place.phase > state["phase"] and not place.ended:
-        log.warning("resume: the run was trained anew since its state was saved, and that saved none; a phase begins")
+        log.warning(
+            "resume: the run was trained again since its state was saved, without saving one; a new phase begins"
+        )
         place.newest = None
     return place.newest

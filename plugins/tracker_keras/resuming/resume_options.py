@@ -78,7 +78,7 @@ class ResumeOptions:
             if self._followed is None and given is None and self._resumes:
                 raise InvalidValue(
                     "run",
-                    "a worker beside the chief cannot know which run to resume",
+                    "a worker other than the chief cannot know which run to resume",
                     limit="TRACKER_RUN_ID, the same in every worker, or resume=False in all",
                 )
         if known is not None:

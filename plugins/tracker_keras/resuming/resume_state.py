@@ -78,7 +78,7 @@ class ScriptPosition:
         if asks and run.is_unknown:
             raise StoreUnavailable(
                 "the store did not answer as the run was opened, so whether this training goes on cannot be known; "
-                "start again when it does, or train anew with resume=False"
+                "start again when it does, or train from the beginning with resume=False"
             )
         died = not self.is_complete
         if not died:
@@ -116,7 +116,7 @@ class ScriptPosition:
             check_state(self.newest.state, StatePosition)
         if self.newest is None and progress.next_epoch > 0:
             log.warning(
-                "resume: run %s has %d epochs and no state to go on from; this training begins anew",
+                "resume: run %s has %d epochs and no state to resume from; this training starts from the beginning",
                 run.run_id,
                 progress.next_epoch,
             )
@@ -152,7 +152,7 @@ class ScriptPosition:
                 raise
         if self._home is None:
             raise StoreUnavailable(
-                f"the newest state lies at {self.newest.uri}, which does not answer; start again then"
+                f"the newest state is at {self.newest.uri}, which does not answer; start again once it does"
             )
         return checkpoint_download.fetch(self._home, self.newest, self._run_id, target)
 
@@ -177,7 +177,7 @@ def check_state(state: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
         raise InvalidValue(
             "resume",
             f"the state was not saved by Tracker: {shortened(str(error))}",
-            limit="a state of this training; resume=False trains anew",
+            limit="a state of this training; resume=False trains from the beginning",
         ) from error
 
 

@@ -150,7 +150,7 @@ class StateSaver(FitObserver):
             if self._kept or recorder is None:
                 return
             why = f"; checkpoint={self._every}, and it did {steps} steps" if self._every is not None else ""
-            then = "goes on from the state that it was resumed from" if self.fit.is_resumed else "begins anew"
+            then = "resumes from the same state as this one" if self.fit.is_resumed else "starts from the beginning"
             problem = f"{when} and no state to resume from was saved{why}: started again, this training {then}"
             self.fit.run.report(kind, problem)
             recorder.log_event("state_missing", epoch, {"steps": steps})

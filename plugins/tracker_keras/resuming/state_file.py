@@ -104,7 +104,7 @@ def read_arrays(file: Path) -> tuple[dict[str, Any], list[Any]]:
             what = f"{elsewhere[0]} in {file.name} is the content of another file, which is not read"
             raise InvalidValue("checkpoint", what)
         if GROUP not in opened:
-            raise InvalidValue("checkpoint", f"{file.name} is no state to resume from")
+            raise InvalidValue("checkpoint", f"{file.name} is not a state to resume from")
         variables = json.loads(opened[GROUP]["variables"][()].tobytes())
         if "arrays" in opened[GROUP]:
             opened[GROUP]["arrays"].visititems(take)

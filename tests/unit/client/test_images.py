@@ -96,7 +96,7 @@ def test_the_bytes_of_a_png_file_are_kept(run: Run, store: RunStore) -> None:
         (np.full((2, 2), 1.5), "bright", 0, "1.5"),
         (np.full((2, 2), np.nan), "nan", 0, "nan"),
         (np.zeros((2, 2), dtype="int64"), "integers", 0, "int64"),
-        (b"not a picture", "bytes", 0, "no PNG"),
+        (b"not a picture", "bytes", 0, "not a PNG"),
         ("a text", "text", 0, "shape ()"),
         (np.zeros((2, 2)), "a\nb", 0, "control"),
         (np.zeros((2, 2)), "x" * 251, 0, "250"),

@@ -288,7 +288,7 @@ def test_a_frame_that_the_store_can_never_take_costs_only_itself(
     delivery.finish()
     assert steps_in(store) == list(range(64))
     assert store.get_run("run").status == "finished"
-    assert caplog.text.count("was refused (said once, then counted)") == 1
+    assert caplog.text.count("was refused (logged once, then counted)") == 1
     assert left(home) == ["run.writer.journal.refused"]
 
 

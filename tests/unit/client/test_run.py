@@ -482,7 +482,7 @@ def test_a_home_that_cannot_be_written_is_named(
 def test_a_wrong_mode_is_named(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the variable, what it says and what it may say."""
     monkeypatch.setenv("TRACKER_MODE", "of-line")
-    with pytest.raises(InvalidValue, match="TRACKER_MODE: 'of-line' is no mode.*online, offline, disabled"):
+    with pytest.raises(InvalidValue, match="TRACKER_MODE: 'of-line' is not a mode.*online, offline, disabled"):
         start_run()
 
 

@@ -153,5 +153,5 @@ def test_so_many_lines_and_no_more(caplog: pytest.LogCaptureFixture, monkeypatch
             run.log({f"key{one}": "x"}, step=one)
         said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert len(said) == MOST_SAID + 1
-        assert "is counted in run.problems and not said" in said[-1]
+        assert "are counted in run.problems, not logged" in said[-1]
         assert sum(run.problems.values()) == 200

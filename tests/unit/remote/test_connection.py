@@ -227,7 +227,7 @@ def test_what_can_stand_in_no_path_is_no_run(run_id: str) -> None:
 def test_what_can_stand_in_no_query_is_named() -> None:
     """A text that cannot be sent, or is too long to be, is refused before it is."""
     with closing(HttpRunStore("http://127.0.0.1:9")) as store:
-        with pytest.raises(InvalidValue, match="filter: .* no text that can be sent"):
+        with pytest.raises(InvalidValue, match="filter: .* not a text that can be sent"):
             store.search_runs("params.x = '\ud800'")
         with pytest.raises(InvalidValue, match="bytes of URL .limit: 60000"):
             store.search_runs("x" * 70_000)

@@ -1,4 +1,4 @@
-"""A fit that dies before its first state says that the training begins anew when it is started again."""
+"""A fit that dies before its first state says that the training starts from the beginning when it is started again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_it_is_said_at_the_death(
     said = [one.getMessage() for one in caplog.records if "no state to resume from" in one.getMessage()]
     assert len(said) == 1
     assert "the fit died and no state to resume from was saved" in said[0]
-    assert "started again, this training begins anew" in said[0]
+    assert "started again, this training starts from the beginning" in said[0]
     if "checkpoint" in options:
         assert "checkpoint=5" in said[0]
     assert [event.epoch for event in store.events(run.id) if event.kind == "state_missing"] == [0]

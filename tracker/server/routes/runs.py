@@ -223,7 +223,7 @@ OPERATIONS = [
     Operation(
         method="GET",
         path="/api/v1/runs:find",
-        summary="Runs by a beginning of their id, or by name",
+        summary="Runs by a prefix of their id, or by name",
         handle=find_runs,
         answers=list[Run],
         query=FindQuery,
@@ -256,7 +256,7 @@ OPERATIONS = [
         failures=(404,),
     ),
     _read("", "One run, deleted or not", Run, lambda store, run: store.get_run(run)),
-    _read("/progress", "Where the run stands", Progress, lambda store, run: store.progress(run)),
+    _read("/progress", "The run's progress: epochs and steps so far", Progress, lambda store, run: store.progress(run)),
     _read("/params", "Parameters by key", dict[str, Any], lambda store, run: store.params(run)),
     _read("/tags", "Tags by key", dict[str, str], lambda store, run: store.tags(run)),
     _read("/metrics", "Summaries of the run's series by key", dict[str, Series], lambda store, run: store.metrics(run)),
@@ -278,7 +278,7 @@ OPERATIONS = [
     Operation(
         method="DELETE",
         path=f"{_RUN}/checkpoints/{{checkpoint_id}}/tag",
-        summary="Take a checkpoint's tag off; retention may prune it at once",
+        summary="Remove a checkpoint's tag; retention may prune it at once",
         handle=untag_checkpoint,
         status=204,
         failures=(404,),
