@@ -20,7 +20,7 @@ from tracker_tensorboard.summaries import Summaries
 
 log = logging.getLogger("tracker")
 
-Hear = Callable[[EventSource, Any], None]
+OnEvent = Callable[[EventSource, Any], None]
 
 
 class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras has no types
@@ -71,7 +71,7 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
         self.guard = Guard()
         self._needs_tensorflow = backend == "tensorflow" and (self.update_freq != "epoch" or bool(self._should_trace))
         self._summaries = Summaries(self._heard)
-        self._hear: Hear | None = None
+        self._on_event: OnEvent | None = None
         self._is_in_fit = False
         self._begins_fit = False
         self._run_step: int | None = None
@@ -91,16 +91,16 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
         """Whether events are passed to the function given to `follow`, so that no file needs to be read."""
         return not self._needs_tensorflow
 
-    def follow(self, step: int, epoch: int, hear: Hear) -> None:
+    def follow(self, step: int, epoch: int, on_event: OnEvent) -> None:
         """Use the run's numbers: `step` steps were done before the fit, and `epoch` is the number of Keras' epoch 0.
 
-        `hear` is called with each event that is written without TensorFlow.
+        `on_event` is called with each event that is written without TensorFlow.
         """
         self._run_step, self._first_epoch = step, epoch
         if not self._begins_fit:
             self._epoch_step = self._step_before = self._global_train_batch = step
         if not self._needs_tensorflow:
-            self._hear = hear
+            self._on_event = on_event
 
     def set_model(self, model: Any) -> None:
         """Keras builds a list of callbacks, for a `fit()`, or for an `evaluate()`, which may be inside a fit."""
@@ -111,7 +111,7 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """A fit begins; the number of earlier steps is read when its first epoch begins."""
-        self._hear, self._run_step, self._first_epoch = None, None, 0  # may be left from a fit that died
+        self._on_event, self._run_step, self._first_epoch = None, None, 0  # may be left from a fit that died
         before = self._global_train_batch
         super().on_train_begin(logs)
         self._global_train_batch = before
@@ -151,9 +151,9 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
             self._writers: dict[str, Any] = {}
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """The fit returns; when this returns, all events are in the files and were passed to `hear`."""
+        """The fit returns; when this returns, all events are in the files and were passed to `on_event`."""
         super().on_train_end(logs)
-        self._is_in_fit, self._hear, self._run_step, self._first_epoch = False, None, None, 0
+        self._is_in_fit, self._on_event, self._run_step, self._first_epoch = False, None, None, 0
 
     # -- how the parts of Keras' callback write ------------------------------------------------------------------
 
@@ -209,8 +209,8 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
                 self.__dict__[name] = MethodType(getattr(base, name), self)
 
     def _heard(self, folder: str, event: Any) -> None:
-        """Pass an event to `hear`; called on the thread of a writer."""
-        if (hear := self._hear) is not None:
+        """Pass an event to `on_event`; called on the thread of a writer."""
+        if (on_event := self._on_event) is not None:
             with self.guard("recording TensorBoard's events"):
                 name = os.path.relpath(folder, self.log_dir).replace(os.sep, "/")
-                hear(EventSource(folder=name, name=f"{id(self)}/{name}", in_run_numbers=True), event)
+                on_event(EventSource(folder=name, name=f"{id(self)}/{name}", in_run_numbers=True), event)

@@ -72,7 +72,7 @@ class FitEvents(FitObserver):
         self._steps = BatchSteps(per_call, -(-calls // at_once) if calls else None, steps)
         self._record = EventRecord(self.fit.run, recorder, self._steps, batches=self.fit.log_batches > 0)
         for callback in self._handed:
-            callback.follow(recorder.step(0), recorder.epoch(0), self._hear)
+            callback.follow(recorder.step(0), recorder.epoch(0), self._on_event)
         reader = _Reader(self, self._over)
         self.fit.run.in_background(reader.start)  # who starts a thread waits until it runs
 
@@ -103,7 +103,7 @@ class FitEvents(FitObserver):
         if self._files is not None and self._record is not None:
             # Without TensorFlow nobody wrote a file that is not handed over, and to read one would import it.
             if "tensorflow" in sys.modules:
-                self._files.read(self._hear, until)
+                self._files.read(self._on_event, until)
             self._record.settle()
 
     def _finish(self, sizes: Sizes) -> None:
@@ -115,7 +115,7 @@ class FitEvents(FitObserver):
         with self.fit.guard("keeping TensorBoard's profiles"):
             self._keep_profiles()
 
-    def _hear(self, source: EventSource, event: Any) -> None:
+    def _on_event(self, source: EventSource, event: Any) -> None:
         with self.fit.guard("recording TensorBoard's events"):
             if self._record is not None:
                 self._record.add(source, event)

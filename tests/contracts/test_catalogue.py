@@ -187,11 +187,11 @@ def test_a_deleted_experiment_hides_its_runs(store: SqlRunStore, catalogue: Cata
     assert [store.get_run(run_id).deleted_ms for run_id in ("r1", "r2")] == [20_000, 10_000]
     assert catalogue.runs.detail("r1").run.deleted_ms == 20_000
     assert catalogue.runs.search([id])[0] == []
-    assert [one.run.deleted_ms for one in catalogue.runs.search([id], life="deleted")[0]] == [20_000, 10_000]
+    assert [one.run.deleted_ms for one in catalogue.runs.search([id], lifecycle="deleted")[0]] == [20_000, 10_000]
     catalogue.experiments.restore(id)
     catalogue.experiments.restore(id)
     assert [run.id for run in store.search_runs()] == ["r1"]
-    assert [one.run.id for one in catalogue.runs.search([id], life="deleted")[0]] == ["r2"]
+    assert [one.run.id for one in catalogue.runs.search([id], lifecycle="deleted")[0]] == ["r2"]
 
 
 def test_a_deleted_experiment_takes_no_changes(catalogue: Catalogue) -> None:

@@ -15,7 +15,7 @@ from templates import sqlite_store
 
 from tracker.client.batch_builder import make_batch
 from tracker.domain.calls import batch_of_call
-from tracker.domain.catalogue import AddressAlias, Dataset, DatasetUse, Life, RunDetail
+from tracker.domain.catalogue import AddressAlias, Dataset, DatasetUse, Lifecycle, RunDetail
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.domain.frames import EpochEnded, Frame, RunStarted
 from tracker.domain.vocabulary import RunStatus
@@ -35,7 +35,7 @@ STATUSES: dict[str, list[RunStatus]] = {
     "FAILED": ["failed"],
     "KILLED": ["interrupted", "preempted", "lost"],
 }
-LIVES: dict[Life, str] = {"active": "ACTIVE_ONLY", "deleted": "DELETED_ONLY", "all": "ALL"}
+LIFECYCLES: dict[Lifecycle, str] = {"active": "ACTIVE_ONLY", "deleted": "DELETED_ONLY", "all": "ALL"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Made:
 class Question:
     experiments: Sequence[int]
     filter: str
-    life: Life
+    lifecycle: Lifecycle
     order_by: Sequence[str]
 
 
@@ -155,7 +155,7 @@ def _question(dice: random.Random, experiments: Sequence[int]) -> Question:
             [experiments, experiments[:1], experiments[1:2], experiments[-1:], [experiments[0], 99]]
         ),
         filter=" AND ".join(_leaf(dice) for _ in range(dice.choice([0, 0, 1, 1, 2, 3]))),
-        life=dice.choice(["active", "active", "deleted", "all"]),
+        lifecycle=dice.choice(["active", "active", "deleted", "all"]),
         order_by=[key + dice.choice(["", " ASC", " DESC"]) for key in keys],
     )
 
@@ -215,7 +215,7 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
         found = store.search_runs(
             list(map(str, question.experiments)),
             question.filter,
-            ViewType.from_string(LIVES[question.life].lower()),
+            ViewType.from_string(LIFECYCLES[question.lifecycle].lower()),
             1000,
             list(question.order_by),
         )
@@ -283,7 +283,7 @@ def found(store: SqlRunStore, question: Question, limit: int) -> list[str]:
         page, token = store.catalogue.runs.search(
             question.experiments,
             question.filter,
-            life=question.life,
+            lifecycle=question.lifecycle,
             order_by=question.order_by,
             limit=limit,
             page_token=token,
@@ -304,7 +304,7 @@ def test_every_search_finds_what_mlflow_finds_in_its_order(store: SqlRunStore, o
 
 def test_details_show_what_mlflow_shows(store: SqlRunStore, oracle: Oracle) -> None:
     """Last values of metrics, parameters, tags, data sets and times are those of MLflow's runs."""
-    details, _ = store.catalogue.runs.search(range(5), life="all")
+    details, _ = store.catalogue.runs.search(range(5), lifecycle="all")
     assert len(details) == RUNS
     for detail in details:
         theirs = oracle.shown[detail.run.id]
@@ -330,15 +330,15 @@ def _unclipped(value: float) -> str:
 
 
 def test_a_token_holds_for_its_own_search_only(store: SqlRunStore) -> None:
-    """A token of other experiments, another life, filter or order is refused; ids in any order are the same search."""
+    """A token of other experiments, another lifecycle, filter or order is refused; ids in any order are the same search."""
     search = store.catalogue.runs.search
-    page, token = search([0, 1], "metrics.loss > -2", life="all", order_by=["run_name"], limit=3)
+    page, token = search([0, 1], "metrics.loss > -2", lifecycle="all", order_by=["run_name"], limit=3)
     assert token is not None
-    again, _ = search([1, 0, 1], "metrics.loss > -2", life="all", order_by=["run_name"], limit=3, page_token=token)
+    again, _ = search([1, 0, 1], "metrics.loss > -2", lifecycle="all", order_by=["run_name"], limit=3, page_token=token)
     assert not {one.run.id for one in page} & {one.run.id for one in again}
     others: list[dict[str, Any]] = [
         {"experiment_ids": [0, 1, 2]},
-        {"life": "active"},
+        {"lifecycle": "active"},
         {"filter": ""},
         {"order_by": ["run_name DESC"]},
         {"page_token": "x"},
@@ -346,7 +346,7 @@ def test_a_token_holds_for_its_own_search_only(store: SqlRunStore) -> None:
     for other in others:
         same: dict[str, Any] = {"experiment_ids": [0, 1], "filter": "metrics.loss > -2", "order_by": ["run_name"]}
         with pytest.raises(InvalidPageToken):
-            search(**{**same, "life": "all", "page_token": token, **other})
+            search(**{**same, "lifecycle": "all", "page_token": token, **other})
     with pytest.raises(InvalidPageToken):
         store.search_runs("metrics.loss > -2", order_by=["run_name"], page_token=token)
 

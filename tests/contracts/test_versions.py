@@ -61,7 +61,7 @@ class Lab:
         self.store.append(type(batch)("r", "w", self.number + 1, self.number))
 
     def version(self) -> RunVersion:
-        found, _ = self.store.catalogue.runs.search_encoded([0], life="all", encoded=AsTheyStand())
+        found, _ = self.store.catalogue.runs.search_encoded([0], lifecycle="all", encoded=AsTheyStand())
         return next(one for one in found if one.run_id == "r")
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tracker.domain.records import Run, Series
 
-Life = Literal["active", "deleted", "all"]
+Lifecycle = Literal["active", "deleted", "all"]
 """Which experiments, runs or models are meant."""
 
 ModelStatus = Literal["pending", "ready", "failed"]

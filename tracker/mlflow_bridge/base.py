@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tracker.domain.catalogue import ExperimentDetail, Life
+from tracker.domain.catalogue import ExperimentDetail, Lifecycle
 from tracker.domain.errors import ExperimentNotFound
 from tracker.domain.frames import Batch
 from tracker.domain.identity import now_ms
@@ -17,7 +17,7 @@ from tracker.mlflow_bridge.mlflow_limits import experiment_key, refuse
 if TYPE_CHECKING:
     from tracker.store.store import SqlRunStore
 
-_LIVES: dict[str, Life] = {"ACTIVE_ONLY": "active", "DELETED_ONLY": "deleted", "ALL": "all"}
+_LIFECYCLES: dict[str, Lifecycle] = {"ACTIVE_ONLY": "active", "DELETED_ONLY": "deleted", "ALL": "all"}
 _MOST_IDS = 2**31
 
 
@@ -38,8 +38,8 @@ class BridgeBase:
         self._log = store.append if log is None else log
         self._clock = clock
 
-    def _experiment(self, experiment_id: str | int | None, life: Life = "all") -> ExperimentDetail:
-        """The experiment; BridgeError if there is none, or none in the lifecycle stage `life`."""
+    def _experiment(self, experiment_id: str | int | None, lifecycle: Lifecycle = "all") -> ExperimentDetail:
+        """The experiment; BridgeError if there is none, or none in the lifecycle stage `lifecycle`."""
         key = experiment_key(experiment_id)
         found = None
         if 0 <= key < _MOST_IDS:
@@ -49,7 +49,7 @@ class BridgeBase:
             except BridgeError as error:
                 if not isinstance(error.__cause__, ExperimentNotFound):
                     raise
-        if found is None or (life != "all" and (life == "deleted") != (found.deleted_ms is not None)):
+        if found is None or (lifecycle != "all" and (lifecycle == "deleted") != (found.deleted_ms is not None)):
             raise BridgeError("RESOURCE_DOES_NOT_EXIST", f"No Experiment with id={key} exists")
         return found
 
@@ -61,9 +61,9 @@ class BridgeBase:
         return found
 
 
-def life_of(view_type: str) -> Life:
+def lifecycle_of(view_type: str) -> Lifecycle:
     """The lifecycle stage of MLflow's view type."""
     try:
-        return _LIVES[view_type]
+        return _LIFECYCLES[view_type]
     except KeyError:
-        refuse(f"Invalid view type: {view_type!r}. Expected one of {list(_LIVES)}")
+        refuse(f"Invalid view type: {view_type!r}. Expected one of {list(_LIFECYCLES)}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tracker.mlflow_bridge import record_entities
-from tracker.mlflow_bridge.base import BridgeBase, life_of
+from tracker.mlflow_bridge.base import BridgeBase, lifecycle_of
 from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.mlflow_limits import check_max_results, experiment_key
 
@@ -80,7 +80,7 @@ class Fragments(BridgeBase):
             return self.store.catalogue.runs.search_encoded(
                 ids,
                 filter or "",
-                life=life_of(run_view_type),
+                lifecycle=lifecycle_of(run_view_type),
                 order_by=order_by or (),
                 limit=limit,
                 page_token=page_token or None,

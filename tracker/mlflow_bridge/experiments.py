@@ -7,7 +7,7 @@ from typing import Any
 
 from tracker.domain.catalogue import ExperimentDetail
 from tracker.mlflow_bridge import record_entities
-from tracker.mlflow_bridge.base import BridgeBase, life_of
+from tracker.mlflow_bridge.base import BridgeBase, lifecycle_of
 from tracker.mlflow_bridge.bridge_entities import BridgeError, ExperimentEntity, Text
 from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.in_memory_filters import NUMBER_OPS, Condition, conditions, order_term, ordered
@@ -116,7 +116,7 @@ class Experiments(BridgeBase):
         keys = _keys(order_by or _ORDER)
         start = offset_of(page_token)
         with spoken():
-            found = self.catalogue.experiments.listed(life_of(view_type))
+            found = self.catalogue.experiments.listed(lifecycle_of(view_type))
         chosen = ordered((one for one in found if all(test(one) for test in tests)), keys)
         page = [record_entities.experiment(one, self.locations) for one in chosen[start : start + limit]]
         return page, token_at(start + limit) if len(chosen) > start + limit else None

@@ -10,7 +10,7 @@ from tracker.domain.errors import KeyNotFound
 from tracker.domain.frames import Batch
 from tracker.domain.identity import new_run_id, new_run_name
 from tracker.mlflow_bridge import derived_keys, record_entities
-from tracker.mlflow_bridge.base import BridgeBase, life_of
+from tracker.mlflow_bridge.base import BridgeBase, lifecycle_of
 from tracker.mlflow_bridge.bridge_entities import BridgeError, Metric, RunEntity, RunInfo, Text
 from tracker.mlflow_bridge.bridge_errors import spoken
 from tracker.mlflow_bridge.mlflow_limits import (
@@ -126,7 +126,7 @@ class Runs(BridgeBase):
             details, token = self.catalogue.runs.search(
                 ids,
                 filter or "",
-                life=life_of(run_view_type),
+                lifecycle=lifecycle_of(run_view_type),
                 order_by=order_by or (),
                 limit=limit,
                 page_token=page_token or None,

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Update, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tracker.domain.catalogue import ExperimentDetail, Life
+from tracker.domain.catalogue import ExperimentDetail, Lifecycle
 from tracker.domain.errors import ExperimentDeleted, ExperimentExists, ExperimentNotFound, KeyNotFound
 from tracker.domain.limits import check_experiment
 from tracker.store.catalogue.base import CataloguePart
@@ -52,13 +52,13 @@ class ExperimentCatalogue(CataloguePart):
             found = connection.execute(select(experiments).where(experiments.c.name == name)).all()
             return _details(connection, found, experiment_tags.c.experiment_id == found[0].id)[0] if found else None
 
-    def listed(self, life: Life = "active") -> Sequence[ExperimentDetail]:
-        """All experiments of that life, by id."""
+    def listed(self, lifecycle: Lifecycle = "active") -> Sequence[ExperimentDetail]:
+        """All experiments in that lifecycle stage, by id."""
         with self._reading() as connection:
             statement: Select[Any] = select(experiments).order_by(experiments.c.id)
-            if life != "all":
+            if lifecycle != "all":
                 deleted = experiments.c.deleted_ms.is_not(None)
-                statement = statement.where(deleted if life == "deleted" else ~deleted)
+                statement = statement.where(deleted if lifecycle == "deleted" else ~deleted)
             return _details(connection, connection.execute(statement).all())
 
     def rename(self, id: int, name: str) -> None:

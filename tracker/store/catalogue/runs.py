@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import delete, or_, select
 
-from tracker.domain.catalogue import AddressAlias, Life, RunDetail
+from tracker.domain.catalogue import AddressAlias, Lifecycle, RunDetail
 from tracker.domain.errors import KeyNotFound, RunExists, RunNotFound
 from tracker.domain.limits import check_name, check_run_id
 from tracker.domain.records import Run
@@ -119,7 +119,7 @@ class RunCatalogue(CataloguePart):
         experiment_ids: Iterable[int],
         filter: str = "",
         *,
-        life: Life = "active",
+        lifecycle: Lifecycle = "active",
         order_by: Iterable[str] = (),
         limit: int = 1000,
         page_token: str | None = None,
@@ -133,7 +133,7 @@ class RunCatalogue(CataloguePart):
         return self.search_encoded(
             experiment_ids,
             filter,
-            life=life,
+            lifecycle=lifecycle,
             order_by=order_by,
             limit=limit,
             page_token=page_token,
@@ -146,7 +146,7 @@ class RunCatalogue(CataloguePart):
         experiment_ids: Iterable[int],
         filter: str = "",
         *,
-        life: Life = "active",
+        lifecycle: Lifecycle = "active",
         order_by: Iterable[str] = (),
         limit: int = 1000,
         page_token: str | None = None,
@@ -162,7 +162,7 @@ class RunCatalogue(CataloguePart):
                 connection,
                 experiment_ids,
                 filter,
-                life=life,
+                lifecycle=lifecycle,
                 order_by=order_by,
                 limit=limit,
                 page_token=page_token,

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, func, literal, or_, select
 
-from tracker.domain.catalogue import Life
+from tracker.domain.catalogue import Lifecycle
 from tracker.domain.errors import ExperimentNotFound, InvalidValue
 from tracker.domain.limits import check_experiment
 from tracker.store.database.dialect import possible_ids
@@ -26,7 +26,7 @@ _with_hidden = tuple(
 
 @dataclass(frozen=True)
 class Scope:
-    """Runs of a `life` in the experiments `ids`, of which those in `hidden` are deleted.
+    """Runs in the stage `lifecycle` of the experiments `ids`, of which those in `hidden` are deleted.
 
     `ids` None means all experiments that are not deleted. `asked` has the ids that the caller asked for, so that a page
     token stays valid while experiments are added and removed.
@@ -35,7 +35,7 @@ class Scope:
     asked: tuple[int, ...] | None
     ids: tuple[int, ...] | None
     hidden: tuple[int, ...] = ()
-    life: Life = "active"
+    lifecycle: Lifecycle = "active"
 
     @classmethod
     def named(cls, connection: Connection, names: Iterable[str] | None) -> Scope:
@@ -57,8 +57,8 @@ class Scope:
         return cls(ids, ids)
 
     @classmethod
-    def of(cls, connection: Connection, ids: Iterable[int], life: Life) -> Scope:
-        """The runs of that life in the experiments with these ids; unknown ids are ignored."""
+    def of(cls, connection: Connection, ids: Iterable[int], lifecycle: Lifecycle) -> Scope:
+        """The runs in that lifecycle stage of the experiments with these ids; unknown ids are ignored."""
         asked = tuple(sorted(set(ids)))
         if len(asked) > MAX_EXPERIMENTS:
             raise InvalidValue("experiment_ids", f"{len(asked)} ids", limit=f"{MAX_EXPERIMENTS} ids")
@@ -66,23 +66,23 @@ class Scope:
         known = experiments.c.id.in_(possible_ids(asked))
         rows = connection.execute(statement.where(known).order_by(experiments.c.id)).all()
         hidden = tuple(row.id for row in rows if row.deleted_ms is not None)
-        shown = tuple(row.id for row in rows if life != "active" or row.deleted_ms is None)
-        return cls(asked, shown, hidden, life)
+        shown = tuple(row.id for row in rows if lifecycle != "active" or row.deleted_ms is None)
+        return cls(asked, shown, hidden, lifecycle)
 
     @property
     def columns(self) -> tuple[ColumnElement[Any], ...]:
         """Columns of `runs`; `deleted_ms` falls back to the experiment's."""
-        return _plain if self.life == "active" else _with_hidden
+        return _plain if self.lifecycle == "active" else _with_hidden
 
     def where(self, dialect: str, *, in_order: bool) -> list[Clause]:
         """The conditions on `runs`; `in_order` allows an index on the order of start."""
-        return [*self._of_life(), self._of_experiments(dialect, in_order)]
+        return [*self._of_lifecycle(), self._of_experiments(dialect, in_order)]
 
-    def _of_life(self) -> list[Clause]:
+    def _of_lifecycle(self) -> list[Clause]:
         gone = runs.c.deleted_ms.is_not(None)
-        if self.life == "deleted":
+        if self.lifecycle == "deleted":
             return [or_(gone, runs.c.experiment_id.in_(self.hidden)) if self.hidden else gone]
-        return [runs.c.deleted_ms.is_(None)] if self.life == "active" else []
+        return [runs.c.deleted_ms.is_(None)] if self.lifecycle == "active" else []
 
     def _of_experiments(self, dialect: str, in_order: bool) -> Clause:
         if self.ids is None:

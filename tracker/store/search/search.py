@@ -34,7 +34,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from tracker.domain.catalogue import AddressAlias, Life
+from tracker.domain.catalogue import AddressAlias, Lifecycle
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.query.filter_parser import parse_filter, parse_order
 from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, OrderTerm
@@ -90,7 +90,7 @@ def search_like_mlflow(
     experiment_ids: Iterable[int],
     filter: str = "",
     *,
-    life: Life = "active",
+    lifecycle: Lifecycle = "active",
     order_by: Iterable[str] = (),
     limit: int = 100,
     page_token: str | None = None,
@@ -98,11 +98,11 @@ def search_like_mlflow(
 ) -> tuple[list[Row[Any]], str | None]:
     """`search` in the experiments with these ids, in MLflow's order; unknown ids are ignored.
 
-    `life` says which runs; one of a deleted experiment is deleted. See `OrderRules` for the order.
+    `lifecycle` says which runs; one of a deleted experiment is deleted. See `OrderRules` for the order.
     """
     wanted = _parsed(filter, order_by, limit)
     return _page(
-        connection, wanted, Scope.of(connection, experiment_ids, life), OrderRules.MLFLOW, limit, page_token, alias
+        connection, wanted, Scope.of(connection, experiment_ids, lifecycle), OrderRules.MLFLOW, limit, page_token, alias
     )
 
 
@@ -129,7 +129,7 @@ def _page(
 ) -> tuple[list[Row[Any]], str | None]:
     node, terms = wanted
     found = _Search(connection, node, scope, rules, alias)
-    query = repr((node, terms, scope.asked, scope.life, rules.value)).encode()
+    query = repr((node, terms, scope.asked, scope.lifecycle, rules.value)).encode()
     place = None if page_token is None else read_token(page_token, query, found.sort(terms).keys)
     page = [] if scope.ids == () else found.page(terms, place, limit + 1)
     token = write_token(query, page[limit - 1][0]) if len(page) > limit else None
