@@ -39,8 +39,9 @@ def free_ports(count: int) -> list[str]:
 def train_together(kind: str, folder: Path) -> list[dict[str, Any]]:
     """What each of two workers said."""
     ports = free_ports(2)
-    # With JAX the worker looks whether ours imports TensorFlow, which a process that is forked has imported already.
-    start = subprocess.Popen if kind == "jax" else functools.partial(Preloaded, backend=kind)
+    forked = functools.partial(Preloaded, backend=kind)
+    # The chief looks whether ours imports TensorFlow with JAX; a process that is forked has imported it already.
+    starts = [subprocess.Popen if kind == "jax" else forked, forked]
     with contextlib.ExitStack() as stack:
         workers = [
             stack.enter_context(
@@ -54,7 +55,7 @@ def train_together(kind: str, folder: Path) -> list[dict[str, Any]]:
                     start_new_session=True,
                 )
             )
-            for index in range(2)
+            for index, start in enumerate(starts)
         ]
         try:
             said = [worker.communicate(timeout=DEADLINE_S) for worker in workers]
