@@ -10,18 +10,23 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 from draws import SEED
 from templates import sqlite_store
 
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
 TESTS = Path(__file__).parent
 
 
 _FIRST = ("e2e", "contracts", "migrations")
 """Folders of tests that take long: in the end there are short ones, so that no worker waits long for another."""
+_KERAS = ("keras", "e2e/field/", "test_browser.py", "test_load_checkpoint", "test_plugins", "test_foreign_store")
+"""What is in the names of files that train."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,7 +60,8 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several workers one has a file's tests, those of an `xdist_group`, or those of a folder of short ones.
 
-    What such a folder imports, Keras say, is then imported by one worker alone.
+    What such a folder imports, MLflow say, is then imported by one worker alone. Trainings are the first worker's as long
+    as there is other work: a process that has imported Keras, from which they are forked, takes a worker 5 s a backend.
     """
     from xdist.scheduler import LoadGroupScheduling
 
@@ -63,6 +69,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             scope = super()._split_scope(nodeid).partition("::")[0]
             return scope.rpartition("/")[0] if scope.startswith("tests/unit/") else scope
+
+        def _assign_work_unit(self, node: WorkerController) -> None:
+            first = node is self.nodes[0]
+            found = next((one for one in self.workqueue if any(word in one for word in _KERAS) is first), None)
+            if found is not None:
+                self.workqueue.move_to_end(found, last=False)
+            super()._assign_work_unit(node)
 
     return Files(config, log)
 

@@ -101,7 +101,7 @@ def edit(*path: Any, to: Any) -> Callable[[Any], None]:
     (edit("items", 0, 1, 5, to="h" * 251), "items[0].host"), (edit("items", 0, 1, 4, to="x\n"), "items[0].artifact_uri"),
     (edit("items", 1, 1, 2, to=-1), "items[1].epoch"), (edit("items", 1, 1, 3, to=2**31), "items[1].fit"),
     (edit("items", 2, 1, 3, "lr", to="x" * 70_000), "parameter 'lr'"),
-    (edit("items", 2, 1, 3, "lr", to=[[]] * 3_000_000), "parameter 'lr'"),
+    (edit("items", 2, 1, 3, "lr", to=[[]] * 100_000), "parameter 'lr'"),
     (edit("items", 2, 1, 3, "lr", to=[[]] * 5_000_000), "items[2]"),
     (edit("items", 4, 1, 2, to="k" * 251), "items[4].kind"), (edit("items", 4, 1, 2, to=""), "items[4].kind"),
     (edit("items", 4, 1, 6, to={"why": "x" * 2**20}), "items[4].detail"), (edit("items", 4, 1, 4, to=-1), "items[4].step"),
