@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from draws import daily
 from e2e.keras_lab import training
 
 import tracker
@@ -16,7 +17,13 @@ from tracker.domain.ports import RunStore
 from tracker.domain.records import Event
 
 TUTORIAL = Path(__file__).with_name("tutorial.py")
-NAMES = ("periodic", "best_only", "early_stopping", "schedule", "tensorboard", "all")
+NAMES = ("periodic", *daily(("best_only", "early_stopping", "schedule", "tensorboard"), "tutorial"), "all")
+"""What `all` has in one training, the others have by themselves: one of them, another one every day."""
+
+
+def of_today(*names: str) -> list[str]:
+    """Those of the trainings that are made."""
+    return [name for name in names if name in NAMES]
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Tutorial:
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tutorial]:
     folder = tmp_path_factory.mktemp("tutorial")
-    done = training([TUTORIAL], folder, "tensorflow", timeout=200)
+    done = training([TUTORIAL, *NAMES], folder, "tensorflow", timeout=200)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "tracking" not in done.stderr
     parts = re.split(r"^== (\w+)$", done.stdout, flags=re.M)
@@ -67,7 +74,7 @@ def test_each_epoch_line_is_an_epoch(tutorial: Tutorial, name: str) -> None:
         assert "learning_rate" in epoch.metrics
 
 
-@pytest.mark.parametrize("name", ["best_only", "all"])
+@pytest.mark.parametrize("name", of_today("best_only", "all"))
 def test_best_only_saves_what_it_said_it_saved(tutorial: Tutorial, name: str) -> None:
     """Each "improved" is a checkpoint of that epoch and value, though all of them went into one file."""
     said = re.findall(r"Epoch (\d+): val_loss improved from \S+ to ([\d.]+), saving model", tutorial.printed[name])
@@ -96,7 +103,7 @@ def test_periodic_saves(tutorial: Tutorial) -> None:
         assert got.read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["early_stopping", "all"])
+@pytest.mark.parametrize("name", of_today("early_stopping", "all"))
 def test_the_stop_after_patience_3(tutorial: Tutorial, name: str) -> None:
     """When it stopped, what it restored, and the fit's outcome are what Keras printed."""
     stopped = int(re.findall(r"Epoch (\d+): early stopping", tutorial.printed[name])[0])
@@ -117,15 +124,15 @@ def test_the_stop_after_patience_3(tutorial: Tutorial, name: str) -> None:
 
 def test_the_restored_model_is_that_of_the_best_epoch(tutorial: Tutorial) -> None:
     """What evaluate() says of the stopped model is what the store says of the run's best epoch."""
-    printed = re.findall(r"^evaluate ([\d.]+) ([\d.]+)$", tutorial.printed["early_stopping"], re.M)
+    printed = re.findall(r"^evaluate ([\d.]+) ([\d.]+)$", tutorial.printed["all"], re.M)
     ((loss, accuracy),) = printed
-    run = tutorial.store.get_run(tutorial.id("early_stopping"))
+    run = tutorial.store.get_run(tutorial.id("all"))
     best = tutorial.store.epochs(run.id)[run.best_epoch or 0].metrics
     assert best["val_loss"] == pytest.approx(float(loss), abs=1e-6)
     assert best["val_accuracy"] == pytest.approx(float(accuracy), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["schedule", "all"])
+@pytest.mark.parametrize("name", of_today("schedule", "all"))
 def test_the_rate_before_and_after_the_schedule(tutorial: Tutorial, name: str) -> None:
     """The series has each epoch's rate, and each change says who made it, from what, and to what."""
     said = [float(rate) for rate in re.findall(r"setting learning rate to ([\d.e-]+)\.$", tutorial.printed[name], re.M)]
@@ -140,7 +147,7 @@ def test_the_rate_before_and_after_the_schedule(tutorial: Tutorial, name: str) -
     assert [event.detail["to"] for event in changed] == pytest.approx([said[epoch] for epoch in after])
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "all"])
+@pytest.mark.parametrize("name", of_today("tensorboard", "all"))
 def test_the_histograms(tutorial: Tutorial, name: str) -> None:
     """Each weight has a distribution for each epoch, of as many values as it has."""
     epochs = len(epoch_lines(tutorial.printed[name]))
@@ -154,9 +161,10 @@ def test_the_histograms(tutorial: Tutorial, name: str) -> None:
     assert sorted({sum(one.counts) for one in kept}) == sorted({3 * 3 * 16, 16, 576 * 64, 64, 64 * 10, 10})
 
 
-def test_the_graph_and_the_images(tutorial: Tutorial) -> None:
+@pytest.mark.parametrize("name", of_today("tensorboard", "all"))
+def test_the_graph_and_the_images(tutorial: Tutorial, name: str) -> None:
     """What TensorBoard was asked to draw is among the run's files."""
-    run = tutorial.store.get_run(tutorial.id("tensorboard"))
+    run = tutorial.store.get_run(tutorial.id(name))
     root = Path(run.artifact_uri.removeprefix("file://"))
     files = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()]
     assert any(name.startswith("images/") and name.endswith(".png") for name in files)

@@ -1,6 +1,11 @@
-"""The tutorial on four callbacks, typed as it is printed: only TrackerCallback is added. Run as a script."""
+"""The tutorial on four callbacks, typed as it is printed: only TrackerCallback is added.
+
+Run as a script, with the names of the trainings to make: `python tutorial.py NAME…`.
+"""
 
 from __future__ import annotations
+
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +40,8 @@ def build_model():  # type: ignore[no-untyped-def]
 
 
 def train(name, epochs, *callbacks):  # type: ignore[no-untyped-def]
+    if name not in sys.argv[1:]:
+        return None
     print(f"== {name}", flush=True)
     with tracker.start_run("tutorial", name=name) as run:
         model = build_model()
@@ -55,11 +62,10 @@ train(
 train("best_only", 10, ModelCheckpoint("best_model.keras", monitor="val_loss", save_best_only=True, verbose=1))
 
 # EarlyStopping.
-stopped = train(
+train(
     "early_stopping", 60,
     EarlyStopping(monitor="val_loss", patience=3, restore_best_weights=True, verbose=1),
 )  # fmt: skip
-print("evaluate", *stopped.evaluate(x_test, y_test, verbose=0))
 
 
 # LearningRateScheduler.
@@ -80,6 +86,7 @@ model = train(
     ModelCheckpoint("all.keras", monitor="val_loss", save_best_only=True, verbose=1),
     EarlyStopping(monitor="val_loss", patience=3, restore_best_weights=True, verbose=1),
     LearningRateScheduler(scheduler, verbose=1),
-    TensorBoard(log_dir="./logs_all", histogram_freq=1),
+    TensorBoard(log_dir="./logs_all", histogram_freq=1, write_graph=True, write_images=True),
 )  # fmt: skip
+print("evaluate", *model.evaluate(x_test, y_test, verbose=0))
 np.savez("all.npz", *model.get_weights())
