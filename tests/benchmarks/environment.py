@@ -58,7 +58,7 @@ def child_variables(folder: Path) -> dict[str, str]:
 
 
 def make_environment(folder: Path, requirements: tuple[str, ...], *, alone: bool = False) -> Path:
-    """The Python of a virtual environment in `folder` with `requirements` installed; made anew when these change.
+    """The Python of a virtual environment in `folder` with `requirements` installed; created again when these change.
 
     `alone` leaves out what they depend on.
     """

@@ -18,7 +18,7 @@ BESIDE = {
 
 
 def fit(variants: Variants) -> str:
-    """`fit()` with the callback against none, with other callbacks beside it and without."""
+    """`fit()` with the callback against none, with and without other callbacks."""
     return section(
         "## `fit()` with `TrackerCallback` against none",
         "Target: ≤ 1 %, epoch logging, with Keras' four callbacks in both and with none. The demo's digits MLP, "

@@ -1,4 +1,4 @@
-"""What of ours runs inside `fit()`: our hooks, those that we put around others', and our threads beside."""
+"""Our code that runs during `fit()`: our hooks, our wrappers of other callbacks' hooks, and our threads."""
 
 from __future__ import annotations
 

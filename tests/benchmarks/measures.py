@@ -169,7 +169,7 @@ def _resident() -> int:
 
 
 def _reset_peak() -> bool:
-    """Let the kernel count the peak anew; False where it does not offer that, and samples must do."""
+    """Reset the kernel's count of the peak; False where it has none, and samples are taken instead."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""The server's benchmarks: Tracker beside its peers, written to their part of BENCHMARKS.md. `--help` has the options."""
+"""The server's benchmarks: Tracker and its peers, written to their part of BENCHMARKS.md. `--help` has the options."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class ArtifactHomeContract:
         assert got.stat().st_size == 3_000_000
 
     def test_a_target_that_cannot_be(self, home_of_files: ArtifactHome, source: Path, tmp_path: Path) -> None:
-        """A folder in the place of the target is an error, and nothing of the file stays beside it."""
+        """A folder in the place of the target is an error, and no part of the file is left."""
         uri, _ = home_of_files.put("run", "x", source)
         target = tmp_path / "got" / "inner"
         target.mkdir(parents=True)
@@ -69,7 +69,7 @@ class ArtifactHomeContract:
         assert list(target.parent.iterdir()) == [target]
 
     def test_digest_in_the_path(self, home_of_files: ArtifactHome, source: Path) -> None:
-        """`{sha256}` in a path stands for the digest, so that equal bytes are stored once."""
+        """`{sha256}` in a path is replaced by the digest, so that equal bytes are stored once."""
         first = home_of_files.put("run", "c/{sha256}.keras", source)
         assert home_of_files.put("run", "c/{sha256}.keras", source) == first
         assert home_of_files.list("run") == [f"c/{first[1]}.keras"]

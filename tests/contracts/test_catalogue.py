@@ -34,7 +34,7 @@ DATA = DatasetUse(dataset=Dataset(name="mnist", digest="d", source_type="code", 
 
 
 class Clock:
-    """A clock that stands until it is set."""
+    """A clock that does not advance until it is set."""
 
     def __init__(self) -> None:
         self.ms = 10_000
@@ -364,7 +364,7 @@ CHANGES: dict[str, Callable[[SqlRunStore], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_raises_the_version(store: SqlRunStore, catalogue: Catalogue, change: str) -> None:
-    """What was read of a run at one version is good while the version stands."""
+    """What was read of a run at one version is valid while the version is unchanged."""
     start(catalogue, "r", t="1")
     before = version(store, "r")
     CHANGES[change](store)

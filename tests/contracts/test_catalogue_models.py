@@ -68,7 +68,7 @@ def test_a_run_shows_the_data_sets_it_used(catalogue: Catalogue) -> None:
 
 
 def test_runs_of_one_experiment_share_a_data_set(catalogue: Catalogue) -> None:
-    """What was said first of a name and digest stands within an experiment; another experiment has its own."""
+    """The first description of a name and digest is kept within an experiment; another experiment has its own."""
     other = catalogue.experiments.create("other")
     catalogue.runs.create("o", other, name="n", started_ms=1, artifact_uri="file:///", tags={})
     for run_id, dataset in (("r", MNIST), ("s", replace(MNIST, source="changed")), ("o", replace(MNIST, source="own"))):
@@ -155,7 +155,7 @@ def test_a_model_is_read_as_it_was_created(catalogue: Catalogue) -> None:
 
 
 def test_a_model_changes(catalogue: Catalogue) -> None:
-    """What is given is set beside what stands, and every change is an update."""
+    """Given tags and parameters are added to the existing ones, and every change is an update."""
     make(catalogue)
     first = catalogue.models.get("m")
     ready = catalogue.models.change("m", status="ready", tags={"a": "1", "b": "1"})
@@ -184,7 +184,7 @@ def test_models_are_listed_newest_first(catalogue: Catalogue) -> None:
 
 
 def test_a_model_is_measured_once(catalogue: Catalogue) -> None:
-    """A metric that stands, in this call or in an earlier one, is not stored again; NaN is itself, infinity is kept."""
+    """A metric that is stored already, by this call or an earlier one, is not stored again; NaN equals NaN, infinity is kept."""
     make(catalogue)
     nan, inf = replace(ACC, value=math.nan), replace(ACC, value=math.inf, dataset_name=None, dataset_digest=None)
     catalogue.models.add_metrics("m", [ACC, nan, ACC, nan])
@@ -254,6 +254,6 @@ def test_a_removed_model_leaves_nothing(catalogue: Catalogue) -> None:
 
 @pytest.mark.parametrize("id", ["nowhere", "a\x00b", "a\udcffb", ""])
 def test_ids_that_no_model_has(catalogue: Catalogue, id: str) -> None:
-    """Whatever text stands for an id in a path is not found, in each database."""
+    """Any text in place of an id in a path is not found, in each database."""
     with pytest.raises(ModelNotFound):
         catalogue.models.get(id)

@@ -396,7 +396,7 @@ def test_our_facts_are_found_under_the_names_that_mlflow_shows(any_url: str) -> 
 
 
 def test_conditions_on_places_are_about_what_clients_are_told(any_url: str) -> None:
-    """With a alias each operator compares the place as it is told, for runs that are kept as the alias says."""
+    """With an alias each operator compares the address that is shown, for runs that the alias covers."""
     alias = AddressAlias("file:///home/{run}", "shown:/{experiment}/{run}/files")
     with SqlRunStore.open(any_url) as store:
         for run_id, place in {"a": "file:///home/a", "b": "file:///home/b", "c": "s3://c"}.items():

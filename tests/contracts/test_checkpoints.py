@@ -157,17 +157,17 @@ class CheckpointContract:
         assert [one.is_best for one in lab.all()] == [True, True, False]
 
     def test_who_logs_it_may_say_what_is_best(self, lab: Lab) -> None:
-        """A word of the caller's stands, whatever the metrics say."""
+        """The caller's `is_best` is kept, whatever the metrics are."""
         lab.send(ended(0, 0.5), lab.saved(0, is_best=False), ended(1, 0.9), lab.saved(1, is_best=True))
         assert [one.is_best for one in lab.all()] == [False, True]
 
     def test_oldest_first_by_time(self, lab: Lab) -> None:
-        """What a dead process left is shipped later, and stands where it belongs."""
+        """What a dead process left is shipped later, and is at its place in the order."""
         lab.send(lab.saved(3, ms=9000), lab.saved(1, ms=7000), lab.saved(2, ms=8000))
         assert [one.epoch for one in lab.all()] == [1, 2, 3]
 
     def test_superseded_is_kept_and_not_best(self, lab: Lab) -> None:
-        """What a later fit trained anew stays among the checkpoints, but is the best no more; what it kept is."""
+        """A checkpoint that a later fit superseded stays in the list, but is not the best any more."""
         lab.train(0.5, 0.4, 0.1)
         lab.send(begun(2, first=1), ended(1, 0.45, fit=2), lab.saved(1, fit=2, ms=9000, metrics={"val_loss": 0.45}))
         found = [(one.fit, one.epoch, one.superseded, one.is_best) for one in lab.all()]
@@ -263,7 +263,7 @@ class CheckpointContract:
         assert lab.kept() == [0, 2, 3, 4]
 
     def test_larger_may_be_better(self, lab: Lab) -> None:
-        """The best are told by the metric that the run goes by, and by its goal."""
+        """The best are chosen by the run's monitored metric and its goal."""
         lab.send(MetricDefined(1, "val_loss", "max", "declared"), CheckpointsKept(1, 1, 2))
         lab.train(0.5, 0.9, 0.1, math.nan, 0.8, 0.2)
         assert lab.kept() == [1, 4, 5]

@@ -192,7 +192,7 @@ def test_from_a_journal(store_url: str, home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["file", "folder"])
 def test_a_link_beside_a_journal_is_no_file_of_it(store_url: str, home: Path, tmp_path: Path, where: str) -> None:
-    """Whoever can put a link beside a journal gets no file of whoever ships it."""
+    """A link next to a journal does not make its reader ship another file."""
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "000001").write_text("key")

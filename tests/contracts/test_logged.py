@@ -272,7 +272,7 @@ def test_many_writers_of_the_same_runs(any_url: str) -> None:
 
 
 def test_more_runs_than_are_remembered(any_url: str) -> None:
-    """Runs beyond the bound of what a store remembers are read anew, and nothing is different for them."""
+    """Runs beyond the bound of the cache are read again, with the same results."""
     with SqlRunStore(make_engine(any_url), cached_series=5) as store:
         store.append_many([batch(f"r{number}", 1, start_of()) for number in range(6)])
         for step in range(3):
@@ -357,7 +357,7 @@ def test_points_of_a_process_that_was_killed(any_url: str) -> None:
 
 
 def test_refusals_under_load(any_url: str) -> None:
-    """Under load, too, each call is told at once what is wrong with it, and only what is right is stored."""
+    """Under load, too, each call gets its own error at once, and only valid calls are stored."""
     with SqlRunStore.open(any_url) as store:
         store.append(batch("r", 1, start_of()))
         store.append(batch("gone", 1, start_of()))

@@ -232,7 +232,7 @@ def compare(there: Any, op: str, wanted: Any) -> bool:
 
 
 def rank(field: Field, known: Known) -> tuple[int, Any]:
-    """Where the run stands in the field's order: numbers, then NaN or texts, then nothing."""
+    """The run's place in the field's order: numbers, then NaN or texts, then missing values."""
     there = value(field, known)
     if there is None:
         return 2, 0

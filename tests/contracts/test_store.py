@@ -164,7 +164,7 @@ class StoreContract:
         assert raw.superseded.tolist() == [True, False, True, False, False]
 
     def test_infinities_beside_nan(self, store: RunStore, run: Writer) -> None:
-        """NaN is no extreme beside infinities either, in a summary that is computed anew."""
+        """NaN is no extreme, also among infinities, in a summary that is computed from all points."""
         run.send(points(1, x=math.inf), points(0, x=math.nan), points(3, y=-math.inf), points(2, y=math.nan))
         x, y = store.metrics("r")["x"], store.metrics("r")["y"]
         assert [e and (e.value, e.step) for e in (x.min, x.max)] == [(math.inf, 1)] * 2
@@ -279,12 +279,12 @@ class StoreContract:
         assert len(store.history("r", "val_loss", raw=True)) == 12 + 8 + 11 + 12
 
     def test_points_outside_fits_are_not_superseded(self, store: RunStore, run: Writer) -> None:
-        """What the user logged beside fits is not the fit's to replace."""
+        """A fit supersedes nothing that the user logged outside of fits."""
         run.send(points(500, note=1.0), fit(1, 0), epoch(0, loss=1.0), fit(2, 1), epoch(1, fit=2, loss=0.5))
         assert store.history("r", "note").steps.tolist() == [500]
 
     def test_progress(self, store: RunStore, run: Writer) -> None:
-        """Where a run stands is what a client needs to number on."""
+        """The progress is what a client needs to continue the numbers."""
         assert store.progress("r").next_epoch == 0
         run.send(fit(1, 0), epoch(0, loss=1.0), epoch(1, loss=1.0), points(15, fit=1, x=1.0))
         run.send(fit(2, 2, phase=2, phase_epoch=2), epoch(2, fit=2, loss=1.0))

@@ -39,7 +39,7 @@ class TransportContract:
             assert len(store.events("r")) == 1
 
     def test_refusal_is_no_outage(self, transport: Transport) -> None:
-        """What the store will never take is told apart from what may be sent again."""
+        """A batch that the store refuses for good raises another error than one that may be sent again."""
         with pytest.raises(RunNotFound) as unknown:
             transport.send(Batch(run_id="nobody", writer="w", first=0, last=0))
         with pytest.raises(InvalidValue) as invalid:

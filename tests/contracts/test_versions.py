@@ -42,7 +42,7 @@ from tracker.store.store import SqlRunStore
 
 @dataclass
 class Lab:
-    """A run that is written to, beside another; and what another process makes of them, which keeps what it made."""
+    """A run that is written to, another run, and another process that reads both with a cache."""
 
     store: SqlRunStore
     reader: Bridge

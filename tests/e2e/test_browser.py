@@ -210,7 +210,7 @@ def test_artifacts(seen: Visit, site: Site) -> None:
 
 
 def test_tag_edit(seen: Visit, site: Site) -> None:
-    """A tag that is added on the page stands in the store."""
+    """A tag that is added on the page is in the store."""
     run = site.run("slow")
     page = seen.go(f"/experiments/{site.experiment}/runs/{run.id}")
     page.get_by_role("button", name="Edit tags").click()

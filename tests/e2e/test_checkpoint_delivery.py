@@ -1,4 +1,4 @@
-"""The way of a checkpoint from the training to the store: bounded, published before it is told, whatever dies."""
+"""Delivery of checkpoints from the training to the store: bounded, bytes before rows, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def files(store: RunStore, run_id: str) -> list[Path]:
 
 
 def waiting(home: Path) -> list[str]:
-    """What the files say that wait beside journals."""
+    """The contents of the files that wait next to journals."""
     return sorted(path.read_text() for path in folder(home).glob("*.files/*") if path.stat().st_size)
 
 
@@ -106,7 +106,7 @@ def assert_trained(store: RunStore, run_id: str, *, kept: list[int]) -> None:
 
 
 def test_nothing_waits_that_is_stored(store: RunStore, home: Path) -> None:
-    """Bytes beside the journal go when they are published, not only when the run ends; so do pruned ones."""
+    """Bytes next to the journal are removed when they are published, before the run ends; so are pruned ones."""
     with start_run(name="it") as run:
         run.keep_checkpoints(last=1, best=1)
         train(run)
@@ -151,7 +151,7 @@ def test_the_same_bytes_again_after_they_were_removed(store: RunStore) -> None:
 
 
 def test_a_fits_checkpoints_from_another_thread(store: RunStore) -> None:
-    """What is given late, from beside the training, has the fit's numbers and the moment at which it was saved."""
+    """A checkpoint recorded later, from another thread, has the fit's numbers and the time at which it was saved."""
     with start_run(name="it") as run:
         first = run.start_fit(epochs=2, steps_per_epoch=10)
         first.log_epoch(0, {"val_loss": 1.0}, steps=10)
@@ -207,7 +207,7 @@ def test_a_folder_is_one_file(store: RunStore, tmp_path: Path) -> None:
 
 
 def test_while_the_store_is_away_one_state_waits(server: Server, store_url: str, home: Path) -> None:
-    """Every model waits, and of the states the newest alone; none that was left out is told of when the store is back."""
+    """All models wait, and only the newest state; the older states never get a row."""
     with start_run(name="it") as run:
         train(run)
         assert waiting(home) == ["model 0", "model 1", "model 2", "model 3", "state 3"]
@@ -263,7 +263,7 @@ def test_what_an_offline_run_kept_is_shipped(store: RunStore, home: Path, offlin
 
 
 def test_a_store_that_lost_the_run_has_its_checkpoints_back(store: RunStore, store_url: str) -> None:
-    """When a living run's rows vanish, its checkpoints are told again, though no bytes wait any more."""
+    """When a live run's rows are deleted, its checkpoints are sent again, although no bytes wait any more."""
     import sqlite3
 
     with start_run(name="it") as run:
@@ -433,7 +433,7 @@ def test_bad_counts_are_refused(store: RunStore, count: object, caplog: pytest.L
 
 
 def test_bad_checkpoints_are_refused(store: RunStore) -> None:
-    """Each with what is wrong, and none raises; bad metrics beside a good one cost only themselves."""
+    """Each is refused with its reason, and none raises; invalid metrics cost no valid one."""
     with start_run(name="it") as run:
         assert not run.log_checkpoint("nowhere.keras", epoch=0)
         assert not run.log_checkpoint(weights("a"), epoch=-1)

@@ -174,7 +174,7 @@ def test_recorded_text_is_shown_and_not_obeyed(store_url: str) -> None:
 
 
 def test_html_is_a_page_and_in_a_notebook_a_part_of_one(two: tuple[str, str]) -> None:
-    """`--format html` stands alone; a notebook gets the tables only."""
+    """`--format html` is a complete page; a notebook gets the tables only."""
     page = invoke("compare", "first", "second", "--format", "html").stdout
     assert page.startswith("<!DOCTYPE html>")
     assert '<td class="best">0.20</td><td>0.25</td>' in page

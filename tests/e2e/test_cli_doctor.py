@@ -30,7 +30,7 @@ def findings(*arguments: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_a_good_installation_has_no_problem(store_url: str, home: Path) -> None:
-    """With a store at the newest revision and nothing waiting all is well, and the versions are told."""
+    """With a store at the newest revision and no journals there is no problem, and the versions are listed."""
     record("good")
     done = invoke("doctor")
     assert (done.exit_code, done.stderr) == (0, "no problem found\n")
@@ -52,7 +52,7 @@ def test_a_new_installation_has_no_problem_and_stays_new(empty_store_url: str, h
 
 
 def test_a_dead_processs_journal_is_a_problem_with_a_remedy(store_url: str) -> None:
-    """A journal that waits for `tracker sync` is told with its run and store; after that command all is well."""
+    """A journal that waits for `tracker sync` is listed with its run and store; after that command there is no problem."""
     leave_behind("dead")
     (one,) = findings()["journals"]
     assert (one["status"], one["advice"]) == ("problem", "tracker sync")
@@ -71,7 +71,7 @@ def test_in_offline_mode_waiting_journals_are_wanted(store_url: str, monkeypatch
 
 
 def test_a_living_process_is_told(store_url: str) -> None:
-    """A journal that is being written is told with its process, and is no problem."""
+    """A journal that is being written is listed with its process, and is not a problem."""
     run = tracker.start_run(name="alive")
     try:
         (one,) = findings()["journals"]

@@ -91,7 +91,7 @@ def test_options_that_cannot_be_meant_are_bad_usage(spiky: str, options: list[st
 
 
 def test_raw_has_every_point_and_who_wrote_it(resumed: str) -> None:
-    """`--raw` adds each point's fit and whether a later one superseded it; without it each step stands once."""
+    """`--raw` adds each point's fit and whether a later one superseded it; without it each step is printed once."""
     assert len(json.loads(invoke("history", "resumed", "val_loss", "--format", "json").stdout)["steps"]) == 3
     found = json.loads(invoke("history", "resumed", "val_loss", "--format", "json", "--raw").stdout)
     assert list(zip(found["steps"], found["fits"], found["superseded"], strict=True)) == [

@@ -70,7 +70,7 @@ def test_what_is_no_number_is_drawn_as_a_cross(store_url: str) -> None:
 
 
 def test_page_lists_parameters_tags_and_files(store_url: str, tmp_path: Path) -> None:
-    """Parameters and tags are key beside value, strings as they are; the artifacts' folder comes last."""
+    """Parameters and tags are rows of key and value, strings unchanged; the artifacts' folder comes last."""
     params = {"optimizer": {"name": "Adam", "beta": 0.9}, "layers": [64, 10], "none": None, "jit": True}
     run_id = record("p", params=params, tags={"team": "vision"})
     page = shown("p")
@@ -103,7 +103,7 @@ def test_long_names_are_whole_and_families_stand_together(store_url: str) -> Non
 
 
 def test_timeline_is_in_words(store_url: str) -> None:
-    """Events are sentences with their epoch; a kind that we do not know is told by its name and detail."""
+    """Events are sentences with their epoch; an unknown kind is shown by its name and detail."""
     with tracker.start_run(name="story") as run:
         run.log_event("learning_rate_changed", epoch=1, **{"from": 0.01, "to": 0.001, "by": "ReduceLROnPlateau"})
         run.log_event("early_stopped", epoch=4, stopped_epoch=4, best_epoch=1, best=0.25, patience=3)
@@ -160,7 +160,7 @@ def test_checkpoints_are_listed_with_the_best_marked(store_url: str, tmp_path: P
 
 
 def test_a_failed_run_shows_its_error(store_url: str) -> None:
-    """The exception that ended a run stands on top, its traceback below."""
+    """The exception that ended a run is shown on top, its traceback below."""
     run = tracker.start_run(name="crash")
     run.log_epoch(0, {"val_loss": 0.5})
     with pytest.raises(ValueError, match="shapes differ"), run:
@@ -172,7 +172,7 @@ def test_a_failed_run_shows_its_error(store_url: str) -> None:
 
 
 def test_a_lost_run_says_so_and_what_to_do(store_url: str) -> None:
-    """A run whose process was killed is told as lost, with its last sign of life and what ships the rest."""
+    """A run whose process was killed is shown as lost, with its last sign of life and the command that ships the rest."""
     code = (
         "import os, tracker; r = tracker.start_run(name='gone'); r.log({'a': 1.0}); r.flush(); os.kill(os.getpid(), 9)"
     )

@@ -81,7 +81,7 @@ def test_undelete_means_the_deleted_one(store_url: str) -> None:
 
 
 def test_sync_ships_what_dead_processes_left(store_url: str, home: Path) -> None:
-    """Each journal of a dead process is shipped once, told with its points, and gone afterwards."""
+    """Each journal of a dead process is shipped once, listed with its points, and removed."""
     leave_behind("one")
     leave_behind("two")
     done = invoke("sync")

@@ -355,7 +355,7 @@ def test_sigterm_amid_logging_neither_hangs_nor_loses(store: RunStore, home: Pat
 
 
 def test_logging_in_a_signal_handler_keeps_the_order(store: RunStore, home: Path) -> None:
-    """A handler may log to the run that it interrupts: every frame stands in the journal whole and in order."""
+    """A handler may log to the run that it interrupts: every frame is in the journal, whole and in order."""
     run_child("""
         import itertools
         run = tracker.start_run(name="it")

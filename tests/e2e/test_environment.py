@@ -66,7 +66,7 @@ def train(code: Path, *arguments: str, **environment: str) -> str:
 
 
 def facts(store: RunStore) -> tuple[dict[str, str], dict[str, Any], Path]:
-    """The run's tags, environment.json and the folder where it lies."""
+    """The run's tags, environment.json and its folder."""
     (run,) = store.find_runs("place")
     folder = Path(run.artifact_uri.removeprefix("file://")) / "environment"
     return dict(store.tags(run.id)), json.loads((folder / "environment.json").read_text()), folder
@@ -144,7 +144,7 @@ def test_secrets_are_not_recorded(store: RunStore, code: Path) -> None:
 
 
 def test_tags_of_the_user_stay(store: RunStore) -> None:
-    """What a run was told about its user and source is not replaced by what was found out."""
+    """The user and source that the script set are not replaced by detected ones."""
     with tracker.start_run(tags={"mlflow.user": "team", "mlflow.source.name": "pipeline"}) as run:
         pass
     tags = store.tags(run.id)
@@ -156,7 +156,7 @@ def test_tags_of_the_user_stay(store: RunStore) -> None:
 
 
 def test_a_run_taken_up_again_has_both_places(store: RunStore) -> None:
-    """The environment of a later process stands beside that of the first."""
+    """The environment of a later process is stored next to that of the first."""
     tracker.start_run(run_id="both").finish()
     tracker.start_run(run_id="both", resume="must").finish()
     root = Path(store.get_run("both").artifact_uri.removeprefix("file://")) / "environment"
@@ -252,7 +252,7 @@ def test_a_diff_is_bounded(code: Path) -> None:
 
 
 def test_repositories_of_every_state(tmp_path: Path, code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No commit yet, no branch, a bare one, a worktree inside, a hook's GIT_DIR: each is told as it is."""
+    """No commit yet, no branch, a bare one, a worktree inside, a hook's GIT_DIR: each is described correctly."""
     young = tmp_path / "young"
     young.mkdir()
     git(young, "init", "--quiet", "--initial-branch", "first")

@@ -61,7 +61,7 @@ def journals(home: Path) -> list[str]:
 
 
 def beside(home: Path) -> list[str]:
-    """What the files say that lie beside journals."""
+    """The contents of the files next to journals."""
     return sorted(path.read_text() for path in folder(home).glob("*.files*/0*") if path.stat().st_size)
 
 

@@ -1,4 +1,4 @@
-"""Git is asked beside a training: the children that this takes must not hold the locks of files that Keras writes."""
+"""Git runs during a training: its child processes must not hold the locks of files that Keras writes."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_a_run_that_never_met_its_server_is_synced(server: Server, home: Path) -
 
 
 def test_a_server_killed_again_and_again(server: Server, store_url: str) -> None:
-    """While two processes write, the server is killed -9 and started anew, and every point arrives once."""
+    """While two processes write, the server is killed -9 and started again, and every point arrives once."""
     server.start()
     code = """
         run = tracker.start_run("E", run_id=sys.argv[1] if len(sys.argv) > 1 else None, name="writer")
@@ -177,7 +177,7 @@ def test_a_stop_request_reaches_the_run(server: Server) -> None:
 
 
 def test_resume_without_a_server(server: Server) -> None:
-    """`auto` begins anew where nobody can be asked; `must` says that the server does not answer."""
+    """`auto` creates a run if the server does not answer; `must` says that it does not."""
     with pytest.raises(StoreError, match="does not answer"):
         start_run(run_id="gone", resume="must")
     with start_run("E", name="it", resume="auto") as run:

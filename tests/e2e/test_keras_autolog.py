@@ -18,7 +18,7 @@ def test_callbacks_in_every_form_are_recorded(keras: Lab) -> None:
 
 
 def test_arguments_beside_the_callbacks_are_the_users(keras: Lab) -> None:
-    """What stands after the callbacks among positional arguments still arrives: here `validation_split`."""
+    """Positional arguments after the callbacks are passed on: here `validation_split`."""
     assert keras.steps(keras.run("autolog positional None").id, "val_loss") == [0]
     assert "val_loss" not in keras.store.metrics(keras.run("autolog positional").id)
 

@@ -15,7 +15,7 @@ def test_every_n_steps(keras: Lab) -> None:
 
 
 def test_steps_per_execution(keras: Lab) -> None:
-    """With three steps an execution, and ten an epoch, steps are the optimizer's own: none lies beyond the tenth."""
+    """With three steps an execution, and ten an epoch, steps are the optimizer's own: none is beyond the tenth."""
     assert keras.said("batches")["several"] == [10, 20]
     assert keras.steps(keras.run("batches.several").id, "batch/loss") == [3, 6, 9, 10, 13, 16, 19, 20]
 
@@ -56,7 +56,7 @@ def test_all_batches_arrive_whatever_thread_they_come_in(keras: Lab) -> None:
 
 
 def test_a_subclass_keeps_its_own_batch_hook(keras: Lab) -> None:
-    """A batch hook that a subclass of ours defines is called beside ours, and Keras is not told that it is safe."""
+    """A batch hook that a subclass of ours defines is called as well as ours, and is not declared as async-safe to Keras."""
     facts = keras.said("subclass_of_ours")
     assert facts["seen"] == [0, 1, 2, 3]
     assert facts["async safe"] is False
@@ -137,7 +137,7 @@ def scenarios() -> None:
     from tracker_keras import TrackerCallback
 
     def _recorded_rates(name: str, model: Any, *around: Any, **arguments: Any) -> Facts:
-        """Fit with `around`, in which None stands for where TrackerCallback goes: the place is what is compared."""
+        """Fit with `around`, in which None marks the place of TrackerCallback: the places are compared."""
         with tracker.start_run(name=name) as run:
             truth = Truth()
             fit(

@@ -1,4 +1,4 @@
-"""A run has one fit at a time: what happens beside it, inside it or instead of it costs its record nothing."""
+"""A run has one fit at a time: fits in parallel, inside it or after a failed one do not damage its record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def fits(keras: Lab, name: str) -> list[tuple[int, int, str | None]]:
 
 @pytest.mark.parametrize("kind", ["two", "same"])
 def test_two_callbacks_in_a_list_are_one_fit(keras: Lab, kind: str) -> None:
-    """Two callbacks of one run in a list, or one that stands there twice, record one fit, once."""
+    """Two callbacks of one run in a list, or one that is there twice, record one fit, once."""
     name = f"twice_in_a_list.{kind}"
     assert fits(keras, name) == [(1, 0, "completed")]
     assert keras.values(keras.run(name).id, "loss") == pytest.approx(keras.said("twice_in_a_list")[kind])
@@ -57,7 +57,7 @@ def test_a_fit_that_died_last_has_its_end_on_the_timeline(keras: Lab) -> None:
 
 
 def test_an_epoch_without_validation_improves_nothing(keras: Lab) -> None:
-    """Where validation is held every second epoch, those without it are not told as the best by their `loss`."""
+    """Where validation is held every second epoch, those without it are not reported as the best by their `loss`."""
     facts = keras.said("validated_now_and_then")
     improved = [
         (event.epoch, event.detail["metric"])
@@ -103,7 +103,7 @@ def scenarios() -> None:
 
     @scenario
     def twice_in_a_list() -> Facts:
-        """Two callbacks of one run, and one callback that stands there twice."""
+        """Two callbacks of one run, and one callback that is in the list twice."""
         with log_lines() as said, tracker.start_run(name="twice_in_a_list.two") as run:
             two = fit(linear(), TrackerCallback(run, log_batches=1), TrackerCallback(run))
         with tracker.start_run(name="twice_in_a_list.same") as run:

@@ -7,7 +7,7 @@ from e2e.keras_lab import Lab
 
 
 def test_verbose_and_place_change_nothing(keras: Lab) -> None:
-    """Whatever `verbose` is and wherever our callback stands: each epoch's rate, its state, and no problems."""
+    """Whatever `verbose` is and wherever our callback is in the list: each epoch's rate, its state, and no problems."""
     runs = keras.said("called_with_verbose")["runs"]
     assert len(runs) == 15
     for name, facts in runs.items():
@@ -40,7 +40,7 @@ def test_the_form_of_the_call_changes_nothing(keras: Lab) -> None:
 
 
 def test_what_a_later_callback_adds_is_on_record(keras: Lab) -> None:
-    """A metric that another callback puts among the logs after ours was told, also outside of a list around ours."""
+    """A metric that another callback adds to the logs after ours was called is recorded, also if it is in an outer list."""
     keras.said("called_in_forms")
     for name in ("form nested", "form hostile"):
         assert keras.values(keras.run(name).id, "added") == [10.0, 11.0], name

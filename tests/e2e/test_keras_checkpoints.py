@@ -121,7 +121,7 @@ def test_orbax_folders(keras: Lab) -> None:
 
 
 def test_averaged_weights_are_told_from_others(keras: Lab) -> None:
-    """Whether a checkpoint has the moving averages depends on where SwapEMAWeights stands; the row says which."""
+    """Whether a checkpoint has the moving averages depends on the place of SwapEMAWeights in the list; the row says which."""
     facts = keras.said("averaged")
     for name, averaged in (("before", True), ("after", False), ("without", False)):
         assert facts[name]["said"] == []
@@ -322,7 +322,7 @@ def test_kill_and_restart(tmp_path: Path) -> None:
 
 
 def scenarios() -> None:
-    """Scenarios of checkpoints: what Keras' own callbacks save beside ours, and what our ModelCheckpoint does instead."""
+    """Scenarios of checkpoints: what Keras' own callbacks save in a recorded fit, and what our ModelCheckpoint does instead."""
     import contextlib
     import hashlib
     import io
@@ -426,7 +426,7 @@ def scenarios() -> None:
 
     @scenario
     def picked_up_batches() -> Facts:
-        """A stock checkpoint every three batches, in place; ours stands before it, the watcher after."""
+        """A stock checkpoint every three batches, in place; our callback is before it in the list, the watcher after."""
         path = str(place("picked_up_batches") / "m.weights.h5")
         looks = Looks(path)
         with tracker.start_run(name="picked_up_batches") as run, log_lines() as said:

@@ -42,7 +42,7 @@ def test_equal_data_has_one_digest_wherever_it_comes_from(keras: Lab) -> None:
 
 
 def test_other_data_in_a_second_fit_is_that_fits(keras: Lab) -> None:
-    """The same data again adds nothing; changed data is recorded under the fit that brought it."""
+    """The same data again adds nothing; changed data is recorded under the fit that used it."""
     params = keras.store.params(keras.run("data_arrays").id)
     assert "fit.2.data.digest" not in params
     assert params["fit.3.data.digest"] != params["data.digest"]
@@ -64,7 +64,7 @@ def test_data_is_what_it_was_when_the_fit_began(keras: Lab) -> None:
 
 
 def test_named_inputs_and_tables(keras: Lab) -> None:
-    """Inputs by name are told apart; a pandas table has its columns' dtype and a digest."""
+    """Inputs by name are recorded separately; a pandas table has its columns' dtype and a digest."""
     keras.said("data_structures")
     found = data(keras, "data by name")
     assert (found["x.left.shape"], found["x.right.shape"]) == ([20, 3], [20, 1])

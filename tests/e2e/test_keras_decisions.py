@@ -1,4 +1,4 @@
-"""What the stock callbacks beside ours decide is on the run's timeline, wherever in the list ours stands."""
+"""Decisions of the stock callbacks are on the run's timeline, wherever our callback is in the list."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_improvements_are_the_runs(keras: Lab, place: int) -> None:
 
 @PLACES
 def test_events_have_their_step(keras: Lab, place: int) -> None:
-    """What is decided as an epoch ends comes after all its steps, also before our own callback is told."""
+    """What is decided as an epoch ends comes after all its steps, even if our callback is called later."""
     events = keras.store.events(keras.run(f"decisions.{place}").id)
     at = {(event.kind, event.detail.get("by")): event.step for event in events}
     assert (at["early_stopped", None], at["learning_rate_changed", "ReduceLROnPlateau"]) == (24, 24)
@@ -81,13 +81,13 @@ def test_the_callbacks_are_left_as_they_were(keras: Lab, place: int) -> None:
 
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_an_assignment(keras: Lab, place: int) -> None:
-    """A rate that the user's own callback assigned is told with the first epoch that is trained with it."""
+    """A rate that the user's callback assigned is recorded with the first epoch that is trained with it."""
     ((epoch, detail),) = keras.told(f"assignments.{place}", "learning_rate_changed")
     assert (epoch, detail["to"], detail["by"]) == (2, 0.125, "assignment")
 
 
 def test_nan(keras: Lab) -> None:
-    """A loss that is NaN is told once, with who ended the fit for it; it is the outcome unless others ended it."""
+    """A NaN loss is recorded once, with the callback that ended the fit for it; it is the outcome unless another ended it."""
     assert "NaN or Inf loss" in keras.said("nan")["raised"]
     assert [fit.outcome for fit in keras.store.fits(keras.run("nan").id)] == [
         "nan", "stopped_early", "nan", "completed",
@@ -156,7 +156,7 @@ with tracker.start_run(name="endless") as run:
     ("epoch", 2, "stopped"), ("batch", 2, "stopped"), ("last", 2, "completed"),
 ])  # fmt: skip
 def test_a_fit_stops_on_request(keras: Lab, name: str, epochs: int, outcome: str) -> None:
-    """It ends with the epoch in which it hears of it, its callbacks are told so; its last epoch is no stop."""
+    """It ends with the epoch in which the request arrives, as its callbacks see; in its last epoch it is not stopped."""
     assert keras.said("stops")[name] == [epochs, True]
     run = keras.run(f"stops.{name}")
     assert keras.store.fits(run.id)[0].outcome == outcome
@@ -213,7 +213,7 @@ def test_only_what_runs_can_be_stopped(store_url: str) -> None:
 
 
 def scenarios() -> None:
-    """Scenarios of decisions: who stopped a fit, restored its weights, or changed its learning rate, and what is told."""
+    """Scenarios of decisions: who stopped a fit, restored its weights, or changed its learning rate, and what is recorded."""
     import contextlib
     import copy
     import io

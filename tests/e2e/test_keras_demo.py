@@ -47,7 +47,7 @@ def test_the_demo_records_five_trainings(finished: tuple[Path, subprocess.Comple
 
 
 def test_the_stock_callbacks_did_their_work(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """Checkpoint files and event files are where the demo says, and nothing lies anywhere else."""
+    """Checkpoint files and event files are where the demo says, and there are no others."""
     folder, _ = finished
     written = {path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file()}
     assert written <= {"demo", "home", "tracker.db", "tracker.db-wal", "tracker.db-shm", "tracker-artifacts"}

@@ -242,7 +242,7 @@ def scenarios() -> None:
 
     @scenario
     def outcomes() -> Facts:
-        """Fits that end in every way. Ours stands first where one dies, since its epoch is counted."""
+        """Fits that end in every way. Our callback is first where one raises, since its epoch is counted."""
 
         class Dies(keras.callbacks.Callback):
             def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

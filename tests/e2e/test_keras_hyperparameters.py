@@ -122,7 +122,7 @@ def test_a_custom_model_does_no_harm(keras: Lab) -> None:
 
 
 def test_what_a_later_fit_changed_is_its_own(keras: Lab) -> None:
-    """Freezing layers and compiling anew between two fits is recorded under the second, its summary beside."""
+    """Freezing layers and compiling again between two fits is recorded under the second, with its own summary."""
     run = keras.run("unfrozen")
     params = keras.store.params(run.id)
     trainable = keras.said("unfrozen")["trainable"]

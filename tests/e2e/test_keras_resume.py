@@ -85,7 +85,7 @@ def test_offline_it_goes_on_from_its_journal(tmp_path: Path, monkeypatch: pytest
 
 
 def test_it_goes_on_while_its_server_is_away(tmp_path: Path, store_url: str) -> None:
-    """The state lies beside the journal of the killed process; when the server is back, all is there once."""
+    """The state is next to the journal of the killed process; when the server is back, everything is stored once."""
     with away(store_url) as server:
         there = {"TRACKER_STORE": server.url}
         server.start()
@@ -112,7 +112,7 @@ def test_over_a_server_in_the_middle_of_an_epoch(tmp_path: Path, store_url: str)
 
 
 def test_a_server_that_is_away_as_the_script_starts(tmp_path: Path, store_url: str) -> None:
-    """Where no journal of it lies, the script ends before it trains anew; once the server answers, it goes on."""
+    """Without a journal of the run the script ends before it trains from the beginning; once the server answers, it resumes."""
     with away(store_url) as server:
         server.start()
         there = {"TRACKER_STORE": server.url}
@@ -174,7 +174,7 @@ def test_what_was_resumed_is_on_record(
 
 
 def test_what_early_stopping_knew_is_told(keras: Lab) -> None:
-    """The best epoch was trained by a process that is no more: its metrics are told all the same, its best once."""
+    """The best epoch was trained by a process that is dead: its metrics are recorded all the same, its best once."""
     run, whole = keras.run("resume_epochs"), keras.run("resume_epochs.whole")
     kinds = ("early_stopped", "weights_restored", "best_improved", "learning_rate_changed")
     # What was decided in an epoch that was killed is decided again, and both are told.
@@ -222,7 +222,7 @@ def test_a_fit_that_died_is_resumed_in_the_same_process(keras: Lab) -> None:
 
 
 def test_the_best_epoch_is_saved_again_with_its_epoch(keras: Lab) -> None:
-    """Trained again after a kill it is as good, and its checkpoint stands in the place of the superseded one."""
+    """Trained again after a kill it is as good, and its checkpoint replaces the superseded one."""
     assert keras.said("resume_best")["best"] is not None
     rows = [one for one in keras.store.checkpoints(keras.run("resume_best").id) if one.role == "model"]
     assert [(one.epoch, one.superseded) for one in rows] == [(0, False), (1, False), (2, True), (2, False)]
@@ -230,7 +230,7 @@ def test_the_best_epoch_is_saved_again_with_its_epoch(keras: Lab) -> None:
 
 
 def test_a_worker_beside_the_chief_goes_on_too(keras: Lab) -> None:
-    """It is told by TRACKER_RUN_ID which run, loads its state and records nothing; without it is refused at once."""
+    """It reads the run's id from TRACKER_RUN_ID, loads its state and records nothing; without it is refused at once."""
     facts = keras.said("resume_worker")
     assert [one.number for one in keras.store.epochs(keras.run("resume_worker").id)] == [0, 1]
     if keras.backend == "tensorflow":
@@ -349,7 +349,7 @@ def scenarios() -> None:
         given: Any = None,
         **fitted: Any,
     ) -> Facts:
-        """The same script again and again: with the deaths given, then to its end; beside one that never dies."""
+        """The same script again and again: with the given kills, then to its end; compared with one that is never killed."""
         facts: Facts = {}
         settings = {"resume": True, **(given or {})}
         for run_name, ends in ((f"{name}.whole", [None]), (name, [*deaths, None])):
@@ -494,7 +494,7 @@ def scenarios() -> None:
 
     @scenario
     def resume_generator() -> Facts:
-        """Data that cannot be passed over: an epoch begins anew, and that is said."""
+        """Data that cannot be skipped: an epoch starts from its beginning, which is logged."""
 
         def batches() -> Iterator[tuple[Any, Any]]:
             while True:
@@ -588,7 +588,7 @@ def scenarios() -> None:
 
     @scenario
     def resume_worker() -> Facts:
-        """A worker beside the chief, by TensorFlow's word."""
+        """A worker other than the chief, by TF_CONFIG."""
         facts: Facts = {}
         given: dict[str, Any] = {"batch_size": BATCH, "verbose": verbose()}
         with tracker.start_run(name="resume_worker") as run:

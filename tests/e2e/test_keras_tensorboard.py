@@ -163,7 +163,7 @@ def test_tensorboard_reads_ours_as_stock(keras: Lab, kind: str) -> None:
 
 
 def test_16_two_in_a_folder_and_calls_of_several_steps(keras: Lab) -> None:
-    """Two that share a folder are recorded as one; a call of the batch hook is at the steps that it stands for."""
+    """Two that share a folder are recorded as one; a call of the batch hook is recorded at its steps."""
     assert keras.said("boards_together")["said"] == []
     found = histograms(keras, "boards_together")
     assert {key: [step for _, step, *_ in rows] for key, rows in found.items()} == {key: [0, 1] for key in WEIGHTS}
@@ -347,7 +347,7 @@ def scenarios() -> None:
         return model
 
     class Own(keras.callbacks.Callback):
-        """Summaries of the user's own, in a folder of his own, whose steps are epochs that begin anew with each fit."""
+        """Summaries of the user's own, in a folder of his own, whose steps are epochs that restart with each fit."""
 
         def __init__(self, folder: str) -> None:
             super().__init__()

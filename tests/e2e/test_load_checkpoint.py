@@ -125,7 +125,7 @@ def test_what_there_is_not(store_url: str) -> None:
 
 
 def test_the_best_is_one_that_still_counts(store_url: str) -> None:
-    """What a later fit trained anew is no longer the best, but can be had by its id."""
+    """A superseded checkpoint is no longer the best, but can be loaded by its id."""
     with tracker.start_run() as run:
         for first, losses in ((0, (0.5, 0.3, 0.1)), (2, (0.4,))):
             with run.start_fit(initial_epoch=first, epochs=3) as fit:

@@ -26,7 +26,7 @@ SECRET = b"the secret of this machine"
 
 @dataclass(frozen=True)
 class Place:
-    """A server with one run, and a secret beside its artifacts; in the run's folder lies a link to it."""
+    """A server with one run, and a secret next to its artifacts; the run's folder has a link to it."""
 
     server: Server
     run: str

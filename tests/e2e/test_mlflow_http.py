@@ -220,7 +220,7 @@ def test_files_elsewhere(server: Server, client: MlflowClient) -> None:
 
 
 def test_inputs(client: MlflowClient) -> None:
-    """Data sets that a run used are told, and runs are found by them."""
+    """Data sets that a run used are listed, and runs are found by them."""
     import pandas
 
     where = experiment("inputs")
@@ -318,7 +318,7 @@ def test_our_runs(server: Server, client: MlflowClient, tmp_path: Path) -> None:
 
 
 def test_search_by_the_place_of_files(server: Server, client: MlflowClient) -> None:
-    """Filters compare the URI that the client is told, with every operator, wherever a run's files are."""
+    """Filters compare the URI that the client sees, with every operator, wherever a run's files are."""
     allowed = (Path(os.readlink(f"/proc/{server.pid}/cwd")) / "allowed").as_uri()
     where = client.create_experiment("places")
     elsewhere = client.create_experiment("places elsewhere", artifact_location=f"{allowed}/deep")

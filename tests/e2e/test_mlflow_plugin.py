@@ -222,7 +222,7 @@ def test_a_model_is_logged_registered_and_loaded(store_url: str, tmp_path: Path)
 def test_a_registered_model_is_loaded_by_whoever_reaches_the_store(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through_a_server: bool
 ) -> None:
-    """A version registered through a server loads without one and the other way round; each is told its own places."""
+    """A version registered through a server loads without one and the other way round; each sees its own addresses."""
     home = (tmp_path / "tracker-artifacts").as_uri()
     x = np.array([[0.0], [1.0]])
     with Server(store_url, "--allow-artifacts", "s3://elsewhere", cwd=tmp_path) as server:
@@ -329,7 +329,7 @@ def _register(client: MlflowClient, x: Any) -> str:
 
 
 def test_the_registry_has_a_schema_of_its_own(postgres_url: str) -> None:
-    """In PostgreSQL the registry stands beside our tables, and `tracker db check` finds nothing to complain of."""
+    """In PostgreSQL the registry is next to our tables, and `tracker db check` finds no problem."""
     uri = f"tracker+{postgres_url}"
     store = make_tracking_store(uri)
     registry = make_registry_store(uri)
@@ -526,7 +526,7 @@ def test_mlflow_finds_the_plugin_without_a_warning(store_url: str) -> None:
 
 
 def test_a_store_that_does_not_answer_is_unavailable(store_url: str, tmp_path: Path) -> None:
-    """While the database cannot be read MLflow is told TEMPORARILY_UNAVAILABLE, which its client tries again."""
+    """While the database cannot be read MLflow gets TEMPORARILY_UNAVAILABLE, which its client retries."""
     store = make_tracking_store(f"tracker+{store_url}")
     file = tmp_path / "tracker.db"
     sqlite3.connect(file).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()

@@ -1,4 +1,4 @@
-"""Our store for MLflow beside MLflow's own: the same calls give the same answers, errors included."""
+"""Our store for MLflow compared with MLflow's own: the same calls give the same answers, errors included."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def copies(tmp_path: Path) -> None:
 
 
 def test_a_moved_project_has_its_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files beside the database are found where it is now, by every reader, and a run that goes on writes there."""
+    """Files next to the database are found where it is now, by every reader, and a continued run writes there."""
     run_id = train()
     assert is_whole(run_id, project)
     moved = move(project, monkeypatch)
@@ -143,7 +143,7 @@ def old_project(project: Path) -> Path:
 
 @pytest.mark.parametrize("how", ["stays", "moved", "copied"])
 def test_a_project_of_an_earlier_version(old_project: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """Once it is upgraded its files are found beside it, also if it was moved or copied before that."""
+    """Once it is upgraded its files are found next to it, also if it was moved or copied before that."""
     folder = old_project
     if how == "moved":
         folder = move(old_project, monkeypatch)
@@ -166,7 +166,7 @@ def test_a_project_of_an_earlier_version(old_project: Path, monkeypatch: pytest.
 
 
 def test_an_old_database_that_was_copied_alone(old_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that are not beside it are still found where they are."""
+    """Files that are not next to it are still found where they are."""
     backup = old_project.with_name("backup")
     backup.mkdir()
     shutil.copy(old_project / "tracker.db", backup)
@@ -230,7 +230,7 @@ def elsewhere(any_url: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def test_relocate(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of an explicit place are found at their new place once the store is told of it, in one step."""
+    """Files of an explicit place are found at their new place after one `relocate`."""
     ids = [train("one"), train("two")]
     moved = elsewhere.rename(elsewhere.with_name("disk 2 #"))
     monkeypatch.setenv("TRACKER_ARTIFACTS", str(moved))
@@ -254,7 +254,7 @@ def test_relocate(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_relocate_to_the_default_place(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is brought beside the database moves with it from then on, and what is taken away does not."""
+    """Files that are moved next to the database move with it from then on, and those that are moved away do not."""
     far = project.with_name("far")
     run_id = train(artifacts=str(far))
     far.rename("tracker-artifacts")

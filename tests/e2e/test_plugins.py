@@ -1,4 +1,4 @@
-"""Plugins of somebody else, installed from a distribution, in real processes: what they are told, and what cannot hurt."""
+"""Plugins of somebody else, installed from a distribution, in real processes: which events they get, and what they cannot break."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def diary(distribution: Path, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the sample, which child processes find among what is installed, writes down what it is told."""
+    """The file to which the sample plugin, installed for child processes, writes its events."""
     monkeypatch.setenv("PYTHONPATH", str(distribution))
     monkeypatch.setenv("SAMPLE_DIARY", str(tmp_path / "diary"))
     monkeypatch.setenv("TRACKER_PLUGINS", "-environment,-system")

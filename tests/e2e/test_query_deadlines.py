@@ -1,4 +1,4 @@
-"""A server's reads have a deadline: then the client is told, and nothing else has stood still."""
+"""A server's reads have a deadline: then the client gets an error, and no other request was delayed."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_writes_do_not_wait_for_a_lock_for_ever(postgres_either_way: tuple[str, 
 
 
 def test_the_model_registry(any_url: str) -> None:
-    """MLflow's own registry beside the store keeps to the deadline too, and says so in the same words."""
+    """MLflow's own registry next to the store keeps to the deadline too, with the same error."""
     from mlflow.exceptions import MlflowException
 
     from tracker.mlflow_bridge.plugin import make_registry_store

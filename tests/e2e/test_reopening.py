@@ -47,7 +47,7 @@ def script(folder: Path, name: str, code: str) -> tuple[Path, str]:
 
 @pytest.mark.parametrize("resume", LATER)
 def test_the_first_process_stays_the_source(store: RunStore, tmp_path: Path, resume: str) -> None:
-    """Source, commit and command line stay; the later process is an event, and a folder beside the first one's."""
+    """Source, commit and command line stay; the later process is an event, and a folder next to the first one's."""
     first, commit = script(tmp_path / "one", "train.py", FIRST)
     later, other = script(tmp_path / "two", "look.py", LATER[resume])
     for path in (first, later):
@@ -139,7 +139,7 @@ with tracker.start_run(name="it") as run:
 
 
 def test_a_later_process_whose_clock_is_behind_comes_later(store: RunStore) -> None:
-    """What a run records after it was opened again stands after what it recorded before."""
+    """What a run records after it was opened again comes after what it recorded before."""
     run_child("run = tracker.start_run(run_id='it'); run.log_event('first'); run.finish()")
     run_child(f"""{CLOCK}
 set_clock(-2)

@@ -33,7 +33,7 @@ def server(store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def unreachable(
     store_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], object]]:
-    """The store cannot be asked: by TRACKER_MODE, or because its server is away. What brings the server back."""
+    """The store cannot be asked: by TRACKER_MODE, or because its server is away. Returns a function that starts the server."""
     if request.param == "offline":
         monkeypatch.setenv("TRACKER_MODE", "offline")
         yield lambda: None
@@ -88,7 +88,7 @@ def assert_as_never_offline(url: str, run_id: str) -> None:
 def test_a_killed_run_goes_on_from_its_journal(
     unreachable: Callable[[], object], store_url: str, home: Path, resume: str
 ) -> None:
-    """Whichever way it is asked for, it is found, stands where it was, and one sync makes one run of it."""
+    """However it is requested, the run is found at its epoch, and one sync makes one run of it."""
     run_id = left_by_a_killed_process()
     wanted = None if resume == "auto" else run_id
     with start_run("E", name="it", run_id=wanted, resume=resume) as run:  # type: ignore[arg-type]

@@ -147,7 +147,7 @@ def threaded(script: Script) -> None:
 
 
 def moved(script: Script) -> None:
-    """The training changes into another folder in its middle; what it saves lies in both."""
+    """The training changes the working directory midway; its files are in both."""
 
     def make(made: Script) -> Any:
         class Moves(made.keras.callbacks.Callback):  # type: ignore[misc]

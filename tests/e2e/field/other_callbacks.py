@@ -17,17 +17,17 @@ Make = Callable[["Script"], Any]
 
 
 def first(make: Make) -> Callable[[Script], None]:
-    """This callback stands before the stock ones."""
+    """This callback is before the stock ones in the list."""
     return lambda script: script.first.append(make)
 
 
 def last(make: Make) -> Callable[[Script], None]:
-    """This callback stands behind all others."""
+    """This callback is after all others in the list."""
     return lambda script: script.last.append(make)
 
 
 def both(make: Make) -> Callable[[Script], None]:
-    """One of these stands before the stock ones, and another behind all."""
+    """One of these is before the stock ones, another after all."""
 
     def change(script: Script) -> None:
         script.first.append(make)

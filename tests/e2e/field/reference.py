@@ -75,7 +75,7 @@ class Script:
     """Context managers that the training runs in."""
     dies_at: tuple[int, int] | None = None
     looks: bool = True
-    """Whether a callback of the test's own stands among the others."""
+    """Whether a callback of the test itself is among the others."""
     follows_schedule: bool = False
     """Whether the optimizer's rate changes with each step."""
     callbacks: Any = None
