@@ -22,7 +22,7 @@ field: .venv/test.stamp ## all that `make test` draws a part of: every condition
 	  $$(grep -rl 'from draws import' tests/contracts tests/unit tests/e2e --include='test_*.py' | grep -v /field/)
 
 fuzz: .venv/test.stamp ## three minutes of hostile requests to every route, as every role
-	FUZZ_SECONDS=180 $(BIN)/python -m pytest tests/e2e/test_server_fuzz.py
+	FIELD=all FUZZ_SECONDS=180 $(BIN)/python -m pytest tests/e2e/test_server_fuzz.py
 
 installs: .venv/test.stamp ## each extra alone in a fresh environment, lowest and newest versions, Python 3.11 and 3.13
 	$(BIN)/python -m pytest tests/installs --all-installs

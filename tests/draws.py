@@ -26,6 +26,11 @@ def moments() -> Iterator[int]:
     return itertools.count() if EVERYTHING else itertools.count(SEED % 3, 3)
 
 
+def databases(what: str) -> Sequence[str]:
+    """The database of the day of `any_url` or `any_empty_url`, which a test gives them (`indirect`); or all."""
+    return daily(("sqlite", "postgresql"), what)
+
+
 def daily(values: Sequence[T], what: str) -> Sequence[T]:
     """One of the values, another one another day and for another `what`; or all."""
     return values if EVERYTHING else [random.Random(f"{SEED} {what}").choice(values)]

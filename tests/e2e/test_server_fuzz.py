@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import psutil
 import pytest
 import zstandard
-from draws import SEED
+from draws import SEED, databases
 from e2e.mlflow_lab import API
 from e2e.server_lab import Server
 
@@ -114,6 +114,7 @@ def told(store: SqlRunStore) -> list[Any]:
     return [(run, store.params(run.id), store.tags(run.id)) for run in store.search_runs(limit=1000).runs]
 
 
+@pytest.mark.parametrize("any_url", databases("fuzz"), indirect=True)
 def test_no_request_is_the_servers_fault(server: Server, any_url: str, routes: list[tuple[str, str]]) -> None:
     """No 5xx but for what MLflow has and we have not; the health check answers in a second; memory comes back.
 

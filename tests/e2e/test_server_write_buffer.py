@@ -6,6 +6,8 @@ import http.client
 import json
 import threading
 
+import pytest
+from draws import databases
 from e2e.children import eventually
 from e2e.server_lab import DEADLINE_S, Server
 from sqlalchemy import create_engine, text
@@ -66,6 +68,7 @@ def packed(url: str) -> int:
         engine.dispose()
 
 
+@pytest.mark.parametrize("any_url", databases("killed with packed points"), indirect=True)
 def test_killed_with_packed_points(any_url: str) -> None:
     """After kill -9 under load the next server has every acknowledged point, each once, and the summaries of them."""
     clients: list[Client] = []
@@ -95,6 +98,7 @@ def test_killed_with_packed_points(any_url: str) -> None:
             assert summaries.keys() == (set(KEYS) if client.acknowledged else summaries.keys())
 
 
+@pytest.mark.parametrize("any_url", databases("readers under load"), indirect=True)
 def test_readers_under_load(any_url: str) -> None:
     """Whoever reads while a server is loaded, through it or beside it, sees all that was acknowledged before."""
     with Server(any_url) as server, SqlRunStore.open(any_url) as beside:
