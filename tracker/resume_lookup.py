@@ -61,7 +61,7 @@ def find(settings: Settings, url: str, wanted: ResumeRequest, sync: Callable[[],
         with closing(connect(settings, url, "")[0]) as store:
             stored = _stored(store, wanted)
             left = [run for run in left if not _is_over(store, run)]
-            _say_if_stateless(store, stored, left)
+            _warn_if_stateless(store, stored, left)
     except StoreError as error:
         away = error
     if (newest := _newest(left, stored[0])) is not None:
@@ -143,7 +143,7 @@ def _newest_unfinished(store: RunStore, experiment: str, name: str | None) -> Ru
     return newest
 
 
-def _say_if_stateless(store: RunStore, stored: Found, left: Sequence[Recorded]) -> None:
+def _warn_if_stateless(store: RunStore, stored: Found, left: Sequence[Recorded]) -> None:
     """Warn that a run's state checkpoints could not be saved, before the user trains from the beginning again."""
     run, progress = stored
     if run is None or progress is None or progress.next_epoch == 0:

@@ -63,7 +63,7 @@ class Settings:
         """
         env = os.environ if environment is None else environment
         if environment is None:
-            _say_unknown()
+            _warn_of_unknown()
         mode = env.get("TRACKER_MODE") or "online"
         if mode not in MODES:
             raise InvalidValue("TRACKER_MODE", f"{mode!r} is not a mode", limit=", ".join(MODES))
@@ -100,7 +100,7 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str
             yield name, next(iter(get_close_matches(name, VARIABLES, n=1, cutoff=0.75)), None)
 
 
-def _say_unknown() -> None:
+def _warn_of_unknown() -> None:
     for name, near in unknown_variables(os.environ):
         if name not in _unknown_said:
             _unknown_said.add(name)

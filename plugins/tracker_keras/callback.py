@@ -12,7 +12,7 @@ from tracker.domain.errors import InvalidValue
 from tracker_keras.checkpoint_files.checkpoints import Checkpoints
 from tracker_keras.inputs.data import Data
 from tracker_keras.recording import active_fits, fit_call, instrumentation
-from tracker_keras.recording.active_fits import fit_under_way, say_aside
+from tracker_keras.recording.active_fits import report_unrecorded, running_fit
 from tracker_keras.recording.chief import is_chief
 from tracker_keras.recording.description import Description
 from tracker_keras.recording.evaluations import log_evaluation
@@ -119,7 +119,7 @@ class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ign
         """A fit begins. Raises only errors that prevent resuming."""
         call = fit_call.begun_by(self._model)
         run = self._opened_run()
-        if run is not None and self._stands_aside(run, call):
+        if run is not None and self._is_run_busy(run, call):
             return
         self._leave_fit()
         self._resume_options.enter(run, self._run, call)
@@ -128,7 +128,7 @@ class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ign
         self._resume_options.begin(call, self, self.guard, self._fit)
         if fit_call.running() is None:
             self._call = call
-            call.tell("train_begun")
+            call.notify("train_begun")
 
     @guarded("ending the record of the fit before")
     def _leave_fit(self) -> None:
@@ -137,10 +137,10 @@ class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ign
         self._fit, self._call = None, None
         self._is_in_fit(False)
 
-    def _stands_aside(self, run: Run, call: FitCall) -> bool:
+    def _is_run_busy(self, run: Run, call: FitCall) -> bool:
         """Whether `run` already has a running fit, so that this one is not recorded."""
         with self.guard("looking up the running fit"):
-            other = fit_under_way(run)
+            other = running_fit(run)
             if other is None:
                 return False
             is_own = self._fit is not None and self._fit.call is other.call
@@ -150,7 +150,7 @@ class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ign
                 self._aside = (*self._aside, call)
             else:
                 self._leave_fit()
-            say_aside(run, other, call)
+            report_unrecorded(run, other, call)
             return True
         return False
 
@@ -178,19 +178,19 @@ class TrackerCallback(PicklableCallback, keras.callbacks.Callback):  # type: ign
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch begins."""
         if (call := self._called_directly()) is not None:
-            call.tell("epoch_begins", epoch)
-            call.tell("epoch_begun", epoch)
+            call.notify("epoch_begins", epoch)
+            call.notify("epoch_begun", epoch)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """An epoch ended, validation included."""
         if (call := self._called_directly()) is not None:
-            call.tell("epoch_ends", epoch)
-            call.tell("epoch_ended", epoch, logs or {}, complete=True)
+            call.notify("epoch_ends", epoch)
+            call.notify("epoch_ended", epoch, logs or {}, complete=True)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """The fit returns."""
         if (call := self._called_directly()) is not None:
-            call.tell("train_ended")
+            call.notify("train_ended")
             if not call.is_seen:
                 call.end(None)
 

@@ -156,7 +156,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
 
     def _should_save_model(self, epoch: int, batch: int | None, logs: Mapping[str, Any], filepath: str) -> bool:
         if self.save_best_only or self._keeps:
-            self._take_up()
+            self._load_best()
         return bool(super()._should_save_model(epoch, batch, logs, filepath))
 
     # -- saving --------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         else:
             self.model.save(path, overwrite=True)
 
-    def _take_up(self) -> None:
+    def _load_best(self) -> None:
         """At the first file: set the best value to the better one of the ledger's and the initial one."""
         if self._ledger is not None or not self._is_local:
             return
@@ -198,7 +198,7 @@ class ModelCheckpoint(NanIsNoBest, keras.callbacks.ModelCheckpoint):  # type: ig
         self._ledger = Ledger(home=home, monitor=self.monitor, goal=goal, shape=shape)
         if not is_alone():  # other workers may not see this disk, and all must decide alike
             return
-        found = self._ledger.take_up(as_well_own=self._began_trained, with_files=self._began_trained)
+        found = self._ledger.load(even_own=self._began_trained, with_files=self._began_trained)
         if found is not None and self.is_put_back:
             # The epoch that wrote the file may be trained again: an equal value must count, or it is not recorded.
             found = float(np.nextafter(np.float32(found), np.float32(-np.inf if goal == "max" else np.inf)))

@@ -70,7 +70,7 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
         )
         self.guard = Guard()
         self._needs_tensorflow = backend == "tensorflow" and (self.update_freq != "epoch" or bool(self._should_trace))
-        self._summaries = Summaries(self._heard)
+        self._summaries = Summaries(self._pass_event)
         self._on_event: OnEvent | None = None
         self._is_in_fit = False
         self._begins_fit = False
@@ -208,7 +208,7 @@ class TensorBoard(keras.callbacks.TensorBoard):  # type: ignore[misc]  # Keras h
             if getattr(type(self), name) is getattr(TensorBoard, name):
                 self.__dict__[name] = MethodType(getattr(base, name), self)
 
-    def _heard(self, folder: str, event: Any) -> None:
+    def _pass_event(self, folder: str, event: Any) -> None:
         """Pass an event to `on_event`; called on the thread of a writer."""
         if (on_event := self._on_event) is not None:
             with self.guard("recording TensorBoard's events"):

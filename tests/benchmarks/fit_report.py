@@ -48,7 +48,7 @@ def _fit(variant: str, result: Result) -> str:
         ("the same of pairs without and without: the noise", _interval([b / a - 1 for a, b in result["nulls"]])),
         ("**inside our hooks**", f"**{inside:.2f} ms a fit, {inside / plain / 10:.2f} % of it**"),
         ("of these, ms", hooks),
-        ("CPU of our threads beside the training", f"{median(result['background_ms']):.1f} ms a fit"),
+        ("CPU of our background threads", f"{median(result['background_ms']):.1f} ms a fit"),
     ]
     return section(
         title,
@@ -76,7 +76,7 @@ def batches(variants: Variants) -> str:
             f"**{median(result['inside_p50_us']):.1f}** median, {median(result['inside_us']):.1f} mean",
         ),
         ("what `log_batches=1` adds to both, by the whole fits, µs", _of(ours)),
-        ("CPU of our threads for it, beside the training, µs a step", f"{result['background_us']:.0f}"),
+        ("CPU of our background threads for it, µs a step", f"{result['background_us']:.0f}"),
     ]
     return section(
         title,
@@ -127,7 +127,7 @@ def checkpoints(variants: Variants) -> str:
     return section(
         "## A checkpoint an epoch",
         "Target: held ≤ 1.1 × what stock ModelCheckpoint holds. All that callbacks do at an epoch's end, saving, "
-        "logging and all; copying, hashing and storing the file go on beside the next epoch.",
+        "logging and all; copying, hashing and storing the file continue during the next epoch.",
         table(head, rows),
         *verdicts,
     )

@@ -111,7 +111,7 @@ def _latency(variants: Mapping[str, Results]) -> str:
         parts += [f"### {rhythm.capitalize()}", table(head, rows), " ".join(filter(None, verdicts))]
     return section(
         "## One log call of 4 metrics, on the thread that trains",
-        "Target: median ≤ 3 µs, p99 ≤ 50 µs. The clock stands around the call alone. *Back to back* lasts long enough "
+        "Target: median ≤ 3 µs, p99 ≤ 50 µs. Only the call itself is timed. *Back to back* lasts long enough "
         "for the contender's background thread to be at work meanwhile; *1 ms of work between* is nearer to training: "
         "single-threaded linear algebra, which leaves the interpreter to other threads, with Python between.",
         *parts,

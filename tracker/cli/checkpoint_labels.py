@@ -52,14 +52,17 @@ def best_note(run: Run, checkpoints: Sequence[Checkpoint]) -> str:
     return f"{words}; there is none of epoch {run.best_epoch}, the best"
 
 
-def telling(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
+def without_replaced_states(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
     """All except states that newer ones replaced: there is one for each epoch, and none can be restored."""
     return [one for one in checkpoints if one.role == "model" or one.status == "published"]
 
 
 def notable(checkpoints: Sequence[Checkpoint], marked: Mapping[int, str]) -> Sequence[Checkpoint]:
     """At most `MOST` of them in their order: those with a label, then the newest, pruned ones last."""
-    newest = sorted(telling(checkpoints), key=lambda one: (one.id in marked, one.status == "published", one.ms, one.id))
+    newest = sorted(
+        without_replaced_states(checkpoints),
+        key=lambda one: (one.id in marked, one.status == "published", one.ms, one.id),
+    )
     few = {one.id for one in newest[-MOST:]}
     return [one for one in checkpoints if one.id in few]
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tracker.api import find_checkpoint
 from tracker.cli import styles
-from tracker.cli.checkpoint_labels import best_label, marks, measured, remarks, telling
+from tracker.cli.checkpoint_labels import best_label, marks, measured, remarks, without_replaced_states
 from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_csv, print_json, print_lines, say, table_width
 from tracker.cli.stores import existing_store, store_option
@@ -51,7 +51,7 @@ def checkpoints(run: str, tag: str | None, untag: str | None, format_: str, stor
         elif format_ == "csv":
             print_csv(FIELDS, ([_csv_value(getattr(one, field)) for field in FIELDS] for one in kept))
         elif kept:
-            shown = telling(kept)
+            shown = without_replaced_states(kept)
             print_lines(_lines(shown, marks(opened, found, kept), found))
             if hidden := len(kept) - len(shown):
                 say(f"and {styles.plural(hidden, 'state')} that newer ones replaced: --format csv")

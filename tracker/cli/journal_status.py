@@ -41,7 +41,7 @@ def waiting_journals(home: Path) -> Iterator[WaitingJournal]:
     for path in sorted(folder(home).glob(f"*{SUFFIX}*")):
         if path.name.endswith((SUFFIX, SUFFIX + REFUSED)) and path.is_file():
             try:
-                yield _looked_at(path)
+                yield _inspected(path)
             except FileNotFoundError:
                 continue  # its process finished meanwhile
             except (JournalError, OSError) as error:
@@ -49,7 +49,7 @@ def waiting_journals(home: Path) -> Iterator[WaitingJournal]:
                 yield WaitingJournal(path=path, state="unreadable", size=0, run_id=run_id, problem=str(error))
 
 
-def _looked_at(path: Path) -> WaitingJournal:
+def _inspected(path: Path) -> WaitingJournal:
     with path.open("rb") as file:
         header, _ = header_of(path, file.read(HEADER_BYTES))
         size = file.seek(0, 2)

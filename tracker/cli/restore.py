@@ -57,7 +57,7 @@ def restore(run: str, which: str, output: str, force: bool, store: str | None) -
             raise TrackerError(f"the folder {printable(str(target.parent))} does not exist")
         with _progress(one, target) as on_progress:
             checkpoint_download.copy(compose.artifacts_of(opened), one, found.id, target, on_progress)
-    _tell(one, f"{printable(found.name)}{printable(_best_label(found, which))}", target)
+    _report(one, f"{printable(found.name)}{printable(_best_label(found, which))}", target)
     print_text(f"{target}\n")
 
 
@@ -68,7 +68,7 @@ def _best_label(run: Run, which: str) -> str:
     return f", the best by {which.removeprefix(f'{BEST}:')}" if which.startswith(f"{BEST}:") else ""
 
 
-def _tell(one: Checkpoint, name: str, target: Path) -> None:
+def _report(one: Checkpoint, name: str, target: Path) -> None:
     gone_on = ", superseded by a later fit" if one.superseded else ""
     role = "the state to resume from" if one.role == "state" else "the checkpoint"
     say(f"{role} of epoch {one.epoch} of {name}{gone_on}: {styles.size(one.size)}, SHA-256 {one.sha256}")

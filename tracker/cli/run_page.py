@@ -26,7 +26,7 @@ _INDENT = 2
 _AXES: tuple[Axis, ...] = ("epoch", "step", "time")
 
 
-def telling(metrics: Mapping[str, Series], most: int | None) -> list[str]:
+def metrics_to_draw(metrics: Mapping[str, Series], most: int | None) -> list[str]:
     """The keys of the metrics to draw, at most `most`: those of epochs first, losses before the rest."""
 
     def rank(key: str) -> tuple[int, bool, str, str]:

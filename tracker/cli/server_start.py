@@ -77,7 +77,7 @@ def serve(wanted: ServerOptions, talk: logging.Handler, *, started: Callable[[st
         address = address_of(opened)
 
         def answers(log: Log) -> None:
-            _tell(log, f"serving {compose.identity(wanted.url)} at {address}")
+            _announce(log, f"serving {compose.identity(wanted.url)} at {address}")
             started(address)
 
         def work(place: WorkerSlot) -> None:
@@ -91,10 +91,10 @@ def serve(wanted: ServerOptions, talk: logging.Handler, *, started: Callable[[st
             compose.open_sql_store(wanted.url).close()  # its errors are reported once, before processes are forked
             with Log(wanted.log_level, wanted.log_format).running(requests=False):
                 Workers(wanted.workers, work).run()
-    _tell(Log(wanted.log_level, wanted.log_format), "ended; everything that was accepted is committed")
+    _announce(Log(wanted.log_level, wanted.log_format), "ended; everything that was accepted is committed")
 
 
-def _tell(log: Log, text: str) -> None:
+def _announce(log: Log, text: str) -> None:
     """Print a message for the person who started the server; as a JSON object in the JSON log format."""
     if log.format == "text":
         say(text)

@@ -7,7 +7,7 @@ import click
 from tracker.cli.named import named_run
 from tracker.cli.output import jsonable, print_json, print_lines, width
 from tracker.cli.run_data import WholeRun
-from tracker.cli.run_page import CURVE_WIDTH, MOST_CURVES, page, telling
+from tracker.cli.run_page import CURVE_WIDTH, MOST_CURVES, metrics_to_draw, page
 from tracker.cli.stores import existing_store, store_option
 from tracker.domain.identity import now_ms
 
@@ -31,6 +31,6 @@ def show(run: str, format_: str, everything: bool, store: str | None) -> None:
         if format_ == "json":
             print_json(jsonable(whole))
             return
-        keys = telling(whole.metrics, None if everything else MOST_CURVES)
+        keys = metrics_to_draw(whole.metrics, None if everything else MOST_CURVES)
         curves = {key: opened.history(run_id, key, max_points=_POINTS) for key in keys}
     print_lines(page(whole, curves, now=now_ms(), width=width(), everything=everything))

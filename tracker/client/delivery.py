@@ -92,9 +92,9 @@ class Delivery:
     def renew(self) -> None:
         """Renew the run's lease. Raises StoreError while the store is away."""
         try:
-            self._heed(self._transport.send(self._empty_batch()))
+            self._apply_ack(self._transport.send(self._empty_batch()))
         except (RunNotFound, StoreRestored) as error:
-            self._begin_anew(error)
+            self._restart(error)
 
     def deliver(self) -> bool:
         """Deliver the next piece, frames before files; False if nothing could be done now.
@@ -129,7 +129,7 @@ class Delivery:
         except StoreError:
             raise
         except (RunNotFound, StoreRestored) as error:
-            self._begin_anew(error)
+            self._restart(error)
         except TrackerError as error:
             self._parts.popleft()
             self._parts.extendleft(reversed(self._split(frames, error)))
@@ -149,7 +149,7 @@ class Delivery:
         except RunNotFound:
             known = 0
         if not known:
-            self._uploads.begin_anew()
+            self._uploads.restart()
             return
         self._uploads.know(answers)
         while self._reader.last_number < known and (frames := self._reader.read(READ_BYTES)):
@@ -179,7 +179,7 @@ class Delivery:
     def _empty_batch(self) -> Batch:
         return Batch(run_id=self._run_id, writer=self._writer, first=0, last=0, after=self._acknowledged)
 
-    def _begin_anew(self, error: RunNotFound | StoreRestored) -> None:
+    def _restart(self, error: RunNotFound | StoreRestored) -> None:
         """Send everything again: the store has less of the run than it had, since it was replaced or restored."""
         if not self.settled:
             raise error
@@ -189,7 +189,7 @@ class Delivery:
         )
         self._reader = JournalReader(self._journal.fd, self._journal.start)
         self._parts.clear()
-        self._uploads.begin_anew()
+        self._uploads.restart()
         self.settled = self.delivered_points = self._refused = self.refused_points = self._acknowledged = 0
 
     def _send(self, frames: Sequence[Numbered]) -> None:
@@ -199,7 +199,7 @@ class Delivery:
         if batch.items or batch.blocks:
             ack = self._transport.send(replace(batch, after=self._acknowledged))
             self._acknowledged = ack.last
-        self._heed(ack)
+        self._apply_ack(ack)
         for number, frame in frames:
             self._settle(number, frame)
         self.settled = batch.last
@@ -235,7 +235,7 @@ class Delivery:
             return _halves(frames)
         [(number, frame)] = frames
         if isinstance(frame, CheckpointLogged) and isinstance(error, FileRemoved):
-            self._uploads.again(frame)
+            self._uploads.store_again(frame)
         else:
             self.refused_points += make_batch(self._run_id, self._writer, frames).points
             self._refuse(number, frame, error)
@@ -251,7 +251,7 @@ class Delivery:
                 "frame %d of %s was refused (logged once, then counted): %s", number, self._journal.path.name, error
             )
 
-    def _heed(self, ack: Ack) -> None:
+    def _apply_ack(self, ack: Ack) -> None:
         self.stop_requested = self.stop_requested or ack.stop
         if ack.over_budget is not None and not self._over_budget_said:
             self._over_budget_said = True

@@ -106,7 +106,7 @@ class RunWriter:
     def flush(self, timeout: float) -> int:
         """Wait until everything is stored, `timeout` seconds at most; return how many points and files are not."""
         if self._shipper is not None and not self.ended and not self._shipper.drain(timeout):
-            self._say_what_is_left()
+            self._log_what_is_left()
         return self.left
 
     def end(self, frame: RunEnded, timeout: float) -> int:
@@ -131,7 +131,7 @@ class RunWriter:
             self._leave_offline()
         self._sum_up()
         if not is_stored:
-            self._say_what_is_left()
+            self._log_what_is_left()
         return self.left
 
     def disown(self) -> None:
@@ -184,7 +184,7 @@ class RunWriter:
             kinds = ", ".join(f"{kind}: {count}" for kind, count in problems.items())
             log.warning("run %s: %d problems in all (%s)", self.run_id, sum(problems.values()), kinds)
 
-    def _say_what_is_left(self) -> None:
+    def _log_what_is_left(self) -> None:
         assert self._journal is not None
         assert self._shipper is not None
         assert self._delivery is not None

@@ -162,7 +162,7 @@ class Uploads:
                 del self._waiting[one.number]
                 self._journal.staging.set_aside(item.file.name)
 
-    def again(self, item: CheckpointLogged) -> None:
+    def store_again(self, item: CheckpointLogged) -> None:
         """The stored file was removed before its row was stored: store it again, under another name."""
         with self._lock:
             if (one := self._named(item)) is not None:
@@ -181,7 +181,7 @@ class Uploads:
             if isinstance(one.item, ArtifactLogged) and one.item.file.path == path:
                 self._done(one)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Reset, since the journal is read again from its beginning for a store that has nothing of it."""
         with self._lock:
             self._void = self._journal.last_number

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from tracker.mlflow_bridge.base import BridgeBase
 from tracker.mlflow_bridge.bridge_entities import BridgeError
-from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.bridge_errors import as_bridge_errors
 
 Answer = TypeVar("Answer")
 
@@ -36,7 +36,7 @@ class ArtifactSources(BridgeBase):
         if named is None:
             return ArtifactSource(self._places(uri)[0])
         try:
-            with spoken():
+            with as_bridge_errors():
                 model = self.catalogue.models.get(named[1])
         except BridgeError as error:
             return _unless_missing(error, ArtifactSource(uri))
@@ -55,13 +55,13 @@ class ArtifactSources(BridgeBase):
         return kept + rest, shown + rest
 
     def _run_places(self, run_id: str) -> tuple[str, str]:
-        with spoken():
+        with as_bridge_errors():
             detail = self.catalogue.runs.detail(run_id)
         uri = detail.run.artifact_uri
         return uri, self.locations.run_shown(uri, detail.experiment_id, run_id)
 
     def _model_places(self, model_id: str) -> tuple[str, str]:
-        with spoken():
+        with as_bridge_errors():
             model = self.catalogue.models.get(model_id, deleted=True)
         return model.artifact_uri, self.locations.model_shown(model.artifact_uri, model.experiment_id, model_id)
 

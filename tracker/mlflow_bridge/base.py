@@ -10,7 +10,7 @@ from tracker.domain.errors import ExperimentNotFound
 from tracker.domain.frames import Batch
 from tracker.domain.identity import now_ms
 from tracker.mlflow_bridge.bridge_entities import BridgeError
-from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.bridge_errors import as_bridge_errors
 from tracker.mlflow_bridge.locations import Locations
 from tracker.mlflow_bridge.mlflow_limits import experiment_key, refuse
 
@@ -44,7 +44,7 @@ class BridgeBase:
         found = None
         if 0 <= key < _MOST_IDS:
             try:
-                with spoken():
+                with as_bridge_errors():
                     found = self.catalogue.experiments.get(key)
             except BridgeError as error:
                 if not isinstance(error.__cause__, ExperimentNotFound):

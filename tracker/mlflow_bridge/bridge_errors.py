@@ -50,7 +50,7 @@ def mlflow_error(error: TrackerError, *, lone: bool = False) -> Exception:
 
 
 @contextmanager
-def spoken(*, lone: bool = False) -> Iterator[None]:
+def as_bridge_errors(*, lone: bool = False) -> Iterator[None]:
     """Context manager that turns Tracker's errors into BridgeError; see `mlflow_error`."""
     try:
         yield

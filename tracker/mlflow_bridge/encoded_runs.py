@@ -12,7 +12,7 @@ import msgspec
 
 from tracker.mlflow_bridge import record_entities
 from tracker.mlflow_bridge.base import BridgeBase, lifecycle_of
-from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.bridge_errors import as_bridge_errors
 from tracker.mlflow_bridge.mlflow_limits import check_max_results, experiment_key
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Fragments(BridgeBase):
         """`search_runs` with each run as JSON."""
         limit = check_max_results(max_results)
         ids = [experiment_key(one) for one in experiment_ids]
-        with spoken():
+        with as_bridge_errors():
             return self.store.catalogue.runs.search_encoded(
                 ids,
                 filter or "",

@@ -9,7 +9,7 @@ from tracker.domain.catalogue import ExperimentDetail
 from tracker.mlflow_bridge import record_entities
 from tracker.mlflow_bridge.base import BridgeBase, lifecycle_of
 from tracker.mlflow_bridge.bridge_entities import BridgeError, ExperimentEntity, Text
-from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.bridge_errors import as_bridge_errors
 from tracker.mlflow_bridge.in_memory_filters import NUMBER_OPS, Condition, conditions, order_term, ordered
 from tracker.mlflow_bridge.mlflow_limits import (
     check_experiment_name,
@@ -42,7 +42,7 @@ class Experiments(BridgeBase):
         for tag in given:
             check_experiment_tag(tag.key, tag.value)
         location = self.locations.check(artifact_location)
-        with spoken():
+        with as_bridge_errors():
             return str(
                 self.catalogue.experiments.create(name, artifact_location=location, tags=record_entities.texts(given))
             )
@@ -53,7 +53,7 @@ class Experiments(BridgeBase):
 
     def get_experiment_by_name(self, name: str) -> ExperimentEntity | None:
         """The experiment of that name, deleted or not."""
-        with spoken():
+        with as_bridge_errors():
             found = self.catalogue.experiments.named(name)
         return None if found is None else record_entities.experiment(found, self.locations)
 
@@ -64,32 +64,32 @@ class Experiments(BridgeBase):
         if found.deleted_ms is not None:
             # MLflow answers INVALID_STATE here, which its client takes for a failing server and retries for minutes.
             refuse("Cannot rename a non-active experiment.")
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.experiments.rename(found.id, name)
 
     def delete_experiment(self, experiment_id: str) -> None:
         """Hide it and its runs until it is restored."""
         found = self._experiment(experiment_id, "active")
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.experiments.delete(found.id)
 
     def restore_experiment(self, experiment_id: str) -> None:
         """Show it and its runs again."""
         found = self._experiment(experiment_id, "deleted")
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.experiments.restore(found.id)
 
     def hard_delete_experiment(self, experiment_id: str) -> None:
         """Permanently remove a deleted experiment and all its content; the files stay."""
         found = self._experiment(experiment_id, "deleted")
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.experiments.remove(found.id)
 
     def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
         """Set one tag."""
         check_experiment_tag(key, value)
         found = self._active_experiment(experiment_id)
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.experiments.set_tag(found.id, key, value)
 
     def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
@@ -99,7 +99,7 @@ class Experiments(BridgeBase):
             raise BridgeError(
                 "RESOURCE_DOES_NOT_EXIST", f"No tag with name: {key} in experiment with id {experiment_id}"
             )
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.experiments.delete_tag(found.id, key)
 
     def search_experiments(
@@ -115,7 +115,7 @@ class Experiments(BridgeBase):
         tests = [_test(one) for one in conditions(filter_string or "")]
         keys = _keys(order_by or _ORDER)
         start = offset_of(page_token)
-        with spoken():
+        with as_bridge_errors():
             found = self.catalogue.experiments.listed(lifecycle_of(view_type))
         chosen = ordered((one for one in found if all(test(one) for test in tests)), keys)
         page = [record_entities.experiment(one, self.locations) for one in chosen[start : start + limit]]

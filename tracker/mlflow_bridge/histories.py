@@ -12,7 +12,7 @@ from tracker.domain.records import History
 from tracker.mlflow_bridge import derived_keys
 from tracker.mlflow_bridge.base import BridgeBase
 from tracker.mlflow_bridge.bridge_entities import Metric
-from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.bridge_errors import as_bridge_errors
 from tracker.mlflow_bridge.derived_keys import shown_number
 from tracker.mlflow_bridge.mlflow_limits import refuse
 from tracker.mlflow_bridge.pages import offset_of, token_at
@@ -120,7 +120,7 @@ class Histories(BridgeBase):
     ) -> LongPoints:
         """`points` of a series of any length, read onto disk; `turn` is held while a piece of it is read."""
         start = offset_of(page_token)
-        with spoken():
+        with as_bridge_errors():
             spooled = self.store.spool_history(run_id, key, turn=turn or nullcontext())
         try:
             spooled.sort_by_time()
@@ -214,7 +214,7 @@ class Histories(BridgeBase):
         try:
             if key in derived_keys.DERIVED_METRICS:
                 return self._derived(run_id, key, first_step, last_step)
-            with spoken():
+            with as_bridge_errors():
                 return self.store.short_history(
                     run_id, key, most_rows, max_points=max_points, first_step=first_step, last_step=last_step
                 )

@@ -18,7 +18,7 @@ from tracker.mlflow_bridge.bridge_entities import (
     ModelOutput,
     Text,
 )
-from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.bridge_errors import as_bridge_errors
 from tracker.mlflow_bridge.in_memory_filters import conditions, ordered
 from tracker.mlflow_bridge.mlflow_limits import (
     MOST_RESULTS,
@@ -50,7 +50,7 @@ class Models(BridgeBase):
             uses.setdefault((one.dataset.name, one.dataset.digest), _use(one))
         for model in models:
             check_lengths(model_id=model.model_id)
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.inputs.add(
                 run_id, datasets=list(uses.values()), models=[ModelLink(model_id=one.model_id) for one in models]
             )
@@ -59,7 +59,7 @@ class Models(BridgeBase):
         """Record the models that the run made."""
         for model in models:
             check_lengths(model_id=model.model_id)
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.inputs.add_outputs(
                 run_id, [ModelLink(model_id=one.model_id, step=one.step) for one in models]
             )
@@ -67,7 +67,7 @@ class Models(BridgeBase):
     def search_datasets(self, experiment_ids: Sequence[str]) -> list[DatasetSummary]:
         """The data sets of the experiments' runs, each once a context."""
         ids = [experiment_key(one) for one in experiment_ids]
-        with spoken():
+        with as_bridge_errors():
             return record_entities.summaries(self.catalogue.inputs.uses(ids, limit=_MOST_SUMMARIES))
 
     # -- logged models -------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ class Models(BridgeBase):
         check_lengths(model_name=name, model_type=model_type)
         experiment = self._active_experiment(experiment_id)
         model_id = f"m-{uuid.uuid4().hex}"
-        with spoken():
+        with as_bridge_errors():
             made = self.catalogue.models.create(
                 model_id,
                 experiment.id,
@@ -101,7 +101,7 @@ class Models(BridgeBase):
 
     def get_model(self, model_id: str, *, deleted: bool = False) -> bridge_entities.LoggedModelEntity:
         """The model; a deleted one only with `deleted`."""
-        with spoken():
+        with as_bridge_errors():
             return record_entities.model(self._model(model_id, deleted=deleted), self.locations)
 
     def finalize_model(self, model_id: str, status: bridge_entities.ModelStatus) -> bridge_entities.LoggedModelEntity:
@@ -120,7 +120,7 @@ class Models(BridgeBase):
 
     def delete_model_tag(self, model_id: str, key: str) -> None:
         """Remove an existing tag."""
-        with spoken():
+        with as_bridge_errors():
             if key not in self._model(model_id).tags:
                 raise BridgeError(
                     "RESOURCE_DOES_NOT_EXIST", f"No tag with key {key!r} found for model with ID {model_id!r}."
@@ -129,18 +129,18 @@ class Models(BridgeBase):
 
     def delete_model(self, model_id: str) -> None:
         """Hide the model."""
-        with spoken():
+        with as_bridge_errors():
             self._model(model_id, deleted=True)
             self.catalogue.models.delete(model_id)
 
     def deleted_models(self, older_than_ms: int = 0) -> list[str]:
         """Ids of models that were deleted at least `older_than_ms` ago."""
-        with spoken():
+        with as_bridge_errors():
             return list(self.catalogue.models.deleted_before(self._clock() - older_than_ms + 1))
 
     def hard_delete_model(self, model_id: str) -> None:
         """Permanently remove the model's rows; its files stay."""
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.models.remove(model_id)
 
     def search_models(
@@ -166,7 +166,7 @@ class Models(BridgeBase):
         keys = sort_keys(order_by)
         start = offset_of(page_token)
         ids = [experiment_key(one) for one in experiment_ids]
-        with spoken():
+        with as_bridge_errors():
             found = self.catalogue.models.listed(ids)
         chosen = ordered((one for one in found if all(test(one) for test in tests)), keys)
         page = [record_entities.model(one, self.locations) for one in chosen[start : start + limit]]
@@ -176,7 +176,7 @@ class Models(BridgeBase):
         return self.catalogue.models.get(model_id, deleted=deleted)
 
     def _change(self, model_id: str, **changes: Any) -> bridge_entities.LoggedModelEntity:
-        with spoken():
+        with as_bridge_errors():
             return record_entities.model(self.catalogue.models.change(model_id, **changes), self.locations)
 
 

@@ -33,7 +33,7 @@ _LOST = (
 )
 
 
-def note_of(store: RunReader, detail: RunDetail) -> str | None:
+def description_of(store: RunReader, detail: RunDetail) -> str | None:
     """The description of a run; None for one without fits and decisions, whose metrics say everything."""
     run = detail.run
     fits, events = store.fits(run.id), store.events(run.id)

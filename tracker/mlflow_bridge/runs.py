@@ -12,7 +12,7 @@ from tracker.domain.identity import new_run_id, new_run_name
 from tracker.mlflow_bridge import derived_keys, record_entities
 from tracker.mlflow_bridge.base import BridgeBase, lifecycle_of
 from tracker.mlflow_bridge.bridge_entities import BridgeError, Metric, RunEntity, RunInfo, Text
-from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.bridge_errors import as_bridge_errors
 from tracker.mlflow_bridge.mlflow_limits import (
     check_batch,
     check_lengths,
@@ -26,7 +26,7 @@ from tracker.mlflow_bridge.mlflow_limits import (
     experiment_key,
     refuse,
 )
-from tracker.mlflow_bridge.run_description import note_of
+from tracker.mlflow_bridge.run_description import description_of
 
 
 class Runs(BridgeBase):
@@ -58,7 +58,7 @@ class Runs(BridgeBase):
         if user_id:
             kept.setdefault(derived_keys.USER, user_id)
         run_id = new_run_id()
-        with spoken():
+        with as_bridge_errors():
             detail = self.catalogue.runs.create(
                 run_id,
                 experiment.id,
@@ -71,9 +71,9 @@ class Runs(BridgeBase):
 
     def get_run(self, run_id: str) -> RunEntity:
         """The run, deleted or not, with a generated description if the user wrote none."""
-        with spoken():
+        with as_bridge_errors():
             detail = self.catalogue.runs.detail(run_id)
-            note = None if derived_keys.NOTE in detail.tags else note_of(self.store, detail)
+            note = None if derived_keys.NOTE in detail.tags else description_of(self.store, detail)
         return record_entities.run(detail, self.locations, note=note)
 
     def update_run(
@@ -81,7 +81,7 @@ class Runs(BridgeBase):
     ) -> RunInfo:
         """Change the given attributes; BridgeError for a deleted run."""
         check_times(end_time=end_time)
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.runs.change(
                 run_id,
                 status=None if status is None else derived_keys.our_status(status),
@@ -92,22 +92,22 @@ class Runs(BridgeBase):
 
     def delete_run(self, run_id: str) -> None:
         """Hide the run until it is restored."""
-        with spoken():
+        with as_bridge_errors():
             self.store.delete_run(run_id)
 
     def restore_run(self, run_id: str) -> None:
         """Show a deleted run again."""
-        with spoken():
+        with as_bridge_errors():
             self.store.restore_run(run_id)
 
     def deleted_runs(self, older_than_ms: int = 0) -> list[str]:
         """Ids of runs that were deleted at least `older_than_ms` ago."""
-        with spoken():
+        with as_bridge_errors():
             return list(self.catalogue.runs.deleted_before(self._clock() - older_than_ms + 1))
 
     def hard_delete_run(self, run_id: str) -> None:
         """Permanently remove the run's rows."""
-        with spoken():
+        with as_bridge_errors():
             self.catalogue.runs.remove(run_id)
 
     def search_runs(
@@ -122,7 +122,7 @@ class Runs(BridgeBase):
         """A page of runs, and the token of the next one or None. Generated descriptions are not in it."""
         limit = check_max_results(max_results)
         ids = [experiment_key(one) for one in experiment_ids]
-        with spoken():
+        with as_bridge_errors():
             details, token = self.catalogue.runs.search(
                 ids,
                 filter or "",
@@ -183,7 +183,7 @@ class Runs(BridgeBase):
     ) -> None:
         """Store metrics, parameters and tags of a run, all or none."""
         batch = self.prepare_log(run_id, metrics, params, tags)
-        with spoken(lone=len(params) == 1 and not metrics and not tags):
+        with as_bridge_errors(lone=len(params) == 1 and not metrics and not tags):
             self._log(batch)
         if (more := self.prepare_model_metrics(run_id, metrics)) is not None:
             more()
@@ -196,7 +196,7 @@ class Runs(BridgeBase):
         """Remove a tag; a note that the user wrote gives way to ours."""
         if key in derived_keys.NOT_STORED:
             refuse(f"The tag {key!r} says what Tracker knows of the run; it cannot be deleted")
-        with spoken():
+        with as_bridge_errors():
             try:
                 self.catalogue.runs.delete_tag(run_id, key)
             except KeyNotFound as error:
@@ -217,7 +217,7 @@ class Runs(BridgeBase):
                     dataset_digest=metric.dataset_digest if isinstance(metric.dataset_digest, str) else None,
                 )
             )
-        with spoken():
+        with as_bridge_errors():
             for model_id, points in by_model.items():
                 self.catalogue.models.add_metrics(model_id, points)
 

@@ -45,7 +45,7 @@ def choose(
         found, more = rule(kept), _did_you_mean(which, kept)
         gone = None if words == LATEST else rule(everything)
     if found is None:
-        raise CheckpointNotFound(run_id, words, f"{more}{_what_there_is(everything, gone)}")
+        raise CheckpointNotFound(run_id, words, f"{more}{_available(everything, gone)}")
     return found
 
 
@@ -154,7 +154,7 @@ def _newest(some: Sequence[Checkpoint]) -> _Picked:
     return max(some, key=lambda one: (one.ms, one.id), default=None)
 
 
-def _what_there_is(everything: Sequence[Checkpoint], gone: _Picked) -> str:
+def _available(everything: Sequence[Checkpoint], gone: _Picked) -> str:
     kept = [one for one in everything if one.status == "published"]
     says = []
     if gone is not None:

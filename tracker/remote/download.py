@@ -93,7 +93,7 @@ class _Download:
         if self._have and self._tag is not None:
             headers |= {"Range": f"bytes={self._have}-", "If-Range": self._tag}
         with self._server.stream("GET", self._where, headers=headers, most=sys.maxsize) as response:
-            if not self._goes_on(response):
+            if not self._continues(response):
                 self._begin(_tag(response))
                 with local(f"cannot write {self._file.name}"):
                     self._file.seek(0)
@@ -128,7 +128,7 @@ class _Download:
     def _damaged(self, size: int) -> ArtifactError:
         return ArtifactError(f"{self._where} is damaged: it has more than the {size} bytes that were recorded")
 
-    def _goes_on(self, response: Answer) -> bool:
+    def _continues(self, response: Answer) -> bool:
         """Whether the response continues the bytes that were received before."""
         place = _PLACE.match(response.getheader("Content-Range", ""))
         return response.status == 206 and place is not None and int(place["first"]) == self._have

@@ -96,7 +96,7 @@ class Gate:
             or len(headers) != len(scope["headers"])
             or headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
         ):
-            refusal = self._wrong_place(scope, from_where)
+            refusal = self._refused_origin(scope, from_where)
         rule = self._rules.of(scope["method"], scope["path"])
         scope[RULE] = rule.label
         scope[problem_details.READS] = rule.role == "viewer"
@@ -117,7 +117,7 @@ class Gate:
                     problem_details.CLIENT.set(f"token {identity.name}")
         await (refusal or self._app)(scope, receive, send)
 
-    def _wrong_place(self, scope: Scope, from_where: tuple[bytes | None, bytes | None]) -> Response | None:
+    def _refused_origin(self, scope: Scope, from_where: tuple[bytes | None, bytes | None]) -> Response | None:
         headers = Headers(scope=scope)
         problem = self._problem(headers, scope["method"])
         if problem is not None:

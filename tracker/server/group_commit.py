@@ -115,7 +115,7 @@ class GroupCommit:
 
     def _run(self) -> None:
         while group := self._next_group():
-            _tell(group, self._apply([batch for batch, _, _ in group]))
+            _answer_all(group, self._apply([batch for batch, _, _ in group]))
             if self._unsettled_since is None:
                 self._unsettled_since = time.monotonic()
             self._unsettled_rows += sum(_weight(batch) for batch, _, _ in group)
@@ -162,7 +162,7 @@ def _weight(batch: Batch) -> int:
     return batch.points + len(batch.items)
 
 
-def _tell(group: Sequence[_Waiting], results: Sequence[Ack | Exception]) -> None:
+def _answer_all(group: Sequence[_Waiting], results: Sequence[Ack | Exception]) -> None:
     by_loop: dict[
         asyncio.AbstractEventLoop | None, list[tuple[asyncio.Future[Ack] | Future[Ack], Ack | Exception]]
     ] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 
 LOOK_S = 2.0
-"""Seconds between calls of `FreedMemory.look`."""
+"""Seconds between calls of `FreedMemory.release`."""
 _CALM_S, _WORK_S = 0.6, 0.2
 """CPU seconds between two calls: below the first the process is idle, from the second on it has worked at all."""
 
@@ -19,7 +19,7 @@ class FreedMemory:
     def __init__(self) -> None:
         self._last = self._trimmed = time.process_time()
 
-    def look(self) -> None:
+    def release(self) -> None:
         """Return free memory if the process is idle again after work."""
         now = time.process_time()
         is_calm = now - self._last < _CALM_S

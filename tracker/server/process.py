@@ -86,12 +86,12 @@ def run(
         append_many = metrics.measured(store.append_soon, lambda batch: batch.points)
         writer = enter(GroupCommit(append_many, settle=store.settle))
         metrics.waiting = lambda: writer.waiting
-        enter(Periodic("tokens", FRESH_S / 2, auth.look))
+        enter(Periodic("tokens", FRESH_S / 2, auth.refresh))
         enter(Periodic("leases", SWEEP_S, store.sweep))
         files = LocalArtifacts(path_of(setup.root))
         server_folders.hide(_folders(setup))
         enter(Periodic("checkpoints", REMOVE_S, lambda: store.remove_pruned(files)))
-        enter(Periodic("memory", LOOK_S, FreedMemory().look))
+        enter(Periodic("memory", LOOK_S, FreedMemory().release))
         if place is not None:
             enter(Periodic("metrics", 1.0, lambda: place.put(metrics.own())))
         app = create_app(

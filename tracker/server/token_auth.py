@@ -23,7 +23,7 @@ _LONGEST = 1024
 
 
 class TokenAuth:
-    """Caches the valid tokens. Thread-safe; `look` reads the store and blocks its caller.
+    """Caches the valid tokens. Thread-safe; `refresh` reads the store and blocks its caller.
 
     Tokens are required if `guarded`, and once the store has one, on every address: who creates tokens wants them
     required. After the last one is revoked a token is still required; after it is forgotten none is.
@@ -50,7 +50,7 @@ class TokenAuth:
         self.open = not (guarded or self._keys.any)
         """Whether no token is required, and every client may do everything."""
 
-    def look(self, *, unless_since: float | None = None) -> None:
+    def refresh(self, *, unless_since: float | None = None) -> None:
         """Read the valid tokens from the store, unless a read began after that time.
 
         Raises what `keys` raises; then the cached ones stay.
@@ -89,7 +89,7 @@ class TokenAuth:
         if (early := _AGAIN_S - (arrived - self._looked)) > 0:
             await self._pause(early)
         try:
-            await asyncio.to_thread(self.look, unless_since=arrived)
+            await asyncio.to_thread(self.refresh, unless_since=arrived)
         except TrackerError as error:
             log.warning("cannot ask for the tokens in force: %s", error)
         return self.identify(authorization)

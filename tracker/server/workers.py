@@ -179,12 +179,12 @@ class Workers:
             self._ending = True
             signal.signal(signal.SIGALRM, self._kill)
             signal.setitimer(signal.ITIMER_REAL, _GRACE_S)
-        self._tell(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
 
     def _kill(self, number: int, frame: object) -> None:
-        self._tell(signal.SIGKILL)
+        self._signal(signal.SIGKILL)
 
-    def _tell(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals) -> None:
         for pid in list(self._children):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)

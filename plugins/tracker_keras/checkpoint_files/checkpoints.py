@@ -17,7 +17,7 @@ from tracker.domain.checkpoint_ranking import BEST_BY, MID_EPOCH
 from tracker.domain.retention import BUDGET
 from tracker.settings import Settings
 from tracker_keras.checkpoint_files import pending_copies
-from tracker_keras.checkpoint_files.orbax_folders import step_alone
+from tracker_keras.checkpoint_files.orbax_folders import only_step
 from tracker_keras.checkpoint_files.pending_copies import Stamp
 from tracker_keras.model_checkpoint import ModelCheckpoint
 from tracker_keras.recording.fit_observers import FitObserver
@@ -45,7 +45,7 @@ class Checkpoints(FitObserver):
         self._budget = Settings.from_environment().checkpoint_budget
         for callback in fit.callbacks:
             with fit.guard(f"watching {type(callback).__name__}"):
-                self._look_at(callback)
+                self._wrap_callback(callback)
 
     def begin(self, initial_epoch: int) -> None:
         """If every ModelCheckpoint of the fit has a limit, set the run's retention to their sum."""
@@ -108,7 +108,7 @@ class Checkpoints(FitObserver):
 
     # -- wrapping hooks -------------------------------------------------------------------------------------------
 
-    def _look_at(self, callback: Any) -> None:
+    def _wrap_callback(self, callback: Any) -> None:
         known = keras.callbacks
         if isinstance(callback, known.ModelCheckpoint):
             self._watch_model_checkpoint(callback)
@@ -129,13 +129,13 @@ class Checkpoints(FitObserver):
             nonlocal attempt
             attempt = _Attempt()
 
-        def asked_where(path: str, epoch: int, batch: int | None, logs: Mapping[str, Any] | None) -> None:
+        def path_chosen(path: str, epoch: int, batch: int | None, logs: Mapping[str, Any] | None) -> None:
             nonlocal attempt
             attempt = _Attempt(path, batch, Stamp.of(path), callback.best)
             if not asks:
                 pending_copies.wait_for(path)
 
-        def asked_whether(answer: bool, *_: Any, **__: Any) -> None:
+        def save_decided(answer: bool, *_: Any, **__: Any) -> None:
             attempt.answer = bool(answer)
             if attempt.answer and attempt.path is not None:
                 pending_copies.wait_for(attempt.path)
@@ -156,8 +156,8 @@ class Checkpoints(FitObserver):
                 state=state,
             )
 
-        self.fit.wrappers.after_call(callback, "_get_file_path", asked_where)
-        self.fit.wrappers.after_call(callback, "_should_save_model", asked_whether)
+        self.fit.wrappers.after_call(callback, "_get_file_path", path_chosen)
+        self.fit.wrappers.after_call(callback, "_should_save_model", save_decided)
         self.fit.wrappers.around(callback, "_save_model", before, after)
 
     def _watch_backup(self, callback: Any) -> None:
@@ -199,7 +199,7 @@ class Checkpoints(FitObserver):
                 batch=None if callback.save_freq == "epoch" else callback._last_batch_seen,
                 metrics=dict(logs or {}),
                 state={BEST_BY: callback.monitor} if callback.save_best_only else {},
-                written=lambda: step_alone(Path(os.path.realpath(place)), written),
+                written=lambda: only_step(Path(os.path.realpath(place)), written),
             )
 
         self.fit.wrappers.around(callback, "_save_checkpoint", before, on_result=saved)

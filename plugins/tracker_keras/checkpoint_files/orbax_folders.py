@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def step_alone(step: Path, written: Callable[[], object]) -> Iterator[Path]:
+def only_step(step: Path, written: Callable[[], object]) -> Iterator[Path]:
     """Yield a temporary folder that contains only the folder `step`.
 
     Keras loads the folder that contains the steps, not that of one. `written` waits until Orbax has written the step in

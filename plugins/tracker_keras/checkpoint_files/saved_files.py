@@ -65,8 +65,8 @@ class Ledger:
         fixed = next(index for index, part in enumerate(parts) if index == len(parts) - 1 or fields_of(part))
         return Path(*parts[:fixed]) / f".{'_'.join(parts[fixed:])}.saved.json"
 
-    def take_up(self, *, as_well_own: bool, with_files: bool) -> float | None:
-        """Load the ledger on disk, if it matches, and return its best; `as_well_own`: even if this process wrote it.
+    def load(self, *, even_own: bool, with_files: bool) -> float | None:
+        """Load the ledger on disk, if it matches, and return its best; `even_own`: even if this process wrote it.
 
         The best is dropped if its file was deleted or overwritten. `with_files` also loads the files, to be pruned.
         """
@@ -77,7 +77,7 @@ class Ledger:
             best, is_own = found["best"], found["process"] == _PROCESS
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if fits and (as_well_own or not is_own):
+        if fits and (even_own or not is_own):
             there = [one for one in files if one.is_there()]
             self.files = there if with_files else []
             self.best = best if best is not None and any(one.value == best for one in there) else None

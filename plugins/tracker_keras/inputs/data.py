@@ -11,7 +11,7 @@ from tracker.client.clock import now_ms
 from tracker.client.run import recorder_of
 from tracker_keras.inputs.data_description import DataSet, class_weights
 from tracker_keras.inputs.pipelines import arrays_of, is_pipeline, read_pipeline
-from tracker_keras.inputs.samples import ArrayInfo, leaves, look
+from tracker_keras.inputs.samples import ArrayInfo, describe_arrays, leaves
 from tracker_keras.recording.fit_observers import FitObserver
 from tracker_keras.recording.guard import Guard
 
@@ -71,7 +71,7 @@ def see(x: Any, y: Any = None, sample_weight: Any = None, adapter: Any = None) -
     if is_pipeline(x):
         return _pipeline(x)
     if _is_array(x):
-        arrays = look([*leaves("x", x), *leaves("y", y), *leaves("sample_weight", sample_weight)])
+        arrays = describe_arrays([*leaves("x", x), *leaves("y", y), *leaves("sample_weight", sample_weight)])
         return DataSet(kind="arrays", arrays=tuple(arrays), samples=arrays[0].rows if arrays else None)
     if isinstance(x, keras.utils.PyDataset):
         size = getattr(x, "batch_size", None)
@@ -88,8 +88,8 @@ def _pipeline(dataset: Any) -> DataSet:
     facts = {"pipeline": " > ".join(found.steps), "batches": "infinite" if found.is_infinite else found.batches}
     return DataSet(
         kind="tf.data",
-        arrays=tuple(look(found.elements)),
-        sources=tuple(look(found.sources)),
+        arrays=tuple(describe_arrays(found.elements)),
+        sources=tuple(describe_arrays(found.sources)),
         samples=found.samples,
         facts=facts,
     )
@@ -99,7 +99,7 @@ def _loader(loader: Any) -> DataSet:
     """A torch DataLoader; the tensors of a TensorDataset are described."""
     samples = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
     tensors = getattr(loader.dataset, "tensors", None)
-    arrays = tuple(look(arrays_of(tuple(tensors)))) if tensors else ()
+    arrays = tuple(describe_arrays(arrays_of(tuple(tensors)))) if tensors else ()
     return DataSet(kind="torch.DataLoader", arrays=arrays, samples=samples, facts={"batch": loader.batch_size})
 
 
@@ -108,7 +108,7 @@ def _stream(x: Any, adapter: Any) -> DataSet:
     batches = getattr(adapter, "_first_batches", None) or ()
     arrays = [
         ArrayInfo(name=one.name, shape=(None, *one.shape[1:]) if one.shape else None, dtype=one.dtype)
-        for one in look(arrays_of(batches[0]) if batches else ())
+        for one in describe_arrays(arrays_of(batches[0]) if batches else ())
     ]
     name = getattr(x, "__name__", None)
     return DataSet(

@@ -51,10 +51,10 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def look(arrays: Iterable[tuple[str, Any]]) -> list[ArrayInfo]:
+def describe_arrays(arrays: Iterable[tuple[str, Any]]) -> list[ArrayInfo]:
     """Describe arrays, by name; a few rows of those that can change during training are copied now."""
     some = [found for found, _ in zip(arrays, range(LEAVES), strict=False)]
-    return [_look(name, array, BYTES // len(some)) for name, array in some]
+    return [_describe(name, array, BYTES // len(some)) for name, array in some]
 
 
 def digest(arrays: Iterable[ArrayInfo]) -> str | None:
@@ -69,7 +69,7 @@ def digest(arrays: Iterable[ArrayInfo]) -> str | None:
     return whole.hexdigest()
 
 
-def _look(name: str, array: Any, budget: int) -> ArrayInfo:
+def _describe(name: str, array: Any, budget: int) -> ArrayInfo:
     kind = type(array).__module__.partition(".")[0]
     shape = _shape(array)
     dtype = _dtype(array)

@@ -18,14 +18,14 @@ def enter(run: Run, fit: FitState) -> None:
     _last[run] = ref(fit)
 
 
-def fit_under_way(run: Run) -> FitState | None:
+def running_fit(run: Run) -> FitState | None:
     """The running fit of `run`, in any thread, whose `fit()` has neither returned nor raised."""
     known = _last.get(run)
     fit = known() if known is not None else None
-    return fit if fit is not None and not fit.is_over and fit.call.is_under_way else None
+    return fit if fit is not None and not fit.is_over and fit.call.is_running else None
 
 
-def say_aside(run: Run, fit: FitState, call: FitCall) -> None:
+def report_unrecorded(run: Run, fit: FitState, call: FitCall) -> None:
     """Report that `call` is not recorded, since `fit` is running."""
     if fit.call is call:
         run.report(

@@ -34,14 +34,14 @@ class Decisions:
         self._terminates_on_nan = False
         self._has_nan = False
         self._stopped_by: FitOutcome | None = None
-        self._is_stop_told = False
+        self._is_stop_recorded = False
         self._was_stopped = False
         self._callbacks = fit.callbacks
         self._lock = Lock()
         self.rates = RateWatch(fit.model, fit.decided)
         for callback in fit.callbacks:
             with fit.guard(f"watching {type(callback).__name__}"):
-                self._look_at(callback)
+                self._wrap_callback(callback)
 
     def stop(self, by: FitOutcome) -> bool:
         """Stop the fit as Keras' own callbacks do; False if stopped. Locked: JAX runs batch hooks in threads."""
@@ -64,9 +64,9 @@ class Decisions:
             self._has_nan = False
         elif not self._has_nan:
             self._has_nan = True
-            self._tell_nan(epoch, loss, self._terminates_on_nan)
+            self._record_nan(epoch, loss, self._terminates_on_nan)
         if self._was_stopped and not (self._has_nan and self._terminates_on_nan):
-            self._tell_stop(stoppers(self._callbacks), epoch)
+            self._record_stop(stoppers(self._callbacks), epoch)
 
     def epoch_ends(self, epoch: int) -> None:
         """Called before the callbacks' `on_epoch_end`: a training that is stopped now was stopped during `epoch`."""
@@ -95,7 +95,7 @@ class Decisions:
 
     # -- wrapping hooks -------------------------------------------------------------------------------------------
 
-    def _look_at(self, callback: Any) -> None:
+    def _wrap_callback(self, callback: Any) -> None:
         known = keras.callbacks
         if isinstance(callback, known.LearningRateScheduler):
             self._watch_scheduler(callback)
@@ -112,10 +112,10 @@ class Decisions:
 
     def _watch_scheduler(self, callback: Any) -> None:
         def before(epoch: int, _: Mapping[str, Any]) -> None:
-            self.rates.look(epoch)
+            self.rates.record_changes(epoch)
 
         def after(epoch: int, _: Mapping[str, Any]) -> None:
-            self.rates.look(epoch, "LearningRateScheduler")
+            self.rates.record_changes(epoch, "LearningRateScheduler")
 
         self._wrappers.around(callback, "on_epoch_begin", before, after)
 
@@ -128,11 +128,11 @@ class Decisions:
             may_cut = not is_keras_own or callback.wait + 1 >= callback.patience
             if may_cut:  # reading a rate is the most expensive part here
                 self._fit.count_steps()
-                self.rates.look(epoch)
+                self.rates.record_changes(epoch)
 
         def after(epoch: int, _: Mapping[str, Any]) -> None:
             if may_cut:
-                self.rates.look(epoch, "ReduceLROnPlateau")
+                self.rates.record_changes(epoch, "ReduceLROnPlateau")
 
         self._wrappers.around(callback, "on_epoch_end", before, after)
 
@@ -163,7 +163,7 @@ class Decisions:
         def after(epoch: int, _: Mapping[str, Any]) -> None:
             if self._is_stopped() and not was_stopped:
                 self._fit.count_steps()
-                self._tell_stop(type(callback).__name__, epoch)
+                self._record_stop(type(callback).__name__, epoch)
 
         self._wrappers.around(callback, "on_epoch_end", before, after)
 
@@ -188,18 +188,18 @@ class Decisions:
             if self._fit.recorder is not None:
                 model_is_at(self._fit.run, self._model, self._fit.epoch(epoch), self._fit.recorder.number)
 
-    def _tell_stop(self, by: str, epoch: int) -> None:
-        if not self._is_stop_told:
-            self._is_stop_told = True
+    def _record_stop(self, by: str, epoch: int) -> None:
+        if not self._is_stop_recorded:
+            self._is_stop_recorded = True
             self._fit.decided("stopped", epoch, {"by": by})
 
     def _raised(self) -> None:
         """End the record when TerminateOnNaN(raise_error=True) raises, since Keras then calls no other hook."""
-        self._tell_nan(self._fit.current_epoch, math.nan, True)
+        self._record_nan(self._fit.current_epoch, math.nan, True)
         self._stopped_by = "nan"
         self._finish()
 
-    def _tell_nan(self, epoch: int, loss: float, terminated: bool) -> None:
+    def _record_nan(self, epoch: int, loss: float, terminated: bool) -> None:
         by = {"by": "TerminateOnNaN"} if terminated else {}
         self._fit.decided("nan_detected", epoch, {"metric": "loss", "value": loss, **by})
 

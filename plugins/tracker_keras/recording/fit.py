@@ -157,8 +157,8 @@ class ObservedFit(FitState, CallObserver):
                 self._keys = keys
         self.recorder.log_epoch(epoch, {**logs, **rates}, seconds=self._seconds, steps=self.steps)
         self.last_epoch = self.recorder.epoch(epoch)
-        self._tell_improvement(epoch, logs)
-        with self.guard("telling of decisions"):
+        self._record_improvement(epoch, logs)
+        with self.guard("recording decisions"):
             self._decisions.end_epoch(epoch, logs, rates)
         if not self._is_described:
             self._describe_model(self.recorder)
@@ -207,7 +207,7 @@ class ObservedFit(FitState, CallObserver):
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _tell_improvement(self, epoch: int, logs: Mapping[str, Any]) -> None:
+    def _record_improvement(self, epoch: int, logs: Mapping[str, Any]) -> None:
         metric, goal = self._watched or (None, None)
         if metric is not None and goal is not None:
             better = self._description.improvements.add(metric, goal, self.epoch(epoch), logs.get(metric))
@@ -228,7 +228,7 @@ class ObservedFit(FitState, CallObserver):
             batch_size=call.batch_size,
             **_resume_options(self.resume_point if epochs != 0 else None),
         )
-        self._tell_of_resume(initial_epoch)
+        self._record_resume(initial_epoch)
         self._description.improvements.begin(recorder.first_epoch)
         if self.log_batches:
             at_once = getattr(self.model, "steps_per_execution", 1)
@@ -243,7 +243,7 @@ class ObservedFit(FitState, CallObserver):
         self._describe_model(recorder)
         self._notify("begin", initial_epoch)
 
-    def _tell_of_resume(self, epoch: int) -> None:
+    def _record_resume(self, epoch: int) -> None:
         resume_point = self.resume_point
         if resume_point is not None and (checkpoint := resume_point.checkpoint) is not None:
             detail = {"checkpoint": checkpoint.id, "epoch": checkpoint.epoch, "step": resume_point.steps}

@@ -134,7 +134,7 @@ class FitCall:
         return "later" if any(is_due(one) for one in range(epoch + 1, self.epochs or 0)) else "never"
 
     @property
-    def is_under_way(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the call neither returned nor raised; for a custom loop only known while its callbacks run."""
         return not self.is_over and (self.is_seen or self._running > 0)
 
@@ -161,7 +161,7 @@ class FitCall:
         """Whether the call has observers."""
         return bool(self._observers)
 
-    def tell(self, event: Event, *given: Any, **named: Any) -> None:
+    def notify(self, event: Event, *given: Any, **named: Any) -> None:
         """Send an event to all observers."""
         for observer in reversed(self._observers) if event in _BEFORE else tuple(self._observers):
             getattr(observer, event)(*given, **named)
@@ -175,7 +175,7 @@ class FitCall:
             for inner in reversed(calls[calls.index(self) + 1 :]):
                 inner.end(error)
         self.is_over = True
-        self.tell("over", error)
+        self.notify("over", error)
         self._observers.clear()
         self.lists, self.callbacks, self.data = [], (), None
 

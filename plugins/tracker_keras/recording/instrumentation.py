@@ -118,7 +118,7 @@ def _wrap_lists() -> None:
         with call.running(self):
             plain["on_train_begin"](self, logs)
             call.has_begun = True
-            call.tell("train_begun")
+            call.notify("train_begun")
         call.data = None
 
     @functools.wraps(plain["on_epoch_begin"])
@@ -128,9 +128,9 @@ def _wrap_lists() -> None:
             plain["on_epoch_begin"](self, epoch, logs)
             return
         with call.running(self):
-            call.tell("epoch_begins", epoch)
+            call.notify("epoch_begins", epoch)
             plain["on_epoch_begin"](self, epoch, logs)
-            call.tell("epoch_begun", epoch)
+            call.notify("epoch_begun", epoch)
 
     @functools.wraps(plain["on_epoch_end"])
     def on_epoch_end(self: Any, epoch: int, logs: Any = None) -> None:
@@ -140,7 +140,7 @@ def _wrap_lists() -> None:
             return
         with call.running(self):
             call.wait_for_batches()  # batch hooks iterate over the list of callbacks, which is changed here
-            call.tell("epoch_ends", epoch)
+            call.notify("epoch_ends", epoch)
             first, complete = _First(), False
             self.callbacks.insert(0, first)
             try:
@@ -148,7 +148,7 @@ def _wrap_lists() -> None:
                 complete = True
             finally:
                 self.callbacks[:] = [one for one in self.callbacks if one is not first]
-                call.tell("epoch_ended", epoch, first.logs or {}, complete=complete)
+                call.notify("epoch_ended", epoch, first.logs or {}, complete=complete)
 
     @functools.wraps(plain["on_train_end"])
     def on_train_end(self: Any, logs: Any = None) -> None:
@@ -158,7 +158,7 @@ def _wrap_lists() -> None:
             return
         with call.running(self):
             plain["on_train_end"](self, logs)
-            call.tell("train_ended")
+            call.notify("train_ended")
         if not call.is_seen:
             call.end(None)
 

@@ -43,7 +43,7 @@ class RateWatch:
         self._compare({key: now[key] for key in settable(self._model)}, epoch, "assignment")
         return now
 
-    def look(self, epoch: int, by: str = "assignment") -> None:
+    def record_changes(self, epoch: int, by: str = "assignment") -> None:
         """Record changes since the last call as made `by` this, in `epoch`."""
         self._compare(settable_rates(self._model), epoch, by)
 
@@ -52,15 +52,15 @@ class RateWatch:
         for key, rate in rates.items():
             if key not in self._known:
                 if key in self._scheduled and self._scheduled[key] != rate:
-                    self._tell(key, epoch, self._scheduled[key], rate, "schedule")
+                    self._record_change(key, epoch, self._scheduled[key], rate, "schedule")
                 self._scheduled[key] = rate
 
     def _compare(self, now: dict[str, float], epoch: int, by: str) -> None:
         for key, rate in now.items():
             if key in self._known and self._known[key] != rate:
-                self._tell(key, epoch, self._known[key], rate, by)
+                self._record_change(key, epoch, self._known[key], rate, by)
         self._known = now
 
-    def _tell(self, key: str, epoch: int, before: float, after: float, by: str) -> None:
+    def _record_change(self, key: str, epoch: int, before: float, after: float, by: str) -> None:
         of = {"optimizer": name} if (name := key.removeprefix("learning_rate").removeprefix("_")) else {}
         self._say("learning_rate_changed", epoch, {"from": before, "to": after, "by": by, **of})

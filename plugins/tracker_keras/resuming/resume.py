@@ -106,7 +106,7 @@ class Resumption(CallObserver):
             log.warning("resume: the model's metrics have changed; those of this epoch are of its remaining batches")
         if batch or before:
             data_position.begin_at(data, before, batch, lambda: randomness.put_back(drawn))
-        elif _goes_on(data):
+        elif _continues(data):
             log.warning("resume: the data has no end and begins again with its first batch")
         self._arrays = {}
         if self._goes_on_in_epoch:
@@ -138,7 +138,7 @@ class Resumption(CallObserver):
             self._arrays, saved = read_arrays(file)
             found = differences(model, saved)
             if self._is_earlier:
-                self._tell_earlier(fits=not found)
+                self._log_earlier(fits=not found)
             elif found:
                 raise InvalidValue(
                     "resume",
@@ -149,7 +149,7 @@ class Resumption(CallObserver):
                 load(model, file)
                 assign(seeds_of(model), listed(self._arrays, "seeds"))
 
-    def _tell_earlier(self, *, fits: bool) -> None:
+    def _log_earlier(self, *, fits: bool) -> None:
         log.warning(
             "resume: fit %d of this script is complete, training goes on in fit %d; this one trains no epoch, and the "
             "model has %s",
@@ -159,7 +159,7 @@ class Resumption(CallObserver):
         )
 
 
-def _goes_on(data: Any) -> bool:
+def _continues(data: Any) -> bool:
     """Whether the data continues across epochs but has no known end, so that its position is not known."""
     return getattr(data, "steps_per_epoch", None) is not None and not data_position.endless_is_known(data)
 

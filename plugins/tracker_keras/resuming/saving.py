@@ -145,7 +145,7 @@ class StateSaver(FitObserver):
         # The optimizer's own count must not be read during a step.
         epoch, steps = self.fit.current_epoch, max(self.fit.steps, self._base + self._done)
 
-        def say_if_none() -> None:
+        def warn_if_none() -> None:
             recorder = self.fit.recorder
             if self._kept or recorder is None:
                 return
@@ -155,7 +155,7 @@ class StateSaver(FitObserver):
             self.fit.run.report(kind, problem)
             recorder.log_event("state_missing", epoch, {"steps": steps})
 
-        self.fit.run.in_background(say_if_none)
+        self.fit.run.in_background(warn_if_none)
 
     def _obstacle(self) -> str | None:
         return data_position.obstacle(self._iterator())

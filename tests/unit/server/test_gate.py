@@ -168,10 +168,10 @@ def test_revoked_and_new_tokens() -> None:
     assert ask(one, WRITE, bearer(new)).status == 200
     assert ask(one, READ, bearer(TOKENS["viewer"])).status == 401
     store.keys = Keys(by_digest={}, any=True)
-    auth.look()
+    auth.refresh()
     assert ask(one, WRITE, bearer(new)).status == 401
     store.keys = Keys(by_digest={}, any=False)
-    auth.look()
+    auth.refresh()
     assert ask(one, DELETE).status == 200
 
 

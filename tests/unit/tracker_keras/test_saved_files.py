@@ -75,18 +75,18 @@ def test_another_process_goes_on(tmp_path: Path) -> None:
         wrote(before, 5, 1)
         before.best = 1.0
         before.write()
-        own = ledger(Path({str(tmp_path / "a")!r})).take_up(as_well_own=False, with_files=True)
+        own = ledger(Path({str(tmp_path / "a")!r})).load(even_own=False, with_files=True)
         assert own is None, "this is no other process"
     """)
     (tmp_path / "a").rename(tmp_path / "b")
     after = ledger(tmp_path / "b")
-    assert after.take_up(as_well_own=False, with_files=True) == 1.0
+    assert after.load(even_own=False, with_files=True) == 1.0
     assert [(Path(one.path).name, one.value) for one in after.files] == [("m-0.keras", 5), ("m-1.keras", 1)]
-    assert ledger(tmp_path / "b", monitor="acc").take_up(as_well_own=False, with_files=True) is None
-    assert ledger(tmp_path / "b", "max").take_up(as_well_own=False, with_files=True) is None
-    assert ledger(tmp_path / "b", shape="t").take_up(as_well_own=False, with_files=True) is None
+    assert ledger(tmp_path / "b", monitor="acc").load(even_own=False, with_files=True) is None
+    assert ledger(tmp_path / "b", "max").load(even_own=False, with_files=True) is None
+    assert ledger(tmp_path / "b", shape="t").load(even_own=False, with_files=True) is None
     (tmp_path / "b" / "m-1.keras").unlink()
-    assert ledger(tmp_path / "b").take_up(as_well_own=False, with_files=True) is None, "the best is gone"
+    assert ledger(tmp_path / "b").load(even_own=False, with_files=True) is None, "the best is gone"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_damaged_ledger_is_none(tmp_path: Path, text: str) -> None:
     """It is begun anew."""
     book = ledger(tmp_path)
     book.home.write_text(text)
-    assert book.take_up(as_well_own=True, with_files=True) is None
+    assert book.load(even_own=True, with_files=True) is None
     book.write()
     assert json.loads(book.home.read_text())["files"] == []
 

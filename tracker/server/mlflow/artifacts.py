@@ -19,7 +19,7 @@ from tracker.domain.records import Entry
 from tracker.mlflow_bridge import record_entities
 from tracker.mlflow_bridge.bridge import Bridge
 from tracker.mlflow_bridge.bridge_entities import BridgeError
-from tracker.mlflow_bridge.bridge_errors import spoken
+from tracker.mlflow_bridge.bridge_errors import as_bridge_errors
 from tracker.mlflow_bridge.locations import PROXY, Locations
 from tracker.server import files
 from tracker.server.mlflow import mlflow_errors
@@ -176,7 +176,7 @@ class Artifacts:
             raise missing("run_id")
 
         def place() -> str:
-            with spoken():
+            with as_bridge_errors():
                 return record_entities.run_info(self.bridge.catalogue.runs.detail(run_id), self.locations).artifact_uri
 
         return await self.services.ask(place)

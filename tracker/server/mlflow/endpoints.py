@@ -52,7 +52,7 @@ def body_endpoint(kind: type[S], handle: Handle[S], intake: BodyLimits) -> ASGIA
             of_path = scope.get(FIELDS, _NONE)
             first = await first_message(receive)
             if encoded or first.get("more_body"):
-                async with intake.body(Request(scope, again(first, receive))) as body:
+                async with intake.body(Request(scope, replayed(first, receive))) as body:
                     given = (
                         decode(body, **of_path)
                         if len(body) <= _SMALL
@@ -90,7 +90,7 @@ async def first_message(receive: Receive) -> Message:
     return message
 
 
-def again(first: Message, receive: Receive) -> Receive:
+def replayed(first: Message, receive: Receive) -> Receive:
     """A `receive` that yields `first`, then the later messages."""
     waiting: Iterator[Message] = iter((first,))
 

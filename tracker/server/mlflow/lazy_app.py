@@ -17,7 +17,7 @@ from tracker.domain.errors import StoreUnavailable
 from tracker.domain.extras import how_to_install
 from tracker.server.mlflow import mlflow_errors
 from tracker.server.mlflow.decode import json_object
-from tracker.server.mlflow.endpoints import again
+from tracker.server.mlflow.endpoints import replayed
 from tracker.server.read_concurrency import ReadSlots
 from tracker.server.request_body import BodyLimits
 from tracker.server.server_folders import without_folders
@@ -196,4 +196,4 @@ def _plain(scope: Scope, size: int) -> Scope:
 
 def _whole(body: bytes, receive: Receive) -> Receive:
     """A `receive` that yields `body` at once, then the later messages."""
-    return again({"type": "http.request", "body": body, "more_body": False}, receive)
+    return replayed({"type": "http.request", "body": body, "more_body": False}, receive)
