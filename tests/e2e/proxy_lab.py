@@ -1,4 +1,4 @@
-"""A proxy before a server: it takes no large bodies, and may hold or lose the server's answers."""
+"""A proxy before a server: it takes no large bodies, may hold or lose the server's answers, or be away."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Proxy(ThreadingHTTPServer):
     """Hands requests to a server, but answers 413 for bodies above `most` bytes, in words of its own.
 
     `passes` is called with the path of a request that the server has answered; where it says no, the answer is lost.
+    While it is `away` no request reaches the server.
     """
 
     daemon_threads = True
@@ -24,6 +25,7 @@ class Proxy(ThreadingHTTPServer):
         self.server = server
         self.most = 10**9
         self.refused = 0
+        self.away = False
         self.passes: Callable[[str], bool] = lambda path: True
 
     @property
@@ -49,6 +51,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: Proxy
 
     def handle_any(self) -> None:
+        if self.server.away:
+            self.close_connection = True
+            return
         size = int(self.headers.get("Content-Length", 0))
         if size > self.server.most:
             self.server.refused += 1

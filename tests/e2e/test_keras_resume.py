@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from e2e.keras_lab import Lab, training
+from e2e.proxy_lab import proxied
 from e2e.server_lab import Server, away
 
 import tracker
@@ -86,13 +87,13 @@ def test_offline_it_goes_on_from_its_journal(tmp_path: Path, monkeypatch: pytest
 
 def test_it_goes_on_while_its_server_is_away(tmp_path: Path, store_url: str) -> None:
     """The state is next to the journal of the killed process; when the server is back, everything is stored once."""
-    with away(store_url) as server:
-        there = {"TRACKER_STORE": server.url}
-        server.start()
+    with Server(store_url) as server, proxied(server) as proxy:
+        there = {"TRACKER_STORE": proxy.url}
+        proxy.passes = lambda path: "/artifacts/" not in path  # so that states wait next to the journal
         assert start(tmp_path, "tensorflow", "kill", 2, 1, **there) == -9
-        server.end()
+        proxy.away = True
         assert start(tmp_path, "tensorflow", "kill", 4, 1, **there) == -9
-        server.start()
+        proxy.away, proxy.passes = False, lambda path: True
         assert start(tmp_path, "tensorflow", "end", **there) == 0
     run_id, _, _ = same(tmp_path, store_url)
     with closing(tracker.open_store(store_url)) as opened:
