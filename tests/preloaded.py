@@ -23,8 +23,10 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-TRACKER = ("alembic.command", "alembic.runtime.migration", "click", "httptools", "msgspec", "numpy", "psutil", "psycopg",
-           "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "starlette.applications", "uvicorn.main")  # fmt: skip
+TRACKER = ("alembic.command", "alembic.runtime.migration", "click", "httptools", "msgspec", "numpy", "pluggy", "psutil",
+           "psycopg", "rich.progress", "rich.table", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg",
+           "sqlite3", "starlette.applications", "starlette.staticfiles", "uvicorn.main",
+           "uvicorn.protocols.http.httptools_impl")  # fmt: skip
 """What Tracker, its command and its server stand on."""
 KERAS = (*TRACKER, "pytest", "keras", "tensorflow")
 """What a training imports: Keras on JAX imports TensorFlow too as soon as it saves a model."""

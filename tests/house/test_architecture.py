@@ -137,3 +137,10 @@ def test_wheel_carries_all_packages(tmp_path: Path) -> None:
         inside = relative if relative.parts[0] == "tracker" else relative.relative_to(relative.parts[0])
         assert inside.as_posix() in names
     assert not [name for name in names if name.startswith("tests")]
+
+
+def test_no_server_imports_an_orm() -> None:
+    """SQLAlchemy's takes 0.1 s, and nothing needs it."""
+    code = "import sys, tracker.server.app, tracker.store.store; print('sqlalchemy.orm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

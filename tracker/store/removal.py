@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Engine, Row, and_, delete, exists, or_, select
-from sqlalchemy.orm import aliased
 
 from tracker.domain.limits import check_run_id
 from tracker.store.catalogue_tables import models
@@ -118,7 +117,7 @@ class SqlRemoval:
 
     def pruned_files(self) -> Sequence[tuple[str, str, int]]:
         """Files of pruned checkpoints that no published row names: run id, URI and size."""
-        c, other = checkpoints.c, aliased(checkpoints)
+        c, other = checkpoints.c, checkpoints.alias()
         named = exists().where(other.c.run_id == c.run_id, other.c.uri == c.uri, other.c.status == "published")
         # PENDING names columns without their table, so no other table may be joined.
         uid = select(runs.c.uid).where(runs.c.id == c.run_id).scalar_subquery()

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from sqlalchemy import Connection, Engine, Row, exists, select, update
-from sqlalchemy.orm import aliased
 
 from tracker.domain.checkpoint_ranking import BEST_BY
 from tracker.domain.errors import CheckpointNotFound, FileRemoved, InvalidValue, TrackerError
@@ -195,7 +194,7 @@ def remove_pruned(engine: Engine, home: ArtifactHome, run_id: str | None = None)
 
 def _mark(engine: Engine, home: ArtifactHome, run: int, uid: str) -> Mapping[str, int]:
     """Mark the files of the run that may be removed; return {uri: size}."""
-    c, other = checkpoints.c, aliased(checkpoints)
+    c, other = checkpoints.c, checkpoints.alias()
     named = exists().where(other.c.run_id == run, other.c.uri == c.uri, other.c.status == "published")
     with writing(engine) as connection:
         connection.execute(select(runs.c.id).where(runs.c.id == run).with_for_update())
