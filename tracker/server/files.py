@@ -30,7 +30,6 @@ from tracker.domain.errors import ArtifactError, InvalidValue, NotFound, StoreUn
 from tracker.domain.limits import check_artifact_path, check_run_id, check_safe_path
 from tracker.server.operations import Services
 from tracker.server.problem_details import Refused
-from tracker.server.request_body import chunks
 
 DIGEST = "X-Tracker-SHA256"
 _CHUNK = 1024 * 1024
@@ -69,7 +68,7 @@ async def take(services: Services, request: Request, run: str, path: str) -> Sto
     with _file_errors(f"cannot store {path!r} of run {run}"):
         await services.ask(lambda: safe_paths.check(home.root, run, path))
         with _part(home) as part:
-            digest = await _spool(request, part, services.intake.largest_file)
+            digest = await _spool(services.intake.file(request), part)
             wanted = request.headers.get(DIGEST)
             if wanted is not None and wanted.lower() != digest:
                 raise InvalidValue(DIGEST, f"{wanted[:80]!r}, but the bytes that came have {digest}")
@@ -93,7 +92,7 @@ def _part(home: LocalArtifacts) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-async def _spool(request: Request, part: Path, largest: int | None) -> str:
+async def _spool(body: AsyncIterator[bytes], part: Path) -> str:
     """Write the body to `part`; return its SHA-256."""
     digest = hashlib.sha256()
 
@@ -108,7 +107,7 @@ async def _spool(request: Request, part: Path, largest: int | None) -> str:
     waiting: list[bytes] = []
     size = 0
     with part.open("wb") as opened:
-        async for chunk in chunks(request, largest):
+        async for chunk in body:
             waiting.append(chunk)
             size += len(chunk)
             if size >= _CHUNK:

@@ -16,7 +16,7 @@ from tracker.server.problem_details import CLIENT, READS, Refused, Unreadable
 
 GRACE_S = 30.0
 SLOWEST = 64 * 1024
-"""Bytes a second that a client must send on average over each `GRACE_S`, until the body is complete."""
+"""Bytes a second that a client must send on average over each `GRACE_S` seconds, until the body is complete."""
 SMALL = 1024 * 1024
 """Bodies up to this size have a budget of their own, however many large ones there are. Viewers may send no larger
 ones."""
@@ -25,7 +25,7 @@ WINDOW = 8 * 1024 * 1024
 _PIECE = 1024 * 1024
 
 
-async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, largest: int | None, grace_s: float) -> AsyncIterator[bytes]:
     """The body in chunks as it arrives, of at most `largest` bytes (413).
 
     Refused (408) if it arrives too slowly, so that no client occupies memory for ever, or if the server ends (503).
@@ -34,7 +34,7 @@ async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[
     if largest is not None and announced.isdecimal() and int(announced) > largest:
         raise too_large(int(announced), largest)
     loop = asyncio.get_running_loop()
-    deadline, received, mark = loop.time() + GRACE_S, 0, SLOWEST * GRACE_S
+    deadline, received, mark = loop.time() + grace_s, 0, SLOWEST * grace_s
     stream = request.stream().__aiter__()
     while True:
         try:
@@ -56,7 +56,7 @@ async def chunks(request: Request, largest: int | None = None) -> AsyncIterator[
             ) from None
         received += len(chunk)
         if received >= mark:
-            deadline, mark = loop.time() + GRACE_S, received + SLOWEST * GRACE_S
+            deadline, mark = loop.time() + grace_s, received + SLOWEST * grace_s
         if largest is not None and received > largest:
             raise too_large(received, largest)
         yield chunk
@@ -69,12 +69,13 @@ def too_large(size: int, largest: int) -> Refused:
 
 
 class BodyLimits:
-    """Limits on the size of bodies.
+    """Limits on the size of bodies, and on the time that they take.
 
     A body that is held in memory has at most `largest` bytes, and `SMALL` if the request only reads. All that are held
     at once have at most `together`, those of one client (its token, else its address) at most half of that; bodies up
     to `SMALL` do not count there, but have a budget of their own, `small_together`. Of a compressed body both its
     compressed and its uncompressed bytes count. Files are streamed, each at most `largest_file` bytes, if it is given.
+    A body must arrive with `SLOWEST` bytes a second on average over each `grace_s` seconds.
     """
 
     def __init__(
@@ -84,15 +85,21 @@ class BodyLimits:
         *,
         small_together: int = 32 * 1024 * 1024,
         largest_file: int | None = None,
+        grace_s: float = GRACE_S,
     ) -> None:
         self.largest = largest
-        self.largest_file = largest_file
+        self._largest_file = largest_file
+        self._grace_s = grace_s
         self._together = together
         self._small_together = small_together
         self._large: Counter[str] = Counter()
         self._small = 0
         # Each decompression holds a window in memory.
         self._unpacking = asyncio.Semaphore(2)
+
+    def file(self, request: Request) -> AsyncIterator[bytes]:
+        """The body, a file, in chunks as it arrives. Refused: 408, 413 or 503."""
+        return _chunks(request, self._largest_file, self._grace_s)
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
@@ -112,7 +119,7 @@ class BodyLimits:
         held = _BodyBudget(CLIENT.get())
         try:
             parts: list[bytes] = []
-            async for chunk in chunks(request, largest):
+            async for chunk in _chunks(request, largest, self._grace_s):
                 self._hold(held, len(chunk))
                 parts.append(chunk)
             whole = b"".join(parts)
