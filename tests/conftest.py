@@ -28,7 +28,7 @@ _FIRST = ("e2e", "contracts", "migrations")
 """Folders of tests that take long: in the end there are short ones, so that no worker waits long for another."""
 _KERAS = (
     "keras", "e2e/field/", "test_browser.py", "test_load_checkpoint", "test_plugins", "test_foreign_store",
-    "test_mlflow_http", "test_mlflow_plugin.py",
+    "test_mlflow_http.py",
 )  # fmt: skip
 """What is in the names of files that train."""
 
