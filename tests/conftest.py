@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from draws import SEED
+from draws import SEED, daily
 from templates import sqlite_store
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     path = tmp_path / "home"
     monkeypatch.setenv("TRACKER_HOME", str(path))
+    # Short series meet blocks too, on most days.
+    monkeypatch.setenv("TRACKER_BLOCK_POINTS", daily(["8", "8", ""], "points of a block")[0])
     # A test that wants them says so.
     monkeypatch.setenv("TRACKER_PLUGINS", "off")
     monkeypatch.chdir(tmp_path)

@@ -13,6 +13,7 @@ from tracker.client.transport import StoreTransport
 from tracker.domain.errors import InvalidStoreUrl, InvalidValue, NoStore
 from tracker.domain.ports import ArtifactHome, RunReader, RunStore, Transport
 from tracker.domain.store_url import SERVERS, parse, scheme_of, shown
+from tracker.settings import block_points
 
 if TYPE_CHECKING:
     from tracker.remote.store import HttpRunStore
@@ -68,7 +69,7 @@ def open_sql_store(url: str, *, create: bool = True, recreate: bool = False) -> 
         raise NoStore(shown(url))
     from tracker.store.store import SqlRunStore
 
-    return SqlRunStore.open(url, create=create, recreate=recreate)
+    return SqlRunStore.open(url, create=create, recreate=recreate, block_points=block_points())
 
 
 def open_store(url: str, token: str | None = None) -> RunStore:

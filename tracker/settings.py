@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from tracker.domain.errors import InvalidValue
+from tracker.domain.limits import BLOCK_POINTS
 from tracker.domain.vocabulary import DEFAULT_EXPERIMENT
 
 log = logging.getLogger("tracker")
@@ -21,6 +22,7 @@ DEFAULT_STORE = "sqlite:///tracker.db"
 SYSTEM_INTERVAL_S = 15.0
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 86_400.0
 CHECKPOINT_BUDGET = 2 * 1024**3
+LEAST_BLOCK, MOST_BLOCK = 8, 32_768
 _UNITS = {
     "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4,
     "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4,
@@ -28,7 +30,8 @@ _UNITS = {
 
 VARIABLES = frozenset(
     """TRACKER_STORE TRACKER_ARTIFACTS TRACKER_HOME TRACKER_MODE TRACKER_TOKEN TRACKER_EXPERIMENT TRACKER_RUN_NAME
-    TRACKER_RUN_ID TRACKER_PLUGINS TRACKER_SYSTEM_INTERVAL TRACKER_GIT_DIFF TRACKER_CHECKPOINT_BUDGET""".split()
+    TRACKER_RUN_ID TRACKER_PLUGINS TRACKER_SYSTEM_INTERVAL TRACKER_GIT_DIFF TRACKER_CHECKPOINT_BUDGET
+    TRACKER_BLOCK_POINTS""".split()
 )
 _OF_KUBERNETES = re.compile(
     r"TRACKER_(?:\w+_)?(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
@@ -89,6 +92,21 @@ class Settings:
             return False
         only = [word for word in words if not word.startswith("-")]
         return f"-{name}" not in words and (not only or name in only)
+
+
+def block_points() -> int:
+    """The value of TRACKER_BLOCK_POINTS of the process: how many points a compressed block has, 0 for no blocks.
+
+    Not part of `Settings`, because it belongs to whoever writes to a database. Raises InvalidValue.
+    """
+    env = os.environ
+    text = (env.get("TRACKER_BLOCK_POINTS") or str(BLOCK_POINTS)).strip()
+    count = int(text) if text.isascii() and text.isdigit() else -1
+    if count and not LEAST_BLOCK <= count <= MOST_BLOCK:
+        raise InvalidValue(
+            "TRACKER_BLOCK_POINTS", f"{text!r}", limit=f"{LEAST_BLOCK} to {MOST_BLOCK}, or 0 for rows only"
+        )
+    return count
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:

@@ -87,6 +87,14 @@ class Floor:
         return self._path.stat().st_size
 
 
+_SERIES = "JOIN series AS s ON s.id = p.series_id WHERE s.key NOT LIKE 'system/%'"
+_COUNT = (
+    f"SELECT (SELECT count(*) FROM metric_points AS p {_SERIES})"
+    f" + (SELECT coalesce(sum(p.count), 0) FROM metric_blocks AS p {_SERIES})"
+)
+"""How many points of a store are not of the machine."""
+
+
 class Tracker:
     """`run.log`, into the embedded SQLite store."""
 
@@ -113,7 +121,7 @@ class Tracker:
         self._run.finish()
 
     def points(self) -> int:
-        return _sqlite(self._folder / "tracker.db", "SELECT count(*) FROM metric_points")
+        return _sqlite(self._folder / "tracker.db", _COUNT)
 
     def stored_bytes(self) -> int:
         return _sqlite_bytes(self._folder / "tracker.db")
@@ -153,7 +161,7 @@ class TrackerPostgres(Tracker):
         return int(row[0])
 
     def points(self) -> int:
-        return self._ask("SELECT count(*) FROM metric_points")
+        return self._ask(_COUNT)
 
     def stored_bytes(self) -> int:
         return self._ask("SELECT pg_database_size(current_database())")

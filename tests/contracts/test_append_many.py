@@ -10,6 +10,7 @@ from contextlib import closing
 import msgspec
 import pytest
 from e2e.server_lab import batch, points, start_of
+from small_blocks import open_small
 
 from tracker.domain.calls import batch_of_call
 from tracker.domain.errors import InvalidValue, ParamConflict, RunNotFound, StoreRestored, StoreUnavailable
@@ -29,7 +30,7 @@ from tracker.store.store import SqlRunStore
 
 @pytest.fixture
 def store(any_url: str) -> Iterator[SqlRunStore]:
-    with SqlRunStore.open(any_url) as opened:
+    with open_small(any_url) as opened:
         yield opened
 
 
@@ -147,12 +148,12 @@ def test_groups_of_the_same_runs_do_not_block_each_other(any_url: str) -> None:
     failures: list[object] = []
 
     def write(writer: str, names: list[str]) -> None:
-        with SqlRunStore.open(any_url) as own:
+        with open_small(any_url) as own:
             for number in range(2, 22):
                 group = [batch(name, number, points(number, **{writer: 1.0}), writer=writer) for name in names]
                 failures.extend(result for result in own.append_many(group) if isinstance(result, Exception))
 
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         store.append_many([batch(name, 1, start_of()) for name in runs])
         threads = [
             threading.Thread(target=write, args=("w1", runs)),
@@ -170,7 +171,7 @@ def test_none_is_applied_while_the_store_is_locked(store_url: str) -> None:
     """A store that does not take the transaction is away for all; the same call succeeds later."""
     group = [batch("a", 1, start_of()), batch("b", 1, start_of())]
     with (
-        SqlRunStore.open(f"{store_url}?timeout=0") as store,
+        open_small(f"{store_url}?timeout=0") as store,
         closing(sqlite3.connect(store_url[10:], isolation_level=None)) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
@@ -187,7 +188,7 @@ def test_a_run_that_is_locked_holds_no_other_up(postgres_url: str) -> None:
     begin = [batch(name, 1, start_of()) for name in ("a", "b", "c")]
     more = [batch(name, number, points(number, x=1.0)) for number in (2, 3) for name in ("a", "b", "c")]
     # A shorter wait than usual.
-    with SqlRunStore.open(f"{postgres_url}&options=-c%20lock_timeout%3D200") as store:
+    with open_small(f"{postgres_url}&options=-c%20lock_timeout%3D200") as store:
         assert store.append_many(begin) == [Ack(last=1)] * 3
         with psycopg.connect(postgres_url) as other:
             other.execute("SELECT 1 FROM runs WHERE uid = 'b' FOR UPDATE")

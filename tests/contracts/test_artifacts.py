@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from e2e.server_lab import free_port, served
+from small_blocks import open_small
 
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batch_builder import make_batch
@@ -206,7 +207,7 @@ class TestHttpArtifacts(ArtifactHomeContract):
 
     @pytest.fixture
     def store(self, store_url: str) -> Iterator[SqlRunStore]:
-        with SqlRunStore.open(store_url) as store:
+        with open_small(store_url) as store:
             yield store
 
     @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from small_blocks import POINTS, open_small
 from sqlalchemy import event, func, select
 
 from tracker.client.batch_builder import make_batch
@@ -51,8 +52,8 @@ def clock() -> Clock:
 @pytest.fixture
 def store(any_url: str, clock: Clock) -> Iterator[SqlRunStore]:
     """An empty store."""
-    SqlRunStore.open(any_url).close()
-    with SqlRunStore(make_engine(any_url), clock=clock) as opened:
+    open_small(any_url).close()
+    with SqlRunStore(make_engine(any_url), clock=clock, block_points=POINTS) as opened:
         yield opened
 
 
@@ -114,12 +115,12 @@ def test_names_are_unique_among_deleted_experiments_too(catalogue: Catalogue) ->
 
 def test_one_of_many_creators_gets_the_name(any_url: str) -> None:
     """Of processes that create one experiment at once, one gets its id, the others ExperimentExists; none is made twice."""
-    SqlRunStore.open(any_url).close()
+    open_small(any_url).close()
     gate = threading.Barrier(4)
     results: list[object] = []
 
     def create() -> None:
-        with SqlRunStore.open(any_url) as store:
+        with open_small(any_url) as store:
             gate.wait(30)
             for number in range(5):
                 try:
@@ -135,7 +136,7 @@ def test_one_of_many_creators_gets_the_name(any_url: str) -> None:
     ids = [result for result in results if isinstance(result, int)]
     assert len(ids) == len(set(ids)) == 5
     assert sum(isinstance(result, ExperimentExists) for result in results) == 15
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         assert sorted(one.name for one in store.catalogue.experiments.listed())[1:] == [f"new {n}" for n in range(5)]
 
 
@@ -333,10 +334,10 @@ def test_parameters_of_journals_are_shown_as_text(store: SqlRunStore, catalogue:
 def test_a_page_is_read_by_as_many_statements_as_one_run(store_url: str) -> None:
     """However many runs, metrics and data sets it has."""
     statements: list[str] = []
-    SqlRunStore.open(store_url).close()
+    open_small(store_url).close()
     engine = make_engine(store_url)
     event.listen(engine, "connect", lambda connection, _: connection.set_trace_callback(statements.append))
-    with SqlRunStore(engine) as store:
+    with SqlRunStore(engine, block_points=POINTS) as store:
         catalogue = store.catalogue
         for number in range(30):
             start(catalogue, f"r{number}", team="a")

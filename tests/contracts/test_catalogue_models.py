@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from small_blocks import POINTS, open_small
 
 from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink, ModelMetric
 from tracker.domain.errors import InvalidValue, KeyNotFound, ModelNotFound, RunNotFound
@@ -38,8 +39,8 @@ class Ticks:
 @pytest.fixture
 def store(any_url: str) -> Iterator[SqlRunStore]:
     """A store with the runs `r` and `s` in Default."""
-    SqlRunStore.open(any_url).close()
-    with SqlRunStore(make_engine(any_url), clock=Ticks()) as opened:
+    open_small(any_url).close()
+    with SqlRunStore(make_engine(any_url), clock=Ticks(), block_points=POINTS) as opened:
         for run_id in ("r", "s"):
             opened.catalogue.runs.create(run_id, 0, name="n", started_ms=1, artifact_uri="file:///", tags={})
         yield opened
@@ -102,7 +103,7 @@ def test_processes_may_log_the_same_data_sets_at_once(any_url: str, catalogue: C
 
     def add(run_id: str, order: int) -> None:
         try:
-            with SqlRunStore.open(any_url) as store:
+            with open_small(any_url) as store:
                 gate.wait(30)
                 for number in range(15):
                     datasets = [replace(MNIST, digest=f"{number}.{part}") for part in range(4)][::order]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from draws import SEED, examples
+from small_blocks import POINTS, open_small
 from sqlalchemy import event
 from templates import sqlite_store
 
@@ -237,7 +238,7 @@ def store(
     else:
         url = request.getfixturevalue("postgres_module_url")
     dice = random.Random(3)
-    with SqlRunStore(make_engine(url), clock=lambda: 5000) as store:
+    with SqlRunStore(make_engine(url), clock=lambda: 5000, block_points=POINTS) as store:
         catalogue = store.catalogue
         gone = [catalogue.experiments.create(name) for name in ("digits", "faces", "gone")][-1]
         for made in oracle.runs:
@@ -353,7 +354,7 @@ def test_a_token_holds_for_its_own_search_only(store: SqlRunStore) -> None:
 
 def test_a_page_keeps_its_place_while_experiments_come_and_go(any_url: str) -> None:
     """A token holds after an experiment of the search was deleted; its runs are gone from the rest."""
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         catalogue = store.catalogue
         gone = catalogue.experiments.create("gone")
         for number in range(6):
@@ -378,7 +379,7 @@ def test_a_search_beyond_the_limits_is_refused(store: SqlRunStore, bad: dict[str
 
 def test_our_facts_are_found_under_the_names_that_mlflow_shows(any_url: str) -> None:
     """The best epoch and value order and filter as the metrics and tags `tracker.…` that clients see."""
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         for run_id, losses in {"a": [0.5, 0.3, 0.4], "b": [0.6, 0.1], "c": [0.2], "none": []}.items():
             frames: list[Frame] = [RunStarted(1, "Default", run_id, "file:///", "host", 1)]
             frames += [EpochEnded(2, epoch, 0, 0.1, {"val_loss": loss}) for epoch, loss in enumerate(losses)]
@@ -398,7 +399,7 @@ def test_our_facts_are_found_under_the_names_that_mlflow_shows(any_url: str) -> 
 def test_conditions_on_places_are_about_what_clients_are_told(any_url: str) -> None:
     """With an alias each operator compares the address that is shown, for runs that the alias covers."""
     alias = AddressAlias("file:///home/{run}", "shown:/{experiment}/{run}/files")
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         for run_id, place in {"a": "file:///home/a", "b": "file:///home/b", "c": "s3://c"}.items():
             frames: list[Frame] = [RunStarted(1, "Default", run_id, place, "host", 1)]
             store.append(make_batch(run_id, "w", list(enumerate(frames, 1))))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from e2e.server_lab import served
+from small_blocks import open_small
 
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batch_builder import make_batch
@@ -505,7 +506,7 @@ class TestSqlCheckpoints(CheckpointContract):
 
     @pytest.fixture
     def sql(self, any_url: str) -> Iterator[SqlRunStore]:
-        with SqlRunStore.open(any_url) as store:
+        with open_small(any_url) as store:
             yield store
 
     @pytest.fixture
@@ -518,7 +519,7 @@ class TestHttpCheckpoints(CheckpointContract):
 
     @pytest.fixture
     def sql(self, store_url: str) -> Iterator[SqlRunStore]:
-        with SqlRunStore.open(store_url) as store:
+        with open_small(store_url) as store:
             yield store
 
     @pytest.fixture

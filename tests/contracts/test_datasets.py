@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from small_blocks import open_small
 
 from tracker.domain.errors import InvalidValue
 from tracker.domain.frames import Batch, DatasetLogged, RunStarted
@@ -18,7 +19,7 @@ VALIDATION = DatasetLogged(1, "validation", "cd" * 16, "code", "{}", None, None,
 
 @pytest.fixture
 def store(any_url: str) -> Iterator[SqlRunStore]:
-    with SqlRunStore.open(any_url) as opened:
+    with open_small(any_url) as opened:
         opened.append(Batch(run_id="r", writer="w", first=1, last=1, items=[(1, STARTED)]))
         yield opened
 

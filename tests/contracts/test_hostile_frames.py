@@ -15,6 +15,7 @@ import pytest
 from e2e.sandbox import MARK, OTHERS, TEXTS, everything, watched
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_blocks import open_small
 
 from tracker import compose
 from tracker.api import load_checkpoint, sync_journals
@@ -108,7 +109,7 @@ def as_batch(run_id: str, frame: Any) -> bytes:
 
 def test_from_the_network(any_url: str) -> None:
     """What the schema takes every database keeps, and every reader reads; what it refuses it names, with the limit."""
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
 
         @QUICK
         @given(hostile_frames())

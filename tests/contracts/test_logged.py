@@ -15,6 +15,7 @@ from draws import examples
 from e2e.server_lab import batch, points, start_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_blocks import POINTS, open_small
 from sqlalchemy import create_engine, text
 
 from tracker.domain.calls import batch_of_call
@@ -30,7 +31,7 @@ Point = tuple[str, int, int, float]
 
 @pytest.fixture
 def store(any_url: str) -> Iterator[SqlRunStore]:
-    with SqlRunStore.open(any_url) as opened:
+    with open_small(any_url) as opened:
         yield opened
 
 
@@ -204,7 +205,7 @@ def test_goal_declared_by_a_journal_holds(store: SqlRunStore) -> None:
 
 def test_every_change_raises_the_version(any_url: str) -> None:
     """A run's version rises with whatever changes the run, so that what was read at one version can be kept."""
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         store.append(batch("r", 1, start_of()))
         seen = [version(any_url, "r")]
         for change in (
@@ -220,7 +221,7 @@ def test_every_change_raises_the_version(any_url: str) -> None:
             change()
             seen.append(version(any_url, "r"))
         assert all(later > earlier for earlier, later in itertools.pairwise(seen))
-        lapsed = SqlRunStore(make_engine(any_url), clock=lambda: 2**50)
+        lapsed = SqlRunStore(make_engine(any_url), clock=lambda: 2**50, block_points=POINTS)
         with lapsed:
             assert lapsed.get_run("r").status == "lost"
         assert version(any_url, "r") > seen[-1]
@@ -231,7 +232,7 @@ def test_every_change_raises_the_version(any_url: str) -> None:
 
 def test_two_stores_of_one_database(any_url: str) -> None:
     """What a store remembers of a run is right again after another one wrote to it."""
-    with SqlRunStore.open(any_url) as one, SqlRunStore.open(any_url) as two:
+    with open_small(any_url) as one, open_small(any_url) as two:
         one.append(batch("r", 1, start_of()))
         for number in range(20):
             store = (one, two)[number % 2]
@@ -249,7 +250,7 @@ def test_many_writers_of_the_same_runs(any_url: str) -> None:
 
     def write(writer: int) -> None:
         names = runs if writer % 2 else runs[::-1]
-        with SqlRunStore.open(any_url) as own:
+        with open_small(any_url) as own:
             for number in range(15):
                 group: list[Any] = [
                     logged(name, ("x", number, writer, 1.0), (f"w{writer}", 0, number, 1.0)) for name in names
@@ -257,7 +258,7 @@ def test_many_writers_of_the_same_runs(any_url: str) -> None:
                 group.append(batch(names[number % 4], 2 + number, points(number, n=1.0), writer=f"w{writer}"))
                 failures.extend(result for result in own.append_many(group) if isinstance(result, Exception))
 
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         store.append_many([batch(name, 1, start_of()) for name in runs])
         threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
         for thread in threads:
@@ -273,7 +274,7 @@ def test_many_writers_of_the_same_runs(any_url: str) -> None:
 
 def test_more_runs_than_are_remembered(any_url: str) -> None:
     """Runs beyond the bound of the cache are read again, with the same results."""
-    with SqlRunStore(make_engine(any_url), cached_series=5) as store:
+    with SqlRunStore(make_engine(any_url), cached_series=5, block_points=POINTS) as store:
         store.append_many([batch(f"r{number}", 1, start_of()) for number in range(6)])
         for step in range(3):
             for number in range(6):
@@ -286,7 +287,7 @@ def test_nothing_is_remembered_of_what_failed(store_url: str) -> None:
     import sqlite3
 
     with (
-        SqlRunStore.open(f"{store_url}?timeout=0") as store,
+        open_small(f"{store_url}?timeout=0") as store,
         closing(sqlite3.connect(store_url[10:], isolation_level=None)) as other,
     ):
         store.append(batch("r", 1, start_of()))
@@ -327,7 +328,7 @@ def packed(url: str) -> int:
 
 def test_packed_points_are_read_like_all_others(any_url: str) -> None:
     """What is committed under load is there for whoever reads, in this process or another, and is moved only once."""
-    with SqlRunStore.open(any_url) as store, SqlRunStore.open(any_url) as other:
+    with open_small(any_url) as store, open_small(any_url) as other:
         store.append(batch("r", 1, start_of()))
         before = load(store, any_url)
         for number in range(3):
@@ -346,19 +347,19 @@ def test_packed_points_are_read_like_all_others(any_url: str) -> None:
 
 def test_points_of_a_process_that_was_killed(any_url: str) -> None:
     """Packed points that nobody moved are found by whoever opens the store next."""
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         store.append(batch("r", 1, start_of()))
         before = load(store, any_url)
         store.append_soon([logged("r", ("x", 1, 1, 1.0))])
         assert packed(any_url) == before + 1
-    with SqlRunStore.open(any_url) as later:
+    with open_small(any_url) as later:
         assert rows_of(later, "r", "x") == [(1, 1, 1.0)]
         assert later.search_runs("metrics.x = 1").runs[0].id == "r"
 
 
 def test_refusals_under_load(any_url: str) -> None:
     """Under load, too, each call gets its own error at once, and only valid calls are stored."""
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         store.append(batch("r", 1, start_of()))
         store.append(batch("gone", 1, start_of()))
         store.delete_run("gone")
@@ -385,7 +386,7 @@ def test_readers_and_writers_at_once(any_url: str) -> None:
     failures: list[object] = []
 
     def write(writer: int) -> None:
-        with SqlRunStore.open(any_url) as own:
+        with open_small(any_url) as own:
             load(own, any_url)
             for number in range(20):
                 group = [logged(f"r{run}", (f"k{writer}", number, 1, 1.0)) for run in range(3)]
@@ -396,7 +397,7 @@ def test_readers_and_writers_at_once(any_url: str) -> None:
                     found = len(own.history("r1", f"k{writer}"))
                     failures.extend([] if found == number + 1 else [(writer, number, found)])
 
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         store.append_many([batch(f"r{run}", 1, start_of()) for run in range(3)])
         threads = [threading.Thread(target=write, args=(writer,)) for writer in range(3)]
         for thread in threads:
@@ -479,7 +480,7 @@ def _check_model(store: SqlRunStore, run: str, groups: Sequence[Sequence[Sequenc
 
 @pytest.fixture(scope="module")
 def model_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlRunStore]:
-    with SqlRunStore.open(f"sqlite:///{tmp_path_factory.mktemp('model')}/tracker.db") as opened:
+    with open_small(f"sqlite:///{tmp_path_factory.mktemp('model')}/tracker.db") as opened:
         yield opened
 
 

@@ -15,6 +15,7 @@ import pytest
 from draws import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_blocks import POINTS, open_small
 from sqlalchemy import event, insert, update
 from templates import sqlite_store
 
@@ -255,7 +256,7 @@ def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     else:
         url = request.getfixturevalue("postgres_module_url")
     engine = make_engine(url)
-    with SqlRunStore(engine, clock=lambda: 0) as store:  # a clock that stands: no lease runs out
+    with SqlRunStore(engine, clock=lambda: 0, block_points=POINTS) as store:  # a clock that stands: no lease runs out
         dice = random.Random(7)
         ids = [f"r{i:02d}" for i in range(60)]
         for i, run_id in enumerate(ids):
@@ -530,7 +531,7 @@ filters = st.recursive(
 
 def test_runs_that_come_and_go_between_pages(any_url: str) -> None:
     """Pages go on after the last run shown: new runs are not shown twice, and hide nothing."""
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         for i in range(10):
             add_run(
                 store,

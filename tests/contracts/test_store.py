@@ -15,6 +15,7 @@ import pytest
 from contracts.writer import Writer, points, write_interleaved
 from e2e.server_lab import served
 from msgspec.structs import replace
+from small_blocks import POINTS, open_small
 
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batch_builder import make_batch
@@ -557,8 +558,8 @@ class TestSqlRunStore(StoreContract):
 
     @pytest.fixture
     def store(self, url: str, now: list[int]) -> Iterator[RunStore]:
-        SqlRunStore.open(url).close()
-        with SqlRunStore(make_engine(url), clock=lambda: now[0]) as store:
+        open_small(url).close()
+        with SqlRunStore(make_engine(url), clock=lambda: now[0], block_points=POINTS) as store:
             yield store
 
 
@@ -567,8 +568,8 @@ class TestHttpRunStore(StoreContract):
 
     @pytest.fixture
     def url(self, store_url: str, now: list[int], tmp_path: Path) -> Iterator[str]:
-        SqlRunStore.open(store_url).close()
-        with SqlRunStore(make_engine(store_url), clock=lambda: now[0]) as store:
+        open_small(store_url).close()
+        with SqlRunStore(make_engine(store_url), clock=lambda: now[0], block_points=POINTS) as store:
             with served(store, LocalArtifacts(tmp_path / "artifacts")) as url:
                 yield url
 

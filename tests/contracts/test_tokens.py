@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from small_blocks import open_small
 from sqlalchemy import text
 
 from tracker.domain.access import Identity, Token, TokenExists, TokenNotFound, digest_of
 from tracker.domain.errors import InvalidValue
 from tracker.store.engine import make_engine
-from tracker.store.store import SqlRunStore
 from tracker.store.tokens import SqlTokens
 
 
 @pytest.fixture
 def tokens(any_url: str) -> Iterator[SqlTokens]:
-    with SqlRunStore.open(any_url) as store:
+    with open_small(any_url) as store:
         store._clock = iter(range(1000, 2000)).__next__
         yield store.tokens
 

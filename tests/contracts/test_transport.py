@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from e2e.server_lab import Server, away, served
+from small_blocks import open_small
 
 from tracker.artifacts.local import LocalArtifacts
 from tracker.client.batch_builder import make_batch
@@ -16,7 +17,6 @@ from tracker.compose import make_transport
 from tracker.domain.errors import InvalidValue, RunNotFound, StoreError, StoreUnavailable
 from tracker.domain.frames import Batch, EventLogged, Points, RunStarted
 from tracker.domain.ports import Transport
-from tracker.store.store import SqlRunStore
 
 START = RunStarted(1, "Default", "name", "file:///x", "host", 1)
 
@@ -28,14 +28,14 @@ class TransportContract:
         """When send returns, another process would find the frames."""
         batch = make_batch("r", "w", [(1, START), (2, Points(1, "step", 0, 0, {"x": 1.0}))])
         assert transport.send(batch).last == 2
-        with SqlRunStore.open(any_url) as store:
+        with open_small(any_url) as store:
             assert store.history("r", "x").values.tolist() == [1.0]
 
     def test_sent_twice_is_stored_once(self, transport: Transport, any_url: str) -> None:
         """A batch whose answer was lost is sent again without harm."""
         batch = make_batch("r", "w", [(1, START), (2, EventLogged(1, "e", None, None, 0, {}))])
         assert transport.send(batch) == transport.send(batch)
-        with SqlRunStore.open(any_url) as store:
+        with open_small(any_url) as store:
             assert len(store.events("r")) == 1
 
     def test_refusal_is_no_outage(self, transport: Transport) -> None:
@@ -67,7 +67,7 @@ class TestStoreTransport(TransportContract):
         path = tmp_path / "folder" / "tracker.db"
         path.parent.mkdir()
         path.write_bytes(b"this is no database, but a file of more than a hundred bytes that stands in its place" * 2)
-        transport = StoreTransport(lambda: SqlRunStore.open(f"sqlite:///{path}"))
+        transport = StoreTransport(lambda: open_small(f"sqlite:///{path}"))
         with pytest.raises(StoreError):
             transport.send(make_batch("r", "w", [(1, START)]))
         path.unlink()
@@ -80,7 +80,7 @@ class TestHttpTransport(TransportContract):
 
     @pytest.fixture
     def transport(self, any_url: str, tmp_path: Path) -> Iterator[Transport]:
-        with SqlRunStore.open(any_url) as store, served(store, LocalArtifacts(tmp_path)) as url:
+        with open_small(any_url) as store, served(store, LocalArtifacts(tmp_path)) as url:
             with closing(make_transport(url)) as transport:
                 yield transport
 

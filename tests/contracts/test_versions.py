@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from small_blocks import POINTS, open_small
 
 from tracker.client.batch_builder import make_batch
 from tracker.domain.calls import batch_of_call
@@ -81,10 +82,10 @@ LOCATIONS = Locations("file:///tmp/artifacts", proxied=True, allowed=[])
 @pytest.fixture
 def lab(any_url: str) -> Iterator[Lab]:
     now = [2_000_000]
-    SqlRunStore.open(any_url).close()
+    open_small(any_url).close()
     with (
-        SqlRunStore(make_engine(any_url), clock=lambda: now[0]) as store,
-        SqlRunStore(make_engine(any_url), clock=lambda: now[0]) as other,
+        SqlRunStore(make_engine(any_url), clock=lambda: now[0], block_points=POINTS) as store,
+        SqlRunStore(make_engine(any_url), clock=lambda: now[0], block_points=POINTS) as other,
     ):
         lab = Lab(store, Bridge(other, locations=LOCATIONS), now)
         store.append(make_batch("other", "w", [(1, RunStarted(1000, "Default", "other", "file:///o", "host", 1))]))

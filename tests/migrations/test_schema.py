@@ -13,7 +13,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from tracker.domain.errors import InvalidStoreUrl, SchemaOutdated, SchemaTooNew
+from tracker.client.batch_builder import make_batch
+from tracker.domain.calls import batch_of_call
+from tracker.domain.errors import InvalidStoreUrl, SchemaOutdated, SchemaTooNew, StoreUnavailable
+from tracker.domain.frames import EventLogged, HistogramLogged, Points, RunStarted
 from tracker.store import schema
 from tracker.store.catalogue_tables import metadata
 from tracker.store.engine import make_engine, reading, writing
@@ -221,3 +224,51 @@ def test_checkpoints_of_every_revision_are_read(revision: str, tmp_path: Path) -
         found = [(one.epoch, one.status, one.role, one.tag) for one in store.checkpoints("kept")]
         newer = [(3, "pruned", "model", None), (4, "published", "model", None), (4, "published", "state", "release")]
         assert found == (newer if revision >= "0003" else [(3, "published", "model", None)])
+
+
+@pytest.mark.parametrize("old", ["SELECT rolled_step, rolled_count FROM series", "SELECT * FROM metric_rollups"])
+def test_a_server_of_an_older_release_is_refused(any_url: str, old: str) -> None:
+    """Releases before 0005 read these with every series: they fail on an upgraded store, and do not miss its blocks."""
+    engine = make_engine(any_url)
+    with pytest.raises(StoreUnavailable), reading(engine) as connection:
+        connection.execute(text(old))
+    engine.dispose()
+
+
+def test_a_store_that_is_upgraded_while_it_is_used(any_url: str) -> None:
+    """A later upgrade refuses this release's writers and readers for now: they keep what they have, and say why."""
+    with SqlRunStore.open(any_url) as store:
+        store.append(make_batch("r", "w", [(1, RunStarted(1000, "Default", "n", "file:///x", "host", 1))]))
+        engine = make_engine(any_url)
+        with writing(engine) as connection:
+            connection.execute(text("ALTER TABLE series RENAME COLUMN sealed_step TO something_newer"))
+        engine.dispose()
+        point = make_batch("r", "w", [(2, Points(2000, "step", 1, 0, {"loss": 1.0}))])
+        with pytest.raises(StoreUnavailable, match="sealed_step"):
+            store.append(point)
+        with pytest.raises(StoreUnavailable, match="sealed_step"):
+            store.metrics("r")
+
+
+def test_keys_have_64_bits(postgres_url: str) -> None:
+    """Ids do not run out: rows with ids beyond 32 bits are written and read, their points and blocks too."""
+    engine = make_engine(postgres_url)
+    with writing(engine) as connection:
+        for table in ("experiments", "runs", "series", "events", "checkpoints"):
+            connection.execute(text(f"SELECT setval('{table}_id_seq', {2**40})"))
+    engine.dispose()
+    with SqlRunStore.open(postgres_url, block_points=8) as store:
+        frames = [
+            RunStarted(1000, "new", "n", "file:///x", "host", 1),
+            *(Points(2000 + step, "step", step, 0, {"loss": float(step)}) for step in range(100)),
+            EventLogged(3000, "note", None, None, 0, {}),
+            HistogramLogged(2000, "kernel", "epoch", 1, 0, [0.0, 0.5], [3]),
+        ]
+        for number, frame in enumerate(frames, 1):
+            store.append(make_batch("r", "w", [(number, frame)]))
+        store.append(batch_of_call("r", ["loss", "more"], [5, 1], [9000, 9000], [7.0, 1.0]))
+        assert store.history("r", "loss").values.tolist()[:8] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 6.0]
+        assert store.experiments()[-1].id > 2**40
+        assert [event.kind for event in store.events("r")] == ["note"]
+        assert [page.id for page in store.search_runs("metrics.more = 1").runs] == ["r"]
+        assert store.catalogue.runs.detail("r").run.id == "r"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -67,6 +67,37 @@ def check(store: str | None) -> None:
         say(f"{database.url}: {f'{len(found)} found' if found else 'all is well'}")
         if found:
             click.get_current_context().exit(1)
+
+
+@db.command()
+@store_option
+def compact(store: str | None) -> None:
+    """Compress the points and histograms that are not compressed yet.
+
+    Writers do so as a series grows; this is for stores of older versions, for runs that ended without their writer, and
+    for points that came out of order. It may be stopped at any moment, and servers and trainings may go on meanwhile. A
+    SQLite file does not shrink: the room that becomes free in it is used for what comes next.
+    """
+    with _database(store) as database:
+        revision = _revision(database)
+        if revision < database.head:
+            raise SchemaOutdated(database.url, revision, database.head)
+        with _progress() as show:
+            points, histograms = database.compact(show)
+        say(f"{database.url}: {points} points and {histograms} histograms are compressed now")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Context manager of a function that draws how many of how many runs are done, on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("")
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 @contextmanager

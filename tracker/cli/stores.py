@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +54,7 @@ class Database:
     def __init__(self, url: str) -> None:
         """`url` as `full_url` returns it."""
         self.url = compose.identity(url)
+        self._url = url
         if compose.is_server(url):
             raise InvalidStoreUrl(
                 self.url, "a tracking server; this command needs the URL of the database behind it, with --store"
@@ -88,6 +89,18 @@ class Database:
         from tracker.store.schema import upgrade
 
         upgrade(self._engine)
+
+    def compact(self, show: Callable[[int, int], None]) -> tuple[int, int]:
+        """Compress what is not compressed yet; return how many points and histograms that were.
+
+        `show` is called with how many of how many runs are done.
+        """
+        points = histograms = 0
+        with closing(compose.open_sql_store(self._url, create=False)) as store:
+            for step in store.compaction.compact():
+                show(step.done, step.runs)
+                points, histograms = step.points, step.histograms
+        return points, histograms
 
     def differences(self) -> Sequence[str]:
         """Differences between the schema and this version's tables."""

@@ -11,6 +11,8 @@ import msgspec
 
 from tracker.domain.errors import InvalidValue
 
+BLOCK_POINTS = 4096
+"""Points of a compressed block, unless TRACKER_BLOCK_POINTS says otherwise."""
 KEY_LENGTH = 250
 EXPERIMENT_LENGTH = 500
 SCRIPT_LENGTH = 1000
@@ -291,3 +293,12 @@ def _storable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def step_bound(name: str, step: int | None) -> int | None:
+    """A bound of steps, clamped to 64 bits."""
+    if step is None:
+        return None
+    if not isinstance(step, int):
+        raise InvalidValue(name, f"{step!r} is of type {type(step).__name__}", limit="a whole number")
+    return max(-(2**63), min(step, 2**63 - 1))

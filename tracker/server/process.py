@@ -42,6 +42,7 @@ from tracker.store.store import SqlRunStore
 log = logging.getLogger("tracker.server")
 
 SWEEP_S = 15.0
+SEAL_S = 60.0
 """Seconds between searches for runs whose lease has expired: their status in SQL is at most this late."""
 REMOVE_S = 5.0
 """Seconds between removals of pruned checkpoints' files."""
@@ -88,6 +89,7 @@ def run(
         metrics.waiting = lambda: writer.waiting
         enter(Periodic("tokens", FRESH_S / 2, auth.refresh))
         enter(Periodic("leases", SWEEP_S, store.sweep))
+        enter(Periodic("sealing", SEAL_S, store.compaction.seal_idle))
         files = LocalArtifacts(path_of(setup.root))
         server_folders.hide(_folders(setup))
         enter(Periodic("checkpoints", REMOVE_S, lambda: store.remove_pruned(files)))

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
-    Integer,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -20,13 +19,13 @@ from sqlalchemy import (
 )
 
 from tracker.store.addresses import Address
-from tracker.store.tables import as_bytes, run_column
+from tracker.store.tables import KEY, as_bytes, run_column
 from tracker.store.tables import metadata as metadata
 
 experiment_tags = Table(
     "experiment_tags",
     metadata,
-    Column("experiment_id", Integer, ForeignKey("experiments.id", ondelete="CASCADE"), nullable=False),
+    Column("experiment_id", KEY, ForeignKey("experiments.id", ondelete="CASCADE"), nullable=False),
     Column("key", String(250), nullable=False),
     Column("value", Text, nullable=False),
     PrimaryKeyConstraint("experiment_id", "key"),
@@ -36,8 +35,8 @@ experiment_tags = Table(
 datasets = Table(
     "datasets",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("experiment_id", Integer, ForeignKey("experiments.id", ondelete="CASCADE"), nullable=False),
+    Column("id", KEY, primary_key=True),
+    Column("experiment_id", KEY, ForeignKey("experiments.id", ondelete="CASCADE"), nullable=False),
     Column("name", String(500), nullable=False),
     Column("digest", String(64), nullable=False),
     Column("source_type", String(64), nullable=False),
@@ -52,7 +51,7 @@ run_datasets = Table(
     "run_datasets",
     metadata,
     run_column(),
-    Column("dataset_id", Integer, ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
+    Column("dataset_id", KEY, ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
     # A JSON object: what the run used it for.
     Column("tags", Text, nullable=False),
     PrimaryKeyConstraint("run_id", "dataset_id"),
@@ -63,10 +62,10 @@ run_datasets = Table(
 models = Table(
     "models",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", KEY, primary_key=True),
     Column("uid", as_bytes(64), nullable=False, unique=True),
-    Column("experiment_id", Integer, ForeignKey("experiments.id", ondelete="CASCADE"), nullable=False),
-    Column("run_id", Integer, ForeignKey("runs.id", ondelete="SET NULL")),
+    Column("experiment_id", KEY, ForeignKey("experiments.id", ondelete="CASCADE"), nullable=False),
+    Column("run_id", KEY, ForeignKey("runs.id", ondelete="SET NULL")),
     Column("name", String(500), nullable=False),
     Column("kind", String(500)),
     Column("status", String(16), nullable=False),
@@ -83,7 +82,7 @@ model_texts = Table(
     "model_texts",
     metadata,
     # Parameters and tags of a model: `kind` is "param" or "tag".
-    Column("model_id", Integer, ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
+    Column("model_id", KEY, ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
     Column("kind", String(5), nullable=False),
     Column("key", String(250), nullable=False),
     Column("value", Text, nullable=False),
@@ -94,8 +93,8 @@ model_texts = Table(
 model_metrics = Table(
     "model_metrics",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("model_id", Integer, ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
+    Column("id", KEY, primary_key=True),
+    Column("model_id", KEY, ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
     run_column(),
     Column("key", String(250), nullable=False),
     Column("step", BigInteger, nullable=False),
@@ -122,7 +121,7 @@ run_models = Table(
 tokens = Table(
     "tokens",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", KEY, primary_key=True),
     Column("name", String(250), nullable=False, unique=True),
     Column("role", String(16), nullable=False),
     # SHA-256 of the token, in hex: the token itself is shown once and never stored.

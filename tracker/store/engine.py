@@ -24,6 +24,8 @@ from tracker.store.database.time_limits import limit_queries, wait_for_locks, wa
 
 _CACHE, _SMALL_CACHE = -32768, -1024
 """SQLite's page cache of a connection, in KiB: for pages that are read again, and for those that are not."""
+_UNKNOWN_NAMES = ("42703", "42P01")
+"""PostgreSQL's codes for a column and a table that do not exist."""
 BUSY_SECONDS = 60.0
 """How long a SQLite writer waits for the write lock."""
 
@@ -155,6 +157,11 @@ def translated(engine: Engine) -> Iterator[None]:
             raise deadline.error() from error
         raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error
     except DBAPIError as error:
+        if str(getattr(error.orig, "sqlstate", "")) in _UNKNOWN_NAMES:
+            raise StoreUnavailable(
+                f"{shown(engine)}: its schema is not that of this process ({_reason(error)}); if the database was "
+                "upgraded meanwhile, restart this process with the release that did so"
+            ) from error
         # SQLite raises a plain DatabaseError for a file that is not a database, or is damaged.
         if error.connection_invalidated or type(error) is DatabaseError:
             raise StoreUnavailable(f"{shown(engine)}: {_reason(error)}") from error

@@ -14,7 +14,7 @@ from tracker.store.engine import BUSY_SECONDS, advisory_lock, reading, shown, wr
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in `migrations/tracker_migrations/versions`; a test compares the two."""
 
 _LOCK = 7_210_483

@@ -14,7 +14,7 @@ from tracker.domain.catalogue import AddressAlias
 from tracker.domain.errors import InvalidValue, NoStore, StoreUnavailable
 from tracker.domain.frames import Ack, Batch, StopRequested
 from tracker.domain.identity import now_ms
-from tracker.domain.limits import check_step
+from tracker.domain.limits import BLOCK_POINTS, check_step, step_bound
 from tracker.domain.ports import ArtifactHome
 from tracker.domain.records import (
     Checkpoint,
@@ -35,17 +35,19 @@ from tracker.store.addresses import Addresses, of
 from tracker.store.database.database_file import file_of
 from tracker.store.database.driver_cursor import Raw
 from tracker.store.engine import make_engine, reading, shown, translated, writing
+from tracker.store.points.sealing import Sealing
 from tracker.store.read import records as read
 from tracker.store.tables import database_folders
 from tracker.store.write import checkpoints
 from tracker.store.write.claimed_run import ClaimedRun, changing
 from tracker.store.write.leases import Leases
 from tracker.store.write.series_cache import SeriesCache
-from tracker.store.write.transaction import append_group
+from tracker.store.write.transaction import WriteState, append_group
 from tracker.store.write.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from tracker.store.catalogue.catalogue import Catalogue
+    from tracker.store.compaction import Compaction
     from tracker.store.points.spooled import SpooledHistory
     from tracker.store.relocation import Relocated
     from tracker.store.removal import SqlRemoval
@@ -59,22 +61,28 @@ class SqlRunStore:
     """RunStore (see `tracker.domain.ports`) over an engine; safe for threads, each call has its own connection."""
 
     def __init__(
-        self, engine: Engine, *, clock: Callable[[], int] = now_ms, recreate: bool = False, cached_series: int = 20_000
+        self,
+        engine: Engine,
+        *,
+        clock: Callable[[], int] = now_ms,
+        recreate: bool = False,
+        cached_series: int = 20_000,
+        block_points: int = BLOCK_POINTS,
     ) -> None:
-        """`cached_series`: how many series' summaries it keeps in memory, of the runs written last."""
+        """`cached_series`: of how many series it caches summaries; `block_points`: TRACKER_BLOCK_POINTS."""
         self._engine = engine
         self._recreate = recreate
         self._clock = clock
         self.url = shown(engine)
         self._file = None if (file := file_of(engine)) is None else file.identity
-        self._cache = SeriesCache(cached_series)
+        self._state = WriteState(SeriesCache(cached_series), clock, Sealing(block_points))
         self._leases = Leases(engine, clock)
         # Without it SQLite would poll for the write lock, with pauses in between.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
-        self._buffer = WriteBuffer(engine, self._cache, clock, turn=self._turn, before_append=self._follow_file)
+        self._buffer = WriteBuffer(engine, self._state, turn=self._turn, before_append=self._follow_file)
 
     @classmethod
-    def open(cls, url: str, *, create: bool = True, recreate: bool = False) -> Self:
+    def open(cls, url: str, *, create: bool = True, recreate: bool = False, block_points: int = BLOCK_POINTS) -> Self:
         """Open the store at `url`; with `create` it is created if missing. See `schema.ensure` for errors.
 
         With `recreate`, a SQLite file that disappears later is created again: for callers that can send everything
@@ -86,7 +94,7 @@ class SqlRunStore:
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, recreate=recreate)
+        return cls(engine, recreate=recreate, block_points=block_points)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -104,10 +112,7 @@ class SqlRunStore:
     # -- writes --------------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> Ack:
-        (result,) = self.append_many([batch])
-        if isinstance(result, Exception):
-            raise result
-        return result
+        return _or_raise(self.append_many([batch]))
 
     def append_many(self, batches: Sequence[Batch]) -> list[Ack | Exception]:
         """Apply `batches` in one transaction; return, after the commit, what `append` would return or raise for each.
@@ -117,7 +122,7 @@ class SqlRunStore:
         """
         self._follow_file()
         with self._turn:
-            return append_group(self._engine, batches, self._cache, self._clock)
+            return append_group(self._engine, batches, self._state)
 
     def append_soon(self, batches: Sequence[Batch]) -> list[Ack | Exception]:
         """`append_many` that may commit points to the write buffer under load. The caller must call `settle` soon.
@@ -138,9 +143,7 @@ class SqlRunStore:
     def request_stop(self, run_id: str) -> None:
         batch = Batch(run_id, "", 0, 0, [(0, StopRequested(self._clock()))])
         with self._turn:
-            (result,) = append_group(self._engine, [batch], self._cache, self._clock, even_deleted=True)
-        if isinstance(result, Exception):
-            raise result
+            _or_raise(append_group(self._engine, [batch], self._state, even_deleted=True))
 
     def delete_run(self, run_id: str) -> None:
         with self._changing(run_id) as (_, run):
@@ -179,6 +182,13 @@ class SqlRunStore:
         from tracker.store.removal import SqlRemoval
 
         return SqlRemoval(self._engine, clock=self._clock, before_change=self._before_change)
+
+    @cached_property
+    def compaction(self) -> Compaction:
+        """Compression of points and histograms that no writer compressed."""
+        from tracker.store.compaction import Compaction
+
+        return Compaction(self._engine, self._state, self._turn, self._before_change)
 
     # -- reads ---------------------------------------------------------------------------------------------------
 
@@ -270,8 +280,8 @@ class SqlRunStore:
                 key,
                 max_points=max_points,
                 raw=raw,
-                first_step=_as_step("first_step", first_step),
-                last_step=_as_step("last_step", last_step),
+                first_step=step_bound("first_step", first_step),
+                last_step=step_bound("last_step", last_step),
                 most_rows=most_rows,
             )
 
@@ -294,8 +304,8 @@ class SqlRunStore:
                 run_id,
                 key,
                 raw=raw,
-                first_step=_as_step("first_step", first_step),
-                last_step=_as_step("last_step", last_step),
+                first_step=step_bound("first_step", first_step),
+                last_step=step_bound("last_step", last_step),
                 turn=turn,
             )
 
@@ -351,7 +361,7 @@ class SqlRunStore:
         if file is None or (file.identity == self._file and self._file is not None):
             return
         file.leave()
-        self._cache.forget()
+        self._state.cache.forget()
         self._leases.forget()
         try:
             schema.ensure(self._engine, create=self._recreate)
@@ -377,10 +387,8 @@ class SqlRunStore:
             yield claimed
 
 
-def _as_step(name: str, step: int | None) -> int | None:
-    """A bound of steps, clamped to 64 bits."""
-    if step is None:
-        return None
-    if not isinstance(step, int):
-        raise InvalidValue(name, f"{step!r} is of type {type(step).__name__}", limit="a whole number")
-    return max(-(2**63), min(step, 2**63 - 1))
+def _or_raise(results: Sequence[Ack | Exception]) -> Ack:
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result

@@ -39,6 +39,8 @@ metadata = MetaData(
     }
 )
 
+KEY = BigInteger().with_variant(Integer, "sqlite")
+"""An integer key of 64 bits; SQLite's INTEGER has them, and only a column of that type is its row id."""
 HEAD = 200
 LEASED = text("status = 'running' AND writer != ''")
 """Runs with a lease. Written as text, without parameters, so that queries can use the index on such runs."""
@@ -53,7 +55,7 @@ CHECKPOINT_SAVED = "checkpoint_saved"
 
 def run_column() -> Column[int]:
     """The run that a row belongs to."""
-    return Column("run_id", Integer, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False)
+    return Column("run_id", KEY, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False)
 
 
 def as_bytes(length: int) -> String:
@@ -68,7 +70,7 @@ def _head(of: str) -> Column[str]:
 experiments = Table(
     "experiments",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", KEY, primary_key=True),
     Column("name", String(500), nullable=False, unique=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
@@ -80,10 +82,10 @@ experiments = Table(
 runs = Table(
     "runs",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", KEY, primary_key=True),
     # Sorted by code points, so that the ids with one prefix are a range.
     Column("uid", as_bytes(64), nullable=False, unique=True),
-    Column("experiment_id", Integer, ForeignKey("experiments.id"), nullable=False),
+    Column("experiment_id", KEY, ForeignKey("experiments.id"), nullable=False),
     Column("name", String(250), nullable=False),
     Column("status", String(16), nullable=False),
     Column("started_ms", BigInteger, nullable=False),
@@ -177,7 +179,7 @@ epochs = Table(
 series = Table(
     "series",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", KEY, primary_key=True),
     run_column(),
     Column("key", String(250), nullable=False),
     Column("axis", String(8), nullable=False),
@@ -198,9 +200,10 @@ series = Table(
     Column("max_ms", BigInteger),
     # min_value or max_value by the goal, so that an index can order runs by it.
     Column("best_value", Double),
-    # Points up to this step are in `metric_rollups`; -1: none.
-    Column("rolled_step", BigInteger, nullable=False, server_default=text("-1")),
-    Column("rolled_count", BigInteger, nullable=False, server_default=text("0")),
+    # No point in `metric_blocks` is above this step; -1: the series has no blocks, else it is at least 0.
+    Column("sealed_step", BigInteger, nullable=False, server_default=text("-1")),
+    # `count` less the rows of `metric_points`, superseded ones too.
+    Column("sealed_count", BigInteger, nullable=False, server_default=text("0")),
     UniqueConstraint("run_id", "key"),
     Index("ix_series_key_last_value", "key", "last_value", "run_id"),
     Index("ix_series_key_best_value", "key", "best_value", "run_id"),
@@ -210,7 +213,7 @@ metric_points = Table(
     "metric_points",
     metadata,
     # No foreign key: only the write path inserts rows, in a transaction that holds their series.
-    Column("series_id", Integer, nullable=False),
+    Column("series_id", KEY, nullable=False),
     Column("step", BigInteger, nullable=False),
     # 0 for the first value of a step, higher when a step is written again: the highest counts.
     Column("take", Integer, nullable=False),
@@ -222,29 +225,33 @@ metric_points = Table(
     sqlite_with_rowid=False,
 )
 
-metric_rollups = Table(
-    "metric_rollups",
+metric_blocks = Table(
+    "metric_blocks",
     metadata,
-    # Minimum and maximum of each stretch of a long series, in order and without gaps up to `series.rolled_step`.
-    # Derived from `metric_points`, and deleted where older points change.
-    Column("series_id", Integer, nullable=False),
+    # Sealed points of long series (`tracker.store.points.blocks`). A point is in a block or a row of `metric_points`.
+    Column("series_id", KEY, nullable=False),
+    # The first and the last point by step and take. Blocks of a series may overlap.
     Column("first_step", BigInteger, nullable=False),
+    Column("first_take", Integer, nullable=False),
     Column("last_step", BigInteger, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("min_value", Double),
-    Column("min_step", BigInteger),
-    Column("min_offset_ms", BigInteger),
-    Column("max_value", Double),
-    Column("max_step", BigInteger),
-    Column("max_offset_ms", BigInteger),
-    PrimaryKeyConstraint("series_id", "first_step"),
-    sqlite_with_rowid=False,
+    Column("last_take", Integer, nullable=False),
+    Column("min_offset_ms", BigInteger, nullable=False),
+    Column("max_offset_ms", BigInteger, nullable=False),
+    Column("count", Integer, nullable=False),
+    # The fit of all its points; NULL: they are of several, or hide each other, so that `extremes` may have hidden ones.
+    Column("fit", Integer),
+    # Version of the format of `extremes` and `data` (`tracker.store.points.block_codec`).
+    Column("codec", SmallInteger, nullable=False),
+    # Minimum and maximum of each 256 points.
+    Column("extremes", LargeBinary, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("series_id", "first_step", "first_take"),
 )
 
 write_buffer = Table(
     "tails",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", KEY, primary_key=True),
     # The write buffer: packed points that a server under load soon moves into series (`tracker.store.write`).
     Column("data", LargeBinary, nullable=False),
 )
@@ -281,7 +288,7 @@ tags = Table(
 events = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", KEY, primary_key=True),
     run_column(),
     Column("ms", BigInteger, nullable=False),
     Column("kind", String(250), nullable=False),
@@ -295,7 +302,7 @@ events = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", KEY, primary_key=True),
     run_column(),
     Column("fit", Integer, nullable=False),
     Column("epoch", BigInteger, nullable=False),
@@ -328,7 +335,9 @@ histograms = Table(
     Column("step", BigInteger, nullable=False),
     Column("fit", Integer, nullable=False),
     Column("ms", BigInteger, nullable=False),
-    # JSON arrays: n + 1 edges, n counts.
+    # n + 1 edges and n counts, packed (`tracker.store.points.histogram_codec`). NULL in rows from before revision 0005,
+    # which have them as JSON in `edges` and `counts`; newer rows have empty texts there.
+    Column("data", LargeBinary),
     Column("edges", Text, nullable=False),
     Column("counts", Text, nullable=False),
     PrimaryKeyConstraint("run_id", "key", "step", "fit"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import DBAPIError
 
 from tracker.domain.errors import InvalidRecord
@@ -110,7 +109,7 @@ def driver_errors(connection: Connection, statement: str) -> Iterator[None]:
 
 
 def array_of(
-    connection: Connection, statement: Select[Any], values: Mapping[str, Any], columns: Sequence[tuple[str, str]]
+    connection: Connection, statement: Executable, values: Mapping[str, Any], columns: Sequence[tuple[str, str]]
 ) -> NDArray[Any]:
     """The rows of a statement as an array with these columns (name and NumPy type), straight from the driver's cursor.
 
@@ -130,22 +129,3 @@ def _numbers(columns: Sequence[tuple[str, str]]) -> Iterator[None]:
         yield
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRecord(f"points.{'/'.join(name for name, _ in columns)}", "a value", str(error)) from error
-
-
-def arrays_of(
-    connection: Connection,
-    statement: Select[Any],
-    values: Mapping[str, Any],
-    columns: Sequence[tuple[str, str]],
-    most: int,
-) -> Iterator[NDArray[Any]]:
-    """`array_of` in pieces of `most` rows; the last one has fewer."""
-    import numpy as np
-
-    cursor: Any = connection.execute(statement, values).cursor
-    while True:
-        with driver_errors(connection, "rows of a statement"), _numbers(columns):
-            piece = np.fromiter(islice(cursor, most), dtype=list(columns))
-        yield piece
-        if len(piece) < most:
-            return

@@ -1,1 +1,1 @@
-"""Points of series: rows and rollups, the rule of supersession, history and thinning."""
+"""Points of series: rows and blocks, the rule of supersession, history and thinning."""

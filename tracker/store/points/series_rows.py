@@ -1,63 +1,57 @@
-"""Reads the rows of a series."""
+"""Reads the points of a series: from its rows and its blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from functools import cache
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, TextClause, bindparam, select, text
 
-from tracker.store.database.driver_cursor import array_of, arrays_of
+from tracker.store.database.driver_cursor import array_of
 from tracker.store.database.typed_rows import record_of_row
-from tracker.store.tables import metric_points, runs, series
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+from tracker.store.points import blocks
+from tracker.store.points.block_codec import SeriesRows, joined
+from tracker.store.points.blocks import Header, Place
+from tracker.store.tables import runs, series
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 """The smallest and the largest step."""
-_COLUMNS = [("step", "i8"), ("fit", "i8"), ("offset", "i8"), ("value", "f8")]
+_COLUMNS = [("step", "i8"), ("take", "i8"), ("fit", "i8"), ("offset", "i8"), ("value", "f8")]
 _PACKED = 1_000_000
 """Rows that PostgreSQL packs into one value, far below its limit of a gigabyte."""
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesRows:
-    """All rows of a series in order of step and take: int64 (n,), values float64 (n,) with NaN for NULL."""
-
-    steps: NDArray[np.int64]
-    fits: NDArray[np.int64]
-    ms: NDArray[np.int64]
-    values: NDArray[np.float64]
+NO_BLOCKS = -1
+"""`series.sealed_step` of a series without blocks."""
 
 
 def read_points(
     connection: Connection,
     series_id: int,
+    sealed_step: int,
     *,
     first_step: int | None = None,
     last_step: int | None = None,
     started_ms: int | None = None,
 ) -> SeriesRows:
-    """The rows of a series, superseded ones included; those of the steps from `first_step` to `last_step`.
+    """The points of a series, superseded ones included; those of the steps from `first_step` to `last_step`.
 
-    `started_ms` is that of the run; it is read if it is not given.
+    `sealed_step` is that of the series, `started_ms` that of the run; it is read if it is not given.
     """
-    import numpy as np
-
     if started_ms is None:
         found = connection.execute(_select_started, {"series": series_id}).scalar() or 0
         (started_ms,) = record_of_row((found,), tuple[int], "runs", ("started_ms",))
-    wanted = _wanted(series_id, first_step, last_step)
-    if connection.dialect.name == "postgresql":
-        pieces = list(_packed_pieces(connection, wanted, _PACKED))
-        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    else:
-        rows = array_of(connection, _select_points, wanted, _COLUMNS)
-    return _points(rows, started_ms)
+    first, last = LOWEST if first_step is None else first_step, HIGHEST if last_step is None else last_step
+    parts = list(rows_between(connection, series_id, first, last))
+    if sealed_step != NO_BLOCKS and first <= sealed_step:
+        sealed = blocks.points_between(connection, series_id, first, last)
+        parts = [between(rows, (first, -1), (last + 1, -1)) for _, rows in sealed] + parts
+    return joined(parts).since(started_ms)
+
+
+def count_rows(connection: Connection, series_id: int, first_step: int, last_step: int, most: int) -> int:
+    """How many points, superseded ones included, are read for those between two steps; `most` or more if it is many."""
+    sealed = sum(one.count for one in blocks.headers(connection, series_id, first_step, last_step))
+    wanted = {"series": series_id, "first": first_step, "last": last_step, "most": max(most - sealed, 0)}
+    return sealed + int(connection.execute(_COUNT, wanted).scalar() or 0)
 
 
 def read_pieces(
@@ -69,65 +63,113 @@ def read_pieces(
     last_step: int | None = None,
     started_ms: int,
 ) -> Iterator[SeriesRows]:
-    """`read_points` in pieces of `most` rows; the last one has fewer."""
-    wanted = _wanted(series_id, first_step, last_step)
-    if connection.dialect.name == "postgresql":
-        arrays = _packed_pieces(connection, wanted, most)
-    else:
-        arrays = arrays_of(connection, _select_points, wanted, _COLUMNS, most)
-    return (_points(rows, started_ms) for rows in arrays)
+    """`read_points` in pieces of about `most` points, in order."""
+    first, last = LOWEST if first_step is None else first_step, HIGHEST if last_step is None else last_step
+    sealed = blocks.headers(connection, series_id, first, last)
+    place, begin, end = (first, -1), 0, (last + 1, -1)
+    while place < end:
+        bound = _end_of_piece(sealed[begin:], place, most, end)
+        rows = some_rows(connection, series_id, place, bound, most)
+        if len(rows) >= most:
+            bound = (int(rows.steps[-1]), int(rows.takes[-1]) + 1)
+        parts = [
+            between(blocks.points(connection, series_id, one), place, bound)
+            for one in sealed[begin:]
+            if one.first < bound and one.last >= place
+        ]
+        yield joined([*parts, rows]).since(started_ms)
+        place = bound
+        while begin < len(sealed) and sealed[begin].last < place:
+            begin += 1
 
 
-def _packed_pieces(connection: Connection, wanted: Mapping[str, int], most: int) -> Iterator[NDArray[Any]]:
-    """The rows, which PostgreSQL packs into one value: four times as fast as one by one."""
-    import numpy as np
+def _end_of_piece(sealed: Sequence[Header], place: Place, most: int, end: Place) -> Place:
+    """A place after `place`, and not after `end`, before which these blocks have `most` points or more, or all."""
+    count = 0
+    for one in sealed:
+        if count >= most and one.first > place:
+            return min(one.first, end)
+        count += one.count
+    return end
 
-    kind = np.dtype([("step", ">i8"), ("take", ">i4"), ("fit", ">i4"), ("offset", ">i8"), ("value", ">f8")])
-    step, take = wanted["first"], -1
+
+def between(rows: SeriesRows, first: Place, end: Place) -> SeriesRows:
+    """The points from the place `first` to before the place `end`."""
+    low, high = index_of(rows, first), index_of(rows, end)
+    if low == 0 and high == len(rows):
+        return rows
+    # A copy, so that the rest does not stay in memory.
+    return SeriesRows(*(getattr(rows, name)[low:high].copy() for name in SeriesRows.__slots__))
+
+
+def index_of(rows: SeriesRows, place: Place) -> int:
+    """The index of the first point at or after the place."""
+    step, take = place
+    if step > HIGHEST:
+        return len(rows)
+    low, high = int(rows.steps.searchsorted(step)), int(rows.steps.searchsorted(step, "right"))
+    return low + int(rows.takes[low:high].searchsorted(take))
+
+
+def rows_between(connection: Connection, series_id: int, first_step: int, last_step: int) -> Iterator[SeriesRows]:
+    """The rows of `metric_points` between two steps, in pieces, times since the run's start."""
+    place, end = (first_step, -1), (last_step + 1, -1)
     while True:
-        data = connection.execute(_SELECT_PACKED, {**wanted, "step": step, "take": take, "most": most}).scalar()
-        piece = np.frombuffer(data or b"", dtype=kind)
-        yield piece
-        if len(piece) < most:
+        rows = some_rows(connection, series_id, place, end, _PACKED)
+        yield rows
+        if len(rows) < _PACKED:
             return
-        step, take = int(piece["step"][-1]), int(piece["take"][-1])
+        place = (int(rows.steps[-1]), int(rows.takes[-1]) + 1)
 
 
-def _wanted(series_id: int, first_step: int | None, last_step: int | None) -> dict[str, int]:
-    return {
-        "series": series_id,
-        "first": LOWEST if first_step is None else first_step,
-        "last": HIGHEST if last_step is None else last_step,
-    }
-
-
-def _points(rows: NDArray[Any], started_ms: int) -> SeriesRows:
+def some_rows(connection: Connection, series_id: int, first: Place, end: Place, most: int) -> SeriesRows:
+    """The first `most` rows of `metric_points` from the place `first` to before `end`, times since the run's start."""
     import numpy as np
 
+    bounds = "step >= :step AND" if first[1] < 0 else "(step, take) >= (:step, :take) AND"
+    wanted = {"series": series_id, "step": first[0], "most": most}
+    if first[1] >= 0:
+        wanted["take"] = first[1]
+    if end[1] < 0:
+        bounds += " step <= :end_step"
+        wanted["end_step"] = end[0] - 1
+    else:
+        bounds += " (step, take) < (:end_step, :end_take)"
+        wanted |= {"end_step": end[0], "end_take": end[1]}
+    if connection.dialect.name == "postgresql":
+        # One value with all of them: PostgreSQL packs them four times as fast as the driver unpacks rows.
+        data = connection.execute(_packed_rows(bounds), wanted).scalar()
+        found = np.frombuffer(data or b"", dtype=[(name, f">{kind}") for name, kind in _COLUMNS])
+    else:
+        found = array_of(connection, _plain_rows(bounds), wanted, _COLUMNS)
     return SeriesRows(
-        steps=rows["step"].astype(np.int64),
-        fits=rows["fit"].astype(np.int64),
-        ms=rows["offset"].astype(np.int64) + started_ms,
-        values=rows["value"].astype(np.float64),
+        found["step"].astype(np.int64),
+        found["take"].astype(np.int64),
+        found["fit"].astype(np.int64),
+        found["offset"].astype(np.int64),
+        found["value"].astype(np.float64),
     )
 
 
-_c = metric_points.c
 _select_started = select(runs.c.started_ms).join(series).where(series.c.id == bindparam("series"))
-_select_points = (
-    select(_c.step, _c.fit, _c.offset_ms, _c.value)
-    .where(_c.series_id == bindparam("series"), _c.step >= bindparam("first"), _c.step <= bindparam("last"))
-    .order_by(_c.step, _c.take)
+_COUNT = text(
+    "SELECT count(*) FROM (SELECT 1 FROM metric_points"
+    " WHERE series_id = :series AND step >= :first AND step <= :last LIMIT :most) AS found"
 )
-_SELECT_PACKED = text(
-    """
-    SELECT string_agg(
-        int8send(step) || int4send(take) || int4send(fit) || int8send(offset_ms)
-        || float8send(coalesce(value, 'NaN')), '' ORDER BY step, take)
-    FROM (
-        SELECT * FROM metric_points
-        WHERE series_id = :series AND (step, take) > (:step, :take) AND step <= :last
-        ORDER BY step, take LIMIT :most
-    ) AS rows
-    """
-)
+
+
+@cache
+def _plain_rows(bounds: str) -> TextClause:
+    return text(
+        f"SELECT step, take, fit, offset_ms, value FROM metric_points WHERE series_id = :series AND {bounds}"
+        " ORDER BY step, take LIMIT :most"
+    )
+
+
+@cache
+def _packed_rows(bounds: str) -> TextClause:
+    return text(
+        "SELECT string_agg(int8send(step) || int8send(take) || int8send(fit) || int8send(offset_ms)"
+        " || float8send(coalesce(value, 'NaN')), '' ORDER BY step, take) FROM ("
+        f"SELECT * FROM metric_points WHERE series_id = :series AND {bounds} ORDER BY step, take LIMIT :most) AS rows"
+    )

@@ -17,8 +17,9 @@ from tracker.domain.deadlines import clock_stopped_for
 from tracker.domain.errors import StoreUnavailable
 from tracker.domain.vocabulary import UNNUMBERED, Axis
 from tracker.store.engine import passing_by
+from tracker.store.points.block_codec import SeriesRows, joined
 from tracker.store.points.history import find_series
-from tracker.store.points.series_rows import SeriesRows, read_pieces
+from tracker.store.points.series_rows import read_pieces
 from tracker.store.points.supersession import fit_starts, visible
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 65_536
 """Rows that are read at a time."""
-_POINTS = ("steps", "fits", "ms", "values")
 _TYPES = {"steps": "<i8", "ms": "<i8", "values": "<f8", "fits": "<i8", "superseded": "|b1"}
 
 
@@ -155,7 +155,7 @@ def _whole_steps(pieces: Iterable[SeriesRows]) -> Iterator[SeriesRows]:
     carried: SeriesRows | None = None
     for piece in pieces:
         if carried is not None:
-            piece = _joined(carried, piece)
+            piece = joined([carried, piece])
             carried = None
         if not len(piece.steps):
             continue
@@ -163,21 +163,11 @@ def _whole_steps(pieces: Iterable[SeriesRows]) -> Iterator[SeriesRows]:
         if np.all(piece.fits[at:] == UNNUMBERED):
             yield piece
             continue
-        carried = _part(piece, slice(at, None))
+        carried = piece[at:]
         if at:
-            yield _part(piece, slice(at))
+            yield piece[:at]
     if carried is not None:
         yield carried
-
-
-def _part(points: SeriesRows, rows: slice) -> SeriesRows:
-    return SeriesRows(points.steps[rows], points.fits[rows], points.ms[rows], points.values[rows])
-
-
-def _joined(one: SeriesRows, other: SeriesRows) -> SeriesRows:
-    import numpy as np
-
-    return SeriesRows(*(np.concatenate((getattr(one, name), getattr(other, name))) for name in _POINTS))
 
 
 @contextmanager

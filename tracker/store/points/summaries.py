@@ -37,8 +37,11 @@ class Summary(Struct, eq=False, gc=False):
     last: Mark | None = None
     min: Mark | None = None
     max: Mark | None = None
-    rolled_step: int = -1
-    rolled_count: int = 0
+    sealed_step: int = -1
+    """No point in blocks is above it; -1 without blocks."""
+    rows: int = 0
+    """How many of its points are rows of `metric_points`, superseded ones too; of a store from before there were
+    blocks, only those that are not superseded."""
     dirty: bool = False
     """Whether anything differs from the row."""
     end_dirty: bool = False
@@ -93,8 +96,8 @@ def summaries_of(raw: Raw, run: int) -> dict[str, Summary]:
             last=None if last_step is None else (row[8], last_step, row[10]),
             min=None if min_step is None else (row[11], min_step, row[13]),
             max=None if max_step is None else (row[14], max_step, row[16]),
-            rolled_step=row[17],
-            rolled_count=row[18],
+            sealed_step=row[17],
+            rows=max(row[7] - row[18], 0),
         )
     return found
 
@@ -151,14 +154,16 @@ def _values(one: Summary) -> Sequence[Any]:
         *(one.min or _NONE),
         *(one.max or _NONE),
         best[0] if best else None,
+        one.sealed_step,
+        one.count - one.rows,
     )
 
 
 _COLUMNS = (
     "axis", "goal", "goal_source", "top_step", "take", "count", "last_value", "last_step", "last_ms",
-    "min_value", "min_step", "min_ms", "max_value", "max_step", "max_ms", "best_value",
+    "min_value", "min_step", "min_ms", "max_value", "max_step", "max_ms", "best_value", "sealed_step", "sealed_count",
 )  # fmt: skip
-_SELECT = f"SELECT id, key, {', '.join(_COLUMNS[:-1])}, rolled_step, rolled_count FROM series WHERE run_id = ?"
+_SELECT = f"SELECT id, key, {', '.join(name for name in _COLUMNS if name != 'best_value')} FROM series WHERE run_id = ?"
 _INSERT = f"INSERT INTO series (run_id, key, {', '.join(_COLUMNS)}) VALUES (?, ?{', ?' * len(_COLUMNS)})"
 _UPDATE_ALL = f"UPDATE series SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?"
 _COUNT = {"top_step": "int8", "take": "int4", "count": "int8", "last_step": "int8", "last_ms": "int8"}
@@ -174,7 +179,7 @@ def _one_by_one(types: dict[str, str]) -> str:
 def _all_at_once(types: dict[str, str]) -> str:
     """PostgreSQL takes the rows as one array a column."""
     changes = ", ".join(f"{name} = new.{name}" for name in types)
-    arrays = ", ".join(f"?::{type_}[]" for type_ in (*types.values(), "int4"))
+    arrays = ", ".join(f"?::{type_}[]" for type_ in (*types.values(), "int8"))
     return f"UPDATE series SET {changes} FROM unnest({arrays}) AS new ({', '.join(types)}, id) WHERE series.id = new.id"
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, exists
 from tracker.domain.vocabulary import UNNUMBERED, Axis
 from tracker.store.database.driver_cursor import Raw, driver_errors
 from tracker.store.database.typed_rows import typed
-from tracker.store.points.series_rows import SeriesRows
+from tracker.store.points.block_codec import SeriesRows
 from tracker.store.tables import fits
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from tracker.domain.run_progress import Progress
 from tracker.domain.vocabulary import Axis
 from tracker.store import addresses
 from tracker.store.database.typed_rows import Json, from_json, record, record_of_row, typed
+from tracker.store.points import histogram_codec
 from tracker.store.points.series_rows import read_points
 from tracker.store.points.supersession import fit_starts, is_superseded, not_superseded, visible
 from tracker.store.read.params import ParamType, param_value
@@ -179,9 +180,11 @@ def get_epochs(connection: Connection, run: int) -> Sequence[Epoch]:
     starts = fit_starts(connection, run, "epoch")
     axis: Axis = "epoch"
     for one in connection.execute(
-        select(series.c.id, series.c.key).where(series.c.run_id == run, series.c.axis == axis).order_by(series.c.key)
+        select(series.c.id, series.c.key, series.c.sealed_step)
+        .where(series.c.run_id == run, series.c.axis == axis)
+        .order_by(series.c.key)
     ):
-        points = read_points(connection, one.id)
+        points = read_points(connection, one.id, one.sealed_step)
         seen = visible(points, starts)
         for step, value in zip(points.steps[seen].tolist(), points.values[seen].tolist(), strict=True):
             values.setdefault(step, {})[one.key] = value
@@ -252,13 +255,15 @@ def get_histograms(connection: Connection, run: int, key: str | None) -> Sequenc
         )
         if is_superseded(its, step, starts[axis]):
             continue
-        values = {
-            "key": row.key,
-            "axis": row.axis,
-            "step": row.step,
-            "ms": row.ms,
-            "edges": from_json(row.edges, list[float], "histograms.edges"),
-            "counts": from_json(row.counts, list[int], "histograms.counts"),
-        }
+        edges, counts = _edges_and_counts(row)
+        values = {"key": row.key, "axis": row.axis, "step": row.step, "ms": row.ms, "edges": edges, "counts": counts}
         shown[row.key, row.step] = record(Histogram, "histograms", values)
     return list(shown.values())
+
+
+def _edges_and_counts(row: Row[Any]) -> tuple[list[float], list[int]]:
+    if row.data is None:
+        edges = from_json(row.edges, list[float], "histograms.edges")
+        return edges, from_json(row.counts, list[int], "histograms.counts")
+    (data,) = record_of_row((row.data,), tuple[bytes], "histograms", ("data",))
+    return histogram_codec.decode(data)

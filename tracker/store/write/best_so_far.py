@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from tracker.domain.checkpoint_ranking import is_mid_epoch
 from tracker.domain.frames import CheckpointLogged
 from tracker.domain.goals import GoalSource
-from tracker.store.points.series_rows import SeriesRows, read_points
+from tracker.store.points.series_rows import read_points
 from tracker.store.points.supersession import FitStarts, visible
 from tracker.store.tables import series
 
@@ -51,7 +51,7 @@ def best_so_far(
 def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str, starts: FitStarts) -> bool | None:
     """The answer by one metric; None if no value of it was known."""
     c = series.c
-    columns = (c.id, c.goal, c.min_step, c.min_value, c.max_step, c.max_value)
+    columns = (c.id, c.sealed_step, c.goal, c.min_step, c.min_value, c.max_step, c.max_value)
     one = connection.execute(
         select(*columns).where(c.run_id == run, c.key == key, c.axis == "epoch", c.goal.is_not(None))
     ).one_or_none()
@@ -68,21 +68,20 @@ def _answer(connection: Connection, run: int, item: CheckpointLogged, key: str, 
         # The summary has the best value before, so only later points are read; for a save at its epoch's end only that
         # epoch.
         known, first = [(best_epoch, best)], best_epoch + 1 if mid else item.epoch
-    known += _points(connection, one.id, item, starts, first)
+    known += _points(connection, one.id, one.sealed_step, item, starts, first)
     return _by_values(known, item, item.metrics.get(key, math.nan), small, mid=mid)
 
 
 def _points(
-    connection: Connection, series_id: int, item: CheckpointLogged, starts: FitStarts, first: int
+    connection: Connection, series_id: int, sealed_step: int, item: CheckpointLogged, starts: FitStarts, first: int
 ) -> list[tuple[int, float]]:
     """The visible (epoch, value) points of the checkpoint's fit and earlier ones, from `first` to its epoch; no NaN."""
     import numpy as np
 
-    points = read_points(connection, series_id, first_step=first, last_step=item.epoch)
+    points = read_points(connection, series_id, sealed_step, first_step=first, last_step=item.epoch)
     if item.fit:
         starts = [(number, epoch) for number, epoch in starts if number <= item.fit]
-        there = points.fits <= item.fit
-        points = SeriesRows(points.steps[there], points.fits[there], points.ms[there], points.values[there])
+        points = points[points.fits <= item.fit]
     seen = visible(points, starts) & ~np.isnan(points.values)
     return list(zip(points.steps[seen].tolist(), points.values[seen].tolist(), strict=True))
 

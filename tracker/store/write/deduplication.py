@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from tracker.domain.vocabulary import UNNUMBERED
 from tracker.store.database.driver_cursor import Raw
-from tracker.store.points import rollups
+from tracker.store.points import blocks
+from tracker.store.points.blocks import Header
 from tracker.store.points.bulk import PointRows
 from tracker.store.points.summaries import Mark, Summary
 from tracker.store.points.supersession import is_superseded
@@ -132,9 +133,6 @@ def _place_late(raw: Raw, late: Sequence[_Late], out: PointRows) -> Iterable[tup
     for one, run, points in late:
         rows = _place(one, run.started_ms, points, there)
         if rows:
-            if rows[0][0] <= one.rolled_step and one.rolled_count:
-                behind = [(row[0], row[2], row[3]) for row in rows if row[0] <= one.rolled_step]
-                rollups.absorb(raw, one, behind)
             for step, take, offset, value in rows:
                 out.add(one, step, take, UNNUMBERED, offset, value)
             yield one, run
@@ -233,23 +231,57 @@ _Found = tuple[int, int, float | None]
 
 
 def _rows_at(raw: Raw, places: Sequence[_Place]) -> list[list[_Found]]:
-    """The rows at each place, and all numbered rows of its step, by take."""
-    if not raw.postgres:
-        return [raw.rows(_SELECT_AT, (one.id, step, offset, UNNUMBERED)) for one, _, step, offset in places]
-    ids, steps, offsets = zip(*((one.id, step, offset) for one, _, step, offset in places), strict=True)
-    found: list[list[_Found]] = [[] for _ in places]
-    for number, *row in raw.rows(_SELECT_ALL_AT, (list(ids), list(steps), list(offsets), UNNUMBERED)):
-        found[number - 1].append((row[0], row[1], row[2]))
-    return found
+    """The points at each place, and all numbered points of its step, by take."""
+    found: list[list[tuple[int, _Found]]] = [[] for _ in places]
+    if raw.postgres:
+        ids, steps, offsets = zip(*((one.id, step, offset) for one, _, step, offset in places), strict=True)
+        for number, take, *row in raw.rows(_SELECT_ALL_AT, (list(ids), list(steps), list(offsets), UNNUMBERED)):
+            found[number - 1].append((take, (row[0], row[1], row[2])))
+    else:
+        for at, (one, _, step, offset) in zip(found, places, strict=True):
+            at.extend((row[0], row[1:]) for row in raw.rows(_SELECT_AT, (one.id, step, offset, UNNUMBERED)))
+    sealed: dict[Summary, list[tuple[list[tuple[int, _Found]], int, int]]] = {}
+    for at, (one, _, step, offset) in zip(found, places, strict=True):
+        if step <= one.sealed_step:
+            sealed.setdefault(one, []).append((at, step, offset))
+    for one, wanted in sealed.items():
+        _add_sealed(raw, one, wanted)
+    return [[row for _, row in sorted(at, key=_take)] for at in found]
+
+
+def _take(found: tuple[int, _Found]) -> int:
+    return found[0]
+
+
+def _add_sealed(raw: Raw, one: Summary, wanted: Sequence[tuple[list[tuple[int, _Found]], int, int]]) -> None:
+    """Add to each list in `wanted` (list, step, offset) what blocks have at the place, by take."""
+    steps = [step for _, step, _ in wanted]
+    for header in blocks.headers(raw.connection, one.id, min(steps), max(steps)):
+        there = [place for place in wanted if _may_have(header, place[1], place[2])]
+        if not there:
+            continue
+        rows = blocks.points(raw.connection, one.id, header)
+        for found, step, offset in there:
+            low, high = rows.steps.searchsorted(step), rows.steps.searchsorted(step, "right")
+            for index in range(int(low), int(high)):
+                fit, ms, value = int(rows.fits[index]), int(rows.ms[index]), float(rows.values[index])
+                if ms == offset or fit != UNNUMBERED:
+                    found.append((int(rows.takes[index]), (ms, fit, None if value != value else value)))
+
+
+def _may_have(header: Header, step: int, offset: int) -> bool:
+    if not header.first_step <= step <= header.last_step:
+        return False
+    return header.fit != UNNUMBERED or header.min_offset_ms <= offset <= header.max_offset_ms
 
 
 _SELECT_AT = (
-    "SELECT offset_ms, fit, value FROM metric_points"
+    "SELECT take, offset_ms, fit, value FROM metric_points"
     " WHERE series_id = ? AND step = ? AND (offset_ms = ? OR fit != ?) ORDER BY take"
 )
 _SELECT_ALL_AT = """
-    SELECT at.number, p.offset_ms, p.fit, p.value
-    FROM unnest(?::int4[], ?::int8[], ?::int8[]) WITH ORDINALITY AS at (series_id, step, offset_ms, number)
+    SELECT at.number, p.take, p.offset_ms, p.fit, p.value
+    FROM unnest(?::int8[], ?::int8[], ?::int8[]) WITH ORDINALITY AS at (series_id, step, offset_ms, number)
     JOIN metric_points AS p
     ON p.series_id = at.series_id AND p.step = at.step AND (p.offset_ms = at.offset_ms OR p.fit != ?)
     ORDER BY at.number, p.take

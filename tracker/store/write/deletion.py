@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, delete, select
 
 from tracker.store.catalogue_tables import datasets, experiment_tags, models
-from tracker.store.tables import experiments, metric_points, metric_rollups, runs, series
+from tracker.store.tables import experiments, metric_blocks, metric_points, runs, series
 
 
 def delete_runs(connection: Connection, which: ColumnElement[bool]) -> None:
@@ -14,7 +14,7 @@ def delete_runs(connection: Connection, which: ColumnElement[bool]) -> None:
     for start in range(0, len(ids), 1000):
         some = ids[start : start + 1000]
         theirs = select(series.c.id).where(series.c.run_id.in_(some))
-        for table in (metric_points, metric_rollups):
+        for table in (metric_points, metric_blocks):
             connection.execute(delete(table).where(table.c.series_id.in_(theirs)))
         connection.execute(delete(runs).where(runs.c.id.in_(some)))
 

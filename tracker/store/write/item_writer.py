@@ -16,6 +16,7 @@ from tracker.store import addresses
 from tracker.store.database.driver_cursor import Raw
 from tracker.store.database.json_columns import as_text
 from tracker.store.database.row_writer import RowBuffer, write
+from tracker.store.points import histogram_codec
 from tracker.store.read.params import number_of, typed_text
 from tracker.store.tables import database_folders, epochs, events, fits, histograms, params, tags
 from tracker.store.write import sessions
@@ -168,6 +169,7 @@ class ItemWriter:
             run.changes.update(monitor=item.key, monitor_source=item.source)
 
     def _histogram(self, run: ClaimedRun, writer: str, item: frames.HistogramLogged) -> None:
+        packed = histogram_codec.encode(item.edges, item.counts)
         row = {
             "run_id": run.id,
             "key": item.key,
@@ -175,10 +177,11 @@ class ItemWriter:
             "step": item.step,
             "fit": item.fit,
             "ms": item.ms,
-            "edges": as_text(item.edges),
-            "counts": as_text(item.counts),
+            "data": packed,
+            "edges": as_text(item.edges) if packed is None else "",
+            "counts": as_text(item.counts) if packed is None else "",
         }
-        self._rows.add(histograms, row, ("run_id", "key", "step", "fit"), ("axis", "ms", "edges", "counts"))
+        self._rows.add(histograms, row, ("run_id", "key", "step", "fit"), ("axis", "ms", "data", "edges", "counts"))
 
     def _dataset(self, run: ClaimedRun, writer: str, item: frames.DatasetLogged) -> None:
         one = Dataset(

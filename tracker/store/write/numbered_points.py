@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 
 from tracker.domain.frames import FitStarted, PointBlock
 from tracker.store.database.driver_cursor import Raw
-from tracker.store.points import rollups
+from tracker.store.points import blocks
 from tracker.store.points.bulk import PointRows
 from tracker.store.points.series_rows import read_points
 from tracker.store.points.summaries import Mark, Summary
@@ -46,10 +46,7 @@ def supersede(raw: Raw, run: ClaimedRun, series: Iterable[Summary], fit: FitStar
     for one in series:
         begin = first.get(one.axis)
         if begin is not None and one.top_step >= begin:
-            c = metric_points.c
-            behind = select(func.max(c.take)).where(c.series_id == one.id, c.step >= begin)
-            one.take = max(one.take, (raw.connection.execute(behind).scalar() or 0) + 1)
-            rollups.cut(raw, one, begin)
+            one.take += 1
             recompute(raw, one, run)
             one.top_step = one.last[1] if one.last else -1
             changed.append(one)
@@ -58,7 +55,7 @@ def supersede(raw: Raw, run: ClaimedRun, series: Iterable[Summary], fit: FitStar
 
 def recompute(raw: Raw, one: Summary, run: ClaimedRun) -> None:
     """Compute the summary from the visible points, which must be written already."""
-    points = read_points(raw.connection, one.id, started_ms=run.started_ms)
+    points = read_points(raw.connection, one.id, one.sealed_step, started_ms=run.started_ms)
     seen = visible(points, run.starts(raw.connection, one.axis))
     steps, ms, values = points.steps[seen], points.ms[seen], points.values[seen]
     one.count, one.stale, one.recent = len(steps), False, None
@@ -107,8 +104,6 @@ def _place(raw: Raw, one: Summary, run: ClaimedRun, rows: PointRows, offsets: di
             one.take = max(one.take, *takes)
             one.stale = True
         placed.append((steps, takes))
-        if one.rolled_count and (lowest := min(steps)) <= one.rolled_step:
-            rollups.cut(raw, one, lowest)
         one.top_step = max(one.top_step, top)
         one.dirty = one.end_dirty = True
         one.recent = None
@@ -120,7 +115,7 @@ def _place(raw: Raw, one: Summary, run: ClaimedRun, rows: PointRows, offsets: di
 def _takes(
     raw: Raw, one: Summary, placed: Iterable[tuple[Sequence[int], Sequence[int]]], steps: Sequence[int]
 ) -> list[int]:
-    """The next free take of each of `steps`, after those in the table and those `placed`: (steps, takes)."""
+    """The next free take of each of `steps`, after those that are stored and those `placed`: (steps, takes)."""
     c = metric_points.c
     found = raw.connection.execute(
         select(c.step, func.max(c.take).label("top"))
@@ -128,7 +123,10 @@ def _takes(
         .group_by(c.step)
     )
     top = {row.step: row.top for row in found}
-    for columns in placed:
+    sealed = []
+    if min(steps) <= one.sealed_step:
+        sealed = blocks.points_between(raw.connection, one.id, min(steps), max(steps))
+    for columns in (*((rows.steps.tolist(), rows.takes.tolist()) for _, rows in sealed), *placed):
         for step, take in zip(*columns, strict=True):
             top[step] = max(top.get(step, -1), take)
     takes = []

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from tracker.domain.frames import FitStarted, MetricDefined, PointBlock, PointsLogged
 from tracker.domain.goals import GOAL_RANK
 from tracker.store.database.driver_cursor import Raw
-from tracker.store.points import rollups
 from tracker.store.points.bulk import PointRows
+from tracker.store.points.sealing import Sealing
 from tracker.store.points.summaries import Summary, new_summary, save_summaries
 from tracker.store.write import deduplication, numbered_points
 from tracker.store.write.claimed_run import ClaimedRun
@@ -18,10 +18,11 @@ from tracker.store.write.series_cache import SeriesLoader
 class Placing:
     """Collects points by series. `store` writes what was collected, `finish` also what follows from all of it."""
 
-    def __init__(self, raw: Raw, loader: SeriesLoader) -> None:
+    def __init__(self, raw: Raw, loader: SeriesLoader, sealing: Sealing) -> None:
         self._raw = raw
         self._loader = loader
-        self._rows = PointRows()
+        self._sealing = sealing
+        self._rows = PointRows(sealing)
         self._numbered: list[tuple[Summary, ClaimedRun]] = []
         self._others: list[tuple[Summary, ClaimedRun]] = []
         self.changed: dict[Summary, None] = {}
@@ -109,7 +110,7 @@ class Placing:
                 numbered_points.recompute(self._raw, one, run)
 
     def finish(self) -> None:
-        """Write all points, summaries, and rollups of long series."""
+        """Write all points and summaries, and seal the older points of long series."""
         self.store()
         if self._others:
             self._write(deduplication.place(self._raw, self._others, self._rows))
@@ -117,8 +118,15 @@ class Placing:
             left = [one for one in self.changed if one.dirty or not one.id]
             if left:
                 save_summaries(self._raw, left)
-            long = [one for one in self.changed if one.count - one.rolled_count >= rollups.LEAST]
-            rollups.extend(self._raw, long)
+            for one in self.changed:
+                if self._sealing.is_due(one):
+                    self._sealing.seal(self._raw, one)
+
+    def seal_ended(self, run: ClaimedRun) -> None:
+        """Seal what is left of the long series of a run that has ended."""
+        for one in run.load_series(self._raw, self._loader).values():
+            if self._sealing.is_due_at_end(one):
+                self._sealing.seal(self._raw, one, at_end=True)
 
     def _write(self, placed: Sequence[Summary]) -> None:
         save_summaries(self._raw, (one for one in placed if not one.id or not one.stale))

@@ -6,7 +6,9 @@ transaction, and a transaction that uses them holds the run's lock when it compa
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
 
 from tracker.store.database.driver_cursor import Raw
@@ -16,12 +18,14 @@ from tracker.store.points.summaries import Summary, summaries_of
 class _Known:
     """The series of one run, as of a version."""
 
-    __slots__ = ("id", "series", "version")
+    __slots__ = ("id", "kept_s", "series", "version")
 
     def __init__(self, id: int, version: int, series: dict[str, Summary]) -> None:
         self.id = id
         self.version = version
         self.series = series
+        self.kept_s = 0.0
+        """When it was put into the cache last, by the monotonic clock."""
 
 
 class SeriesCache:
@@ -42,6 +46,7 @@ class SeriesCache:
             return known
 
     def keep(self, uid: str, known: _Known) -> None:
+        known.kept_s = time.monotonic()
         with self._lock:
             before = self._runs.pop(uid, None)
             if before is not None:
@@ -51,6 +56,13 @@ class SeriesCache:
             while self._size > self._most_series and self._runs:
                 _, oldest = self._runs.popitem(last=False)
                 self._size -= 1 + len(oldest.series)
+
+    def idle(self, idle_s: float, wanted: Callable[[Summary], bool]) -> list[str]:
+        """The runs that were not written for `idle_s` seconds, and have a series that is `wanted`."""
+        until = time.monotonic() - idle_s
+        with self._lock:
+            known = [(uid, one) for uid, one in self._runs.items() if one.kept_s <= until]
+            return [uid for uid, one in known if any(map(wanted, one.series.values()))]
 
     def forget(self) -> None:
         """Empty the cache."""

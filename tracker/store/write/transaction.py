@@ -11,6 +11,7 @@ are applied one by one, each in a savepoint.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine
@@ -39,6 +40,7 @@ from tracker.store.database.driver_cursor import Raw, driver_errors
 from tracker.store.database.row_writer import RowBuffer
 from tracker.store.database.time_limits import waited_for_lock
 from tracker.store.engine import driver_transaction
+from tracker.store.points.sealing import Sealing
 from tracker.store.tables import journals
 from tracker.store.write import finish
 from tracker.store.write.claimed_run import ClaimedRun, claim, create_missing, start_of, write_rows
@@ -55,30 +57,40 @@ _TIMES = 2**62
 """Times are stored relative to the run's start, so they need some room in 64 bits."""
 
 
+@dataclass(frozen=True, slots=True)
+class WriteState:
+    """What the write path of one store has from one transaction to the next."""
+
+    cache: SeriesCache
+    clock: Callable[[], int]
+    """The time in ms since the epoch."""
+    sealing: Sealing
+
+
 def append_group(
-    engine: Engine, group: Sequence[Batch], cache: SeriesCache, clock: Callable[[], int], *, even_deleted: bool = False
+    engine: Engine, group: Sequence[Batch], state: WriteState, *, even_deleted: bool = False
 ) -> list[Ack | Exception]:
     """Apply the batches; return, once all is committed, what `append` would return or raise for each."""
-    loader = SeriesLoader(cache)
+    loader = SeriesLoader(state.cache)
     try:
         with driver_transaction(engine) as raw:
-            results = apply(raw, group, loader, clock, even_deleted=even_deleted)
+            results = apply(raw, group, loader, state, even_deleted=even_deleted)
     except StoreUnavailable as error:
         if len(group) == 1 or not _is_lock(error):
             raise
-        return _append_separately(engine, group, cache, clock, even_deleted=even_deleted)
+        return _append_separately(engine, group, state, even_deleted=even_deleted)
     except REFUSALS as error:
         if len(group) == 1:
             return [_refusal(group[0], error)]
-        loader = SeriesLoader(cache)
+        loader = SeriesLoader(state.cache)
         with driver_transaction(engine) as raw:
-            results = apply_each(raw, group, loader, clock, even_deleted=even_deleted)
+            results = apply_each(raw, group, loader, state, even_deleted=even_deleted)
     loader.keep()
     return results
 
 
 def _append_separately(
-    engine: Engine, group: Sequence[Batch], cache: SeriesCache, clock: Callable[[], int], *, even_deleted: bool
+    engine: Engine, group: Sequence[Batch], state: WriteState, *, even_deleted: bool
 ) -> list[Ack | Exception]:
     """`append_group` while another connection holds the lock of a run: only batches of that run fail.
 
@@ -91,10 +103,10 @@ def _append_separately(
         if batch.run_id in locked:
             results[index] = locked[batch.run_id]
             continue
-        loader = SeriesLoader(cache)
+        loader = SeriesLoader(state.cache)
         try:
             with driver_transaction(engine, _BRIEFLY_S) as raw:
-                (results[index],) = apply(raw, [batch], loader, clock, even_deleted=even_deleted)
+                (results[index],) = apply(raw, [batch], loader, state, even_deleted=even_deleted)
         except StoreUnavailable as error:
             if not _is_lock(error):
                 raise
@@ -112,7 +124,7 @@ def _is_lock(error: StoreUnavailable) -> bool:
 
 
 def apply_each(
-    raw: Raw, group: Sequence[Batch], loader: SeriesLoader, clock: Callable[[], int], *, even_deleted: bool = False
+    raw: Raw, group: Sequence[Batch], loader: SeriesLoader, state: WriteState, *, even_deleted: bool = False
 ) -> list[Ack | Exception]:
     """`apply` for batches of which the database refuses some: those fail alone."""
     # Locked in order, whatever the order of the batches.
@@ -123,7 +135,7 @@ def apply_each(
         try:
             with driver_errors(raw.connection, "a batch"):
                 raw.run("SAVEPOINT batch")
-                (results[index],) = apply(raw, [batch], loader, clock, even_deleted=even_deleted)
+                (results[index],) = apply(raw, [batch], loader, state, even_deleted=even_deleted)
                 raw.run("RELEASE SAVEPOINT batch")
         except REFUSALS as error:
             raw.run("ROLLBACK TO SAVEPOINT batch")
@@ -133,7 +145,7 @@ def apply_each(
 
 
 def apply(
-    raw: Raw, group: Sequence[Batch], loader: SeriesLoader, clock: Callable[[], int], *, even_deleted: bool = False
+    raw: Raw, group: Sequence[Batch], loader: SeriesLoader, state: WriteState, *, even_deleted: bool = False
 ) -> list[Ack | Exception]:
     """Store what can be stored of `group`; return the answer to each batch, in order.
 
@@ -141,12 +153,12 @@ def apply(
     `even_deleted`, calls to deleted runs are stored too. The transaction must hold the write lock. Raises the driver's
     errors, and InvalidValue or FileRemoved if a single batch cannot be stored.
     """
-    now_ms = clock()
+    now_ms = state.clock()
     claimed = claim(raw, {batch.run_id for batch in group}, calls_only=not any(batch.writer for batch in group))
     create_missing(raw, group, claimed, now_ms)
     _load_params(raw, group, claimed)
     rows = RowBuffer()
-    placing = Placing(raw, loader)
+    placing = Placing(raw, loader, state.sealing)
     items = ItemWriter(raw, rows, placing.define, now_ms)
     results: list[Ack | Exception] = [Ack(last=0)] * len(group)
     accepted: list[tuple[int, int, ClaimedRun]] = []
@@ -165,6 +177,8 @@ def apply(
     placing.finish()
     changed_runs = list({run.id: run for _, _, run in accepted}.values())
     for run in changed_runs:
+        if run.changes.get("status", "running") != "running":
+            placing.seal_ended(run)
         finish.find_best_epoch(run, placing)
         finish.write_checkpoints(raw, run, items)
     rows.flush(raw)

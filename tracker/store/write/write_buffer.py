@@ -24,8 +24,8 @@ from tracker.domain.limits import KEY_LENGTH
 from tracker.store.database.driver_cursor import Raw, driver_errors
 from tracker.store.engine import driver_transaction
 from tracker.store.write.claimed_run import claim
-from tracker.store.write.series_cache import SeriesCache, SeriesLoader
-from tracker.store.write.transaction import apply, apply_each, check
+from tracker.store.write.series_cache import SeriesLoader
+from tracker.store.write.transaction import WriteState, apply, apply_each, check
 
 log = logging.getLogger("tracker.store")
 
@@ -51,16 +51,14 @@ class WriteBuffer:
     def __init__(
         self,
         engine: Engine,
-        cache: SeriesCache,
-        clock: Callable[[], int],
+        state: WriteState,
         *,
         turn: AbstractContextManager[object],
         before_append: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._before_append = before_append
-        self._cache = cache
-        self._clock = clock
+        self._state = state
         self._turn = turn
         self._last_group = 0.0
         self._packed = False
@@ -111,7 +109,7 @@ class WriteBuffer:
 
     def _settle(self) -> None:
         with self._turn:
-            while _settle_some(self._engine, self._cache, self._clock):
+            while _settle_some(self._engine, self._state):
                 pass
 
 
@@ -145,9 +143,9 @@ def _pack(engine: Engine, group: Sequence[Batch]) -> list[Ack | Exception] | Non
     return results
 
 
-def _settle_some(engine: Engine, cache: SeriesCache, clock: Callable[[], int]) -> bool:
+def _settle_some(engine: Engine, state: WriteState) -> bool:
     """Move some of the packed points; return whether there were any."""
-    loader = SeriesLoader(cache)
+    loader = SeriesLoader(state.cache)
     with driver_transaction(engine) as raw:
         if raw.postgres:
             raw.run(f"SELECT pg_advisory_xact_lock({_LOCK})")
@@ -158,12 +156,12 @@ def _settle_some(engine: Engine, cache: SeriesCache, clock: Callable[[], int]) -
         raw.run("SAVEPOINT settle")
         try:
             with driver_errors(raw.connection, "points"):
-                apply(raw, _merged(calls), loader, clock, even_deleted=True)
+                apply(raw, _merged(calls), loader, state, even_deleted=True)
         except (DataError, IntegrityError, OverflowError, UnicodeError):
             raw.run("ROLLBACK TO SAVEPOINT settle")
-            loader = SeriesLoader(cache)
+            loader = SeriesLoader(state.cache)
             group = [batch_of_call(*packed) for packed in calls]
-            for batch, result in zip(group, apply_each(raw, group, loader, clock, even_deleted=True), strict=True):
+            for batch, result in zip(group, apply_each(raw, group, loader, state, even_deleted=True), strict=True):
                 if isinstance(result, Exception):
                     log.error("%d points of run %s cannot be stored: %s", batch.points, batch.run_id, result)
         raw.many(_DELETE, [(row[0],) for row in rows])

@@ -1,0 +1,146 @@
+"""Thinned histories from the extremes of blocks: few points of a long series are decoded.
+
+The extremes of a block stand for its points if all of these are shown: no later fit supersedes any, and no other point
+of the series lies among them. Other blocks, the rows, and what has the first and the last point are read as points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from tracker.domain.errors import InvalidRecord
+from tracker.domain.vocabulary import UNNUMBERED
+from tracker.store.points import blocks
+from tracker.store.points.block_codec import CHUNK, EXTREMES, VERSION, SeriesRows, joined
+from tracker.store.points.blocks import Header
+from tracker.store.points.series_rows import between, index_of, rows_between
+from tracker.store.points.supersession import FitStarts, is_superseded, visible
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def thinned(
+    connection: Connection, series_id: int, max_points: int, first_step: int, last_step: int, starts: FitStarts
+) -> SeriesRows | None:
+    """The points to show of those between two steps, times since the run's start; None if extremes show too little."""
+    found = [
+        one
+        for one in blocks.headers(connection, series_id, first_step, last_step, extremes=True)
+        if one.fit is None or not is_superseded(one.fit, one.first_step, starts)
+    ]
+    inside = [one for one in found if first_step <= one.first_step and one.last_step <= last_step]
+    whole = _apart([one for one in inside if _is_shown(one, starts)], found)
+    if 4 * sum(-(-one.count // CHUNK) for one in whole) < max_points:
+        return None
+
+    def read(some: Sequence[Header]) -> list[SeriesRows]:
+        decoded = (blocks.points(connection, series_id, one) for one in some)
+        return [between(rows, (first_step, -1), (last_step + 1, -1)) for rows in decoded]
+
+    kept = {one.first for one in whole}
+    points = joined(
+        [*rows_between(connection, series_id, first_step, last_step), *read([o for o in found if o.first not in kept])]
+    )
+    mixed = [one for one in whole if _has_points_among(points, one)]
+    points = joined([points, *read(mixed)])
+    points = points[visible(points, starts)]
+    whole = [one for one in whole if one not in mixed]
+    ends = []
+    if whole and index_of(points, whole[0].first) == 0:
+        ends.append(whole.pop(0))
+    if whole and index_of(points, whole[-1].last) == len(points):
+        ends.append(whole.pop())
+    return _shown(joined([points, *read(ends)]), whole, max_points)
+
+
+def _is_shown(block: Header, starts: FitStarts) -> bool:
+    """Whether the extremes of the block are of points that are all shown, if no others lie among them."""
+    return block.codec == VERSION and block.fit is not None and not is_superseded(block.fit, block.last_step, starts)
+
+
+def _apart(wanted: Sequence[Header], all_of: Sequence[Header]) -> list[Header]:
+    """Those of `wanted` that overlap with no other block; both are sorted by first point."""
+    overlapping = set()
+    last: Header | None = None
+    for one in all_of:
+        if last is not None and not _follows(last, one):
+            overlapping |= {last.first, one.first}
+        if last is None or one.last > last.last:
+            last = one
+    return [one for one in wanted if one.first not in overlapping]
+
+
+def _follows(one: Header, other: Header) -> bool:
+    """Whether all points of `other` come after those of `one`, and none hides one: numbered points of one step do."""
+    if one.last_step == other.first_step:
+        return one.last < other.first and UNNUMBERED in (one.fit, other.fit)
+    return one.last < other.first
+
+
+def _has_points_among(points: SeriesRows, block: Header) -> bool:
+    """Whether points lie among those of the block, or have its first or last step and are numbered as it is."""
+    low, high = index_of(points, block.first), index_of(points, block.last)
+    if high > low:
+        return True
+    if block.fit == UNNUMBERED:
+        return False
+    low, high = index_of(points, (block.first_step, -1)), index_of(points, (block.last_step + 1, -1))
+    return bool((points.fits[low:high] != UNNUMBERED).any())
+
+
+def _shown(points: SeriesRows, whole: Sequence[Header], max_points: int) -> SeriesRows:
+    """The selection from visible points, the first and the last among them, and from the extremes of blocks between."""
+    import numpy as np
+
+    from tracker.query.thinning import thin_spans
+
+    parts: list[NDArray[Any]] = []
+    counts: list[NDArray[Any]] = []
+    at = 0
+    spans = _as_spans(points)
+    for one in whole:
+        place = index_of(points, one.first)
+        extremes = _extremes(one)
+        parts += [spans[at:place], extremes]
+        counts += [np.ones(place - at, np.int64), np.full(len(extremes), CHUNK)]
+        counts[-1][-1] = one.count - CHUNK * (len(extremes) - 1)
+        at = place
+    parts.append(spans[at:])
+    counts.append(np.ones(len(points) - at, np.int64))
+    every = np.concatenate(parts)
+    low, high = every["min_value"], every["max_value"]
+    lowest, highest = thin_spans(every["first_step"], np.concatenate(counts), low, high, max_points)
+    # A point that is both is shown once.
+    highest = highest[~np.isin(highest, lowest) | (low[highest] < high[highest])]
+    index = np.concatenate((lowest, highest))
+    steps, ms, values = (
+        np.concatenate((every[f"min_{name}"][lowest], every[f"max_{name}"][highest]))
+        for name in ("step", "offset_ms", "value")
+    )
+    order = np.lexsort((ms, steps, index))
+    none = np.zeros(len(order), np.int64)
+    return SeriesRows(steps[order], none, none, ms[order], values[order])
+
+
+def _as_spans(points: SeriesRows) -> NDArray[Any]:
+    """Each point as its own minimum and maximum."""
+    import numpy as np
+
+    spans = np.empty(len(points), dtype=EXTREMES)
+    spans["first_step"] = points.steps
+    for name in ("min", "max"):
+        spans[f"{name}_step"], spans[f"{name}_offset_ms"] = points.steps, points.ms
+        spans[f"{name}_value"] = points.values
+    return spans
+
+
+def _extremes(block: Header) -> NDArray[Any]:
+    import numpy as np
+
+    if len(block.extremes) != np.dtype(EXTREMES).itemsize * -(-block.count // CHUNK):
+        raise InvalidRecord("metric_blocks.extremes", "bytes", f"they are not those of {block.count} points")
+    return np.frombuffer(block.extremes, dtype=EXTREMES)
