@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.typed_rows import from_json
 from tracker.store.engine import driver_transaction, reading
 from tracker.store.points import histogram_codec
@@ -73,9 +73,9 @@ class Compaction:
         """The runs that have rows to seal, blocks that overlap, or histograms to pack."""
         sealing = self.state.sealing
         with reading(self.engine) as connection, driver_errors(connection, _RUNS):
-            return [uid for (uid,) in Raw(connection).rows(_RUNS, (sealing.kept if sealing.block else 2**62,))]
+            return [uid for (uid,) in DriverCursor(connection).rows(_RUNS, (sealing.kept if sealing.block else 2**62,))]
 
-    def _change(self, uid: str, change: Callable[[Raw, int, Iterable[Summary]], int]) -> int:
+    def _change(self, uid: str, change: Callable[[DriverCursor, int, Iterable[Summary]], int]) -> int:
         """Call `change` for the run in a transaction; return how many points or histograms it says that it changed."""
         loader = SeriesLoader(self.state.cache)
         with self.turn, driver_transaction(self.engine) as raw:
@@ -88,7 +88,7 @@ class Compaction:
         loader.keep()
         return count
 
-    def _seal(self, raw: Raw, _: int, series: Iterable[Summary]) -> int:
+    def _seal(self, raw: DriverCursor, _: int, series: Iterable[Summary]) -> int:
         count = 0
         for one in series:
             if self.state.sealing.is_due_at_end(one):
@@ -97,11 +97,11 @@ class Compaction:
                 count += max(before - one.rows, 0)
         return count
 
-    def _merge(self, raw: Raw, _: int, series: Iterable[Summary]) -> int:
+    def _merge(self, raw: DriverCursor, _: int, series: Iterable[Summary]) -> int:
         return sum(merge_overlaps(raw, one, self.state.sealing.block) for one in series if one.sealed_step != -1)
 
 
-def _pack_histograms(raw: Raw, run: int, _: Iterable[Summary]) -> int:
+def _pack_histograms(raw: DriverCursor, run: int, _: Iterable[Summary]) -> int:
     """Pack some histograms that are JSON; those that cannot be packed stay."""
     packed = []
     for key, step, fit, edges, counts in raw.rows(_SELECT_HISTOGRAMS, (run,)):

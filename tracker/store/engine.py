@@ -18,7 +18,7 @@ from tracker.domain.errors import InvalidStoreUrl, StoreUnavailable
 from tracker.domain.store_url import parse
 from tracker.store import addresses
 from tracker.store.database.database_file import DatabaseFile, confirm
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.postgres import MORE_CONNECTIONS, make_postgres_engine
 from tracker.store.database.time_limits import limit_queries, wait_for_locks, was_cut_off
 
@@ -119,10 +119,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def driver_transaction(engine: Engine, lock_seconds: float | None = None) -> Iterator[Raw]:
+def driver_transaction(engine: Engine, lock_seconds: float | None = None) -> Iterator[DriverCursor]:
     """`writing` by the driver's own cursor: beginning a transaction takes SQLAlchemy three times as long."""
     with translated(engine), query_deadline(None), engine.connect() as connection:
-        raw = Raw(connection)
+        raw = DriverCursor(connection)
         with driver_errors(connection, "a transaction"):
             raw.begin(lock_seconds)
             yield raw

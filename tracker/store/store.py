@@ -33,7 +33,7 @@ from tracker.domain.run_progress import Progress
 from tracker.store import readiness, schema
 from tracker.store.addresses import Addresses, of
 from tracker.store.database.database_file import file_of
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.engine import make_engine, reading, shown, translated, writing
 from tracker.store.points.sealing import Sealing
 from tracker.store.read import records as read
@@ -382,7 +382,7 @@ class SqlRunStore:
         return reading(self._engine, self._buffer.drain)
 
     @contextmanager
-    def _changing(self, run_id: str) -> Iterator[tuple[Raw, ClaimedRun]]:
+    def _changing(self, run_id: str) -> Iterator[tuple[DriverCursor, ClaimedRun]]:
         with writing(self._engine) as connection, changing(connection, run_id, even_deleted=True) as claimed:
             yield claimed
 

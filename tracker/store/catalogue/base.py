@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError
 
 from tracker.domain.errors import InvalidValue
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.engine import reading, writing
 from tracker.store.write.claimed_run import ClaimedRun, changing
 
@@ -57,6 +57,6 @@ class CataloguePart:
             raise InvalidValue("value", f"cannot be stored: {getattr(error, 'orig', error)}") from error
 
     @contextmanager
-    def _changing_run(self, run_id: str) -> Iterator[tuple[Raw, ClaimedRun]]:
+    def _changing_run(self, run_id: str) -> Iterator[tuple[DriverCursor, ClaimedRun]]:
         with self._changing() as connection, changing(connection, run_id) as claimed:
             yield claimed

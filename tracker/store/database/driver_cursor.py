@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Raw:
+class DriverCursor:
     """Runs statements given as text, with `?` for values; rows are tuples. Errors are the driver's.
 
     Use it inside `driver_errors`, which converts them to SQLAlchemy's errors.

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 
 
 class RowBuffer:
@@ -27,7 +27,7 @@ class RowBuffer:
         statement = _insert(table.name, tuple(row), keys, overwrite)
         self._rows.setdefault(statement, []).append(tuple(row.values()))
 
-    def flush(self, raw: Raw) -> None:
+    def flush(self, raw: DriverCursor) -> None:
         """Insert them. Raises the driver's errors."""
         for statement, rows in self._rows.items():
             if len(rows) == 1:
@@ -37,12 +37,12 @@ class RowBuffer:
         self._rows.clear()
 
 
-def write(raw: Raw, table: Table, row: Mapping[str, Any], keys: tuple[str, ...] = ()) -> None:
+def write(raw: DriverCursor, table: Table, row: Mapping[str, Any], keys: tuple[str, ...] = ()) -> None:
     """Insert a row at once, unless there is one of the same `keys`. Raises the driver's errors."""
     raw.run(_insert(table.name, tuple(row), keys, ()), tuple(row.values()))
 
 
-def write_numbered(raw: Raw, table: Table, row: Mapping[str, Any]) -> int:
+def write_numbered(raw: DriverCursor, table: Table, row: Mapping[str, Any]) -> int:
     """Insert a row into a table with an `id`; return its id. Raises the driver's errors."""
     return raw.insert(_insert(table.name, tuple(row), (), ()), [tuple(row.values())])[0]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import Connection
 
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.typed_rows import typed
 from tracker.store.points import block_codec
 from tracker.store.points.block_codec import SeriesRows
@@ -61,7 +61,7 @@ def points(connection: Connection, series_id: int, header: Header) -> SeriesRows
     """All points of a block, their times since the run's start. InvalidRecord if they cannot be read."""
     statement = "SELECT data FROM metric_blocks WHERE series_id = ? AND first_step = ? AND first_take = ?"
     with driver_errors(connection, statement):
-        ((data,),) = Raw(connection).rows(statement, (series_id, *header.first))
+        ((data,),) = DriverCursor(connection).rows(statement, (series_id, *header.first))
     ((data,),) = typed([(data,)], tuple[bytes], "metric_blocks", ("data",))
     return block_codec.decode(data, header.codec, header.count)
 
@@ -76,12 +76,12 @@ def points_between(
     return [(one, block_codec.decode(one.extremes, one.codec, one.count)) for one in found]
 
 
-def add(raw: Raw, series_id: int, blocks: Iterable[SeriesRows]) -> None:
+def add(raw: DriverCursor, series_id: int, blocks: Iterable[SeriesRows]) -> None:
     """Store blocks of points, their times since the run's start. Raises the driver's errors."""
     raw.many(_INSERT, [_row(series_id, rows) for rows in blocks])
 
 
-def remove(raw: Raw, series_id: int, removed: Sequence[Header]) -> None:
+def remove(raw: DriverCursor, series_id: int, removed: Sequence[Header]) -> None:
     """Delete blocks. Raises the driver's errors."""
     raw.many(_DELETE, [(series_id, *one.first) for one in removed])
 
@@ -111,7 +111,7 @@ def _rows(
         " ORDER BY first_step, first_take"
     )
     with driver_errors(connection, statement):
-        return Raw(connection).rows(statement, (series_id, last_step, first_step))
+        return DriverCursor(connection).rows(statement, (series_id, last_step, first_step))
 
 
 _COLUMNS = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points.block_codec import SeriesRows, joined
 from tracker.store.points.sealing import Sealing
 from tracker.store.points.summaries import Summary
@@ -52,7 +52,7 @@ class PointRows:
         one.rows += len(steps)
         self._columns.append((one, steps, takes, fits, offsets, values))
 
-    def insert(self, raw: Raw) -> None:
+    def insert(self, raw: DriverCursor) -> None:
         """Insert the points, in the order of the table. Raises the driver's errors."""
         self._seal(raw)
         flat: list[Any] = []
@@ -74,7 +74,7 @@ class PointRows:
         else:
             _insert(raw, flat)
 
-    def _seal(self, raw: Raw) -> None:
+    def _seal(self, raw: DriverCursor) -> None:
         """Store points of series that bring enough for blocks there, except the newest of each."""
         due = [column for column in self._columns if self._sealing.is_due(column[0])]
         if not due:
@@ -110,7 +110,7 @@ def _id(row: Any) -> int:
     return one.id
 
 
-def _insert(raw: Raw, flat: list[Any]) -> None:
+def _insert(raw: DriverCursor, flat: list[Any]) -> None:
     start = 0
     for rows in _CHUNKS:
         while start + rows * _WIDTH <= len(flat):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tracker.domain.limits import BLOCK_POINTS
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points import blocks
 from tracker.store.points.block_codec import SeriesRows, joined, order_of
 from tracker.store.points.blocks import Header, Place
@@ -52,7 +52,9 @@ class Sealing:
         """Whether its rows are worth a block when no more points are expected."""
         return self.block > 0 and one.rows > self.kept
 
-    def seal(self, raw: Raw, one: Summary, new: SeriesRows | None = None, *, at_end: bool = False) -> SeriesRows | None:
+    def seal(
+        self, raw: DriverCursor, one: Summary, new: SeriesRows | None = None, *, at_end: bool = False
+    ) -> SeriesRows | None:
         """Move the oldest rows of a series, and `new` points that have no rows yet, into blocks; return what is left.
 
         That are those of `new` which the caller must store as rows: None if there are none. `one.rows` counts `new`.
@@ -87,7 +89,7 @@ class Sealing:
         return left if len(left) else None
 
 
-def merge_overlaps(raw: Raw, one: Summary, block: int) -> int:
+def merge_overlaps(raw: DriverCursor, one: Summary, block: int) -> int:
     """Rewrite blocks of one fit that overlap, in the order of their points; return how many points that were.
 
     Blocks of different fits stay apart: the later one supersedes points of the earlier one, whole blocks at a time.

@@ -10,7 +10,7 @@ from msgspec import Struct
 from tracker.domain.frames import PointBlock
 from tracker.domain.goals import Goal, GoalSource, infer_goal
 from tracker.domain.vocabulary import Axis
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 
 Mark = tuple[float | None, int, int]
 """A value (None: NaN) with its step and time."""
@@ -78,7 +78,7 @@ def new_summary(run: int, key: str, axis: Axis) -> Summary:
     return Summary(id=0, run=run, key=key, axis=axis, goal=goal, goal_source="inferred" if goal else None)
 
 
-def summaries_of(raw: Raw, run: int) -> dict[str, Summary]:
+def summaries_of(raw: DriverCursor, run: int) -> dict[str, Summary]:
     """All series of the run by key."""
     found = {}
     for row in raw.rows(_SELECT, (run,)):
@@ -102,7 +102,7 @@ def summaries_of(raw: Raw, run: int) -> dict[str, Summary]:
     return found
 
 
-def save_summaries(raw: Raw, changed: Iterable[Summary]) -> None:
+def save_summaries(raw: DriverCursor, changed: Iterable[Summary]) -> None:
     """Write the changes of `changed`; those without a row get one, and their id.
 
     Only changed columns are written: each index on a changed column costs as much as the row itself.
@@ -131,7 +131,7 @@ def save_summaries(raw: Raw, changed: Iterable[Summary]) -> None:
             one.id = id_
 
 
-def _update(raw: Raw, one_by_one: str, all_at_once: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def _update(raw: DriverCursor, one_by_one: str, all_at_once: str, rows: Sequence[tuple[Any, ...]]) -> None:
     if raw.postgres and rows:
         raw.run(all_at_once, [list(column) for column in zip(*rows, strict=True)])
     elif rows:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Connection, FromClause, exists
 
 from tracker.domain.vocabulary import UNNUMBERED, Axis
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.typed_rows import typed
 from tracker.store.points.block_codec import SeriesRows
 from tracker.store.tables import fits
@@ -37,7 +37,7 @@ def fit_starts(connection: Connection, run: int, axis: Axis) -> FitStarts:
     first = "first_epoch" if axis == "epoch" else "first_step"
     statement = f"SELECT number, {first} FROM fits WHERE run_id = ?"
     with driver_errors(connection, statement):
-        rows = Raw(connection).rows(statement, (run,))
+        rows = DriverCursor(connection).rows(statement, (run,))
     return typed(rows, tuple[int, int], "fits", ("number", first))
 
 

@@ -13,7 +13,7 @@ from tracker.domain.catalogue import Dataset, DatasetUse, ModelLink, RunDetail
 from tracker.domain.goals import Goal
 from tracker.domain.records import Extreme, Series
 from tracker.domain.vocabulary import Axis
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.typed_rows import from_json, typed
 from tracker.store.read.records import run_record
 
@@ -86,7 +86,7 @@ class _Page:
     """Reads rows of some runs with the driver. `{ids}` in a statement becomes the condition on their ids."""
 
     def __init__(self, connection: Connection, runs: Iterable[int]) -> None:
-        self._raw = Raw(connection)
+        self._raw = DriverCursor(connection)
         self._runs = self._listed(runs)
 
     def rows(self, statement: str, ids: Iterable[int] | None = None) -> Sequence[Any]:

@@ -22,7 +22,7 @@ from tracker.domain.ports import ArtifactHome, Folders
 from tracker.domain.records import Checkpoint, Removed
 from tracker.domain.retention import BUDGET, budget_of, unneeded
 from tracker.store import addresses
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.database.json_columns import as_text, json_number
 from tracker.store.database.row_writer import write_numbered
 from tracker.store.database.typed_rows import Json, from_json, record, typed
@@ -49,7 +49,9 @@ _NEWEST_STATE = (
 )
 
 
-def add(raw: Raw, run: int, item: CheckpointLogged, metrics: Sequence[str], starts: FitStarts) -> EventLogged | None:
+def add(
+    raw: DriverCursor, run: int, item: CheckpointLogged, metrics: Sequence[str], starts: FitStarts
+) -> EventLogged | None:
     """Write the row; return its event, for role `model`. FileRemoved if the file may have been removed.
 
     `metrics` are the keys that may decide whether it was the best so far, if its writer does not say.
@@ -102,7 +104,7 @@ def bounds_others(item: CheckpointLogged | EventLogged) -> bool:
     return isinstance(item, CheckpointLogged) and (item.role == "state" or BUDGET in item.state)
 
 
-def prune(raw: Raw, run: int, *, last: int | None, best: int | None, metric: str | None) -> int | None:
+def prune(raw: DriverCursor, run: int, *, last: int | None, best: int | None, metric: str | None) -> int | None:
     """Mark the checkpoints that retention does not keep as pruned; `metric` is the run's current best metric.
 
     Returns the budget in bytes for which versions of overwritten files were pruned, None if none were.
@@ -125,7 +127,7 @@ def prune(raw: Raw, run: int, *, last: int | None, best: int | None, metric: str
     return None
 
 
-def _may_be_over_budget(raw: Raw, run: int) -> bool:
+def _may_be_over_budget(raw: DriverCursor, run: int) -> bool:
     """Whether the run's checkpoints may exceed the budget; a file that several rows share is counted once for each."""
     newest = raw.rows(_NEWEST_STATE, (run, f'%"{BUDGET}":%'))
     budget = next((from_json(state, Json, "checkpoints.state").get(BUDGET) for (state,) in newest), None)
@@ -133,7 +135,7 @@ def _may_be_over_budget(raw: Raw, run: int) -> bool:
     return type(budget) is int and int(size or 0) > budget
 
 
-def has_pending(raw: Raw, run: int) -> bool:
+def has_pending(raw: DriverCursor, run: int) -> bool:
     """Whether the run has pruned rows whose files are not removed yet."""
     return bool(raw.rows(_PENDING, (run,)))
 
@@ -151,7 +153,7 @@ def get_checkpoints(connection: Connection, run: int) -> Sequence[Checkpoint]:
     return records(connection, run, connection.execute(_of_run(run).order_by(c.ms, c.id)).all())
 
 
-def set_tag(raw: Raw, run: ClaimedRun, checkpoint_id: int, tag: str | None) -> None:
+def set_tag(raw: DriverCursor, run: ClaimedRun, checkpoint_id: int, tag: str | None) -> None:
     """Tag a checkpoint, or remove its tag, after which retention may prune it. CheckpointNotFound, InvalidValue."""
     c = checkpoints.c
     found = raw.connection.execute(select(c.status).where(c.run_id == run.id, c.id == checkpoint_id)).scalar()

@@ -15,7 +15,7 @@ from tracker.domain.frames import Batch, CheckpointLogged, EventLogged, RunStart
 from tracker.domain.goals import GoalSource
 from tracker.domain.vocabulary import Axis, RunStatus
 from tracker.store.database.dialect import add, upsert
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.typed_rows import typed
 from tracker.store.points.summaries import Summary
 from tracker.store.points.supersession import FitStarts, fit_starts
@@ -91,13 +91,13 @@ class ClaimedRun:
         """The column's value after the changes so far."""
         return self.changes[column] if column in self.changes else self._row[_PLACES[column]]
 
-    def load_series(self, raw: Raw, loader: SeriesLoader) -> dict[str, Summary]:
+    def load_series(self, raw: DriverCursor, loader: SeriesLoader) -> dict[str, Summary]:
         """Its series by key, to be changed in place."""
         if self.series is None:
             self.series = loader.series(raw, self.uid, self.id, self.version)
         return self.series
 
-    def last_number(self, raw: Raw, writer: str) -> int:
+    def last_number(self, raw: DriverCursor, writer: str) -> int:
         """The last frame of the writer's journal that was applied."""
         if writer not in self._last:
             found = [] if self.is_new else raw.rows(_LAST, (self.id, writer))
@@ -117,7 +117,7 @@ class ClaimedRun:
         """Read `starts` again, because a fit was added."""
         self._starts.clear()
 
-    def load_params(self, raw: Raw, keys: Iterable[str]) -> None:
+    def load_params(self, raw: DriverCursor, keys: Iterable[str]) -> None:
         """Read which of the keys have a value."""
         condition = "= ANY(?)" if raw.postgres else "IN (SELECT value FROM json_each(?))"
         listed = list(keys) if raw.postgres else json.dumps(list(keys))
@@ -125,7 +125,9 @@ class ClaimedRun:
             self.params[key] = (type_, text)
 
 
-def claim(raw: Raw, uids: Iterable[str], *, calls_only: bool = False, lock: bool = True) -> dict[str, ClaimedRun]:
+def claim(
+    raw: DriverCursor, uids: Iterable[str], *, calls_only: bool = False, lock: bool = True
+) -> dict[str, ClaimedRun]:
     """The runs that exist, locked in the order of their ids, so that no two transactions wait for each other.
 
     With `calls_only` they have only what batches of clients without a journal need.
@@ -140,7 +142,7 @@ def claim(raw: Raw, uids: Iterable[str], *, calls_only: bool = False, lock: bool
     return {row[1]: ClaimedRun(row) for row in typed(rows, kind, "runs", (*columns, "deleted_ms"))}
 
 
-def create_missing(raw: Raw, group: Sequence[Batch], claimed: dict[str, ClaimedRun], now_ms: int) -> None:
+def create_missing(raw: DriverCursor, group: Sequence[Batch], claimed: dict[str, ClaimedRun], now_ms: int) -> None:
     """Create the runs that batches of `group` start and that do not exist, and claim them."""
     starts: dict[str, tuple[Batch, RunStarted]] = {}
     for batch in group:
@@ -219,10 +221,12 @@ def experiment_id(connection: Connection, name: str, ms: int) -> int:
 
 
 @contextmanager
-def changing(connection: Connection, run_id: str, *, even_deleted: bool = False) -> Iterator[tuple[Raw, ClaimedRun]]:
+def changing(
+    connection: Connection, run_id: str, *, even_deleted: bool = False
+) -> Iterator[tuple[DriverCursor, ClaimedRun]]:
     """Claim one run for changes in the `with` block. RunNotFound; RunDeleted if it, or its experiment, is deleted."""
     with driver_errors(connection, "a run"):
-        raw = Raw(connection)
+        raw = DriverCursor(connection)
         run = claim(raw, [run_id]).get(run_id)
         if run is None:
             raise RunNotFound(run_id)
@@ -233,7 +237,7 @@ def changing(connection: Connection, run_id: str, *, even_deleted: bool = False)
         write_rows(raw, [run])
 
 
-def write_rows(raw: Raw, claimed: Iterable[ClaimedRun], loader: SeriesLoader | None = None) -> None:
+def write_rows(raw: DriverCursor, claimed: Iterable[ClaimedRun], loader: SeriesLoader | None = None) -> None:
     """Write the changes of the runs' rows, and raise the versions of the runs that changed."""
     by_columns: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
     for run in claimed:

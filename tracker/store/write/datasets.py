@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from tracker.domain.catalogue import DatasetUse
 from tracker.domain.errors import InvalidValue
 from tracker.store.catalogue_tables import datasets, run_datasets
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.database.json_columns import as_text
 from tracker.store.database.row_writer import write
 
 _DATASET = "SELECT id FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?"
 
 
-def use_datasets(raw: Raw, run: int, experiment_id: int, uses: Sequence[DatasetUse]) -> None:
+def use_datasets(raw: DriverCursor, run: int, experiment_id: int, uses: Sequence[DatasetUse]) -> None:
     """Record that a run used the data sets; one that it used before keeps its first tags. Its row must be locked."""
     # Sorted, so that the transactions of two runs cannot deadlock.
     first = {(use.dataset.name, use.dataset.digest): use for use in reversed(uses)}

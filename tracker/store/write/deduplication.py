@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterable, Sequence
 
 from tracker.domain.vocabulary import UNNUMBERED
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points import blocks
 from tracker.store.points.blocks import Header
 from tracker.store.points.bulk import PointRows
@@ -32,7 +32,7 @@ _Row = tuple[int, int, int, float | None]
 """step, take, ms since the run's start, value."""
 
 
-def place(raw: Raw, waiting: Iterable[tuple[Summary, ClaimedRun]], rows: PointRows) -> list[Summary]:
+def place(raw: DriverCursor, waiting: Iterable[tuple[Summary, ClaimedRun]], rows: PointRows) -> list[Summary]:
     """Place the waiting points of each series into `rows` and its summary; return the series that changed."""
     changed: list[Summary] = []
     late: list[_Late] = []
@@ -123,7 +123,7 @@ def _place_rising(
     return True
 
 
-def _place_late(raw: Raw, late: Sequence[_Late], out: PointRows) -> Iterable[tuple[Summary, ClaimedRun]]:
+def _place_late(raw: DriverCursor, late: Sequence[_Late], out: PointRows) -> Iterable[tuple[Summary, ClaimedRun]]:
     """`_place_one` for sorted points, any of which may be stored already."""
     unknown: list[_Place] = []
     for one, run, points in late:
@@ -213,7 +213,7 @@ def _order(mark: Mark) -> tuple[int, int, float, bool]:
     return mark[1], mark[2], 0.0 if value is None else value, value is not None
 
 
-def _visible_values(raw: Raw, places: Sequence[_Place]) -> dict[tuple[int, int, int], set[float | None]]:
+def _visible_values(raw: DriverCursor, places: Sequence[_Place]) -> dict[tuple[int, int, int], set[float | None]]:
     """The values (None: NaN) of the visible points at each place, by id of the series, step and ms."""
     there: dict[tuple[int, int, int], set[float | None]] = {}
     for (one, run, step, offset), rows in zip(places, _rows_at(raw, places), strict=True):
@@ -230,7 +230,7 @@ _Found = tuple[int, int, float | None]
 """offset_ms, fit, value."""
 
 
-def _rows_at(raw: Raw, places: Sequence[_Place]) -> list[list[_Found]]:
+def _rows_at(raw: DriverCursor, places: Sequence[_Place]) -> list[list[_Found]]:
     """The points at each place, and all numbered points of its step, by take."""
     found: list[list[tuple[int, _Found]]] = [[] for _ in places]
     if raw.postgres:
@@ -253,7 +253,7 @@ def _take(found: tuple[int, _Found]) -> int:
     return found[0]
 
 
-def _add_sealed(raw: Raw, one: Summary, wanted: Sequence[tuple[list[tuple[int, _Found]], int, int]]) -> None:
+def _add_sealed(raw: DriverCursor, one: Summary, wanted: Sequence[tuple[list[tuple[int, _Found]], int, int]]) -> None:
     """Add to each list in `wanted` (list, step, offset) what blocks have at the place, by take."""
     steps = [step for _, step, _ in wanted]
     for header in blocks.headers(raw.connection, one.id, min(steps), max(steps)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tracker.domain.frames import EventLogged, PointBlock
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.write import checkpoints
 from tracker.store.write.best_so_far import USUAL, deciding_metrics
 from tracker.store.write.claimed_run import ClaimedRun
@@ -41,7 +41,7 @@ def forget_restored(run: ClaimedRun, blocks: Sequence[PointBlock]) -> None:
         run.restored = None
 
 
-def write_checkpoints(raw: Raw, run: ClaimedRun, items: ItemWriter) -> None:
+def write_checkpoints(raw: DriverCursor, run: ClaimedRun, items: ItemWriter) -> None:
     """Write the run's checkpoints and the events after them, and prune what retention does not keep."""
     if not run.late and "keep_last" not in run.changes:
         return

@@ -13,7 +13,7 @@ from tracker.domain.catalogue import Dataset, DatasetUse
 from tracker.domain.goals import GOAL_RANK
 from tracker.domain.vocabulary import FitOutcome, RunStatus
 from tracker.store import addresses
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.database.json_columns import as_text
 from tracker.store.database.row_writer import RowBuffer, write
 from tracker.store.points import histogram_codec
@@ -40,7 +40,11 @@ class ItemWriter:
     """
 
     def __init__(
-        self, raw: Raw, rows: RowBuffer, define: Callable[[ClaimedRun, frames.MetricDefined], None], now_ms: int
+        self,
+        raw: DriverCursor,
+        rows: RowBuffer,
+        define: Callable[[ClaimedRun, frames.MetricDefined], None],
+        now_ms: int,
     ) -> None:
         self._raw = raw
         self._rows = rows

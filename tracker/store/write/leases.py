@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, and_, func, select, update
 
 from tracker.domain.errors import StoreUnavailable
 from tracker.domain.vocabulary import HEARTBEAT_MS, LEASE_MS
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.engine import reading, writing
 from tracker.store.tables import LEASED, runs
 from tracker.store.write.sessions import END_ALL_OPEN_FITS
@@ -56,4 +56,4 @@ def _end_lapsed(connection: Connection, now_ms: int) -> None:
         row = update(runs).where(runs.c.id == run.id)
         connection.execute(row.values(status="lost", ended_ms=ended_ms, version=runs.c.version + 1))
         with driver_errors(connection, END_ALL_OPEN_FITS):
-            Raw(connection).run(END_ALL_OPEN_FITS, ("lost", ended_ms, ended_ms, run.id))
+            DriverCursor(connection).run(END_ALL_OPEN_FITS, ("lost", ended_ms, ended_ms, run.id))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import func, select
 
 from tracker.domain.frames import FitStarted, PointBlock
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points import blocks
 from tracker.store.points.bulk import PointRows
 from tracker.store.points.series_rows import read_points
@@ -25,7 +25,7 @@ from tracker.store.tables import metric_points
 from tracker.store.write.claimed_run import ClaimedRun
 
 
-def place(raw: Raw, waiting: Iterable[tuple[Summary, ClaimedRun]], rows: PointRows) -> list[Summary]:
+def place(raw: DriverCursor, waiting: Iterable[tuple[Summary, ClaimedRun]], rows: PointRows) -> list[Summary]:
     """Place the waiting points of each series into `rows` and its summary, which may be stale then; return them."""
     changed = []
     offsets: dict[int, list[int]] = {}
@@ -36,7 +36,7 @@ def place(raw: Raw, waiting: Iterable[tuple[Summary, ClaimedRun]], rows: PointRo
     return changed
 
 
-def supersede(raw: Raw, run: ClaimedRun, series: Iterable[Summary], fit: FitStarted) -> list[Summary]:
+def supersede(raw: DriverCursor, run: ClaimedRun, series: Iterable[Summary], fit: FitStarted) -> list[Summary]:
     """Compute anew the series of which the new fit supersedes points; return them.
 
     The fit's own row, and all earlier points, must be written already.
@@ -53,7 +53,7 @@ def supersede(raw: Raw, run: ClaimedRun, series: Iterable[Summary], fit: FitStar
     return changed
 
 
-def recompute(raw: Raw, one: Summary, run: ClaimedRun) -> None:
+def recompute(raw: DriverCursor, one: Summary, run: ClaimedRun) -> None:
     """Compute the summary from the visible points, which must be written already."""
     points = read_points(raw.connection, one.id, one.sealed_step, started_ms=run.started_ms)
     seen = visible(points, run.starts(raw.connection, one.axis))
@@ -82,7 +82,7 @@ def recompute(raw: Raw, one: Summary, run: ClaimedRun) -> None:
         one.max = mark(int(numbers[np.argmax(values[numbers])]))
 
 
-def _place(raw: Raw, one: Summary, run: ClaimedRun, rows: PointRows, offsets: dict[int, list[int]]) -> None:
+def _place(raw: DriverCursor, one: Summary, run: ClaimedRun, rows: PointRows, offsets: dict[int, list[int]]) -> None:
     """`offsets` caches the times of blocks, since their keys share them."""
     blocks = one.blocks or []
     placed: list[tuple[Sequence[int], Sequence[int]]] = []
@@ -113,7 +113,7 @@ def _place(raw: Raw, one: Summary, run: ClaimedRun, rows: PointRows, offsets: di
 
 
 def _takes(
-    raw: Raw, one: Summary, placed: Iterable[tuple[Sequence[int], Sequence[int]]], steps: Sequence[int]
+    raw: DriverCursor, one: Summary, placed: Iterable[tuple[Sequence[int], Sequence[int]]], steps: Sequence[int]
 ) -> list[int]:
     """The next free take of each of `steps`, after those that are stored and those `placed`: (steps, takes)."""
     c = metric_points.c

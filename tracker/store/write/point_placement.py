@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from tracker.domain.frames import FitStarted, MetricDefined, PointBlock, PointsLogged
 from tracker.domain.goals import GOAL_RANK
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points.bulk import PointRows
 from tracker.store.points.sealing import Sealing
 from tracker.store.points.summaries import Summary, new_summary, save_summaries
@@ -18,7 +18,7 @@ from tracker.store.write.series_cache import SeriesLoader
 class Placing:
     """Collects points by series. `store` writes what was collected, `finish` also what follows from all of it."""
 
-    def __init__(self, raw: Raw, loader: SeriesLoader, sealing: Sealing) -> None:
+    def __init__(self, raw: DriverCursor, loader: SeriesLoader, sealing: Sealing) -> None:
         self._raw = raw
         self._loader = loader
         self._sealing = sealing

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
 
-from tracker.store.database.driver_cursor import Raw
+from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points.summaries import Summary, summaries_of
 
 
@@ -78,7 +78,7 @@ class SeriesLoader:
         self._cache = cache
         self._runs: dict[str, _Known] = {}
 
-    def series(self, raw: Raw, uid: str, run: int, version: int) -> dict[str, Summary]:
+    def series(self, raw: DriverCursor, uid: str, run: int, version: int) -> dict[str, Summary]:
         """The run's series by key, to be changed in place. `version` is what its row says now."""
         known = self._runs.get(uid)
         if known is None:

@@ -36,7 +36,7 @@ from tracker.domain.frames import (
     PointBlock,
     PointsLogged,
 )
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.row_writer import RowBuffer
 from tracker.store.database.time_limits import waited_for_lock
 from tracker.store.engine import driver_transaction
@@ -124,7 +124,7 @@ def _is_lock(error: StoreUnavailable) -> bool:
 
 
 def apply_each(
-    raw: Raw, group: Sequence[Batch], loader: SeriesLoader, state: WriteState, *, even_deleted: bool = False
+    raw: DriverCursor, group: Sequence[Batch], loader: SeriesLoader, state: WriteState, *, even_deleted: bool = False
 ) -> list[Ack | Exception]:
     """`apply` for batches of which the database refuses some: those fail alone."""
     # Locked in order, whatever the order of the batches.
@@ -145,7 +145,7 @@ def apply_each(
 
 
 def apply(
-    raw: Raw, group: Sequence[Batch], loader: SeriesLoader, state: WriteState, *, even_deleted: bool = False
+    raw: DriverCursor, group: Sequence[Batch], loader: SeriesLoader, state: WriteState, *, even_deleted: bool = False
 ) -> list[Ack | Exception]:
     """Store what can be stored of `group`; return the answer to each batch, in order.
 
@@ -188,7 +188,9 @@ def apply(
     return results
 
 
-def check(raw: Raw, batch: Batch, run: ClaimedRun | None, *, even_deleted: bool = False) -> TrackerError | None:
+def check(
+    raw: DriverCursor, batch: Batch, run: ClaimedRun | None, *, even_deleted: bool = False
+) -> TrackerError | None:
     """The error if the batch cannot be stored, as far as it can be known without writing."""
     if run is None:
         started = start_of(batch) if batch.after else None
@@ -221,7 +223,9 @@ def _out_of_range(logged: PointsLogged) -> InvalidValue | None:
     return None
 
 
-def _take_frames(raw: Raw, batch: Batch, run: ClaimedRun, items: ItemWriter, placing: Placing, rows: RowBuffer) -> None:
+def _take_frames(
+    raw: DriverCursor, batch: Batch, run: ClaimedRun, items: ItemWriter, placing: Placing, rows: RowBuffer
+) -> None:
     """Apply the frames of the batch that were not applied before, and renew the run's lease."""
     last = run.last_number(raw, batch.writer)
     if batch.last > last:
@@ -274,7 +278,7 @@ def _in_order(group: Sequence[Batch]) -> list[int]:
     return sorted(range(len(group)), key=lambda index: not group[index].writer)
 
 
-def _load_params(raw: Raw, group: Sequence[Batch], claimed: dict[str, ClaimedRun]) -> None:
+def _load_params(raw: DriverCursor, group: Sequence[Batch], claimed: dict[str, ClaimedRun]) -> None:
     wanted: dict[str, set[str]] = {}
     for batch in group:
         for _, item in batch.items:

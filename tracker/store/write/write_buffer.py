@@ -21,7 +21,7 @@ from tracker.domain.calls import batch_of_call
 from tracker.domain.errors import RunNotFound, StoreUnavailable
 from tracker.domain.frames import Ack, Batch, Item, PointsLogged
 from tracker.domain.limits import KEY_LENGTH
-from tracker.store.database.driver_cursor import Raw, driver_errors
+from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.engine import driver_transaction
 from tracker.store.write.claimed_run import claim
 from tracker.store.write.series_cache import SeriesLoader
@@ -99,7 +99,7 @@ class WriteBuffer:
 
         If the database cannot be written, readers do not see the packed points.
         """
-        raw = Raw(connection)
+        raw = DriverCursor(connection)
         with driver_errors(connection, _FIRST):
             if not raw.rows(_FIRST):
                 return
@@ -177,7 +177,7 @@ def _merged(calls: Iterable[_Packed]) -> list[Batch]:
     return [Batch(run_id, "", 0, 0, items) for run_id, items in by_run.items()]
 
 
-def _next_rows(raw: Raw) -> list[tuple[int, bytes]]:
+def _next_rows(raw: DriverCursor) -> list[tuple[int, bytes]]:
     last = size = 0
     for last, length in raw.rows(_SIZES):  # noqa: B007
         size += length
