@@ -37,13 +37,13 @@ def fill(server: str, url: str, content: Content) -> None:
         import fill_tracker
 
         fill_tracker.append_first(url, content)
-        tables: Iterable[tuple[str, Sequence[str], Iterable[Row]]] = fill_tracker.other_rows(url, content)
-    else:
-        tables = (MlflowTables() if server == "mlflow" else FastTrackTables()).all(content)
     put = _Sqlite(url) if url.startswith("sqlite:") else _Postgres(url)
     try:
-        for table, columns, rows in tables:
-            put.rows(table, columns, rows)
+        if server == "tracker":
+            fill_tracker.add_others(put, content)
+        else:
+            for table, columns, rows in (MlflowTables() if server == "mlflow" else FastTrackTables()).all(content):
+                put.rows(table, columns, rows)
     finally:
         put.close()
 
@@ -146,39 +146,62 @@ class FastTrackTables(Tables):
 
 
 class _Sqlite:
-    """Inserts into a file, without waiting for the disk."""
+    """Inserts into a file, without waiting for the disk and without a log."""
 
     def __init__(self, url: str) -> None:
-        self._connection = sqlite3.connect(url.removeprefix("sqlite:///"))
-        self._connection.execute("PRAGMA synchronous = OFF")
-        self._connection.execute("PRAGMA cache_size = -200000")
+        self._connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        (self._mode,) = self._connection.execute("PRAGMA journal_mode").fetchone()
+        for setting in ("synchronous = OFF", "journal_mode = OFF", "cache_size = -400000"):
+            self._connection.execute(f"PRAGMA {setting}")
 
     def rows(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         places = ", ".join("?" * len(columns))
-        with self._connection as transaction:
-            transaction.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
+        self._connection.execute("BEGIN")
+        self._connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", rows)
+        self._connection.execute("COMMIT")
+
+    def run(self, statement: str) -> list[Any]:
+        return self._connection.execute(statement).fetchall()
+
+    def count_ids(self, table: str) -> None:
+        pass  # the next id is the highest and one
 
     def close(self) -> None:
+        self._connection.execute(f"PRAGMA journal_mode = {self._mode}")
         self._connection.close()
 
 
 class _Postgres:
-    """Copies into a database, and has it count its rows: autovacuum would come in the middle of what is measured."""
+    """Copies into a database of a superuser, without checking foreign keys."""
 
     def __init__(self, url: str) -> None:
         import psycopg
 
         self._connection: Any = psycopg.connect(url, autocommit=True)
+        for setting in (
+            "session_replication_role = replica",
+            "synchronous_commit = off",
+            "maintenance_work_mem = '1GB'",
+        ):
+            self._connection.execute(f"SET {setting}")
 
     def rows(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        with self._connection.cursor() as cursor:
-            with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
-            if "id" in columns:  # ids were given: the next one that the database gives must be another
-                cursor.execute(
-                    f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING max(id) > 0"
-                )
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy,
+        ):
+            for row in rows:
+                copy.write_row(row)
+        if "id" in columns:
+            self.count_ids(table)
+
+    def run(self, statement: str) -> list[Any]:
+        cursor = self._connection.execute(statement)
+        return [] if cursor.description is None else cursor.fetchall()  # type: ignore[no-any-return]
+
+    def count_ids(self, table: str) -> None:
+        """Ids were given: the next one that the database gives must be another."""
+        self.run(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING max(id) > 0")
 
     def close(self) -> None:
         self._connection.close()

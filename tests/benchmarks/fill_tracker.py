@@ -1,28 +1,35 @@
-"""Many runs into Tracker's store: one through `append`, the others as its rows with their own ids and values.
+"""Many runs into Tracker's store: one through `append`, the others as copies of its rows with their own ids and values.
 
-Through `append` each run takes a millisecond; 100 000 of them are to come in seconds.
+Through `append` each run takes a millisecond, and a row made in Python several microseconds; a million runs have 31
+million rows. So the database makes them, of one row for each run, and builds its indexes at the end.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from content import BEGIN_MS, LONG_RUN, METRICS, PARAMS, Content, long_key, long_values
-from sqlalchemy import Table, func, select
+from sqlalchemy import Index, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex
 
 from tracker.client.batch_builder import make_batch
 from tracker.domain.frames import Batch, Frame, Params, PointBlock, Points, RunEnded, RunStarted
-from tracker.store.engine import make_engine, reading
 from tracker.store.store import SqlRunStore
 from tracker.store.tables import journals, metric_points, params, runs, series
 
-Rows = tuple[str, Sequence[str], Iterable[Sequence[object]]]
-"""A table, columns of it, rows."""
-_Row = dict[str, Any]
+
+class Loader(Protocol):
+    """A connection to the database."""
+
+    def rows(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None: ...
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]: ...
+
+    def count_ids(self, table: str) -> None: ...
 
 
 def append_first(url: str, content: Content) -> None:
@@ -32,87 +39,91 @@ def append_first(url: str, content: Content) -> None:
             store.append(batch)
 
 
-def other_rows(url: str, content: Content) -> Iterator[Rows]:
-    """Rows of all tables for the other runs, parents first, made after those of the first."""
-    first = _read_first(url, content.id(0))
-    others = range(1, content.runs)
-    yield _table(runs, (_of_run(first.run, content, run) for run in others))
-    yield _table(journals, (row | {"run_id": first.id + run} for run in others for row in first.journals))
-    yield _table(series, (row for run in others for row in _of_series(first, content, run)))
-    yield _table(metric_points, (row for run in others for row in _of_points(first, content, run)))
-    yield _table(params, (row for run in others for row in _of_params(first, content, run)))
+def add_others(loader: Loader, content: Content) -> None:
+    """Add the other runs as copies of the first one, which `append_first` stored."""
+    if content.runs < 2:
+        return
+    first, last = loader.run(f"SELECT id, (SELECT max(id) FROM runs) FROM runs WHERE uid = '{content.id(0)}'")[0]
+    if first != last:
+        raise RuntimeError("the store must have no other runs")
+    loader.run(f"CREATE TEMPORARY TABLE others ({', '.join(f'{name} {type_}' for name, type_ in _OTHERS.items())})")
+    loader.rows("others", list(_OTHERS), _others(content))
+    # The templates are tables of their own: a table that is read is not inserted into.
+    of_first = f"run_id = {first}"
+    templates = {
+        "run": f"SELECT * FROM runs WHERE id = {first}",
+        "journal": f"SELECT * FROM journals WHERE {of_first}",
+        "one": f"SELECT * FROM series WHERE {of_first} ORDER BY id",
+        "point": f"SELECT p.*, s.key FROM metric_points p JOIN series s ON s.id = p.series_id WHERE {of_first}",
+        "param": f"SELECT * FROM params WHERE {of_first} ORDER BY key",
+    }
+    for name, statement in templates.items():
+        loader.run(f"CREATE TEMPORARY TABLE first_{name} AS {statement}")
+    indexes = [index for table in _COPIED for index in sorted(table.indexes, key=lambda index: str(index.name))]
+    for index in indexes:
+        loader.run(f"DROP INDEX {index.name}")
+    for table, template, values in _copies(first):
+        loader.run(_copy(table, template, values))
+        if "id" in table.columns:
+            loader.count_ids(table.name)
+    for index in indexes:
+        loader.run(_create(index))
 
 
-@dataclass(frozen=True)
-class _First:
-    """The rows of the first run; what belongs to a metric or a parameter in the order of their names."""
-
-    run: _Row
-    journals: list[_Row]
-    series: list[_Row]
-    points: list[_Row]
-    params: list[_Row]
-
-    @property
-    def id(self) -> int:
-        return int(self.run["id"])
+_OTHERS = {
+    "number": "BIGINT",
+    "uid": "TEXT",
+    "name": "TEXT",
+    "later": "BIGINT",
+    **{f"value_{number}": "DOUBLE PRECISION" for number in range(len(METRICS))},
+    **{f"text_{number}": "TEXT" for number in range(len(PARAMS))},
+}
+"""Columns of the other runs: number, id, name, how much later than the first each began, metrics, parameters."""
+_COPIED = (runs, journals, series, metric_points, params)
 
 
-def _read_first(url: str, uid: str) -> _First:
-    engine = make_engine(url)
-    try:
-        with reading(engine) as connection:
-
-            def rows(table: Table, *conditions: Any) -> list[_Row]:
-                return [dict(row) for row in connection.execute(select(*_columns(table)).where(*conditions)).mappings()]
-
-            run = rows(runs, runs.c.uid == uid)[0]
-            of_series = sorted(rows(series, series.c.run_id == run["id"]), key=lambda row: METRICS.index(row["key"]))
-            of_params = sorted(rows(params, params.c.run_id == run["id"]), key=lambda row: PARAMS.index(row["key"]))
-            points = [rows(metric_points, metric_points.c.series_id == row["id"])[0] for row in of_series]
-            if connection.execute(select(func.max(runs.c.id))).scalar() != run["id"]:
-                raise RuntimeError("the store must have no other runs")
-            return _First(run, rows(journals, journals.c.run_id == run["id"]), of_series, points, of_params)
-    finally:
-        engine.dispose()
+def _others(content: Content) -> Iterator[Sequence[object]]:
+    begin = content.started_ms(0)
+    values = content.values.tolist()
+    for run in range(1, content.runs):
+        texts = [value if isinstance(value, str) else json.dumps(value) for value in content.params(run)]
+        yield run, content.id(run), content.name(run), content.started_ms(run) - begin, *values[run], *texts
 
 
-def _of_run(first: _Row, content: Content, run: int) -> _Row:
-    later = content.started_ms(run) - content.started_ms(0)
-    times = {name: first[name] + later for name in ("started_ms", "ended_ms", "alive_ms")}
-    return first | times | {"id": first["id"] + run, "uid": content.id(run), "name": content.name(run)}
+def _copies(first: int) -> Iterator[tuple[Table, str, Mapping[str, str]]]:
+    """The tables, their templates, and what differs from these in the rows of another run."""
+    run = f"{first} + others.number"
+    value = _by_key("one", "value", METRICS)
+    later = {name: f"{name} + later" for name in ("started_ms", "ended_ms", "alive_ms")}
+    yield runs, "run", {**later, "id": run, "uid": "others.uid", "name": "others.name"}
+    yield journals, "journal", {"run_id": run}
+    changed = dict.fromkeys(("last_value", "min_value", "max_value"), value)
+    changed |= {"best_value": f"CASE WHEN best_value IS NOT NULL THEN {value} END"}
+    changed |= {name: f"{name} + later" for name in ("last_ms", "min_ms", "max_ms")}
+    yield series, "one", {**changed, "id": f"id + {len(METRICS)} * others.number", "run_id": run}
+    series_id = f"series_id + {len(METRICS)} * others.number"
+    yield metric_points, "point", {"series_id": series_id, "value": _by_key("point", "value", METRICS)}
+    text = _by_key("param", "text", PARAMS)
+    number = f"CASE WHEN type = 'num' THEN CAST({text} AS DOUBLE PRECISION) END"
+    yield params, "param", {"run_id": run, "text": text, "number": number}
 
 
-def _of_series(first: _First, content: Content, run: int) -> Iterator[_Row]:
-    later = content.started_ms(run) - content.started_ms(0)
-    for row, value in zip(first.series, content.values[run].tolist(), strict=True):
-        changed = dict.fromkeys(("last_value", "min_value", "max_value"), value)
-        if row["best_value"] is not None:
-            changed["best_value"] = value
-        changed |= {name: row[name] + later for name in ("last_ms", "min_ms", "max_ms")}
-        yield row | changed | {"id": row["id"] + len(METRICS) * run, "run_id": first.id + run}
+def _by_key(template: str, column: str, keys: Sequence[str]) -> str:
+    cases = " ".join(f"WHEN '{key}' THEN others.{column}_{number}" for number, key in enumerate(keys))
+    return f"CASE first_{template}.key {cases} END"
 
 
-def _of_points(first: _First, content: Content, run: int) -> Iterator[_Row]:
-    for row, value in zip(first.points, content.values[run].tolist(), strict=True):
-        yield row | {"series_id": row["series_id"] + len(METRICS) * run, "value": value}
+def _copy(table: Table, template: str, values: Mapping[str, str]) -> str:
+    """All other runs' rows, run by run: that is the order of the tables' keys."""
+    names = [column.name for column in table.columns if column.computed is None]
+    copied = ", ".join(values.get(name, f'first_{template}."{name}"') for name in names)
+    listed = ", ".join(f'"{name}"' for name in names)
+    return f"INSERT INTO {table.name} ({listed}) SELECT {copied} FROM others CROSS JOIN first_{template}"
 
 
-def _of_params(first: _First, content: Content, run: int) -> Iterator[_Row]:
-    for row, value in zip(first.params, content.params(run), strict=True):
-        text, number = (value, None) if isinstance(value, str) else (json.dumps(value), float(value))
-        yield row | {"run_id": first.id + run, "text": text, "number": number}
-
-
-def _table(table: Table, rows: Iterable[_Row]) -> Rows:
-    names = [column.name for column in _columns(table)]
-    values: Callable[[_Row], Sequence[object]] = lambda row: [row[name] for name in names]  # noqa: E731
-    return table.name, names, map(values, rows)
-
-
-def _columns(table: Table) -> list[Any]:
-    """The columns that are not computed from others."""
-    return [column for column in table.columns if column.computed is None]
+def _create(index: Index) -> str:
+    # The same text for SQLite, whose dialect would leave out the condition of a partial index of the other.
+    return str(CreateIndex(index).compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
 
 
 def _run(content: Content, run: int) -> Batch:
