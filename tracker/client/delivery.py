@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from tracker.client.batch_builder import make_batch
 from tracker.client.journal import Journal
 from tracker.client.journal_reader import JournalReader
-from tracker.client.uploads import SecondFrames, Uploads
+from tracker.client.uploads import FILE_FRAMES, SecondFrames, Uploads
 from tracker.domain.errors import FileRemoved, RequestTooLarge, RunNotFound, StoreError, StoreRestored, TrackerError
-from tracker.domain.frames import Ack, ArtifactLogged, Batch, CheckpointLogged, Frame
+from tracker.domain.frames import Ack, Batch, CheckpointLogged, Frame
 from tracker.domain.ports import ArtifactHome, Transport
 from tracker.query.quantity_format import size
 
@@ -157,7 +157,7 @@ class Delivery:
             if len(seen) < len(frames):
                 self._parts.append(frames[len(seen) :])
             for number, frame in seen:
-                if is_earlier and isinstance(frame, ArtifactLogged | CheckpointLogged):
+                if is_earlier and isinstance(frame, FILE_FRAMES):
                     self._uploads.add_earlier(number, frame)
                 else:
                     self._settle(number, frame)
@@ -201,7 +201,8 @@ class Delivery:
             self._acknowledged = ack.last
         self._apply_ack(ack)
         for number, frame in frames:
-            self._settle(number, frame)
+            if type(frame) in FILE_FRAMES:
+                self._settle(number, frame)
         self.settled = batch.last
         self.delivered_points += batch.points
         if ack.pruned:
@@ -213,7 +214,7 @@ class Delivery:
             self._piece, self._small_ones = 2 * self._piece, 0
 
     def _settle(self, number: int, frame: Frame) -> None:
-        if isinstance(frame, ArtifactLogged | CheckpointLogged):
+        if isinstance(frame, FILE_FRAMES):
             if not frame.uri:
                 self._uploads.add(number, frame)
             elif isinstance(frame, CheckpointLogged) and self._uploads.is_row(number, frame):

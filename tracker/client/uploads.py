@@ -26,6 +26,7 @@ from tracker.wire.frame_checks import check_item
 log = logging.getLogger("tracker")
 
 FileFrame = ArtifactLogged | CheckpointLogged
+FILE_FRAMES = (ArtifactLogged, CheckpointLogged)
 _HOME_IS_AWAY = 2
 """After so many consecutive files for which the home did not answer, the others are not tried."""
 PAUSE_S = (0.5, 30.0)
@@ -50,7 +51,7 @@ class SecondFrames:
 
     def add(self, number: int, frame: Frame) -> None:
         """Add the next frame of the journal."""
-        if not isinstance(frame, ArtifactLogged | CheckpointLogged):
+        if not isinstance(frame, FILE_FRAMES):
             return
         name = frame.file.name
         if name in self.rows:

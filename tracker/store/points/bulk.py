@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points.block_codec import SeriesRows, joined
 from tracker.store.points.sealing import Sealing
 from tracker.store.points.summaries import Summary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _COLUMNS = ("series_id", "step", "take", "fit", "offset_ms", "value")
 _TYPES = ("int8", "int8", "int4", "int4", "int8", "float8")
@@ -17,6 +21,9 @@ _COPY = f"COPY metric_points ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 _WIDTH = len(_COLUMNS)
 _CHUNKS = (2000, 200, 20)
 """Rows a statement. Few sizes, so that the driver keeps few prepared statements; the last rows are inserted singly."""
+
+_Columns = tuple[Sequence[int], Sequence[int] | int, int, Sequence[int], Sequence[float | None]]
+"""Steps, takes (a number if it is that of all), fit, ms since the run's start, values (None for NaN)."""
 
 
 class PointRows:
@@ -31,8 +38,7 @@ class PointRows:
     def __init__(self, sealing: Sealing) -> None:
         self._sealing = sealing
         self._rows: list[tuple[Summary, int, int, int, int, float | None]] = []
-        self._columns: list[tuple[Summary, Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any]]]
-        self._columns = []
+        self._columns: list[tuple[Summary, _Columns]] = []
 
     def add(self, one: Summary, step: int, take: int, fit: int, offset: int, value: float | None) -> None:
         """Add a point; `offset` is in ms since the run's start, `value` None for NaN."""
@@ -43,14 +49,14 @@ class PointRows:
         self,
         one: Summary,
         steps: Sequence[int],
-        takes: Sequence[int],
-        fits: Sequence[int],
+        takes: Sequence[int] | int,
+        fit: int,
         offsets: Sequence[int],
         values: Sequence[float | None],
     ) -> None:
-        """Add points by column, all equally long."""
+        """Add points of one fit by column, all equally long; `takes` is a number if it is that of all."""
         one.rows += len(steps)
-        self._columns.append((one, steps, takes, fits, offsets, values))
+        self._columns.append((one, (steps, takes, fit, offsets, values)))
 
     def insert(self, raw: DriverCursor) -> None:
         """Insert the points, in the order of the table. Raises the driver's errors."""
@@ -61,11 +67,11 @@ class PointRows:
             flat.append(one.id)
             flat += row
         self._columns.sort(key=_id)
-        for one, *columns in self._columns:
+        for one, columns in self._columns:
             begin, count = len(flat), len(columns[0])
             flat += [one.id] * (count * _WIDTH)
             for place, column in enumerate(columns, 1):
-                flat[begin + place :: _WIDTH] = column
+                flat[begin + place :: _WIDTH] = [column] * count if isinstance(column, int) else column
         self._rows.clear()
         self._columns.clear()
         if raw.postgres:
@@ -75,34 +81,59 @@ class PointRows:
             _insert(raw, flat)
 
     def _seal(self, raw: DriverCursor) -> None:
-        """Store points of series that bring enough for blocks there, except the newest of each."""
-        due = [column for column in self._columns if self._sealing.is_due(column[0])]
-        if not due:
-            return
-        by_series: dict[Summary, list[Any]] = {}
-        for one, *columns in due:
-            by_series.setdefault(one, []).append(columns)
+        """Store points of series that bring enough for blocks there, except perhaps the newest of each."""
+        by_series: dict[Summary, list[_Columns]] = {}
+        for one, columns in self._columns:
+            if self._sealing.is_due(one):
+                by_series.setdefault(one, []).append(columns)
         least = self._sealing.kept
-        by_series = {one: all_ for one, all_ in by_series.items() if sum(len(c[0]) for c in all_) >= least}
+        by_series = {one: parts for one, parts in by_series.items() if sum(len(part[0]) for part in parts) >= least}
+        if not by_series:
+            return
         self._columns = [column for column in self._columns if column[0] not in by_series]
-        for one, all_ in by_series.items():
-            left = self._sealing.seal(raw, one, _as_rows(all_))
+        arrays = _Arrays()
+        for one, parts in by_series.items():
+            left = self._sealing.seal(raw, one, joined([arrays.rows(part) for part in parts]))
             if left is not None:
-                self._columns.append((one, *_as_columns(left)))
+                self._columns += _as_columns(one, left)
 
 
-def _as_rows(parts: Sequence[Sequence[Sequence[Any]]]) -> SeriesRows:
-    """Points by column, in pieces, as arrays in order of step and take."""
+class _Arrays:
+    """Columns as arrays; series of one block of a journal share their steps and times."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, NDArray[np.int64]] = {}
+
+    def rows(self, columns: _Columns) -> SeriesRows:
+        import numpy as np
+
+        steps, takes, fit, offsets, values = columns
+        count = len(steps)
+        return SeriesRows(
+            self._shared(steps),
+            np.full(count, takes) if isinstance(takes, int) else np.array(takes, np.int64),
+            np.full(count, fit),
+            self._shared(offsets),
+            np.array(values, np.float64),
+        )
+
+    def _shared(self, column: Sequence[int]) -> NDArray[np.int64]:
+        import numpy as np
+
+        made = self._made.get(id(column))
+        if made is None:
+            made = self._made[id(column)] = np.array(column, np.int64)
+        return made
+
+
+def _as_columns(one: Summary, rows: SeriesRows) -> Iterator[tuple[Summary, _Columns]]:
+    """The points for `PointRows`, by fit."""
     import numpy as np
 
-    types = (np.int64, np.int64, np.int64, np.int64, np.float64)
-    arrays: list[list[Any]] = [[np.array(*one) for one in zip(part, types, strict=True)] for part in parts]
-    return joined([SeriesRows(*columns) for columns in arrays])
-
-
-def _as_columns(rows: SeriesRows) -> tuple[list[int], list[int], list[int], list[int], list[float | None]]:
-    values = [None if value != value else value for value in rows.values.tolist()]
-    return (rows.steps.tolist(), rows.takes.tolist(), rows.fits.tolist(), rows.ms.tolist(), values)
+    for fit in np.unique(rows.fits).tolist():
+        part = rows[rows.fits == fit]
+        values = [None if value != value else value for value in part.values.tolist()]
+        yield one, (part.steps.tolist(), part.takes.tolist(), fit, part.ms.tolist(), values)
 
 
 def _id(row: Any) -> int:

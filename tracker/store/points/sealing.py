@@ -2,7 +2,7 @@
 
 The newest points of a series stay rows, so that a short series is read with plain SQL, and so that what comes a little
 late meets rows. Whoever seals holds the run's lock, in the transaction that changes the series or in one of its own. A
-transaction that brings many points of one series stores most of them in blocks at once.
+transaction that brings thousands of points of one series stores them in blocks at once.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Sealing:
         """Move the oldest rows of a series, and `new` points that have no rows yet, into blocks; return what is left.
 
         That are those of `new` which the caller must store as rows: None if there are none. `one.rows` counts `new`.
-        With `at_end` no row is kept. Times are in ms since the run's start. Raises the driver's errors.
+        With `at_end`, and of a series that brings points for two blocks or more, no row is kept. Times are in ms since
+        the run's start. Raises the driver's errors.
         """
         import numpy as np
 
@@ -68,7 +69,8 @@ class Sealing:
             rows, is_new = old, np.zeros(len(old), dtype=np.bool_)
         else:
             rows, is_new = _merged(old, new)
-        size = len(rows) if at_end else len(rows) - self.kept
+        kept = 0 if at_end or (new is not None and len(new) >= 2 * self.block) else self.kept
+        size = len(rows) - kept
         if size < (1 if at_end else self.block):
             size = 0
         if not size:

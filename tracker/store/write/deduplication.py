@@ -117,9 +117,8 @@ def _place_rising(
     one.dirty = True
     if one.recent is not None:
         _remember(one, zip(values, steps, times, strict=True))
-    count = len(steps)
     offsets = [ms - started_ms for ms in times]
-    rows.add_columns(one, steps, [one.take] * count, [UNNUMBERED] * count, offsets, values)
+    rows.add_columns(one, steps, one.take, UNNUMBERED, offsets, values)
     return True
 
 

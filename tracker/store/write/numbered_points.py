@@ -28,9 +28,9 @@ from tracker.store.write.claimed_run import ClaimedRun
 def place(raw: DriverCursor, waiting: Iterable[tuple[Summary, ClaimedRun]], rows: PointRows) -> list[Summary]:
     """Place the waiting points of each series into `rows` and its summary, which may be stale then; return them."""
     changed = []
-    offsets: dict[int, list[int]] = {}
+    shared: dict[int, _Shared] = {}
     for one, run in waiting:
-        _place(raw, one, run, rows, offsets)
+        _place(raw, one, run, rows, shared)
         one.blocks = None
         changed.append(one)
     return changed
@@ -82,21 +82,37 @@ def recompute(raw: DriverCursor, one: Summary, run: ClaimedRun) -> None:
         one.max = mark(int(numbers[np.argmax(values[numbers])]))
 
 
-def _place(raw: DriverCursor, one: Summary, run: ClaimedRun, rows: PointRows, offsets: dict[int, list[int]]) -> None:
-    """`offsets` caches the times of blocks, since their keys share them."""
+class _Shared:
+    """What the keys of a block share."""
+
+    __slots__ = ("is_rising", "offsets", "top")
+
+    def __init__(self, block: PointBlock, started_ms: int) -> None:
+        steps = block.steps
+        self.is_rising = len(steps) == 1 or all(map(operator.lt, steps, steps[1:]))
+        self.top = steps[-1] if self.is_rising else max(steps)
+        self.offsets = [ms - started_ms for ms in block.ms]
+
+
+def _place(raw: DriverCursor, one: Summary, run: ClaimedRun, rows: PointRows, shared: dict[int, _Shared]) -> None:
     blocks = one.blocks or []
-    placed: list[tuple[Sequence[int], Sequence[int]]] = []
+    placed: list[tuple[Sequence[int], Sequence[int] | int]] = []
     for block, column in blocks:
         steps = block.steps
         if one.count == 0 and one.top_step < 0:
             one.axis, one.bounds_dirty = block.axis, True
-        values = [None if value != value else value for value in block.values[column]]
-        top = max(steps)
+        values: Sequence[float | None] = block.values[column]
+        if math.isnan(sum(block.values[column])):  # also with infinities of both signs, for which this changes nothing
+            values = [None if value != value else value for value in block.values[column]]
+        of_block = shared.get(id(block))
+        if of_block is None:
+            of_block = shared[id(block)] = _Shared(block, run.started_ms)
+        top = of_block.top
         # A dead process's journal may arrive after its successor's: then a later fit supersedes some of the block.
         if block.fit and is_superseded(block.fit, top, run.starts(raw.connection, block.axis)):
             one.stale = True
-        if _above(one.top_step, steps):
-            takes = [one.take] * len(values)
+        if of_block.is_rising and steps[0] > one.top_step:
+            takes: Sequence[int] | int = one.take
             if not one.stale:
                 _merge(one, block, values)
         else:
@@ -107,13 +123,11 @@ def _place(raw: DriverCursor, one: Summary, run: ClaimedRun, rows: PointRows, of
         one.top_step = max(one.top_step, top)
         one.dirty = one.end_dirty = True
         one.recent = None
-        if id(block) not in offsets:
-            offsets[id(block)] = [ms - run.started_ms for ms in block.ms]
-        rows.add_columns(one, steps, takes, [block.fit] * len(values), offsets[id(block)], values)
+        rows.add_columns(one, steps, takes, block.fit, of_block.offsets, values)
 
 
 def _takes(
-    raw: DriverCursor, one: Summary, placed: Iterable[tuple[Sequence[int], Sequence[int]]], steps: Sequence[int]
+    raw: DriverCursor, one: Summary, placed: Iterable[tuple[Sequence[int], Sequence[int] | int]], steps: Sequence[int]
 ) -> list[int]:
     """The next free take of each of `steps`, after those that are stored and those `placed`: (steps, takes)."""
     c = metric_points.c
@@ -127,20 +141,14 @@ def _takes(
     if min(steps) <= one.sealed_step:
         sealed = blocks.points_between(raw.connection, one.id, min(steps), max(steps))
     for columns in (*((rows.steps.tolist(), rows.takes.tolist()) for _, rows in sealed), *placed):
-        for step, take in zip(*columns, strict=True):
+        takes_of = [columns[1]] * len(columns[0]) if isinstance(columns[1], int) else columns[1]
+        for step, take in zip(columns[0], takes_of, strict=True):
             top[step] = max(top.get(step, -1), take)
     takes = []
     for step in steps:
         top[step] = top.get(step, -1) + 1
         takes.append(top[step])
     return takes
-
-
-def _above(top: int, steps: Sequence[int]) -> bool:
-    """Whether `steps` rise strictly from above `top`."""
-    if steps[0] <= top:
-        return False
-    return len(steps) == 1 or all(map(operator.lt, steps, steps[1:]))
 
 
 def _merge(one: Summary, block: PointBlock, values: Sequence[float | None]) -> None:
