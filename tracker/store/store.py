@@ -225,9 +225,11 @@ class SqlRunStore:
             return read.get_run(connection, run_id)
 
     def find_runs(self, text: str, *, limit: int = 10, deleted: bool = False) -> Sequence[Run]:
+        from tracker.store.search.search import find_runs
+
         self.sweep()
         with self._reading_points() as connection:
-            return read.find_runs(connection, text, limit, deleted)
+            return [read.run_record(row) for row in find_runs(connection, text, limit, deleted)]
 
     def progress(self, run_id: str) -> Progress:
         return self._points_of_run(run_id, read.progress)

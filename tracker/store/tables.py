@@ -44,6 +44,8 @@ KEY = BigInteger().with_variant(Integer, "sqlite")
 HEAD = 200
 LEASED = text("status = 'running' AND writer != ''")
 """Runs with a lease. Written as text, without parameters, so that queries can use the index on such runs."""
+DELETED = text("deleted_ms IS NOT NULL")
+"""Deleted runs; not those of a deleted experiment."""
 PUBLISHED = text("status = 'published'")
 """Checkpoints whose files exist, perhaps few of many. Written as text for the same reason."""
 PENDING = text("status = 'pruned' AND removed < 2")
@@ -86,8 +88,9 @@ runs = Table(
     # Sorted by code points, so that the ids with one prefix are a range.
     Column("uid", as_bytes(64), nullable=False, unique=True),
     Column("experiment_id", KEY, ForeignKey("experiments.id"), nullable=False),
-    Column("name", String(250), nullable=False),
-    Column("status", String(16), nullable=False),
+    # Sorted by code points, so that an index has their order.
+    Column("name", as_bytes(250), nullable=False),
+    Column("status", as_bytes(16), nullable=False),
     Column("started_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
     Column("alive_ms", BigInteger, nullable=False),
@@ -113,6 +116,9 @@ runs = Table(
     Index("ix_runs_started_ms_id", "started_ms", "id"),
     Index("ix_runs_experiment_id_started_ms_id", "experiment_id", "started_ms", "id"),
     Index("ix_runs_name", "name"),
+    Index("ix_runs_status", "status"),
+    Index("ix_runs_ended_ms", "ended_ms"),
+    Index("ix_runs_deleted", "started_ms", "id", sqlite_where=DELETED, postgresql_where=DELETED),
     # Every read looks for expired leases.
     Index(
         "ix_runs_alive_ms",

@@ -1,4 +1,4 @@
-"""Adds blocks of points, packed histograms, and keys of 64 bits on PostgreSQL; drops rollups.
+"""Adds blocks of points, packed histograms, keys of 64 bits on PostgreSQL, and indexes on runs; drops rollups.
 
 No row of points is changed: they stay valid, and are sealed when their series is written, or by `tracker db compact`.
 A server of an older release that still runs on a PostgreSQL store fails from here on instead of missing what is in
@@ -63,6 +63,14 @@ def upgrade() -> None:
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("series_id", "first_step", "first_take", name=op.f("pk_metric_blocks")),
     )
+    if is_postgres:
+        # Only the indexes on them are built again.
+        for name, length in (("name", 250), ("status", 16)):
+            op.execute(f'ALTER TABLE runs ALTER COLUMN {name} TYPE varchar({length}) COLLATE "C"')
+    op.create_index("ix_runs_status", "runs", ["status"])
+    op.create_index("ix_runs_ended_ms", "runs", ["ended_ms"])
+    deleted = sa.text("deleted_ms IS NOT NULL")
+    op.create_index("ix_runs_deleted", "runs", ["started_ms", "id"], sqlite_where=deleted, postgresql_where=deleted)
     if is_postgres:
         # It is compressed already.
         op.execute("ALTER TABLE metric_blocks ALTER COLUMN data SET STORAGE EXTERNAL")

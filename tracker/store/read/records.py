@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from tracker.domain.errors import RunNotFound
 from tracker.domain.records import Epoch, Event, Experiment, Fit, Histogram, Run, Series
@@ -85,20 +85,6 @@ def get_run(connection: Connection, run_id: str) -> Run:
     if row is None:
         raise RunNotFound(run_id)
     return run_record(row)
-
-
-def find_runs(connection: Connection, text: str, limit: int, deleted: bool) -> Sequence[Run]:
-    # Ids are ASCII and sort as bytes (see `runs.uid`), so those that begin with `text` sort before `text` and 0x7f.
-    begins = and_(runs.c.uid >= text, runs.c.uid < text + "\x7f")
-    of_kind = DELETED_MS.is_not(None) if deleted else DELETED_MS.is_(None)
-    exactly = runs.c.uid == text
-    rows = connection.execute(
-        run_rows.where(or_(exactly, and_(of_kind, or_(begins, runs.c.name == text))))
-        .order_by(exactly.desc(), runs.c.started_ms.desc(), runs.c.id.desc())
-        .limit(limit)
-    ).all()
-    exact = [row for row in rows if row.uid == text]
-    return [run_record(row) for row in (exact or rows)]
 
 
 def progress(connection: Connection, run: int) -> Progress:

@@ -11,8 +11,12 @@ from sqlalchemy import ColumnElement, FromClause, Select, select
 from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, Not, Or
 from tracker.store.search.filter_sql import COMPARE, Conditions, Leaf, has_row, literal_start, table_of
 
-_ATTRIBUTES = {"name": "name", "run_id": "uid", "started_ms": "started_ms", "experiment": None}
+_ATTRIBUTES = {
+    "name": "name", "run_id": "uid", "status": "status", "started_ms": "started_ms", "ended_ms": "ended_ms",
+    "experiment": None,
+}  # fmt: skip
 """Attributes that an index finds runs by, and the column that orders their count."""
+RUN_ID = Field("attribute", "run_id")
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ def _narrow(leaf: Leaf) -> bool:
         return False
     match leaf:
         case Compare(op=op, value=str(value)):
-            return op == "=" or (op == "LIKE" and bool(literal_start(value)))
+            # Ids are compared as ranges to find those with one beginning.
+            is_range = leaf.field == RUN_ID and op in COMPARE
+            return op == "=" or is_range or (op == "LIKE" and bool(literal_start(value)))
         case Compare(op=op):
             return op in COMPARE
         case In(negated=negated) | IsNan(negated=negated):

@@ -146,9 +146,9 @@ class Conditions:
         described = join(*(and_(true(), *self.row(leaf, rows)) for leaf in leaves))
         return self.probe(rows, [rows.c.key == field.key, described])
 
-    def probe(self, rows: FromClause, clauses: Sequence[Clause]) -> Clause:
-        """Whether the run has a row that meets the clauses."""
-        found = select(literal(1)).where(rows.c.run_id == runs.c.id, *clauses)
+    def probe(self, rows: FromClause, clauses: Sequence[Clause], run: ColumnElement[int] | None = None) -> Clause:
+        """Whether the run has a row that meets the clauses; `run` is the key of the row's run."""
+        found = select(literal(1)).where((rows.c.run_id if run is None else run) == runs.c.id, *clauses)
         # PostgreSQL would make it a join and read all such rows for one page of runs; an OFFSET prevents that.
         return exists(found.offset(0) if self._dialect == "postgresql" else found)
 
@@ -260,7 +260,7 @@ class Conditions:
         if isinstance(leaf, IsNull):
             return column.is_not(None) if leaf.negated else column.is_(None)
         assert not isinstance(leaf, IsNan)
-        if key == "name" and table is runs:
+        if table is runs and key != "started_ms":
             column = unindexed(column, self._dialect)
         if key not in NUMBER_ATTRIBUTES:
             meets = self._value(leaf, column, None, None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, exists, func, literal, or_, select, true
 
 from tracker.domain.catalogue import Lifecycle
 from tracker.domain.errors import ExperimentNotFound, InvalidValue
@@ -28,8 +28,8 @@ _with_hidden = tuple(
 class Scope:
     """Runs in the stage `lifecycle` of the experiments `ids`, of which those in `hidden` are deleted.
 
-    `ids` None means all experiments that are not deleted. `asked` has the ids that the caller asked for, so that a page
-    token stays valid while experiments are added and removed.
+    `ids` None means all experiments, for active runs those that are not deleted. `asked` has the ids that the caller
+    asked for, so that a page token stays valid while experiments are added and removed.
     """
 
     asked: tuple[int, ...] | None
@@ -55,6 +55,14 @@ class Scope:
                 raise ExperimentNotFound(name, connection.execute(known).scalars().all())
         ids = tuple(sorted(found.values()))
         return cls(ids, ids)
+
+    @classmethod
+    def everywhere(cls, connection: Connection, lifecycle: Lifecycle) -> Scope:
+        """The runs in that lifecycle stage of all experiments."""
+        if lifecycle == "active":
+            return cls(None, None)
+        gone = select(experiments.c.id).where(experiments.c.deleted_ms.is_not(None)).order_by(experiments.c.id)
+        return cls(None, None, tuple(connection.execute(gone).scalars()), lifecycle)
 
     @classmethod
     def of(cls, connection: Connection, ids: Iterable[int], lifecycle: Lifecycle) -> Scope:
@@ -85,6 +93,8 @@ class Scope:
         return [runs.c.deleted_ms.is_(None)] if self.lifecycle == "active" else []
 
     def _of_experiments(self, dialect: str, in_order: bool) -> Clause:
+        if self.ids is None and self.lifecycle != "active":
+            return true()
         if self.ids is None:
             gone = experiments.c.deleted_ms.is_not(None)
             return ~exists(select(literal(1)).where(experiments.c.id == runs.c.experiment_id, gone))

@@ -27,6 +27,7 @@ from sqlalchemy import (
     FromClause,
     Row,
     Select,
+    String,
     and_,
     func,
     literal,
@@ -37,9 +38,9 @@ from sqlalchemy import (
 from tracker.domain.catalogue import AddressAlias, Lifecycle
 from tracker.domain.errors import InvalidPageToken, InvalidValue
 from tracker.query.filter_parser import parse_filter, parse_order
-from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, OrderTerm
+from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, Or, OrderTerm
 from tracker.store import addresses
-from tracker.store.search.candidate_sets import CandidateSet, candidate_sets
+from tracker.store.search.candidate_sets import RUN_ID, CandidateSet, candidate_sets
 from tracker.store.search.filter_sql import Clause, Conditions, among, by_code, table_of
 from tracker.store.search.scope import Scope
 from tracker.store.search.sorting import (
@@ -49,6 +50,7 @@ from tracker.store.search.sorting import (
     RankGroup,
     Sort,
     Value,
+    has_rank,
     normal,
     rank_groups,
     read_token,
@@ -104,6 +106,22 @@ def search_like_mlflow(
     return _page(
         connection, wanted, Scope.of(connection, experiment_ids, lifecycle), OrderRules.MLFLOW, limit, page_token, alias
     )
+
+
+def find_runs(connection: Connection, text: str, limit: int, deleted: bool) -> list[Row[Any]]:
+    """The run with the id `text`, deleted or not, else runs whose id begins with it or whose name it is, newest first.
+
+    `deleted` says which. Rows are those of `search`.
+    """
+    exactly = _rows(Scope.everywhere(connection, "all").columns).where(runs.c.uid == text)
+    if rows := connection.execute(exactly).all():
+        return list(rows)
+    # Ids are ASCII and sort as bytes (see `runs.uid`), so those that begin with `text` sort before `text` and 0x7f.
+    begins = And((Compare(RUN_ID, ">=", text), Compare(RUN_ID, "<", text + "\x7f")))
+    named = Or((begins, Compare(Field("attribute", "name"), "=", text)))
+    scope = Scope.everywhere(connection, "deleted" if deleted else "active")
+    found = _Search(connection, named, scope, OrderRules.OURS, None).page((), None, limit)
+    return [row for _, row in found]
 
 
 _Wanted = tuple[Node | None, tuple[OrderTerm, ...]]
@@ -162,11 +180,17 @@ class _Search:
     def _candidate_sets(self, sorting: bool) -> list[CandidateSet]:
         found = candidate_sets(self._conditions, self._parts)
         ids = self._scope.ids
+        table = table_of("attribute", "probed")
+        if self._scope.lifecycle == "deleted":
+            # Two indexes find them, in no common order.
+            gone = select(table.c.id).where(table.c.deleted_ms.is_not(None))
+            hidden = select(table.c.id).where(table.c.experiment_id.in_(self._scope.hidden))
+            sets = (gone.order_by(table.c.started_ms), hidden.order_by(table.c.experiment_id))
+            found.append(CandidateSet(sets, (gone, hidden)))
         # An index has one experiment's runs in order of start: no candidate set is better.
         if ids is not None and (sorting or len(ids) > 1):
-            table = table_of("attribute", "probed")
             theirs = select(table.c.id).where(table.c.experiment_id.in_(ids))
-            found.append(CandidateSet((theirs.order_by(table.c.started_ms),), (theirs,)))
+            found.append(CandidateSet((theirs.order_by(table.c.experiment_id),), (theirs,)))
         return found[:_MOST_CANDIDATE_SETS]
 
     def _smallest(self, found: Sequence[CandidateSet], count: int) -> CandidateSet | None:
@@ -229,7 +253,7 @@ class _Search:
         return _rows(self._scope.columns).add_columns(*keys).select_from(source).where(*where, *clauses)
 
     def _walked(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
-        first = NUMBER if place is None else place[0]
+        first = place[0] if place is not None and has_rank(term.field) else NUMBER
         if not isinstance(first, int):
             raise InvalidPageToken
         found: list[_Found] = []
@@ -242,7 +266,7 @@ class _Search:
 
     def _in_order(self, term: OrderTerm, group: RankGroup, place: Sequence[Value] | None, count: int) -> list[_Found]:
         """Runs ordered by their value: first the rest of those equal to the last page's last, then a walk."""
-        start = None if place is None else _value(place)
+        start = None if place is None else _value(term, place)
         found = [] if place is None else self._equal(term, group, place, count, value=start)
         need = count - len(found)
         if not need:
@@ -271,11 +295,14 @@ class _Search:
             ordered = by_code(value, self._dialect) if isinstance(start, str) else value
             clauses.append(ordered < start if term.descending else ordered > start)
         here = [part for part in self._parts if isinstance(part, (Compare, In, IsNan)) and part.field == term.field]
-        clauses += [clause for part in here for clause in self._conditions.row(part, rows)]
+        of_row = self._conditions.attribute if term.field.kind == "attribute" else self._conditions.row
+        for part in here:
+            found = of_row(part, rows)
+            clauses += found if isinstance(found, list) else [found]
         clauses += self._conditions.together((part for part in self._parts if part not in here), and_)
-        source = rows.join(runs, runs.c.id == rows.c.run_id)
+        source = rows.join(runs, runs.c.id == _run_of(rows))
         statement = self._select(source, [value.label("value")], clauses, in_order=False)
-        order = by_code(value, self._dialect) if group.column == "head" else value
+        order = by_code(value, self._dialect) if isinstance(value.type, String) else value
         return self._connection.execute(
             statement.order_by(order.desc() if term.descending else order.asc()).limit(count)
         ).all()
@@ -292,9 +319,9 @@ class _Search:
         else:
             rows = table_of(term.field.kind, "probed")
             clauses = [*self._in_group(group, term.field, rows), rows.c[str(group.column)] == value]
-            ids = select(rows.c.run_id).where(*clauses)
+            ids = select(_run_of(rows)).where(*clauses)
             found = [CandidateSet((ids.order_by(rows.c[str(group.column)]),), (ids,))]
-            clause = self._conditions.probe(rows, clauses)
+            clause = self._conditions.probe(rows, clauses, _run_of(rows))
         candidates = self._smallest(found, count)
         tail = None if place is None else place[-2:]
         also = [clause] if candidates is None else []
@@ -303,6 +330,8 @@ class _Search:
 
     def _in_group(self, group: RankGroup, field: Field, rows: FromClause) -> list[Clause]:
         not_numbers = field.kind == "param" and group.column == "head" and self._rules is OrderRules.OURS
+        if field.kind == "attribute":
+            return []
         return [rows.c.key == field.key, *([rows.c.number.is_(None)] if not_numbers else [])]
 
     def _place(self, term: OrderTerm, group: RankGroup, value: Value, row: Row[Any]) -> tuple[Value, ...]:
@@ -310,7 +339,8 @@ class _Search:
         values: tuple[Value, ...] = (value,)
         if term.field.kind == "param" and self._rules is OrderRules.OURS:
             values = (value, None) if group.column == "number" else (None, value)
-        return (group.rank, *values, *self._rules.rest(row))
+        rank = (group.rank,) if has_rank(term.field) else ()
+        return (*rank, *values, *self._rules.rest(row))
 
 
 @cache
@@ -319,5 +349,11 @@ def _rows(columns: tuple[ColumnElement[Any], ...]) -> Select[Any]:
     return select(*columns, EXPERIMENT.label("experiment"))
 
 
-def _value(place: Sequence[Value]) -> Value:
-    return next((value for value in place[1:-2] if value is not None), None)
+def _run_of(rows: FromClause) -> ColumnElement[int]:
+    """The key of the run that a row belongs to, or is."""
+    column: ColumnElement[int] = rows.c.run_id if "run_id" in rows.c else rows.c.id
+    return column
+
+
+def _value(term: OrderTerm, place: Sequence[Value]) -> Value:
+    return next((value for value in place[has_rank(term.field) : -2] if value is not None), None)

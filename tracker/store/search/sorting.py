@@ -131,7 +131,20 @@ def rank_groups(field: Field, rules: OrderRules) -> tuple[RankGroup, ...]:
             return RankGroup(NUMBER, "number"), RankGroup(NOT_A_NUMBER, "head"), missing
         case Field("param" | "tag"):
             return RankGroup(NOT_A_NUMBER, "head"), missing
+        case Field("attribute", "name" | "run_id" as key):
+            return (RankGroup(NUMBER, ATTRIBUTES[key]),)
+        case Field("attribute", "status") if rules is OrderRules.OURS:
+            return (RankGroup(NUMBER, "status"),)
+        case Field("attribute", "ended_ms"):
+            return RankGroup(NUMBER, "ended_ms"), missing
     return ()
+
+
+def has_rank(field: Field) -> bool:
+    """Whether the first of the field's sort keys is a rank; no run lacks the other fields."""
+    if field.kind != "attribute":
+        return True
+    return field.key != "experiment" and bool(runs.c[ATTRIBUTES[field.key]].nullable)
 
 
 def normal(terms: Sequence[OrderTerm]) -> tuple[OrderTerm, ...]:
@@ -153,7 +166,7 @@ def _attribute_keys(term: OrderTerm, dialect: str, rules: OrderRules) -> list[Ke
         value = Key(column, term.descending, float if key == "best_value" else int)
     else:
         value = Key(by_code(_head(column) if key == "artifact_uri" else column, dialect), term.descending, str)
-    if key == "experiment" or not runs.c[ATTRIBUTES[key]].nullable:
+    if not has_rank(term.field):
         return [value]
     return [Key(case((column.is_(None), MISSING), else_=NUMBER), False, int), value]
 
