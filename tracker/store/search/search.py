@@ -190,7 +190,8 @@ class _Search:
         # An index has one experiment's runs in order of start: no candidate set is better.
         if ids is not None and (sorting or len(ids) > 1):
             theirs = select(table.c.id).where(table.c.experiment_id.in_(ids))
-            found.append(CandidateSet((theirs.order_by(table.c.experiment_id),), (theirs,)))
+            in_index_order = table.c.started_ms if len(ids) == 1 else table.c.experiment_id
+            found.append(CandidateSet((theirs.order_by(in_index_order),), (theirs,)))
         return found[:_MOST_CANDIDATE_SETS]
 
     def _smallest(self, found: Sequence[CandidateSet], count: int) -> CandidateSet | None:
