@@ -17,7 +17,7 @@ from figures import replace_part
 from runner import Results, Runner
 
 ROOT = Path(__file__).parents[2]
-MEASURES = ("latency", "durable", "import", "memory", "fit", "batches", "checkpoints")
+MEASURES = ("latency", "durable", "size", "import", "memory", "fit", "batches", "checkpoints")
 # Calls that fill about two seconds, so that each contender's background work falls into the time that is measured;
 # MLflow's queue takes far more calls than it can write in the time that is here to wait for it.
 BURST = {
@@ -44,6 +44,9 @@ DURABLE = {
 }
 IMPORTS = {"tracker": "tracker", "trackio": "trackio", "wandb": "wandb", "mlflow": "mlflow"}
 MEMORY = {"tracker": 2_500_000}
+SIZES = {"tracker": ("keras", "random", "short"), "tracker-postgres": ("keras", "random")}
+"""The series whose room on disk is measured, by contender (see `series.py`)."""
+SIZE_CALLS = {"keras": 3_333_334, "random": 1_000_000, "short": 100}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,6 +106,14 @@ def _measure(name: str, runner: Runner, options: argparse.Namespace) -> dict[str
                 {c: {"measure": "durable", "calls": n // share} for c, n in chosen(DURABLE).items()}
             )
         }
+    if name == "size":
+        sizes: dict[str, Results] = {}
+        for contender, of_series in chosen(SIZES).items():
+            for series in of_series:
+                calls = SIZE_CALLS[series] // (1 if series == "short" else share)
+                job = {"measure": "size", "series": series, "calls": calls}
+                sizes.setdefault(series, {})[contender] = [runner.one(contender, job)]
+        return sizes
     if name == "import":
         return {"all": runner.import_ms(chosen(IMPORTS), 2 if options.quick else 10)}
     if name == "memory":

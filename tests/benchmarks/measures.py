@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contenders import CONTENDERS, Contender, Log
+from series import SERIES
 
 METRICS_A_CALL = 4
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -121,6 +122,21 @@ def _settled(contender: Contender, expected: int, longest: float = 30.0) -> tupl
         time.sleep(0.01)
 
 
+def size(contender: Contender, folder: Path, *, series: str, calls: int) -> Any:
+    """What the store grows by when `calls` log the values of `series` (see `series.py`), as `durable` counts it."""
+    values = SERIES[series]()
+    log = contender.open(folder)
+    before = contender.stored_bytes()
+    points = 0
+    for step in range(calls):
+        one = next(values)
+        points += len(one)
+        log(one, step)
+    contender.close()
+    lost, _ = _settled(contender, points)
+    return {"points": points, "lost": lost, "bytes": contender.stored_bytes() - before}
+
+
 def _log_many(log: Log, calls: int) -> None:
     for step in range(calls):
         log(metrics(step), step)
@@ -200,7 +216,7 @@ def measure(job: dict[str, Any]) -> Any:
     arguments = {key: value for key, value in job.items() if key not in ("measure", "contender", "folder")}
     contender = CONTENDERS[job["contender"]]()
     try:
-        return {"latency": latency, "durable": durable, "memory": memory}[job["measure"]](
+        return {"latency": latency, "durable": durable, "memory": memory, "size": size}[job["measure"]](
             contender, Path(job["folder"]), **arguments
         )
     finally:
