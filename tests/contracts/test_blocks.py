@@ -232,13 +232,17 @@ def test_long_series_are_sealed_as_they_grow(any_url: str) -> None:
 
 
 def test_a_backlog_goes_into_blocks_directly(any_url: str) -> None:
-    """A batch with the points of two blocks or more leaves no rows, the first time too."""
+    """A batch with the points of half a block or more leaves no rows of a long series."""
     with SqlRunStore.open(any_url, block_points=1000) as store:
         trainer = Trainer(store, "backlog")
         trainer.start()
         trainer.rising(9400, 1)
         there = stored(any_url, "backlog", store.history("backlog", KEY, raw=True))
         assert (there.rows, len(there.blocks), sum(one.count for one in there.blocks)) == (0, 9, 9400)
+        trainer.rising(100, 1)
+        trainer.rising(500, 1)
+        there = stored(any_url, "backlog", store.history("backlog", KEY, raw=True))
+        assert (there.rows, there.blocks[-1].count) == (0, 600)
 
 
 def test_two_ends_written_in_turn(any_url: str) -> None:

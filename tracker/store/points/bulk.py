@@ -84,16 +84,18 @@ class PointRows:
         """Store points of series that bring enough for blocks there, except perhaps the newest of each."""
         by_series: dict[Summary, list[_Columns]] = {}
         for one, columns in self._columns:
-            if self._sealing.is_due(one):
-                by_series.setdefault(one, []).append(columns)
-        least = self._sealing.kept
-        by_series = {one: parts for one, parts in by_series.items() if sum(len(part[0]) for part in parts) >= least}
+            by_series.setdefault(one, []).append(columns)
+        sealing = self._sealing
+        for one, parts in list(by_series.items()):
+            new = sum(len(part[0]) for part in parts)
+            if new < sealing.kept or not sealing.is_due(one, new):
+                del by_series[one]
         if not by_series:
             return
         self._columns = [column for column in self._columns if column[0] not in by_series]
         arrays = _Arrays()
         for one, parts in by_series.items():
-            left = self._sealing.seal(raw, one, joined([arrays.rows(part) for part in parts]))
+            left = sealing.seal(raw, one, joined([arrays.rows(part) for part in parts]))
             if left is not None:
                 self._columns += _as_columns(one, left)
 

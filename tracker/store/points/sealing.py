@@ -44,9 +44,16 @@ class Sealing:
         """How many of the newest points stay rows while a series is written; so few stay rows at its end too."""
         return max(self.block // 4, 1)
 
-    def is_due(self, one: Summary) -> bool:
-        """Whether the series has rows for a block."""
-        return self.block > 0 and one.rows >= self.block + self.kept
+    @property
+    def many(self) -> int:
+        """How many points of a series, brought by one transaction, are sealed at once with all rows of the series."""
+        return self.block // 2
+
+    def is_due(self, one: Summary, new: int = 0) -> bool:
+        """Whether the series has rows for a block, or has blocks and brings `new` points that are many."""
+        if not self.block:
+            return False
+        return one.rows >= self.block + self.kept or (new >= self.many and one.sealed_step != -1)
 
     def is_due_at_end(self, one: Summary) -> bool:
         """Whether its rows are worth a block when no more points are expected."""
@@ -58,8 +65,8 @@ class Sealing:
         """Move the oldest rows of a series, and `new` points that have no rows yet, into blocks; return what is left.
 
         That are those of `new` which the caller must store as rows: None if there are none. `one.rows` counts `new`.
-        With `at_end`, and of a series that brings points for two blocks or more, no row is kept. Times are in ms since
-        the run's start. Raises the driver's errors.
+        With `at_end`, and of many new points, no row is kept. Times are in ms since the run's start. Raises the
+        driver's errors.
         """
         import numpy as np
 
@@ -69,9 +76,9 @@ class Sealing:
             rows, is_new = old, np.zeros(len(old), dtype=np.bool_)
         else:
             rows, is_new = _merged(old, new)
-        kept = 0 if at_end or (new is not None and len(new) >= 2 * self.block) else self.kept
-        size = len(rows) - kept
-        if size < (1 if at_end else self.block):
+        is_whole = at_end or (new is not None and len(new) >= self.many)
+        size = len(rows) if is_whole else len(rows) - self.kept
+        if not is_whole and size < self.block:
             size = 0
         if not size:
             if len(old) < most:
