@@ -28,7 +28,7 @@ from tracker.store.engine import make_engine
 from tracker.store.points.block_codec import SeriesRows
 from tracker.store.points.blocks import Header, headers
 from tracker.store.points.blocks import points as block_points
-from tracker.store.points.series_rows import HIGHEST, LOWEST, read_points
+from tracker.store.points.series_rows import HIGHEST, LOWEST, read_pieces, read_points
 from tracker.store.store import SqlRunStore
 
 KEY = "loss"
@@ -422,3 +422,42 @@ def test_history_over_http(any_url: str, tmp_path: Path) -> None:
         for wrong in (store, far):
             with pytest.raises(InvalidValue, match="first_step"):
                 wrong.history("far", KEY, first_step="a")  # type: ignore[arg-type]
+
+
+def test_a_damaged_block_hides_no_other_run(store_url: str) -> None:
+    """Points that wait in the write buffer for a series that cannot be read keep nobody from reading another."""
+    with SqlRunStore.open(store_url, block_points=8) as store:
+        for name in ("damaged", "whole"):
+            trainer = Trainer(store, name)
+            trainer.start()
+            trainer.unnumbered(0, 50, 3)
+        with closing(sqlite3.connect(store_url[10:])) as connection, connection:
+            connection.execute(
+                "UPDATE metric_blocks SET data = x'00' WHERE series_id IN (SELECT s.id FROM series s"
+                " JOIN runs r ON r.id = s.run_id WHERE r.uid = 'damaged')"
+            )
+        for _ in range(3):
+            store.append_soon([batch_of_call(name, [KEY], [1], [7], [0.5]) for name in ("damaged", "whole")])
+        assert len(store.history("whole", KEY)) == 51
+        assert store.get_run("damaged").name == "n"
+        with pytest.raises(InvalidRecord, match="metric_blocks"):
+            store.history("damaged", KEY)
+
+
+def test_late_points_of_a_series_in_random_order(any_url: str) -> None:
+    """Blocks that all overlap are read in pieces: no piece has many more points than are asked for."""
+    with SqlRunStore.open(any_url, block_points=64) as store:
+        Trainer(store, "r").start()
+        steps = np.random.default_rng(5).permutation(6000).tolist()
+        for at in range(0, 6000, 300):
+            part = steps[at : at + 300]
+            store.append(batch_of_call("r", [KEY] * 300, part, part, [step / 7 for step in part]))
+        engine = make_engine(any_url)
+        with engine.connect() as connection:
+            one = connection.execute(text(SERIES), {"uid": "r"}).one().id
+            assert len(headers(connection, one, LOWEST, HIGHEST)) > 60
+            pieces = [len(piece) for piece in read_pieces(connection, one, 200, started_ms=0)]
+        engine.dispose()
+        assert sum(pieces) == 6000
+        assert max(pieces) <= 600
+        assert store.history("r", KEY).steps.tolist() == list(range(6000))

@@ -125,3 +125,38 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: 
     assert left == 0
     with SqlRunStore.open(url) as store:
         assert [store.history("kept", "val_loss", raw=True).values.tolist(), store.histograms("kept")] == before
+
+
+def test_blocks_are_never_made_smaller_than_asked(any_url: str) -> None:
+    """With TRACKER_BLOCK_POINTS=0, which makes no blocks, those that overlap stay as they are."""
+    with SqlRunStore.open(any_url, block_points=8) as store:
+        trainer = Trainer(store, "r")
+        trainer.start()
+        for _ in range(6):
+            trainer.top = 0
+            trainer.unnumbered(0, 20, 3)
+        before = layout(any_url, store, "r")
+    with SqlRunStore.open(any_url, block_points=0) as store:
+        list(store.compaction.compact())
+        assert layout(any_url, store, "r") == before
+
+
+def test_superseded_rows_of_an_older_release_are_sealed(any_url: str) -> None:
+    """All of them, although such a store counts only those that are shown."""
+    with SqlRunStore.open(any_url, block_points=0) as store:
+        trainer = Trainer(store, "r")
+        trainer.start()
+        trainer.fit(0)
+        trainer.rising(3000, 1)
+        trainer.fit(2950)
+        trainer.rising(100, 1)
+        full = triples(store.history("r", KEY))
+    engine = make_engine(any_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE series SET sealed_count = 0"))
+    engine.dispose()
+    with SqlRunStore.open(any_url, block_points=16) as store:
+        steps = list(store.compaction.compact())
+        assert steps[-1].points == 3100
+        assert layout(any_url, store, "r").rows == 0
+        assert triples(store.history("r", KEY)) == full

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import preloaded
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from e2e.cli_lab import invoke
 from sqlalchemy import text
 
 from tracker.client.batch_builder import make_batch
@@ -272,3 +274,16 @@ def test_keys_have_64_bits(postgres_url: str) -> None:
         assert [event.kind for event in store.events("r")] == ["note"]
         assert [page.id for page in store.search_runs("metrics.more = 1").runs] == ["r"]
         assert store.catalogue.runs.detail("r").run.id == "r"
+
+
+def test_a_long_upgrade_is_announced(empty_postgres_url: str) -> None:
+    """Before it rewrites millions of rows, the command says what that takes; `pg_class` knows about how many they are."""
+    engine = make_engine(empty_postgres_url)
+    with writing(engine) as connection:
+        command.upgrade(schema._config(connection), "0004")
+        connection.execute(text("UPDATE pg_class SET reltuples = 3e7 WHERE oid = to_regclass('metric_points')"))
+    engine.dispose()
+    first, last = (invoke("db", "upgrade", "--store", empty_postgres_url).stderr for _ in range(2))
+    assert "about 30 million rows of points are rewritten, which takes some 10 s a million" in first
+    assert "upgraded from 0004" in first
+    assert "rewritten" not in last

@@ -28,6 +28,11 @@ def upgrade(store: str | None) -> None:
     """
     with _database(store) as database:
         before = database.revision()
+        if (points := database.rewritten_points()) > 1_000_000:
+            say(
+                f"{database.url}: about {points / 1e6:.0f} million rows of points are rewritten, which takes some 10 s "
+                "a million, and as much room again; nobody can read or write meanwhile"
+            )
         database.upgrade()
         after = database.revision()
         how = "made" if before is None else "nothing to do" if before == after else f"upgraded from {before}"

@@ -84,6 +84,12 @@ class Database:
 
         return current(self._engine) if self.exists else None
 
+    def rewritten_points(self) -> int:
+        """About how many rows of points an upgrade rewrites; the others it leaves as they are."""
+        from tracker.store.schema import rewritten_points
+
+        return rewritten_points(self._engine) if self.exists else 0
+
     def upgrade(self) -> None:
         """Upgrade the schema to this version's revision; creates the database if it is missing."""
         from tracker.store.schema import upgrade

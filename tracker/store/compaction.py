@@ -17,6 +17,7 @@ from tracker.store.database.typed_rows import from_json
 from tracker.store.engine import driver_transaction, reading
 from tracker.store.points import histogram_codec
 from tracker.store.points.sealing import merge_overlaps
+from tracker.store.points.series_rows import NO_BLOCKS, count_unsealed
 from tracker.store.points.summaries import Summary
 from tracker.store.write.claimed_run import claim, write_rows
 from tracker.store.write.series_cache import SeriesLoader
@@ -24,6 +25,8 @@ from tracker.store.write.transaction import WriteState
 
 IDLE_S = 300.0
 """Seconds after which a run that is not written is expected to get no more points soon."""
+_POINTS = 200_000
+"""After how many points a transaction begins no other series."""
 _HISTOGRAMS = 1000
 """How many histograms one transaction packs."""
 
@@ -64,7 +67,8 @@ class Compaction:
         for done, uid in enumerate(runs, 1):
             while count := self._change(uid, self._seal):
                 points += count
-            points += self._change(uid, self._merge)
+            while count := self._change(uid, self._merge):
+                points += count
             while count := self._change(uid, _pack_histograms):
                 histograms += count
             yield CompactionStep(done, len(runs), points, histograms)
@@ -91,14 +95,19 @@ class Compaction:
     def _seal(self, raw: DriverCursor, _: int, series: Iterable[Summary]) -> int:
         count = 0
         for one in series:
-            if self.state.sealing.is_due_at_end(one):
-                before = one.rows
+            if count < _POINTS and self.state.sealing.is_due_at_end(one):
+                # Stores from before there were blocks do not say how many superseded points they have.
+                one.rows = before = count_unsealed(raw.connection, one.id)
                 self.state.sealing.seal(raw, one, at_end=True)
                 count += max(before - one.rows, 0)
         return count
 
     def _merge(self, raw: DriverCursor, _: int, series: Iterable[Summary]) -> int:
-        return sum(merge_overlaps(raw, one, self.state.sealing.block) for one in series if one.sealed_step != -1)
+        count = 0
+        for one in series:
+            if self.state.sealing.block and count < _POINTS and one.sealed_step != NO_BLOCKS:
+                count += merge_overlaps(raw, one, self.state.sealing.block)
+        return count
 
 
 def _pack_histograms(raw: DriverCursor, run: int, _: Iterable[Summary]) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 HEAD = "0005"
 """The newest revision in `migrations/tracker_migrations/versions`; a test compares the two."""
 
+_KEYS_WIDENED = "0005"
+"""The revision that gives PostgreSQL's tables keys of 64 bits."""
 _LOCK = 7_210_483
 MIGRATIONS = "tracker_migrations:"
 
@@ -59,6 +61,18 @@ def upgrade(engine: Engine) -> None:
         if found is not None and found > HEAD:
             raise SchemaTooNew(shown(engine), found, HEAD)
         command.upgrade(_config(connection), "head")
+
+
+def rewritten_points(engine: Engine) -> int:
+    """About how many rows of points `upgrade` rewrites: all of a PostgreSQL store whose keys have 32 bits."""
+    if engine.dialect.name != "postgresql":
+        return 0
+    with reading(engine) as connection:
+        found = _revision(connection)
+        if found is None or found >= _KEYS_WIDENED:
+            return 0
+        estimate = text("SELECT reltuples FROM pg_class WHERE oid = to_regclass('metric_points')")
+        return max(int(connection.execute(estimate).scalar() or 0), 0)
 
 
 def differences(engine: Engine) -> list[str]:

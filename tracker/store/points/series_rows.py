@@ -54,6 +54,12 @@ def count_rows(connection: Connection, series_id: int, first_step: int, last_ste
     return sealed + int(connection.execute(_COUNT, wanted).scalar() or 0)
 
 
+def count_unsealed(connection: Connection, series_id: int) -> int:
+    """How many rows of `metric_points` the series has."""
+    wanted = {"series": series_id, "first": LOWEST, "last": HIGHEST, "most": HIGHEST}
+    return int(connection.execute(_COUNT, wanted).scalar() or 0)
+
+
 def read_pieces(
     connection: Connection,
     series_id: int,
@@ -84,7 +90,34 @@ def read_pieces(
 
 
 def _end_of_piece(sealed: Sequence[Header], place: Place, most: int, end: Place) -> Place:
-    """A place after `place`, and not after `end`, before which these blocks have `most` points or more, or all."""
+    """A place after `place`, and not after `end`, before which these blocks have about `most` points, or all.
+
+    It is the beginning of a block where that is near. Blocks that overlap are taken to have their points evenly.
+    """
+    high = min(max((one.last_step for one in sealed), default=HIGHEST) + 1, end[0])
+    if high <= place[0] or sum(one.count for one in sealed) <= most:
+        return end
+
+    import numpy as np
+
+    firsts, lasts, counts = (
+        np.array([getattr(one, name) for one in sealed], np.float64) for name in ("first_step", "last_step", "count")
+    )
+    lasts += 1
+
+    def points_before(step: int) -> float:
+        spans = np.minimum(lasts, float(step)) - np.maximum(firsts, float(place[0]))
+        return float((counts * np.clip(spans / np.maximum(lasts - firsts, 1.0), 0.0, 1.0)).sum())
+
+    low = min(max(place[0], sealed[0].first_step), high - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if points_before(middle) >= most else (middle, high)
+    aligned = next((one.first for one in sealed if one.first >= (high, -1)), end)
+    for bound in (aligned, (high, -1)):
+        if points_before(bound[0]) <= 2 * most:
+            return min(bound, end)
+    # One step has too many: its blocks follow each other by take.
     count = 0
     for one in sealed:
         if count >= most and one.first > place:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from tracker.domain.vocabulary import UNNUMBERED
 from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points import blocks
-from tracker.store.points.blocks import Header
 from tracker.store.points.bulk import PointRows
 from tracker.store.points.summaries import Mark, Summary
 from tracker.store.points.supersession import is_superseded
@@ -254,24 +253,26 @@ def _take(found: tuple[int, _Found]) -> int:
 
 def _add_sealed(raw: DriverCursor, one: Summary, wanted: Sequence[tuple[list[tuple[int, _Found]], int, int]]) -> None:
     """Add to each list in `wanted` (list, step, offset) what blocks have at the place, by take."""
-    steps = [step for _, step, _ in wanted]
-    for header in blocks.headers(raw.connection, one.id, min(steps), max(steps)):
-        there = [place for place in wanted if _may_have(header, place[1], place[2])]
-        if not there:
+    import numpy as np
+
+    wanted = sorted(wanted, key=operator.itemgetter(1))
+    steps = np.array([step for _, step, _ in wanted], np.int64)
+    offsets = np.array([offset for *_, offset in wanted], np.int64)
+    for header in blocks.headers(raw.connection, one.id, int(steps[0]), int(steps[-1])):
+        inside = np.arange(steps.searchsorted(header.first_step), steps.searchsorted(header.last_step, "right"))
+        if header.fit == UNNUMBERED:
+            times = offsets[inside]
+            inside = inside[(times >= header.min_offset_ms) & (times <= header.max_offset_ms)]
+        if not len(inside):
             continue
         rows = blocks.points(raw.connection, one.id, header)
-        for found, step, offset in there:
-            low, high = rows.steps.searchsorted(step), rows.steps.searchsorted(step, "right")
-            for index in range(int(low), int(high)):
+        lows, highs = (rows.steps.searchsorted(steps[inside], side) for side in ("left", "right"))
+        there = lows < highs
+        for place, low, high in zip(*(each[there].tolist() for each in (inside, lows, highs)), strict=True):
+            found, _, offset = wanted[place]
+            for index in low + np.flatnonzero((rows.ms[low:high] == offset) | (rows.fits[low:high] != UNNUMBERED)):
                 fit, ms, value = int(rows.fits[index]), int(rows.ms[index]), float(rows.values[index])
-                if ms == offset or fit != UNNUMBERED:
-                    found.append((int(rows.takes[index]), (ms, fit, None if value != value else value)))
-
-
-def _may_have(header: Header, step: int, offset: int) -> bool:
-    if not header.first_step <= step <= header.last_step:
-        return False
-    return header.fit != UNNUMBERED or header.min_offset_ms <= offset <= header.max_offset_ms
+                found.append((int(rows.takes[index]), (ms, fit, None if value != value else value)))
 
 
 _SELECT_AT = (

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
 from tracker.domain.calls import batch_of_call
-from tracker.domain.errors import RunNotFound, StoreUnavailable
+from tracker.domain.errors import InvalidRecord, RunNotFound, StoreUnavailable
 from tracker.domain.frames import Ack, Batch, Item, PointsLogged
 from tracker.domain.limits import KEY_LENGTH
 from tracker.store.database.driver_cursor import DriverCursor, driver_errors
@@ -157,7 +157,7 @@ def _settle_some(engine: Engine, state: WriteState) -> bool:
         try:
             with driver_errors(raw.connection, "points"):
                 apply(raw, _merged(calls), loader, state, even_deleted=True)
-        except (DataError, IntegrityError, OverflowError, UnicodeError):
+        except (DataError, IntegrityError, OverflowError, UnicodeError, InvalidRecord):
             raw.run("ROLLBACK TO SAVEPOINT settle")
             loader = SeriesLoader(state.cache)
             group = [batch_of_call(*packed) for packed in calls]
