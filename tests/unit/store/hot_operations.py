@@ -12,8 +12,13 @@ import psycopg
 from sqlalchemy import Pool, event
 
 import tracker
+from tracker.client.batch_builder import make_batch
 from tracker.domain.calls import batch_of_call
-from tracker.domain.catalogue import Lifecycle
+from tracker.domain.catalogue import Dataset, DatasetUse, Lifecycle
+from tracker.domain.frames import FitStarted, RunStarted, Tags
+from tracker.domain.identity import now_ms
+from tracker.domain.vocabulary import LEASE_MS
+from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
 
 Statement = tuple[str, Any]
@@ -73,6 +78,7 @@ def _text(query: Any) -> str:
 def run_all(url: str, folder: Path) -> None:
     """Everything that trainings, MLflow's clients, and pages ask of a store all the time."""
     train(url, folder)
+    be_lost(url)
     with SqlRunStore.open(url, block_points=8) as store:
         call_like_mlflow(store)
         search(store)
@@ -80,7 +86,7 @@ def run_all(url: str, folder: Path) -> None:
 
 
 def train(url: str, folder: Path) -> None:
-    """A training, and one that continues it."""
+    """A training, one that continues it, and one that saves its state."""
     weights = folder / "m.weights.h5"
     weights.write_bytes(b"not really weights")
     with tracker.start_run("hot", run_id="hot", store=url, tags={"team": "red"}) as run:
@@ -94,7 +100,7 @@ def train(url: str, folder: Path) -> None:
         run.keep_checkpoints(last=1)
         for epoch in range(2):
             weights.write_bytes(f"{epoch}".encode())
-            run.log_checkpoint(weights, epoch=epoch, metrics={"val_loss": 0.6}, state={"wait": 1})
+            run.log_checkpoint(weights, epoch=epoch, metrics={"val_loss": 0.6})
         run.log_histogram("kernel", [1.0, 2.0, 3.0], step=3)
         fit.end("completed")
         run.finish("failed")
@@ -102,6 +108,20 @@ def train(url: str, folder: Path) -> None:
         fit = run.start_fit(initial_epoch=2, epochs=4, steps_per_epoch=10)
         run.log({"batch/loss": 1.0}, step=100)
         fit.log_epoch(2, {"val_loss": 0.1}, steps=30)
+    with tracker.start_run("hot", run_id="states", store=url) as run:
+        run.log_checkpoint(weights, epoch=0, role="state", state={"wait": 1})
+
+
+def be_lost(url: str) -> None:
+    """A process that gives no sign of life for long, and then one."""
+    later = [0]
+    with SqlRunStore(make_engine(url), clock=lambda: now_ms() + later[0]) as store:
+        begin = RunStarted(now_ms(), "hot", "lost", "file:///x", "host", 1)
+        fit = FitStarted(now_ms(), 1, 0, 0, 0, 0, 0, 1, 1, 1, None, "host")
+        store.append(make_batch("lost", "w", [(1, begin), (2, fit)]))
+        later[0] = 2 * LEASE_MS
+        store.sweep()
+        store.append(make_batch("lost", "w", [(3, Tags(now_ms(), {"team": "blue"}))]))
 
 
 def call_like_mlflow(store: SqlRunStore) -> None:
@@ -110,8 +130,11 @@ def call_like_mlflow(store: SqlRunStore) -> None:
     experiment = store.catalogue.experiments.named("Default")
     assert experiment is not None
     runs.create("call", experiment.id, name="call", started_ms=1000, artifact_uri="file:///x", tags={"user": "ana"})
-    for step in range(3):
-        store.append_many([batch_of_call("call", ("m", "n"), (step, step), (1000 + step, 1000), (0.5, 1.0))])
+    for step, value in enumerate((0.5, 1.0, 0.75)):
+        store.append_many([batch_of_call("call", ("m", "n"), (step, step), (1000 + step, 1000), (value, 1.0))])
+    data = Dataset(name="digits", digest="abc", source_type="local", source="digits.csv")
+    store.catalogue.inputs.add("call", datasets=[DatasetUse(dataset=data, tags={})])
+    runs.detail("call")
     store.append_many([batch_of_call("call", params={"depth": "3"}, tags={"team": "red"}, name="called")])
     for step in range(3, 40):
         store.append_soon([batch_of_call("call", ("m",), (step,), (1000 + step,), (0.5,))])

@@ -12,8 +12,8 @@ import psycopg
 
 import tracker.store
 
-_POSTGRES_ONLY = re.compile(r"unnest\(|string_agg\(|::\w+|FOR UPDATE|= ANY")
-_SQLITE_ONLY = re.compile(r"SELECT (min|max)\(value\), step")
+POSTGRES_ONLY = re.compile(r"unnest\(|string_agg\(|::\w+|FOR UPDATE|= ANY")
+SQLITE_ONLY = re.compile(r"SELECT (min|max)\(value\), step")
 """The row that has the extreme: SQLite gives columns beside one."""
 _BEGINS = ("SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ")
 
@@ -47,7 +47,7 @@ def test_sqlite_has_what_they_name(store_url: str) -> None:
     with closing(sqlite3.connect(store_url.removeprefix("sqlite:///"))) as connection:
         for name, text in STATEMENTS.items():
             try:
-                if not _POSTGRES_ONLY.search(text):
+                if not POSTGRES_ONLY.search(text):
                     connection.execute(f"EXPLAIN {text}", [None] * text.count("?"))
             except sqlite3.Error as error:
                 errors[name] = str(error)
@@ -60,7 +60,7 @@ def test_postgresql_has_what_they_name(postgres_url: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         for name, text in STATEMENTS.items():
             try:
-                if not _SQLITE_ONLY.search(text):
+                if not SQLITE_ONLY.search(text):
                     connection.execute(f"EXPLAIN {text.replace('?', '%s')}".encode(), [None] * text.count("?"))
             except psycopg.Error as error:
                 errors[name] = str(error)
