@@ -89,7 +89,8 @@ def compact(store: str | None) -> None:
             raise SchemaOutdated(database.url, revision, database.head)
         with _progress() as show:
             points, histograms = database.compact(show)
-        say(f"{database.url}: {points} points and {histograms} histograms are compressed now")
+        done = f"{points} points and {histograms} histograms are compressed now"
+        say(f"{database.url}: {done if points or histograms else 'nothing to compress'}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from tracker.domain.errors import RunNotFound, SeriesNotFound
 from tracker.domain.records import History
 from tracker.domain.vocabulary import Axis
 from tracker.store.database.typed_rows import record_of_row, typed
-from tracker.store.points.series_rows import HIGHEST, LOWEST, NO_BLOCKS, count_rows, read_points
+from tracker.store.points.series_rows import HIGHEST, LOWEST, NO_BLOCKS, read_at_most, read_points
 from tracker.store.points.supersession import fit_starts, visible
 from tracker.store.points.thinned import thinned
 from tracker.store.tables import runs, series
@@ -36,9 +36,13 @@ def history(
     if max_points is not None and not raw and found.sealed_step != NO_BLOCKS:
         points = thinned(connection, found.id, max_points, first, last, starts)
     if points is None:
-        if most_rows is not None and count_rows(connection, found.id, first, last, most_rows + 1) > most_rows:
+        where = {"first_step": first, "last_step": last}
+        if most_rows is None:
+            points = read_points(connection, found.id, found.sealed_step, **where, started_ms=0)
+        else:
+            points = read_at_most(connection, found.id, found.sealed_step, most_rows, **where)
+        if points is None:
             return None
-        points = read_points(connection, found.id, found.sealed_step, first_step=first, last_step=last, started_ms=0)
         seen = visible(points, starts)
         if raw:
             points = points.since(found.started_ms)

@@ -40,18 +40,23 @@ def read_points(
         found = connection.execute(_select_started, {"series": series_id}).scalar() or 0
         (started_ms,) = record_of_row((found,), tuple[int], "runs", ("started_ms",))
     first, last = LOWEST if first_step is None else first_step, HIGHEST if last_step is None else last_step
-    parts = list(rows_between(connection, series_id, first, last))
-    if sealed_step != NO_BLOCKS and first <= sealed_step:
-        sealed = blocks.points_between(connection, series_id, first, last)
-        parts = [between(rows, (first, -1), (last + 1, -1)) for _, rows in sealed] + parts
-    return joined(parts).since(started_ms)
+    sealed = _sealed_points(connection, series_id, sealed_step, first, last)
+    return joined([*sealed, *rows_between(connection, series_id, first, last)]).since(started_ms)
 
 
-def count_rows(connection: Connection, series_id: int, first_step: int, last_step: int, most: int) -> int:
-    """How many points, superseded ones included, are read for those between two steps; `most` or more if it is many."""
-    sealed = sum(one.count for one in blocks.headers(connection, series_id, first_step, last_step))
-    wanted = {"series": series_id, "first": first_step, "last": last_step, "most": max(most - sealed, 0)}
-    return sealed + int(connection.execute(_COUNT, wanted).scalar() or 0)
+def read_at_most(
+    connection: Connection, series_id: int, sealed_step: int, most: int, *, first_step: int, last_step: int
+) -> SeriesRows | None:
+    """`read_points` with times since the run's start; None if more than `most` points would have to be read."""
+    sealed = 0
+    if sealed_step != NO_BLOCKS and first_step <= sealed_step:
+        sealed = sum(one.count for one in blocks.headers(connection, series_id, first_step, last_step))
+    if sealed > most:
+        return None
+    rows = some_rows(connection, series_id, (first_step, -1), (last_step + 1, -1), most - sealed + 1)
+    if len(rows) > most - sealed:
+        return None
+    return joined([*_sealed_points(connection, series_id, sealed_step, first_step, last_step), rows])
 
 
 def count_unsealed(connection: Connection, series_id: int) -> int:
@@ -87,6 +92,16 @@ def read_pieces(
         place = bound
         while begin < len(sealed) and sealed[begin].last < place:
             begin += 1
+
+
+def _sealed_points(
+    connection: Connection, series_id: int, sealed_step: int, first_step: int, last_step: int
+) -> list[SeriesRows]:
+    """The points in blocks between two steps, times since the run's start."""
+    if sealed_step == NO_BLOCKS or first_step > sealed_step:
+        return []
+    found = blocks.points_between(connection, series_id, first_step, last_step)
+    return [between(rows, (first_step, -1), (last_step + 1, -1)) for _, rows in found]
 
 
 def _end_of_piece(sealed: Sequence[Header], place: Place, most: int, end: Place) -> Place:
@@ -185,10 +200,6 @@ def some_rows(connection: Connection, series_id: int, first: Place, end: Place, 
 
 
 _select_started = select(runs.c.started_ms).join(series).where(series.c.id == bindparam("series"))
-_COUNT = text(
-    "SELECT count(*) FROM (SELECT 1 FROM metric_points"
-    " WHERE series_id = :series AND step >= :first AND step <= :last LIMIT :most) AS found"
-)
 
 
 @cache
