@@ -14,6 +14,7 @@ from contracts.test_blocks import KEY, Stored, Trainer, assert_shows, stored, tr
 from e2e.cli_lab import invoke
 from sqlalchemy import text
 
+from tracker.domain.calls import batch_of_call
 from tracker.domain.frames import HistogramLogged
 from tracker.store.engine import make_engine
 from tracker.store.store import SqlRunStore
@@ -86,6 +87,21 @@ def test_a_run_that_nobody_writes_any_more(any_url: str) -> None:
         trainer.rising(900, 1)
         assert len(store.history("died", KEY)) == 1800
         assert store.metrics("died")[KEY].count == 1800
+
+
+def test_a_run_that_mlflow_ends(any_url: str) -> None:
+    """The rows of a long series are sealed when a client without a journal ends the run; those of a short one stay."""
+    with SqlRunStore.open(any_url, block_points=1000) as store:
+        trainer = Trainer(store, "ended")
+        trainer.start()
+        trainer.unnumbered(1, 600, 3)
+        store.append(batch_of_call("ended", ["short"], [1], [1], [1.0]))
+        store.catalogue.runs.change("ended", status="finished", ended_ms=9000)
+        assert layout(any_url, store, "ended").rows == 0
+        assert len(store.history("ended", KEY)) == 600
+        assert len(store.history("ended", "short")) == 1
+        trainer.unnumbered(1, 10, 3)
+        assert len(store.history("ended", KEY)) == 610
 
 
 def test_histograms_of_an_older_release_are_packed(any_url: str) -> None:

@@ -58,6 +58,11 @@ class Compaction:
         for uid in self.state.cache.idle(idle_s, self.state.sealing.is_due_at_end):
             self._change(uid, self._seal)
 
+    def seal_ended(self, uid: str) -> None:
+        """Seal the rows of the long series of a run that has ended, if this process wrote it."""
+        if self.state.cache.has(uid, self.state.sealing.is_due_at_end):
+            self._change(uid, self._seal)
+
     def compact(self) -> Iterator[CompactionStep]:
         """Seal the rows of all long series, merge blocks that overlap, and pack histograms; yield after each run."""
         self.before_change()

@@ -166,8 +166,10 @@ class SqlRunStore:
         from tracker.store.catalogue.base import StoreAccess
         from tracker.store.catalogue.catalogue import Catalogue
 
-        access = StoreAccess(self._engine, self._clock, self._before_change, self.sweep, self._reading_points)
-        return Catalogue(access)
+        seal = self.compaction.seal_ended
+        return Catalogue(
+            StoreAccess(self._engine, self._clock, self._before_change, self.sweep, self._reading_points, seal)
+        )
 
     @cached_property
     def tokens(self) -> SqlTokens:

@@ -20,7 +20,7 @@ class StoreAccess:
     """What the catalogue needs of the store.
 
     `before_change` is called before each change, `sweep` marks runs whose lease has expired as lost, `reading_points`
-    opens a transaction that sees all points.
+    opens a transaction that sees all points, `seal_ended` seals the points of a run that has ended.
     """
 
     engine: Engine
@@ -28,6 +28,7 @@ class StoreAccess:
     before_change: Callable[[], None]
     sweep: Callable[[], None]
     reading_points: Callable[[], AbstractContextManager[Connection]]
+    seal_ended: Callable[[str], None]
 
 
 class CataloguePart:
@@ -43,6 +44,7 @@ class CataloguePart:
         self._before_change = access.before_change
         self._sweep = access.sweep
         self._reading_points = access.reading_points
+        self._seal_ended = access.seal_ended
 
     def _reading(self) -> AbstractContextManager[Connection]:
         return reading(self._engine)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from sqlalchemy import delete, or_, select
 
 from tracker.domain.catalogue import AddressAlias, Lifecycle, RunDetail
-from tracker.domain.errors import KeyNotFound, RunExists, RunNotFound
+from tracker.domain.errors import KeyNotFound, RunExists, RunNotFound, StoreUnavailable
 from tracker.domain.limits import check_name, check_run_id
 from tracker.domain.records import Run
 from tracker.domain.vocabulary import RunStatus
@@ -96,7 +97,11 @@ class RunCatalogue(CataloguePart):
                 # later.
                 if status is not None and (status, was) != ("running", "running"):
                     run.changes["writer"] = ""
-            return run_record(connection.execute(run_rows.where(runs.c.id == run.id)).one())
+            changed = run_record(connection.execute(run_rows.where(runs.c.id == run.id)).one())
+        if status is not None and status != "running":
+            with suppress(StoreUnavailable):  # the change is done; a server seals later, too
+                self._seal_ended(run_id)
+        return changed
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Remove the tag; KeyNotFound if there is none."""

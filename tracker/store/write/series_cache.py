@@ -57,6 +57,12 @@ class SeriesCache:
                 _, oldest = self._runs.popitem(last=False)
                 self._size -= 1 + len(oldest.series)
 
+    def has(self, uid: str, wanted: Callable[[Summary], bool]) -> bool:
+        """Whether a series of the run is `wanted`, as far as it is known here."""
+        with self._lock:
+            known = self._runs.get(uid)
+            return known is not None and any(map(wanted, known.series.values()))
+
     def idle(self, idle_s: float, wanted: Callable[[Summary], bool]) -> list[str]:
         """The runs that were not written for `idle_s` seconds, and have a series that is `wanted`."""
         until = time.monotonic() - idle_s
