@@ -6,7 +6,7 @@ of the series lies among them. Other blocks, the rows, and what has the first an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -45,10 +45,11 @@ def thinned(
     points = joined(
         [*rows_between(connection, series_id, first_step, last_step), *read([o for o in found if o.first not in kept])]
     )
-    mixed = [one for one in whole if _has_points_among(points, one)]
+    mixed = [one for one, _, is_near in _placed(points, whole) if is_near and _has_points_among(points, one)]
     points = joined([points, *read(mixed)])
     points = points[visible(points, starts)]
-    whole = [one for one in whole if one not in mixed]
+    kept -= {one.first for one in mixed}
+    whole = [one for one in whole if one.first in kept]
     ends = []
     if whole and index_of(points, whole[0].first) == 0:
         ends.append(whole.pop(0))
@@ -81,6 +82,16 @@ def _follows(one: Header, other: Header) -> bool:
     return one.last < other.first
 
 
+def _placed(points: SeriesRows, some: Sequence[Header]) -> Iterable[tuple[Header, int, bool]]:
+    """Each block with the index of the first point after its beginning, and whether points have a step that it has."""
+    import numpy as np
+
+    low = points.steps.searchsorted(np.array([one.first_step for one in some], np.int64)).tolist()
+    high = points.steps.searchsorted(np.array([one.last_step for one in some], np.int64), "right").tolist()
+    for one, at, end in zip(some, low, high, strict=True):
+        yield one, at if at == end else index_of(points, one.first), at != end
+
+
 def _has_points_among(points: SeriesRows, block: Header) -> bool:
     """Whether points lie among those of the block, or have its first or last step and are numbered as it is."""
     low, high = index_of(points, block.first), index_of(points, block.last)
@@ -98,22 +109,17 @@ def _shown(points: SeriesRows, whole: Sequence[Header], max_points: int) -> Seri
 
     from tracker.query.thinning import thin_spans
 
-    parts: list[NDArray[Any]] = []
-    counts: list[NDArray[Any]] = []
-    at = 0
-    spans = _as_spans(points)
-    for one in whole:
-        place = index_of(points, one.first)
-        extremes = _extremes(one)
-        parts += [spans[at:place], extremes]
-        counts += [np.ones(place - at, np.int64), np.full(len(extremes), CHUNK)]
-        counts[-1][-1] = one.count - CHUNK * (len(extremes) - 1)
-        at = place
-    parts.append(spans[at:])
-    counts.append(np.ones(len(points) - at, np.int64))
-    every = np.concatenate(parts)
+    extremes = _extremes(whole)
+    chunks = np.array([-(-one.count // CHUNK) for one in whole], np.int64)
+    sizes = np.full(len(extremes), CHUNK)
+    sizes[np.cumsum(chunks) - 1] = [one.count - CHUNK * (-(-one.count // CHUNK) - 1) for one in whole]
+    # A block's chunks come before the point at its place.
+    places = np.array([place for _, place, _ in _placed(points, whole)], np.float64)
+    order = np.argsort(np.concatenate((np.arange(len(points)), np.repeat(places - 0.5, chunks))), kind="stable")
+    every = np.concatenate((_as_spans(points), extremes))[order]
+    counts = np.concatenate((np.ones(len(points), np.int64), sizes))[order]
     low, high = every["min_value"], every["max_value"]
-    lowest, highest = thin_spans(every["first_step"], np.concatenate(counts), low, high, max_points)
+    lowest, highest = thin_spans(every["first_step"], counts, low, high, max_points)
     # A point that is both is shown once.
     highest = highest[~np.isin(highest, lowest) | (low[highest] < high[highest])]
     index = np.concatenate((lowest, highest))
@@ -138,9 +144,12 @@ def _as_spans(points: SeriesRows) -> NDArray[Any]:
     return spans
 
 
-def _extremes(block: Header) -> NDArray[Any]:
+def _extremes(some: Sequence[Header]) -> NDArray[Any]:
+    """The extremes of all chunks of the blocks."""
     import numpy as np
 
-    if len(block.extremes) != np.dtype(EXTREMES).itemsize * -(-block.count // CHUNK):
-        raise InvalidRecord("metric_blocks.extremes", "bytes", f"they are not those of {block.count} points")
-    return np.frombuffer(block.extremes, dtype=EXTREMES)
+    size = np.dtype(EXTREMES).itemsize
+    for one in some:
+        if len(one.extremes) != size * -(-one.count // CHUNK):
+            raise InvalidRecord("metric_blocks.extremes", "bytes", f"they are not those of {one.count} points")
+    return np.frombuffer(b"".join([one.extremes for one in some]), dtype=EXTREMES)
