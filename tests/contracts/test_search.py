@@ -571,6 +571,14 @@ QUERIES: list[dict[str, Any]] = [
     {"order_by": ["metrics.tied"]},
     {"order_by": ["params.p DESC"]},
     {"order_by": ["metrics.a"], "experiments": ["few"]},
+    {"order_by": ["metrics.a DESC", "metrics.b"]},
+    {"order_by": ["params.n", "metrics.tied"], "filter": "metrics.b > 0.5"},
+    {"order_by": ["name", "metrics.a"]},
+    {"order_by": ["run_id DESC"]},
+    {"order_by": ["status"]},
+    {"order_by": ["end_time DESC"]},
+    {"filter": "status = 'running'"},
+    {"filter": "status IN ('failed', 'lost') AND name LIKE 'n%'", "experiments": ["many"]},
 ]
 
 

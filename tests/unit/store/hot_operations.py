@@ -179,6 +179,7 @@ ORDERS: tuple[list[str], ...] = (
     [],
     ["metrics.metric_1 DESC"],
     ["params.param_2"],
+    ["metrics.metric_2", "metrics.metric_3 DESC"],
     ["params.param_7 DESC"],
     ["tags.team"],
     ["attributes.name"],

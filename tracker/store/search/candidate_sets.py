@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, select
 
-from tracker.query.filter_tree import And, Compare, Field, In, IsNan, Node, Not, Or
+from tracker.query.filter_tree import And, Compare, Field, In, IsNan, IsNull, Node, Not, Or
 from tracker.store.search.filter_sql import COMPARE, Conditions, Leaf, has_row, literal_start, table_of
 
 _ATTRIBUTES = {
@@ -103,6 +103,8 @@ def _narrow(leaf: Leaf) -> bool:
             return op in COMPARE
         case In(negated=negated) | IsNan(negated=negated):
             return not negated
+        case IsNull(negated=False):
+            return leaf.field.kind == "attribute"
     return False
 
 

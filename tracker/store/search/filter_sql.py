@@ -251,6 +251,8 @@ class Conditions:
             column = table.c.experiment_id
             return among(unindexed(column, self._dialect) if table is runs else column, theirs, self._dialect)
         column = table.c[ATTRIBUTES[key]]
+        if table is runs and key != "started_ms":
+            column = unindexed(column, self._dialect)
         if key == "artifact_uri":
             column = self._addresses.shown_in_sql(column)
             if self._alias is not None:
@@ -260,8 +262,6 @@ class Conditions:
         if isinstance(leaf, IsNull):
             return column.is_not(None) if leaf.negated else column.is_(None)
         assert not isinstance(leaf, IsNan)
-        if table is runs and key != "started_ms":
-            column = unindexed(column, self._dialect)
         if key not in NUMBER_ATTRIBUTES:
             meets = self._value(leaf, column, None, None)
         else:

@@ -175,6 +175,8 @@ class _Search:
         candidates = self._smallest(self._candidate_sets(bool(terms)), count)
         if candidates is None and len(terms) == 1 and rank_groups(terms[0].field, self._rules):
             return self._walked(terms[0], place, count)
+        if candidates is None and len(terms) > 1:
+            candidates = self._first_by_one_term(terms[0], place, count)
         return self._sorted(self.sort(terms), place, count, candidates=candidates)
 
     def _candidate_sets(self, sorting: bool) -> list[CandidateSet]:
@@ -253,10 +255,32 @@ class _Search:
         where = self._scope.where(self._dialect, in_order=in_order)
         return _rows(self._scope.columns).add_columns(*keys).select_from(source).where(*where, *clauses)
 
+    def _first_by_one_term(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> CandidateSet | None:
+        """Runs among which are the next `count` by this term and others after it; None if its index does not say so."""
+        first = _first_rank(term, place)
+        found: list[Select[Any]] = []
+        for group in rank_groups(term.field, self._rules):
+            if group.rank < first:
+                continue
+            if group.column is None:
+                break
+            start = _value(term, place) if place is not None and group.rank == first else None
+            walk = self._walk(term, group, start, count)
+            count -= len(walk)
+            rows = table_of(term.field.kind, "probed")
+            value = rows.c[group.column]
+            ordered = by_code(value, self._dialect) if isinstance(value.type, String) else value
+            low, high = (start, None if count else walk[-1].value)[:: -1 if term.descending else 1]
+            clauses = [value.is_not(None), *self._in_group(group, term.field, rows)]
+            clauses += [] if low is None else [ordered >= low]
+            clauses += [] if high is None else [ordered <= high]
+            found.append(select(_run_of(rows).label("run_id")).where(*clauses))
+            if not count:
+                return CandidateSet((), tuple(found))
+        return None
+
     def _walked(self, term: OrderTerm, place: Sequence[Value] | None, count: int) -> list[_Found]:
-        first = place[0] if place is not None and has_rank(term.field) else NUMBER
-        if not isinstance(first, int):
-            raise InvalidPageToken
+        first = _first_rank(term, place)
         found: list[_Found] = []
         for group in rank_groups(term.field, self._rules):
             if len(found) < count and group.rank >= first:
@@ -354,6 +378,13 @@ def _run_of(rows: FromClause) -> ColumnElement[int]:
     """The key of the run that a row belongs to, or is."""
     column: ColumnElement[int] = rows.c.run_id if "run_id" in rows.c else rows.c.id
     return column
+
+
+def _first_rank(term: OrderTerm, place: Sequence[Value] | None) -> int:
+    first = place[0] if place is not None and has_rank(term.field) else NUMBER
+    if not isinstance(first, int):
+        raise InvalidPageToken
+    return first
 
 
 def _value(term: OrderTerm, place: Sequence[Value]) -> Value:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, func, select, update
+from sqlalchemy import Connection, Engine
 
 from tracker.domain.errors import StoreUnavailable
 from tracker.domain.vocabulary import HEARTBEAT_MS, LEASE_MS
 from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.engine import reading, writing
-from tracker.store.tables import LEASED, runs
+from tracker.store.tables import LEASED
 from tracker.store.write.sessions import END_ALL_OPEN_FITS
 
 
@@ -29,8 +30,8 @@ class Leases:
         if self._swept_ms <= now <= self._calm_until_ms:
             return
         self._swept_ms = now
-        with reading(self._engine) as connection:
-            oldest = connection.execute(select(func.min(runs.c.alive_ms)).where(LEASED)).scalar()
+        with reading(self._engine) as connection, driver_errors(connection, _OLDEST):
+            [(oldest,)] = _by_lease(DriverCursor(connection), _OLDEST)
         if oldest is None or oldest >= now - LEASE_MS:
             # No lease can expire before the oldest one; but clocks of other machines may be behind.
             self._calm_until_ms = now + HEARTBEAT_MS if oldest is None else min(now + HEARTBEAT_MS, oldest + LEASE_MS)
@@ -47,13 +48,22 @@ class Leases:
 
 
 def _end_lapsed(connection: Connection, now_ms: int) -> None:
-    began = func.coalesce(runs.c.opened_ms, runs.c.started_ms).label("began_ms")
-    lapsed = and_(LEASED, runs.c.alive_ms < now_ms - LEASE_MS)
-    gone = connection.execute(select(runs.c.id, runs.c.alive_ms, began).where(lapsed).order_by(runs.c.id)).all()
-    for run in gone:
-        # It began by the client's clock; its signs of life have ours.
-        ended_ms = max(run.alive_ms, run.began_ms)
-        row = update(runs).where(runs.c.id == run.id)
-        connection.execute(row.values(status="lost", ended_ms=ended_ms, version=runs.c.version + 1))
-        with driver_errors(connection, END_ALL_OPEN_FITS):
-            DriverCursor(connection).run(END_ALL_OPEN_FITS, ("lost", ended_ms, ended_ms, run.id))
+    with driver_errors(connection, _LAPSED):
+        raw = DriverCursor(connection)
+        for run, alive_ms, began_ms in sorted(_by_lease(raw, _LAPSED, now_ms - LEASE_MS)):
+            # It began by the client's clock; its signs of life have ours.
+            ended_ms = max(alive_ms, began_ms)
+            raw.run(_END, (ended_ms, run))
+            raw.run(END_ALL_OPEN_FITS, ("lost", ended_ms, ended_ms, run))
+
+
+_OLDEST = f"SELECT min(alive_ms) FROM runs WHERE {LEASED.text}"
+_LAPSED = f"SELECT id, alive_ms, coalesce(opened_ms, started_ms) FROM runs WHERE {LEASED.text} AND alive_ms < ?"
+_END = "UPDATE runs SET status = 'lost', ended_ms = ?, version = version + 1 WHERE id = ?"
+
+
+def _by_lease(raw: DriverCursor, statement: str, *values: int) -> list[tuple[Any, ...]]:
+    """Rows of runs with a lease. Without statistics SQLite would look at all that run, which may be very many."""
+    if not raw.postgres:
+        statement = statement.replace(" FROM runs", " FROM runs INDEXED BY ix_runs_alive_ms")
+    return raw.rows(statement, values)
