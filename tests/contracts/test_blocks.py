@@ -461,3 +461,23 @@ def test_late_points_of_a_series_in_random_order(any_url: str) -> None:
         assert sum(pieces) == 6000
         assert max(pieces) <= 600
         assert store.history("r", KEY).steps.tolist() == list(range(6000))
+
+
+def test_a_point_written_again_across_blocks(any_url: str) -> None:
+    """What a later block replaces is not shown, also if blocks of points without numbers lie between the two."""
+    with SqlRunStore.open(any_url, block_points=8) as store:
+        trainer = Trainer(store, "r")
+        trainer.start()
+        for steps in (range(1, 91), range(91, 101)):
+            trainer.send(*[Points(2000, "step", step, 0, {KEY: 99.0 if step == 100 else 1.0}) for step in steps])
+        for first, count in ((0, 20), (20, 1)):
+            times = list(range(3000 + first, 3000 + first + count))
+            store.append(batch_of_call("r", [KEY] * count, [100] * count, times, [2.0] * count))
+        list(store.compaction.compact())
+        trainer.send(*[Points(2000, "step", step, 0, {KEY: 3.0}) for step in range(100, 113)])
+        full = store.history("r", KEY)
+        there = stored(any_url, "r", store.history("r", KEY, raw=True)).blocks
+        assert {0, -1} == {one.fit for one in there if one.last_step >= 100}
+        assert np.max(full.values) == 3.0
+        for most in (4, 8, 20):
+            assert_shows(store.history("r", KEY, max_points=most), full, most)

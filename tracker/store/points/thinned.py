@@ -67,11 +67,16 @@ def _apart(wanted: Sequence[Header], all_of: Sequence[Header]) -> list[Header]:
     """Those of `wanted` that overlap with no other block; both are sorted by first point."""
     overlapping = set()
     last: Header | None = None
+    numbered: Header | None = None
     for one in all_of:
-        if last is not None and not _follows(last, one):
-            overlapping |= {last.first, one.first}
+        # Blocks of points without numbers may lie between two of which one hides a point of the other.
+        for before in (last, numbered):
+            if before is not None and not _follows(before, one):
+                overlapping |= {before.first, one.first}
         if last is None or one.last > last.last:
             last = one
+        if one.fit != UNNUMBERED and (numbered is None or one.last > numbered.last):
+            numbered = one
     return [one for one in wanted if one.first not in overlapping]
 
 
