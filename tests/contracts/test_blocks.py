@@ -481,3 +481,23 @@ def test_a_point_written_again_across_blocks(any_url: str) -> None:
         assert np.max(full.values) == 3.0
         for most in (4, 8, 20):
             assert_shows(store.history("r", KEY, max_points=most), full, most)
+
+
+@pytest.mark.parametrize("count", [0, -255])
+def test_a_block_that_says_it_is_empty(store_url: str, count: int) -> None:
+    """A number of points that no block has is an error, also where only the extremes are read."""
+    with SqlRunStore.open(store_url, block_points=1000) as store:
+        trainer = Trainer(store, "r")
+        trainer.start()
+        trainer.rising(9400, 1)
+        with closing(sqlite3.connect(store_url[10:])) as connection, connection:
+            connection.execute(
+                "UPDATE metric_blocks SET count = ?, extremes = x'' WHERE first_step ="
+                " (SELECT first_step FROM metric_blocks ORDER BY first_step LIMIT 1 OFFSET 3)",
+                (count,),
+            )
+        for asked in ({}, {"max_points": 8}, {"first_step": 10}):
+            with pytest.raises(InvalidRecord, match="metric_blocks.count"):
+                store.history("r", KEY, **asked)
+        with pytest.raises(InvalidRecord, match="metric_blocks.count"):
+            store.spool_history("r", KEY)

@@ -8,7 +8,7 @@ each other; those of a training that was resumed, or of clients that log out of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -34,7 +34,7 @@ class Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
     last_take: int
     min_offset_ms: int
     max_offset_ms: int
-    count: int
+    count: Annotated[int, msgspec.Meta(ge=1, le=block_codec.MOST)]
     fit: int | None
     codec: int
     extremes: bytes = b""
