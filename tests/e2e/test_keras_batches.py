@@ -108,7 +108,7 @@ def test_no_optimizer(keras: Lab) -> None:
     assert keras.keys(run.id) == {"loss", "batch/loss"}
     assert "optimizer" not in keras.store.params(run.id)
     (said,) = keras.said("no_optimizer")["said"]
-    assert "not recorded of it: the batch size; the data; how it ends, if an exception ends it (said once" in said
+    assert "not recorded of it: the batch size; the data; how it ends, if an exception ends it (logged once" in said
 
 
 def test_a_schedule(keras: Lab) -> None:
