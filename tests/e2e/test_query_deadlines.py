@@ -22,6 +22,7 @@ import tracker
 from tracker.compose import open_sql_store
 from tracker.domain.deadlines import query_deadline
 from tracker.domain.errors import QueryTimeout
+from tracker.store.store import SqlRunStore
 
 pytestmark = pytest.mark.timeout(180)
 POINTS = 300_000
@@ -31,9 +32,9 @@ WORDS = "the query took longer than 0.05 s, the limit of this server (--query-se
 
 @pytest.fixture(scope="module")
 def long_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a SQLite store with a run whose history takes a while to read."""
+    """The URL of a SQLite store with a run whose history takes a while to read, since all its points are rows."""
     url = f"sqlite:///{tmp_path_factory.mktemp('long') / 'tracker.db'}"
-    with open_sql_store(url) as store:
+    with SqlRunStore.open(url, block_points=0) as store:
         add_history(store, "long", POINTS)
     return url
 

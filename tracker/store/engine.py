@@ -142,7 +142,9 @@ def reading(engine: Engine, first: Callable[[Connection], None] | None = None) -
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         if first is not None:
             first(connection)
-        yield connection
+        # Begun here, because a statement of the driver's cursor would not begin it, and would have no deadline.
+        with connection.begin():
+            yield connection
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from sqlalchemy import Connection
 
+from tracker.domain.deadlines import check_deadline
 from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.typed_rows import typed
 from tracker.store.points import block_codec
@@ -73,7 +74,11 @@ def points_between(
     columns = (*_COLUMNS, "data")
     rows = _rows(connection, columns, series_id, first_step, last_step)
     found = typed(rows, Header, "metric_blocks", columns)
-    return [(one, block_codec.decode(one.extremes, one.codec, one.count)) for one in found]
+    decoded = []
+    for one in found:
+        check_deadline()  # the database is done, so its own limits do not work any more
+        decoded.append((one, block_codec.decode(one.extremes, one.codec, one.count)))
+    return decoded
 
 
 def add(raw: DriverCursor, series_id: int, blocks: Iterable[SeriesRows]) -> None:
