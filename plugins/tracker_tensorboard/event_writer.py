@@ -116,4 +116,4 @@ class EventWriter:
     def _fail(self, error: Exception) -> None:
         if not self._has_failed:
             self._has_failed = True
-            log.warning("TensorBoard's events in %s cannot be written: %s (said once)", self._folder, error)
+            log.warning("TensorBoard's events in %s cannot be written: %s (logged once)", self._folder, error)

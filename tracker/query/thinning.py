@@ -30,8 +30,8 @@ def thin(steps: ArrayLike, values: ArrayLike, max_points: int) -> NDArray[np.int
         return np.arange(count, dtype=np.int64)
     starts = _bucket_starts(x, (max_points - 2) // 2)
     inner = y[1:-1]
-    lowest = _first_of_each(inner, np.fmin.reduceat(inner, starts), starts)
-    highest = _first_of_each(inner, np.fmax.reduceat(inner, starts), starts)
+    lowest = first_of_each(inner, np.fmin.reduceat(inner, starts), starts)
+    highest = first_of_each(inner, np.fmax.reduceat(inner, starts), starts)
     return np.unique(np.concatenate(([0], lowest + 1, highest + 1, [count - 1])))
 
 
@@ -59,8 +59,8 @@ def thin_spans(
         return every, every
     starts = _bucket_starts(x, (max_points - 2) // 2, np.cumsum(sizes) - sizes)
     edges = ([0], [end])
-    lowest = _first_of_each(low[1:-1], np.fmin.reduceat(low[1:-1], starts), starts)
-    highest = _first_of_each(high[1:-1], np.fmax.reduceat(high[1:-1], starts), starts)
+    lowest = first_of_each(low[1:-1], np.fmin.reduceat(low[1:-1], starts), starts)
+    highest = first_of_each(high[1:-1], np.fmax.reduceat(high[1:-1], starts), starts)
     return np.concatenate((edges[0], lowest + 1, edges[1])), np.concatenate((edges[0], highest + 1, edges[1]))
 
 
@@ -89,7 +89,7 @@ def _bucket_starts(
     return np.unique(low[low < count - 2])
 
 
-def _first_of_each(
+def first_of_each(
     values: NDArray[np.float64], wanted: NDArray[np.float64], starts: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """For each bucket the index of the first value that equals the wanted one, for NaN the first of the bucket."""

@@ -118,9 +118,11 @@ def extremes(rows: SeriesRows) -> NDArray[Any]:
     """Minimum and maximum of each CHUNK of points, an array (ceil(n / CHUNK),) of the fields EXTREMES."""
     import numpy as np
 
+    from tracker.query.thinning import first_of_each
+
     starts = np.arange(0, len(rows), CHUNK)
-    low = _first_of_each(rows.values, np.fmin.reduceat(rows.values, starts), starts)
-    high = _first_of_each(rows.values, np.fmax.reduceat(rows.values, starts), starts)
+    low = first_of_each(rows.values, np.fmin.reduceat(rows.values, starts), starts)
+    high = first_of_each(rows.values, np.fmax.reduceat(rows.values, starts), starts)
     found = np.empty(len(starts), dtype=EXTREMES)
     found["first_step"] = rows.steps[starts]
     for name, index in (("min", low), ("max", high)):
@@ -136,20 +138,6 @@ def common_fit(rows: SeriesRows) -> int | None:
     if not bool((rows.fits == fit).all()):
         return None
     return fit if fit == UNNUMBERED or bool((rows.steps[1:] > rows.steps[:-1]).all()) else None
-
-
-def _first_of_each(
-    values: NDArray[np.float64], wanted: NDArray[np.float64], starts: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """For each chunk the index of the first value that equals the wanted one, for NaN the first of the chunk."""
-    import numpy as np
-
-    spread = np.repeat(wanted, CHUNK)[: len(values)]
-    equal = np.flatnonzero(values == spread)
-    if not len(equal):
-        return starts
-    found = np.searchsorted(equal, starts)
-    return np.where(np.isnan(wanted), starts, equal[np.minimum(found, len(equal) - 1)])
 
 
 def encode_column(column: NDArray[Any]) -> bytes:

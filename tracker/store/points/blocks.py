@@ -8,7 +8,7 @@ each other; those of a training that was resumed, or of clients that log out of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -18,9 +18,6 @@ from tracker.store.database.driver_cursor import DriverCursor, driver_errors
 from tracker.store.database.typed_rows import typed
 from tracker.store.points import block_codec
 from tracker.store.points.block_codec import SeriesRows
-
-if TYPE_CHECKING:
-    pass
 
 Place = tuple[int, int]
 """Step and take of a point: its place in its series."""
@@ -67,17 +64,15 @@ def points(connection: Connection, series_id: int, header: Header) -> SeriesRows
     return block_codec.decode(data, header.codec, header.count)
 
 
-def points_between(
-    connection: Connection, series_id: int, first_step: int, last_step: int
-) -> list[tuple[Header, SeriesRows]]:
-    """The blocks that have points between two steps, with all their points, their times since the run's start."""
+def points_between(connection: Connection, series_id: int, first_step: int, last_step: int) -> list[SeriesRows]:
+    """All points of each block that has points between two steps, their times since the run's start."""
     columns = (*_COLUMNS, "data")
     rows = _rows(connection, columns, series_id, first_step, last_step)
     found = typed(rows, Header, "metric_blocks", columns)
     decoded = []
     for one in found:
         check_deadline()  # the database is done, so its own limits do not work any more
-        decoded.append((one, block_codec.decode(one.extremes, one.codec, one.count)))
+        decoded.append(block_codec.decode(one.extremes, one.codec, one.count))
     return decoded
 
 

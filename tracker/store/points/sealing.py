@@ -7,6 +7,7 @@ transaction that brings thousands of points of one series stores them in blocks 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,12 +18,14 @@ from tracker.store.database.driver_cursor import DriverCursor
 from tracker.store.points import blocks
 from tracker.store.points.block_codec import SeriesRows, joined, order_of
 from tracker.store.points.blocks import Header, Place
-from tracker.store.points.series_rows import HIGHEST, LOWEST, some_rows
+from tracker.store.points.series_rows import HIGHEST, LOWEST, NO_BLOCKS, some_rows
 from tracker.store.points.summaries import Summary
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+log = logging.getLogger("tracker.store")
 
 _MOST_MERGED = 4_000_000
 """Most points that are rewritten at once: some 160 MB."""
@@ -53,7 +56,7 @@ class Sealing:
         """Whether the series has rows for a block, or has blocks and brings `new` points that are many."""
         if not self.block:
             return False
-        return one.rows >= self.block + self.kept or (new >= self.many and one.sealed_step != -1)
+        return one.rows >= self.block + self.kept or (new >= self.many and one.sealed_step != NO_BLOCKS)
 
     def is_due_at_end(self, one: Summary) -> bool:
         """Whether its rows are worth a block when no more points are expected."""
@@ -62,9 +65,9 @@ class Sealing:
     def seal(
         self, raw: DriverCursor, one: Summary, new: SeriesRows | None = None, *, at_end: bool = False
     ) -> SeriesRows | None:
-        """Move the oldest rows of a series, and `new` points that have no rows yet, into blocks; return what is left.
+        """Move the oldest rows of a series, and `new` points that have no rows yet, into blocks.
 
-        That are those of `new` which the caller must store as rows: None if there are none. `one.rows` counts `new`.
+        Returns the points of `new` that the caller must store as rows, None if there are none. `one.rows` counts `new`.
         With `at_end`, and of many new points, no row is kept. Times are in ms since the run's start. Raises the
         driver's errors.
         """
@@ -110,6 +113,13 @@ def merge_overlaps(raw: DriverCursor, one: Summary, block: int) -> int:
     count = 0
     for of_fit in by_fit.values():
         for group in _overlapping(of_fit):
+            if sum(header.count for header in group) > _MOST_MERGED:
+                log.warning(
+                    "series %r of run %d: %d blocks that overlap stay as they are: they have more than %d points; "
+                    "thinned histories of it take longer",
+                    one.key, one.run, len(group), _MOST_MERGED,
+                )  # fmt: skip
+                continue
             rows = joined([blocks.points(raw.connection, one.id, header) for header in group])
             blocks.remove(raw, one.id, group)
             blocks.add(raw, one.id, _parts(rows, len(rows), block))
@@ -118,12 +128,12 @@ def merge_overlaps(raw: DriverCursor, one: Summary, block: int) -> int:
 
 
 def _overlapping(headers: Sequence[Header]) -> Iterable[list[Header]]:
-    """Groups of blocks that overlap with each other, and not with other groups; without groups too large for memory."""
+    """Groups of blocks that overlap with each other, and not with other groups."""
     group: list[Header] = []
     last: Place | None = None
     for header in (*headers, None):
         if header is None or last is None or header.first > last:
-            if len(group) > 1 and sum(one.count for one in group) <= _MOST_MERGED:
+            if len(group) > 1:
                 yield group
             group = []
         if header is not None:

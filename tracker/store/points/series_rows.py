@@ -100,7 +100,7 @@ def _sealed_points(
     if sealed_step == NO_BLOCKS or first_step > sealed_step:
         return []
     found = blocks.points_between(connection, series_id, first_step, last_step)
-    return [between(rows, (first_step, -1), (last_step + 1, -1)) for _, rows in found]
+    return [between(rows, (first_step, -1), (last_step + 1, -1)) for rows in found]
 
 
 def _end_of_piece(sealed: Sequence[Header], place: Place, most: int, end: Place) -> Place:

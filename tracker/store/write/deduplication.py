@@ -244,11 +244,7 @@ def _rows_at(raw: DriverCursor, places: Sequence[_Place]) -> list[list[_Found]]:
             sealed.setdefault(one, []).append((at, step, offset))
     for one, wanted in sealed.items():
         _add_sealed(raw, one, wanted)
-    return [[row for _, row in sorted(at, key=_take)] for at in found]
-
-
-def _take(found: tuple[int, _Found]) -> int:
-    return found[0]
+    return [[row for _, row in sorted(at, key=operator.itemgetter(0))] for at in found]
 
 
 def _add_sealed(raw: DriverCursor, one: Summary, wanted: Sequence[tuple[list[tuple[int, _Found]], int, int]]) -> None:

@@ -140,7 +140,7 @@ def _takes(
     sealed = []
     if min(steps) <= one.sealed_step:
         sealed = blocks.points_between(raw.connection, one.id, min(steps), max(steps))
-    for columns in (*((rows.steps.tolist(), rows.takes.tolist()) for _, rows in sealed), *placed):
+    for columns in (*((rows.steps.tolist(), rows.takes.tolist()) for rows in sealed), *placed):
         takes_of = [columns[1]] * len(columns[0]) if isinstance(columns[1], int) else columns[1]
         for step, take in zip(columns[0], takes_of, strict=True):
             top[step] = max(top.get(step, -1), take)
